@@ -1,0 +1,91 @@
+"""Unconstrained, unit-free coordinates of constrained parameters.
+
+Each parameter has a domain, a word: "simplex" (probabilities along the last axis), "positive", "covariance"
+(positive definite along the last two axes), "location" (real, in units of the data) or "real" (no units).
+Coordinates are taken relative to a reference value, so that they do not change with the units of the data and
+entries that are structurally zero in the reference stay so.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from statespace_em._typing import Floats
+
+Domain: TypeAlias = Literal["simplex", "positive", "covariance", "location", "real"]
+
+SMALLEST_LOG = -700.0  # exp of it is still a normal double
+
+
+def to_vector(value: Floats, reference: Floats, domain: Domain, scale: Floats | None = None) -> Floats:
+    """Coordinates (M,) of ``value``; ``scale`` is the unit of a "location"."""
+    if domain == "simplex":
+        support = reference > 0.0
+        return np.maximum(np.log(value[support], where=value[support] > 0.0, out=np.full(support.sum(), -np.inf)), SMALLEST_LOG)
+    if domain == "positive":
+        support = reference > 0.0
+        with np.errstate(divide="ignore"):
+            return np.maximum(np.log(value[support] / reference[support]), SMALLEST_LOG)
+    if domain == "covariance":
+        return np.concatenate([_log_cholesky(v, r) for v, r in _matrices(value, reference)])
+    difference = value - reference
+    return np.ravel(difference / scale if domain == "location" and scale is not None else difference)
+
+
+def from_vector(vector: Floats, reference: Floats, domain: Domain, scale: Floats | None = None) -> Floats:
+    """Inverse of `to_vector`: the value with the shape of ``reference``."""
+    if domain == "simplex":
+        support = reference > 0.0
+        log_value = np.full(reference.shape, -np.inf)
+        log_value[support] = vector
+        log_value -= log_value.max(-1, keepdims=True)
+        value = np.exp(log_value)
+        return np.asarray(value / value.sum(-1, keepdims=True))
+    if domain == "positive":
+        value = np.array(reference)
+        support = reference > 0.0
+        value[support] *= np.exp(vector)
+        return value
+    if domain == "covariance":
+        size = reference.shape[-1]
+        parts = vector.reshape(-1, size * (size + 1) // 2)
+        flat = reference.reshape(-1, size, size)
+        return np.array([_from_log_cholesky(p, r) for p, r in zip(parts, flat)]).reshape(reference.shape)
+    difference = vector.reshape(reference.shape)
+    return reference + (difference * scale if domain == "location" and scale is not None else difference)
+
+
+def n_coordinates(reference: Floats, domain: Domain) -> int:
+    """Length of the vector of one parameter."""
+    if domain in ("simplex", "positive"):
+        return int(np.count_nonzero(reference > 0.0))
+    if domain == "covariance":
+        size = reference.shape[-1]
+        return reference.size // size**2 * (size * (size + 1) // 2)
+    return reference.size
+
+
+def _matrices(value: Floats, reference: Floats) -> list[tuple[Floats, Floats]]:
+    size = value.shape[-1]
+    return list(zip(value.reshape(-1, size, size), reference.reshape(-1, size, size)))
+
+
+def _log_cholesky(value: Floats, reference: Floats) -> Floats:
+    """Log-Cholesky coordinates (Pinheiro & Bates 1996) of ``value`` in the space whitened by ``reference``."""
+    whitener = np.linalg.cholesky(reference)
+    half = solve_triangular(whitener, value, lower=True)
+    white = solve_triangular(whitener, half.T, lower=True)
+    factor = np.linalg.cholesky((white + white.T) / 2)
+    rows, columns = np.tril_indices(len(value), -1)
+    return np.concatenate([np.log(np.diag(factor)), factor[rows, columns]])
+
+
+def _from_log_cholesky(vector: Floats, reference: Floats) -> Floats:
+    size = len(reference)
+    factor = np.diag(np.exp(vector[:size]))
+    factor[np.tril_indices(size, -1)] = vector[size:]
+    half = np.linalg.cholesky(reference) @ factor
+    return np.asarray(half @ half.T)

@@ -1,0 +1,250 @@
+"""The EM loop: any model with a tractable E- and M-step, and nothing about time, labels or priors.
+
+Dempster, Laird & Rubin 1977. Acceleration is Anderson mixing of the EM map on unconstrained coordinates
+(Walker & Ni 2011, type II) with the objective as safeguard, as in DAAREM (Henderson & Varadhan 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+
+from statespace_em._typing import Floats
+
+P = TypeVar("P")
+D_contra = TypeVar("D_contra", contravariant=True)
+D = TypeVar("D")
+S = TypeVar("S")
+
+Status: TypeAlias = Literal["converged", "max_iter", "decreased", "degenerate"]
+OnStep: TypeAlias = Callable[["Step"], None]
+
+ROUND_OFF = 64 * float(np.finfo(float).eps)
+CONFIRM = 3  # consecutive steps that must agree that the gain still to come is small
+WINDOW = 2  # steps over which an accelerated gain is measured: single ones are erratic
+MEMORY = 8  # past steps that Anderson mixing combines
+SHORT = 12  # E-steps given to each start before the best are polished
+
+
+class EMModel(Protocol[P, D_contra, S]):
+    """What the loop needs of a model."""
+
+    def e_step(self, params: P, data: D_contra) -> tuple[S, float]:
+        """Additive statistics and log p(data | params) in nats."""
+        ...
+
+    def m_step(self, statistics: S, previous: P) -> P:
+        """Maximise the expected log joint plus log prior."""
+        ...
+
+    def log_prior(self, params: P) -> float:
+        """Log prior density; 0.0 under flat priors."""
+        ...
+
+    def to_vector(self, params: P, reference: P) -> Floats | None:
+        """Unconstrained, unit-free coordinates of the free parameters; None if there are none to offer."""
+        ...
+
+    def from_vector(self, vector: Floats, reference: P) -> P:
+        """Inverse of `to_vector`; what is not free is taken from the reference."""
+        ...
+
+
+class Step(NamedTuple):
+    """One accepted E-step; both terms belong to the same parameters."""
+
+    iteration: int  # number of E-steps made so far, from 1
+    log_likelihood: float
+    log_prior: float
+
+    @property
+    def objective(self) -> float:
+        """Log likelihood plus log prior, in nats."""
+        return self.log_likelihood + self.log_prior
+
+
+class EMResult(NamedTuple, Generic[P, S]):
+    """The end of a run: ``params`` own the last entry of ``trace`` and produced ``statistics``."""
+
+    params: P
+    statistics: S
+    trace: tuple[Step, ...]
+    status: Status
+    n_steps: int  # E-steps made, rejected ones included
+
+    @property
+    def objective(self) -> float:
+        """Log likelihood plus log prior at ``params``, in nats."""
+        return self.trace[-1].objective
+
+
+class _Anderson:
+    """Propose the next point from the last few steps of a fixed-point map."""
+
+    def __init__(self) -> None:
+        self.points: list[Floats] = []
+        self.residuals: list[Floats] = []
+
+    def reset(self) -> None:
+        self.points.clear()
+        self.residuals.clear()
+
+    def propose(self, x: Floats, image: Floats) -> Floats | None:
+        """Return the mixed point, or None while the map has been seen only once."""
+        self.points.append(x)
+        self.residuals.append(image - x)
+        del self.points[:-MEMORY], self.residuals[:-MEMORY]
+        if len(self.points) < 2:
+            return None
+        steps = np.diff(np.array(self.points), axis=0).T
+        changes = np.diff(np.array(self.residuals), axis=0).T
+        size = np.linalg.norm(changes, axis=0)
+        size[size == 0.0] = 1.0
+        mix, *_ = np.linalg.lstsq(changes / size, self.residuals[-1], rcond=1e-10)
+        point: Floats = image - (steps + changes) @ (mix / size)
+        return point if np.all(np.isfinite(point)) else None
+
+
+def _gain_to_come(objectives: list[float], window: int) -> float:
+    """Remaining gain in nats by Aitken's geometric series over the last two windows; inf if unknown."""
+    if len(objectives) < 2 * window + 1:
+        return np.inf
+    recent = objectives[-1] - objectives[-1 - window]
+    before = objectives[-1 - window] - objectives[-1 - 2 * window]
+    if recent <= ROUND_OFF * (1.0 + abs(objectives[-1])):
+        return 0.0
+    if recent >= before:
+        return np.inf
+    ratio = recent / before
+    return recent * ratio / (1.0 - ratio)
+
+
+def _mixed(model: EMModel[P, D, S], mixer: _Anderson, params: P, image: P, reference: P) -> P | None:
+    """Return the accelerated parameters, or None where there is nothing to extrapolate."""
+    x, mapped = model.to_vector(params, reference), model.to_vector(image, reference)
+    if x is None or mapped is None or x.size == 0:
+        return None
+    point = mixer.propose(x, mapped)
+    if point is None:
+        return None
+    try:
+        return model.from_vector(point, reference)
+    except (ArithmeticError, ValueError):
+        return None
+
+
+def _climb(
+    model: EMModel[P, D, S], data: D, params: P, last: Step, iteration: int, *, extrapolated: bool
+) -> tuple[P, S, Step] | None:
+    """Make an E-step at ``params``; None if the objective falls there by more than round-off.
+
+    An extrapolated point may lie where nothing can be computed: that too is a point that does not improve.
+    """
+    try:
+        statistics, log_likelihood = model.e_step(params, data)
+    except (ArithmeticError, ValueError):
+        if extrapolated:
+            return None
+        raise
+    step = Step(iteration, log_likelihood, model.log_prior(params))
+    improves = step.objective >= last.objective - ROUND_OFF * (1.0 + abs(last.objective))
+    return (params, statistics, step) if improves else None
+
+
+def run_em(
+    model: EMModel[P, D, S],
+    data: D,
+    start: P,
+    *,
+    max_iter: int = 1000,
+    tol: float = 1e-8,
+    accelerate: bool = True,
+    on_step: OnStep | None = None,
+) -> EMResult[P, S]:
+    """Climb from ``start`` until the gain still to come is below ``tol`` nats.
+
+    ``max_iter`` counts E-steps. A decrease beyond round-off ends the run with status "decreased" and the best
+    parameters seen; with ``accelerate`` an extrapolated point that does not improve is replaced by the EM point.
+    """
+    mixer = _Anderson() if accelerate else None
+    window = WINDOW if accelerate else 1
+    params = start
+    statistics, log_likelihood = model.e_step(params, data)
+    trace = [Step(1, log_likelihood, model.log_prior(params))]
+    if on_step is not None:
+        on_step(trace[-1])
+    n_steps, agreed = 1, 0
+    while n_steps < max_iter:
+        image = model.m_step(statistics, params)
+        climbed = None
+        trial = _mixed(model, mixer, params, image, start) if mixer else None
+        if mixer and trial is not None:
+            n_steps += 1
+            climbed = _climb(model, data, trial, trace[-1], n_steps, extrapolated=True)
+            if climbed is None:
+                mixer.reset()
+                if n_steps == max_iter:
+                    break
+        if climbed is None:
+            n_steps += 1
+            climbed = _climb(model, data, image, trace[-1], n_steps, extrapolated=False)
+        if climbed is None:
+            return EMResult(params, statistics, tuple(trace), "decreased", n_steps)
+        params, statistics, step = climbed
+        trace.append(step)
+        if on_step is not None:
+            on_step(step)
+        agreed = agreed + 1 if _gain_to_come([s.objective for s in trace], window) < tol else 0
+        if agreed == CONFIRM:
+            return EMResult(params, statistics, tuple(trace), "converged", n_steps)
+    return EMResult(params, statistics, tuple(trace), "max_iter", n_steps)
+
+
+def _continued(head: EMResult[P, S], tail: EMResult[P, S]) -> EMResult[P, S]:
+    """Join two runs, the second started where the first ended."""
+    later = (step._replace(iteration=step.iteration + head.n_steps) for step in tail.trace[1:])
+    return tail._replace(trace=(*head.trace, *later), n_steps=head.n_steps + tail.n_steps)
+
+
+def run_starts(
+    model: EMModel[P, D, S],
+    data: D,
+    starts: Iterable[P],
+    *,
+    n_polish: int,
+    is_degenerate: Callable[[P, S], bool],
+    max_iter: int = 1000,
+    tol: float = 1e-8,
+    accelerate: bool = True,
+    on_step: OnStep | None = None,
+) -> list[EMResult[P, S]]:
+    """Give every start a short run and polish the ``n_polish`` best; one result a start, in their order.
+
+    A run that ``is_degenerate`` (it heads for a likelihood without bound) gets that status and no place
+    among the best; it is polished only if nothing else is left.
+    """
+    options: dict[str, Any] = {"tol": tol, "accelerate": accelerate, "on_step": on_step}
+    runs = [run_em(model, data, start, max_iter=min(SHORT, max_iter), **options) for start in starts]
+
+    def judged(run: EMResult[P, S]) -> EMResult[P, S]:
+        return run._replace(status="degenerate") if is_degenerate(run.params, run.statistics) else run
+
+    runs = [judged(run) for run in runs]
+    order = sorted(range(len(runs)), key=lambda i: (runs[i].status == "degenerate", -runs[i].objective))
+    polished = 0
+    for i in order:
+        if polished >= n_polish:
+            break
+        run = runs[i]
+        if run.status == "max_iter" and run.n_steps < max_iter:
+            tail = run_em(model, data, run.params, max_iter=max_iter - run.n_steps, **options)
+            runs[i] = judged(_continued(run, tail))
+        polished += runs[i].status != "degenerate"
+    return runs
+
+
+def best_of(runs: list[EMResult[P, S]]) -> int:
+    """Index of the highest objective among the runs that are not degenerate, or among all if all are."""
+    return max(range(len(runs)), key=lambda i: (runs[i].status != "degenerate", runs[i].objective))

@@ -1,0 +1,84 @@
+"""What a family p(y | state) must supply to be used in a mixture, a hidden Markov model or anything else here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+import numpy as np
+
+from statespace_em._typing import Bools, Floats, Ints
+from statespace_em.domains import Domain
+
+Q = TypeVar("Q")
+S = TypeVar("S")
+Q_contra = TypeVar("Q_contra", contravariant=True)
+S_contra = TypeVar("S_contra", contravariant=True)
+Support: TypeAlias = Literal["real", "count", "category", "angle", "positive"]
+
+
+class EmissionFamily(Protocol[Q, S]):
+    """A distribution of one row of y given the state; K states, D features, N rows.
+
+    Parameters and statistics are NamedTuples of arrays; the fields of the parameters are the keys of ``dims``.
+    The M-step contract is weighted maximum likelihood (or MAP) on statistics that add up over rows.
+    """
+
+    @property
+    def support(self) -> Support:
+        """What an entry of y may be; decides how data are read and checked."""
+        ...
+
+    @property
+    def dims(self) -> Mapping[str, tuple[str, ...]]:
+        """Dimension names of each parameter, in the order of the axes: ``{"rate": ("state", "feature")}``."""
+        ...
+
+    def log_prob(self, params: Q, y: Floats) -> Floats:
+        """Log density (N, K) in nats; missing entries (NaN) integrated out, so that an empty row gives 0."""
+        ...
+
+    def statistics(self, params: Q | None, y: Floats, weights: Floats) -> S:
+        """Additive statistics of rows with weights (N, K); ``params`` is None before the first M-step."""
+        ...
+
+    def m_step(self, statistics: S, previous: Q | None) -> Q:
+        """Maximise the expected log likelihood plus log prior; ``previous`` are the params of the statistics."""
+        ...
+
+    def log_prior(self, params: Q) -> float:
+        """Log prior density in nats; 0.0 when flat."""
+        ...
+
+    def sample(self, params: Q, states: Ints, rng: np.random.Generator) -> Floats:
+        """Draw y (N, D) given states (N,)."""
+        ...
+
+    def marginals(self, params: Q) -> Any:
+        """Frozen scipy.stats distribution over (K, D): cdf, ppf, mean, var of each entry of y."""
+        ...
+
+
+@runtime_checkable
+class HasDomains(Protocol):
+    """A family may also state the domain of each parameter: fits are then accelerated and starts checked."""
+
+    @property
+    def domains(self) -> Mapping[str, Domain]:
+        """Domain of each parameter, see `statespace_em.domains`."""
+        ...
+
+
+@runtime_checkable
+class HasFloor(Protocol[Q_contra, S_contra]):
+    """A family whose likelihood is unbounded says which states head for the boundary."""
+
+    def at_floor(self, params: Q_contra, statistics: S_contra) -> Bools:
+        """Whether each state (K,) has run into the floor that keeps the likelihood finite."""
+        ...
+
+
+def filled(y: Floats) -> tuple[Floats, Bools]:
+    """Return y with 0 in place of NaN, and where it is seen."""
+    seen = ~np.isnan(y)
+    return np.where(seen, y, 0.0), seen

@@ -1,0 +1,99 @@
+"""Symbols in one or several channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from statespace_em._typing import Floats, Ints
+from statespace_em.domains import Domain
+from statespace_em.emissions.base import Support
+from statespace_em.errors import ParameterError
+from statespace_em.priors import Dirichlet
+
+
+class CategoricalParams(NamedTuple):
+    """Parameters of `Categorical`."""
+
+    prob: Floats  # (K, D, M), probability of each symbol
+
+
+class CategoricalStatistics(NamedTuple):
+    """Additive statistics of `Categorical`."""
+
+    counts: Floats  # (K, D, M), weighted number of times each symbol was seen
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """Symbols ``y[n, d] ~ Categorical(prob[k, d])``, channels independent given the state.
+
+    Arrays hold the code 0, 1, ... of each symbol; the models translate names.
+
+    Parameters
+    ----------
+    prior
+        Dirichlet prior on the probabilities of each state and channel; flat by default.
+    n_symbols
+        Number of symbols M; the models set it from the data or from the parameters.
+    """
+
+    prior: Dirichlet = Dirichlet()
+    n_symbols: int | None = None
+
+    support: ClassVar[Support] = "category"
+    dims: ClassVar[Mapping[str, tuple[str, ...]]] = {"prob": ("state", "feature", "symbol")}
+    domains: ClassVar[Mapping[str, Domain]] = {"prob": "simplex"}
+
+    def log_prob(self, params: CategoricalParams, y: Floats) -> Floats:
+        """Log probability (N, K) in nats."""
+        with np.errstate(divide="ignore"):
+            log_prob = np.log(params.prob)
+        n_states, n_channels, _ = log_prob.shape
+        blank = np.zeros((n_channels, 1, n_states))  # a last row for missing symbols
+        table = np.concatenate([log_prob.transpose(1, 2, 0), blank], axis=1)
+        total = np.zeros((len(y), n_states))
+        for d in range(n_channels):
+            total += table[d, np.where(np.isnan(y[:, d]), -1, y[:, d]).astype(np.intp)]
+        return total
+
+    def statistics(self, params: CategoricalParams | None, y: Floats, weights: Floats) -> CategoricalStatistics:
+        """Weighted counts of the symbols seen."""
+        size = self.n_symbols if params is None else params.prob.shape[2]
+        if size is None:
+            raise ParameterError("Categorical(n_symbols=...) must be given before there are parameters.")
+        counts = np.empty((weights.shape[1], y.shape[1], size))
+        for d in range(y.shape[1]):
+            seen = ~np.isnan(y[:, d])
+            codes = y[seen, d].astype(np.intp)
+            for k in range(weights.shape[1]):
+                counts[k, d] = np.bincount(codes, weights[seen, k], minlength=size)
+        return CategoricalStatistics(counts)
+
+    def m_step(self, statistics: CategoricalStatistics, previous: CategoricalParams | None) -> CategoricalParams:
+        """Weighted frequencies, or their MAP form; zeros stay zero and a state without data keeps its own."""
+        return CategoricalParams(self.prior.mode(statistics.counts, None if previous is None else previous.prob))
+
+    def log_prior(self, params: CategoricalParams) -> float:
+        """Log density of the Dirichlet prior."""
+        return self.prior.log_density(params.prob)
+
+    def sample(self, params: CategoricalParams, states: Ints, rng: np.random.Generator) -> Floats:
+        """Draw codes (N, D)."""
+        cumulative = params.prob.cumsum(-1)
+        cumulative /= cumulative[..., -1:]
+        uniform = rng.random((len(states), cumulative.shape[1], 1))
+        return np.asarray((uniform >= cumulative[states]).sum(-1), float)
+
+    def marginals(self, params: CategoricalParams) -> Any:
+        """``scipy.stats.rv_discrete`` of the codes; one object a state and channel, in an array (K, D)."""
+        from scipy import stats  # here because it is slow to import and only checking and forecasting need it
+
+        size = params.prob.shape[2]
+        table = np.empty(params.prob.shape[:2], object)
+        for where in np.ndindex(table.shape):
+            table[where] = stats.rv_discrete(values=(np.arange(size), params.prob[where]))
+        return table

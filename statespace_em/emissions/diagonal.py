@@ -1,0 +1,161 @@
+"""Gaussian vectors whose entries are independent given the state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from statespace_em._typing import Bools, Floats, Ints
+from statespace_em.domains import Domain
+from statespace_em.emissions.base import Support, filled
+from statespace_em.priors import NormalInverseGamma
+
+LOG_2_PI = float(np.log(2.0 * np.pi))
+FLOOR = 1e-8  # smallest variance of a state, relative to that of all the data
+
+
+class DiagonalParams(NamedTuple):
+    """Parameters of `DiagonalGaussian`."""
+
+    mean: Floats  # (K, D), units of y
+    var: Floats  # (K, D), or (K,) when spherical; squared units of y
+
+
+class DiagonalStatistics(NamedTuple):
+    """Additive statistics of `DiagonalGaussian`, around the means of the parameters they were made with."""
+
+    weight: Floats  # (K, D), weighted number of entries seen
+    deviation: Floats  # (K, D), weighted sum of y - mean
+    squares: Floats  # (K, D), weighted sum of (y - mean)**2
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian:
+    """``y[n, d] ~ N(mean[k, d], var[k, d])``, entries independent given the state.
+
+    Parameters
+    ----------
+    prior
+        Normal-inverse-gamma prior; flat by default. Then variances are kept above ``1e-8`` times those of the data,
+        which is part of the maximisation, and a state at that floor is reported.
+    spherical
+        Whether the entries of a state share one variance.
+    frozen
+        Names of parameters that the M-step leaves alone.
+    """
+
+    prior: NormalInverseGamma = NormalInverseGamma()
+    spherical: bool = False
+    frozen: tuple[str, ...] = ()
+
+    support: ClassVar[Support] = "real"
+    domains: ClassVar[Mapping[str, Domain]] = {"mean": "location", "var": "positive"}
+
+    @property
+    def dims(self) -> Mapping[str, tuple[str, ...]]:
+        """Dimension names of mean and var."""
+        return {"mean": ("state", "feature"), "var": ("state",) if self.spherical else ("state", "feature")}
+
+    def log_prob(self, params: DiagonalParams, y: Floats) -> Floats:
+        """Log density (N, K) in nats."""
+        values, seen = filled(y)
+        var = _entrywise(params)
+        total = np.zeros((len(var), len(y)))
+        for d in range(y.shape[1]):  # entry by entry: no temporary of size N * K * D, same bits for any N
+            away = values[:, d] - params.mean[:, d, None]
+            away *= away
+            away /= var[:, d, None]
+            away += np.log(var[:, d, None]) + LOG_2_PI
+            away *= seen[:, d]
+            total -= away
+        total *= 0.5
+        return total.T
+
+    def statistics(self, params: DiagonalParams | None, y: Floats, weights: Floats) -> DiagonalStatistics:
+        """Weights, deviations and squares of the entries seen."""
+        n_states, size = weights.shape[1], y.shape[1]
+        mean = np.zeros((n_states, size)) if params is None else params.mean
+        weight, first, second = np.empty((3, n_states, size))
+        for d in range(size):
+            seen = ~np.isnan(y[:, d])
+            value, part = (y[:, d], weights) if seen.all() else (y[seen, d], weights[seen])
+            away = value - mean[:, d, None]
+            weighted = part.T * away
+            weight[:, d] = part.sum(0)
+            first[:, d] = weighted.sum(1)
+            second[:, d] = np.einsum("kn,kn->k", weighted, away)
+        return DiagonalStatistics(weight, first, second)
+
+    def m_step(self, statistics: DiagonalStatistics, previous: DiagonalParams | None) -> DiagonalParams:
+        """Weighted mean and variance, or their MAP form, under the floor; without data the old values stay."""
+        weight, deviation, squares = statistics
+        centre = np.zeros_like(deviation) if previous is None else previous.mean
+        empty = weight <= 0.0
+        shift = np.where(empty, 0.0, deviation / np.where(empty, 1.0, weight))
+        mean = centre if "mean" in self.frozen else self.prior.pull(weight, centre + shift)
+        off = centre + shift - mean
+        total = squares - weight * shift**2 + weight * off**2 + self.prior.spread(mean)
+        divisor = weight + self.prior.weight
+        floor = FLOOR * _pooled(statistics, centre)
+        if self.spherical:
+            total, divisor, floor = total.sum(1), divisor.sum(1), floor.mean()
+        var = np.maximum(total / np.where(divisor > 0.0, divisor, 1.0), floor)
+        if previous is not None:
+            if self.prior.strength == 0.0:
+                mean = np.where(empty, previous.mean, mean)
+            if self.prior.is_flat:
+                var = np.where(empty.all(1) if self.spherical else empty, previous.var, var)
+            var = previous.var if "var" in self.frozen else var
+        return DiagonalParams(mean, var)
+
+    def log_prior(self, params: DiagonalParams) -> float:
+        """Log density of the normal-inverse-gamma prior."""
+        return self.prior.log_density(params.mean, _entrywise(params))
+
+    def at_floor(self, params: DiagonalParams, statistics: DiagonalStatistics) -> Bools:
+        """States with a variance at the floor, or resting on too few entries to have an interior optimum."""
+        if not self.prior.is_flat or "var" in self.frozen:
+            return np.zeros(len(params.mean), bool)
+        pooled = _pooled(statistics, params.mean)
+        relative = params.var / pooled.mean() if self.spherical else (params.var / pooled).min(1)
+        count = statistics.weight.sum(1) if self.spherical else statistics.weight.min(1)
+        few = (count > 0.0) & (count < 3.0)
+        return np.asarray((relative <= 1.001 * FLOOR) | (few & (relative < 1e-2)))
+
+    def sample(self, params: DiagonalParams, states: Ints, rng: np.random.Generator) -> Floats:
+        """Draw y (N, D)."""
+        noise = rng.standard_normal((len(states), params.mean.shape[1]))
+        return np.asarray(params.mean[states] + np.sqrt(_entrywise(params))[states] * noise)
+
+    def marginals(self, params: DiagonalParams) -> Any:
+        """``scipy.stats.norm`` over (K, D)."""
+        from scipy import stats  # here because it is slow to import and only checking and forecasting need it
+
+        return stats.norm(params.mean, np.sqrt(_entrywise(params)))
+
+
+def _entrywise(params: DiagonalParams) -> Floats:
+    """Variances as (K, D), also for a spherical covariance."""
+    var = params.var if params.var.ndim == 2 else params.var[:, None]
+    return np.broadcast_to(var, params.mean.shape)
+
+
+def _pooled(statistics: DiagonalStatistics, centre: Floats) -> Floats:
+    """Variance (D,) of each column of the data that the statistics of all states together hold."""
+    weight, deviation, squares = statistics
+    count = np.maximum(weight.sum(0), 1e-300)
+    middle = ((weight * centre).sum(0) + deviation.sum(0)) / count
+    off = centre - middle
+    return np.asarray((squares + 2.0 * off * deviation + weight * off**2).sum(0) / count)
+
+
+def centre_of(y: Floats) -> tuple[Floats, Floats]:
+    """Mean and variance of each column over the entries seen; 0 and 1 for an empty column."""
+    values, seen = filled(y)
+    count = np.maximum(seen.sum(0), 1)
+    mean = values.sum(0) / count
+    var = (np.where(seen, y - mean, 0.0) ** 2).sum(0) / count
+    return mean, np.where(seen.any(0), var, 1.0)

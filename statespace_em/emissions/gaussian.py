@@ -1,0 +1,257 @@
+"""Gaussian vectors with full covariances, one a state or one for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+
+from statespace_em._typing import Bools, Floats, Ints
+from statespace_em.domains import Domain
+from statespace_em.emissions.base import Support
+from statespace_em.emissions.diagonal import FLOOR, LOG_2_PI, DiagonalGaussian, centre_of
+from statespace_em.errors import ParameterError
+from statespace_em.priors import NormalInverseGamma, NormalInverseWishart
+
+
+class GaussianParams(NamedTuple):
+    """Parameters of `FullGaussian`."""
+
+    mean: Floats  # (K, D), units of y
+    cov: Floats  # (K, D, D), or (D, D) when tied; squared units of y
+
+
+class GaussianStatistics(NamedTuple):
+    """Additive statistics of `FullGaussian`, around the means of the parameters they were made with."""
+
+    weight: Floats  # (K,), weighted number of rows with any entry seen
+    deviation: Floats  # (K, D), weighted sum of y - mean
+    scatter: Floats  # (K, D, D), weighted sum of the outer products, missing entries in expectation
+
+
+@dataclass(frozen=True)
+class FullGaussian:
+    """``y[n] ~ N(mean[k], cov[k])`` with missing entries integrated out.
+
+    Parameters
+    ----------
+    prior
+        Normal-inverse-Wishart prior; flat by default. Then covariances are kept above ``1e-8`` times the pooled
+        covariance of the data, which is part of the maximisation, and a state at that floor is reported.
+    tied
+        Whether all states share one covariance.
+    frozen
+        Names of parameters that the M-step leaves alone.
+    """
+
+    prior: NormalInverseWishart = NormalInverseWishart()
+    tied: bool = False
+    frozen: tuple[str, ...] = ()
+
+    support: ClassVar[Support] = "real"
+    domains: ClassVar[Mapping[str, Domain]] = {"mean": "location", "cov": "covariance"}
+
+    @property
+    def dims(self) -> Mapping[str, tuple[str, ...]]:
+        """Dimension names of mean and cov."""
+        shared: tuple[str, ...] = ("feature", "feature_aux")
+        return {"mean": ("state", "feature"), "cov": shared if self.tied else ("state", *shared)}
+
+    def log_prob(self, params: GaussianParams, y: Floats) -> Floats:
+        """Log density (N, K) in nats."""
+        n_states = len(params.mean)
+        result = np.empty((n_states, len(y)))
+        for rows, seen in _patterns(y):
+            part = y[:, seen] if rows is None else y[np.ix_(rows, seen)]
+            factor = np.linalg.cholesky(params.cov[..., seen, :][..., seen])
+            factor = np.broadcast_to(factor, (n_states, *factor.shape[-2:]))
+            value = _log_density(part, params.mean[:, seen], factor)
+            if rows is None:
+                return value.T
+            result[:, rows] = value
+        return result.T
+
+    def statistics(self, params: GaussianParams | None, y: Floats, weights: Floats) -> GaussianStatistics:
+        """Weights, deviations and scatters; missing entries enter by their conditional moments."""
+        if params is None:
+            return _guessed(y, weights)
+        n_states, size = params.mean.shape
+        total = np.zeros(n_states), np.zeros((n_states, size)), np.zeros((n_states, size, size))
+        for rows, seen in _patterns(y):
+            if not seen.any():
+                continue
+            part = y[:, seen] if rows is None else y[np.ix_(rows, seen)]
+            weight = weights if rows is None else weights[rows]
+            for k in range(n_states):
+                cov = params.cov if params.cov.ndim == 2 else params.cov[k]
+                for sums, value in zip(total, _completed(part - params.mean[k, seen], weight[:, k], cov, seen)):
+                    sums[k] += value
+        return GaussianStatistics(*total)
+
+    def m_step(self, statistics: GaussianStatistics, previous: GaussianParams | None) -> GaussianParams:
+        """Weighted mean and covariance, or their MAP form, under the floor; a state without data keeps its own."""
+        weight, deviation, scatter = statistics
+        centre = np.zeros_like(deviation) if previous is None else previous.mean
+        empty = weight <= 0.0
+        shift = np.where(empty[:, None], 0.0, deviation / np.where(empty, 1.0, weight)[:, None])
+        around = scatter - weight[:, None, None] * shift[:, :, None] * shift[:, None, :]
+        mean = centre if "mean" in self.frozen else self.prior.pull(weight, centre + shift)
+        off = centre + shift - mean
+        total = around + weight[:, None, None] * off[:, :, None] * off[:, None, :] + self.prior.spread(mean)
+        counts = weight + (self.prior.strength > 0.0)
+        if self.tied:
+            total, counts = total.sum(0), counts.sum()
+        cov = _floored(self.prior.covariance.mode(total, counts), _pooled(statistics, centre))
+        if previous is not None:
+            kept = empty & self.prior.is_flat
+            mean = np.where(empty[:, None] & (self.prior.strength == 0.0), previous.mean, mean)
+            cov = cov if self.tied else np.where(kept[:, None, None], previous.cov, cov)
+            cov = previous.cov if "cov" in self.frozen else cov
+        return GaussianParams(mean, cov)
+
+    def log_prior(self, params: GaussianParams) -> float:
+        """Log density of the normal-inverse-Wishart prior."""
+        return self.prior.log_density(*params)
+
+    def at_floor(self, params: GaussianParams, statistics: GaussianStatistics) -> Bools:
+        """States whose covariance has run into the floor, or rests on too few rows to have an interior optimum."""
+        size = params.mean.shape[1]
+        if not self.prior.is_flat or "cov" in self.frozen:
+            return np.zeros(len(params.mean), bool)
+        smallest = _smallest(params.cov, _pooled(statistics, params.mean))
+        few = (statistics.weight > 0.0) & (statistics.weight < size + 2.0) & (not self.tied)
+        return np.asarray((smallest <= 1.001 * FLOOR) | (few & (smallest < 1e-2)))
+
+    def sample(self, params: GaussianParams, states: Ints, rng: np.random.Generator) -> Floats:
+        """Draw y (N, D)."""
+        factor = np.broadcast_to(np.linalg.cholesky(params.cov), (*params.mean.shape, params.mean.shape[1]))
+        noise = rng.standard_normal((len(states), params.mean.shape[1]))
+        return params.mean[states] + np.einsum("nij,nj->ni", factor[states], noise)
+
+    def marginals(self, params: GaussianParams) -> Any:
+        """``scipy.stats.norm`` over (K, D)."""
+        from scipy import stats  # here because it is slow to import and only checking and forecasting need it
+
+        var = np.diagonal(params.cov, axis1=-2, axis2=-1)
+        return stats.norm(params.mean, np.sqrt(np.broadcast_to(var, params.mean.shape)))
+
+
+def Gaussian(  # noqa: N802 - reads as a family and returns one
+    covariance: Literal["full", "diagonal", "spherical", "tied"] = "full",
+    prior: NormalInverseWishart | NormalInverseGamma | None = None,
+) -> FullGaussian | DiagonalGaussian:
+    """Return the Gaussian family with this kind of covariance.
+
+    Parameters
+    ----------
+    covariance
+        "full": one matrix a state; "tied": one matrix for all; "diagonal": one variance a state and feature;
+        "spherical": one variance a state.
+    prior
+        `NormalInverseWishart` for "full" and "tied", `NormalInverseGamma` for the others; None is flat.
+
+    Raises
+    ------
+    ParameterError
+        If the word is not one of these, or the prior does not go with it.
+    """
+    kinds = ("full", "diagonal", "spherical", "tied")
+    if covariance not in kinds:
+        raise ParameterError(f"covariance is {covariance!r}, expected one of {', '.join(map(repr, kinds))}.")
+    wanted = NormalInverseWishart if covariance in ("full", "tied") else NormalInverseGamma
+    prior = wanted() if prior is None else prior
+    if isinstance(prior, NormalInverseWishart) and covariance in ("full", "tied"):
+        return FullGaussian(prior, tied=covariance == "tied")
+    if isinstance(prior, NormalInverseGamma) and covariance in ("diagonal", "spherical"):
+        return DiagonalGaussian(prior, spherical=covariance == "spherical")
+    raise ParameterError(f"a {covariance} covariance takes a {wanted.__name__} prior, got {type(prior).__name__}.")
+
+
+def _patterns(y: Floats) -> list[tuple[Ints | None, Bools]]:
+    """Rows that share a pattern of seen entries, with the pattern; rows None stands for all."""
+    missing = np.isnan(y)
+    if not missing.any():
+        return [(None, np.ones(y.shape[1], bool))]
+    patterns, index = np.unique(missing, axis=0, return_inverse=True)
+    return [(np.flatnonzero(index.ravel() == i), ~pattern) for i, pattern in enumerate(patterns)]
+
+
+def _log_density(y: Floats, mean: Floats, factor: Floats) -> Floats:
+    """Log density (K, N) by forward substitution, element by element so that a row's bits do not depend on N."""
+    n_states, size = mean.shape
+    total = np.zeros((n_states, len(y)))
+    solved: list[Floats] = []
+    for i in range(size):
+        rest = y[:, i] - mean[:, i, None]
+        for j in range(i):
+            rest -= factor[:, i, j, None] * solved[j]
+        rest /= factor[:, i, i, None]
+        solved.append(rest)
+        total += rest * rest
+    log_det = 2.0 * np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(-1)
+    return -0.5 * (total + (log_det + size * LOG_2_PI)[:, None])
+
+
+def _completed(away: Floats, weight: Floats, cov: Floats, seen: Bools) -> tuple[Floats, Floats, Floats]:
+    """Weight, first and second moments of the whole row around the mean, given its seen part (Little & Rubin, ch. 11)."""
+    weighted = away * weight[:, None]
+    first, second, total = weighted.sum(0), weighted.T @ away, weight.sum()
+    if seen.all():
+        return total, first, second
+    spread = np.zeros((len(seen), int(seen.sum())))
+    spread[seen] = np.eye(spread.shape[1])
+    spread[~seen] = np.linalg.solve(cov[np.ix_(seen, seen)], cov[np.ix_(seen, ~seen)]).T
+    rest = np.zeros_like(cov)
+    rest[np.ix_(~seen, ~seen)] = cov[np.ix_(~seen, ~seen)] - spread[~seen] @ cov[np.ix_(seen, ~seen)]
+    return total, spread @ first, spread @ second @ spread.T + total * rest
+
+
+def _guessed(y: Floats, weights: Floats) -> GaussianStatistics:
+    """Statistics around 0 when there are no parameters yet: a missing entry has its column's moments."""
+    mean, var = centre_of(y)
+    seen = ~np.isnan(y)
+    rows = seen.any(1)
+    whole, weight = np.where(seen, y, mean)[rows], weights[rows]
+    scatter = np.array([(whole * w[:, None]).T @ whole for w in weight.T])
+    scatter += (weight.T @ ~seen[rows] * var)[:, :, None] * np.eye(len(var))
+    return GaussianStatistics(weight.sum(0), weight.T @ whole, scatter)
+
+
+def _pooled(statistics: GaussianStatistics, centre: Floats) -> Floats:
+    """Covariance (D, D) of the data that the statistics of all states together hold."""
+    weight, deviation, scatter = statistics
+    count = weight.sum()
+    middle = (weight @ centre + deviation.sum(0)) / max(count, 1e-300)
+    off = centre - middle
+    cross = deviation[:, :, None] * off[:, None, :]
+    total = scatter + cross + cross.transpose(0, 2, 1) + weight[:, None, None] * off[:, :, None] * off[:, None, :]
+    return np.asarray(total.sum(0) / max(count, 1e-300))
+
+
+def _whitener(pooled: Floats) -> Floats:
+    """Cholesky factor of the pooled covariance, or of its diagonal where columns are linearly dependent."""
+    try:
+        return np.linalg.cholesky(pooled)
+    except np.linalg.LinAlgError:
+        return np.diag(np.sqrt(np.maximum(np.diag(pooled), np.finfo(float).tiny)))
+
+
+def _whitened(cov: Floats, pooled: Floats) -> tuple[Floats, Floats]:
+    inverse = np.linalg.inv(_whitener(pooled))
+    white = inverse @ cov @ inverse.T
+    return np.linalg.eigh((white + np.swapaxes(white, -1, -2)) / 2)
+
+
+def _smallest(cov: Floats, pooled: Floats) -> Floats:
+    return np.asarray(_whitened(cov, pooled)[0][..., 0])
+
+
+def _floored(cov: Floats, pooled: Floats) -> Floats:
+    """Closest covariance in likelihood under cov >= FLOOR * pooled: clip the eigenvalues in whitened space."""
+    values, vectors = _whitened(cov, pooled)
+    if np.all(values[..., 0] >= FLOOR):
+        return (cov + np.swapaxes(cov, -1, -2)) / 2
+    half = _whitener(pooled) @ vectors * np.sqrt(np.maximum(values, FLOOR))[..., None, :]
+    return np.asarray(half @ np.swapaxes(half, -1, -2))

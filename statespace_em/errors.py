@@ -1,0 +1,43 @@
+"""Exceptions and warnings: each says what happened, where, and what to do."""
+
+from __future__ import annotations
+
+
+class StateSpaceError(Exception):
+    """Anything this package raises on purpose."""
+
+
+class DataError(StateSpaceError, ValueError):
+    """The observations cannot be used as they are."""
+
+
+class ParameterError(StateSpaceError, ValueError):
+    """A parameter or an option has a value that cannot be used."""
+
+
+class ImpossibleObservationError(DataError):
+    """An observation has probability zero under every state that can be reached."""
+
+
+class DegenerateFitError(StateSpaceError, RuntimeError):
+    """Every start ran into a likelihood without bound."""
+
+
+class NotFittedError(StateSpaceError, RuntimeError, AttributeError):
+    """The model has no parameters yet."""
+
+
+class FileFormatError(StateSpaceError, ValueError):
+    """The file is not a saved model, or was written by a newer version."""
+
+
+class StateSpaceWarning(UserWarning):
+    """Anything this package warns of."""
+
+
+class ConvergenceWarning(StateSpaceWarning):
+    """The fit stopped before it reached the accuracy asked for."""
+
+
+class DataWarning(StateSpaceWarning):
+    """The data can be used, but hardly support what is asked of them."""

@@ -1,0 +1,20 @@
+"""Figures of sequence models: every function takes labelled results, never a model.
+
+A posterior that was saved and loaded again plots like one that was just computed, and a state has the same
+colour in every figure. Import this module when you need it; importing the package does not load matplotlib.
+"""
+
+from statespace_em.plotting.emissions import plot_emissions
+from statespace_em.plotting.parameters import plot_trace, plot_transition
+from statespace_em.plotting.regimes import plot_posterior, plot_regimes
+from statespace_em.plotting.track import plot_states, plot_track
+
+__all__ = [
+    "plot_emissions",
+    "plot_posterior",
+    "plot_regimes",
+    "plot_states",
+    "plot_trace",
+    "plot_track",
+    "plot_transition",
+]
