@@ -33,6 +33,7 @@ def as_batch(
     *,
     support: str = "real",
     symbols: Sequence[Any] | None = None,
+    features: AnyArray | None = None,
     unsorted: Literal["error", "sort"] = "error",
 ) -> tuple[Batch, Labels, list[Any] | None]:
     """Read observations.
@@ -46,6 +47,8 @@ def as_batch(
         What the entries may be, see `EmissionFamily`; "category" reads any labels and returns codes.
     symbols
         The symbols that may occur, in the order of their codes; None takes those that do occur.
+    features
+        Names of the columns to take, in this order; None takes all.
     unsorted
         What to do when timestamps do not increase.
 
@@ -59,7 +62,7 @@ def as_batch(
     DataError
         Naming the value, the place and the remedy.
     """
-    frames, labels = _frames(y, unsorted)
+    frames, labels = _frames(y, features, unsorted)
     if support == "category":
         codes, book = _encode(frames, labels, symbols)
     else:
@@ -79,14 +82,14 @@ class _Table(NamedTuple):
     time: str
 
 
-def _frames(y: Any, unsorted: str) -> tuple[list[_Table], Labels]:
+def _frames(y: Any, features: AnyArray | None, unsorted: str) -> tuple[list[_Table], Labels]:
     sequence, parts = _split(y)
     if not parts:
         raise DataError("y holds no sequence: pass at least one.")
     tables = []
     for key, part in parts:
         where = "" if sequence is None else f" of {sequence} {show(key)}"
-        tables.append(_ordered(_table(part, where), where, unsorted))
+        tables.append(_ordered(_selected(_table(part, where), features, where), where, unsorted))
     first = tables[0]
     for (key, _), table in zip(parts, tables):
         if not table.columns.equals(first.columns):
@@ -96,7 +99,7 @@ def _frames(y: Any, unsorted: str) -> tuple[list[_Table], Labels]:
             )
     keys = pd.Index([key for key, _ in parts])
     times = tuple(table.index for table in tables)
-    return tables, Labels(first.time, times, first.columns, first.named, sequence, keys)
+    return tables, Labels(first.time, times, first.columns, sequence, keys)
 
 
 def _split(y: Any) -> tuple[str | None, list[tuple[Any, Any]]]:
@@ -123,6 +126,25 @@ def _split(y: Any) -> tuple[str | None, list[tuple[Any, Any]]]:
     return None, [(0, y)]
 
 
+def _selected(table: _Table, features: AnyArray | None, where: str) -> _Table:
+    """Columns that the parameters know: by name where both have names, else by position."""
+    if features is None:
+        return table
+    wanted = pd.Index(features)
+    numbered = not table.named or wanted.equals(pd.RangeIndex(len(wanted)))
+    if numbered:
+        if len(table.columns) != len(wanted):
+            raise DataError(f"y{where} has {len(table.columns)} columns, the parameters are of {len(wanted)}: {list(wanted)}.")
+        return table if table.named else table._replace(columns=wanted)
+    missing = wanted.difference(table.columns, sort=False)
+    if len(missing):
+        raise DataError(f"y{where} has no column {show(missing[0])}, only {', '.join(show(c) for c in table.columns)}.")
+    order = table.columns.get_indexer(wanted)
+    values = table.values
+    chosen = values.iloc[:, order] if isinstance(values, pd.DataFrame) else values[:, order]
+    return table._replace(values=chosen, columns=wanted)
+
+
 def _time_dim(y: xr.DataArray) -> str:
     dims = [dim for dim in y.dims if dim != "feature"]
     dated = [dim for dim in dims if dim in y.coords and y[dim].dtype.kind == "M"]
@@ -137,14 +159,15 @@ def _table(y: Any, where: str) -> _Table:
             raise DataError(f"y{where} has dims {y.dims}, expected (time,) or (time, feature).")
         index = y.indexes[time] if time in y.indexes else pd.RangeIndex(y.sizes[time])
         if not others:
-            return _Table(y.values[:, None], index, pd.Index([0 if y.name is None else y.name]), y.name is not None, time)
+            return _Table(y.values[:, None], index, pd.Index([0 if y.name is None else y.name]), False, time)
         named = others[0] in y.coords
         columns = pd.Index(y[others[0]].values) if named else pd.RangeIndex(y.sizes[others[0]])
         return _Table(y.transpose(time, others[0]).values, index, columns, named, time)
+    single = isinstance(y, pd.Series)  # its name labels results, but any other series may follow
     if isinstance(y, pd.Series):
         y = y.to_frame(0 if y.name is None else y.name)
     if isinstance(y, pd.DataFrame):
-        named = not isinstance(y.columns, pd.RangeIndex) and list(y.columns) != [0]
+        named = not single and not isinstance(y.columns, pd.RangeIndex)
         return _Table(y, y.index, y.columns, named, str(y.index.name or "time"))
     values = np.asarray(y, dtype=None if isinstance(y, np.ndarray) else _dtype_of(y))
     if values.ndim not in (1, 2):

@@ -1,7 +1,8 @@
 """Unconstrained, unit-free coordinates of constrained parameters.
 
 Each parameter has a domain, a word: "simplex" (probabilities along the last axis), "positive", "covariance"
-(positive definite along the last two axes), "location" (real, in units of the data) or "real" (no units).
+(positive definite along the last two axes), "nonnegative", "location" (real, in units of the data) or "real"
+(no units).
 Coordinates are taken relative to a reference value, so that they do not change with the units of the data and
 entries that are structurally zero in the reference stay so.
 """
@@ -15,7 +16,7 @@ from scipy.linalg import solve_triangular
 
 from statespace_em._typing import Floats
 
-Domain: TypeAlias = Literal["simplex", "positive", "covariance", "location", "real"]
+Domain: TypeAlias = Literal["simplex", "positive", "nonnegative", "covariance", "location", "real"]
 
 SMALLEST_LOG = -700.0  # exp of it is still a normal double
 
@@ -24,8 +25,9 @@ def to_vector(value: Floats, reference: Floats, domain: Domain, scale: Floats | 
     """Coordinates (M,) of ``value``; ``scale`` is the unit of a "location"."""
     if domain == "simplex":
         support = reference > 0.0
-        return np.maximum(np.log(value[support], where=value[support] > 0.0, out=np.full(support.sum(), -np.inf)), SMALLEST_LOG)
-    if domain == "positive":
+        with np.errstate(divide="ignore"):
+            return np.maximum(np.log(value[support]), SMALLEST_LOG)
+    if domain in ("positive", "nonnegative"):
         support = reference > 0.0
         with np.errstate(divide="ignore"):
             return np.maximum(np.log(value[support] / reference[support]), SMALLEST_LOG)
@@ -44,7 +46,7 @@ def from_vector(vector: Floats, reference: Floats, domain: Domain, scale: Floats
         log_value -= log_value.max(-1, keepdims=True)
         value = np.exp(log_value)
         return np.asarray(value / value.sum(-1, keepdims=True))
-    if domain == "positive":
+    if domain in ("positive", "nonnegative"):
         value = np.array(reference)
         support = reference > 0.0
         value[support] *= np.exp(vector)
@@ -60,12 +62,18 @@ def from_vector(vector: Floats, reference: Floats, domain: Domain, scale: Floats
 
 def n_coordinates(reference: Floats, domain: Domain) -> int:
     """Length of the vector of one parameter."""
-    if domain in ("simplex", "positive"):
+    if domain in ("simplex", "positive", "nonnegative"):
         return int(np.count_nonzero(reference > 0.0))
     if domain == "covariance":
         size = reference.shape[-1]
         return reference.size // size**2 * (size * (size + 1) // 2)
     return reference.size
+
+
+def n_free(value: Floats, domain: Domain) -> int:
+    """Return the number of free values: coordinates, less one for every set of probabilities that sums to 1."""
+    sums = int((value > 0.0).any(-1).sum()) if domain == "simplex" else 0
+    return n_coordinates(value, domain) - sums
 
 
 def _matrices(value: Floats, reference: Floats) -> list[tuple[Floats, Floats]]:

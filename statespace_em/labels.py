@@ -24,7 +24,6 @@ class Labels:
     time: str  # name of the time dimension
     times: tuple[pd.Index, ...]  # one index a sequence
     features: pd.Index  # names of the columns
-    named: bool  # whether the user gave those names
     sequence: str | None  # name of the sequence dimension; None for a single sequence
     keys: pd.Index  # names of the sequences
 

@@ -71,7 +71,12 @@ class HasDomains(Protocol):
 
 @runtime_checkable
 class HasFloor(Protocol[Q_contra, S_contra]):
-    """A family whose likelihood is unbounded says which states head for the boundary."""
+    """A family whose likelihood may be unbounded says whether it is, and which states head for the boundary."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether a prior or frozen parameters keep the likelihood finite."""
+        ...
 
     def at_floor(self, params: Q_contra, statistics: S_contra) -> Bools:
         """Whether each state (K,) has run into the floor that keeps the likelihood finite."""

@@ -59,6 +59,11 @@ class DiagonalGaussian:
         """Dimension names of mean and var."""
         return {"mean": ("state", "feature"), "var": ("state",) if self.spherical else ("state", "feature")}
 
+    @property
+    def bounded(self) -> bool:
+        """Whether a prior or frozen variances keep the likelihood finite."""
+        return not self.prior.is_flat or "var" in self.frozen
+
     def log_prob(self, params: DiagonalParams, y: Floats) -> Floats:
         """Log density (N, K) in nats."""
         values, seen = filled(y)
@@ -117,7 +122,7 @@ class DiagonalGaussian:
 
     def at_floor(self, params: DiagonalParams, statistics: DiagonalStatistics) -> Bools:
         """States with a variance at the floor, or resting on too few entries to have an interior optimum."""
-        if not self.prior.is_flat or "var" in self.frozen:
+        if self.bounded:
             return np.zeros(len(params.mean), bool)
         pooled = _pooled(statistics, params.mean)
         relative = params.var / pooled.mean() if self.spherical else (params.var / pooled).min(1)

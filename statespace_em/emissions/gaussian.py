@@ -59,6 +59,11 @@ class FullGaussian:
         shared: tuple[str, ...] = ("feature", "feature_aux")
         return {"mean": ("state", "feature"), "cov": shared if self.tied else ("state", *shared)}
 
+    @property
+    def bounded(self) -> bool:
+        """Whether a prior or frozen variances keep the likelihood finite."""
+        return not self.prior.is_flat or "cov" in self.frozen
+
     def log_prob(self, params: GaussianParams, y: Floats) -> Floats:
         """Log density (N, K) in nats."""
         n_states = len(params.mean)
@@ -118,7 +123,7 @@ class FullGaussian:
     def at_floor(self, params: GaussianParams, statistics: GaussianStatistics) -> Bools:
         """States whose covariance has run into the floor, or rests on too few rows to have an interior optimum."""
         size = params.mean.shape[1]
-        if not self.prior.is_flat or "cov" in self.frozen:
+        if self.bounded:
             return np.zeros(len(params.mean), bool)
         smallest = _smallest(params.cov, _pooled(statistics, params.mean))
         few = (statistics.weight > 0.0) & (statistics.weight < size + 2.0) & (not self.tied)

@@ -42,7 +42,7 @@ class Poisson:
 
     support: ClassVar[Support] = "count"
     dims: ClassVar[Mapping[str, tuple[str, ...]]] = {"rate": ("state", "feature")}
-    domains: ClassVar[Mapping[str, Domain]] = {"rate": "positive"}
+    domains: ClassVar[Mapping[str, Domain]] = {"rate": "nonnegative"}
 
     def log_prob(self, params: PoissonParams, y: Floats) -> Floats:
         """Log probability (N, K) in nats."""

@@ -152,7 +152,7 @@ def _gain(
             for m in range(k + 1):
                 innovation_cov[t, seen[k], seen[m]] = S[k, m]
                 innovation_cov[t, seen[m], seen[k]] = S[k, m]
-    if cholesky(S, p, p * EPS, inverse) > 0:
+    if cholesky(S, p, 4 * p * EPS, inverse) > 0:
         return np.nan
     log_norm = 0.0 - 0.5 * p * LOG_2PI
     for k in range(p):

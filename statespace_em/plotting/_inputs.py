@@ -99,10 +99,8 @@ def as_observed(y: Any, *, sequence: Hashable | None = None) -> Observed:
 def _one_sequence(y: Any, sequence: Hashable | None) -> Any:
     if isinstance(y, Mapping) and not isinstance(y, (xr.Dataset, pd.DataFrame)):
         return y[_check_sequence(sequence, y.keys())]
-    if isinstance(y, xr.DataArray) and "sequence" in y.dims:
-        keys = y.indexes.get("sequence", pd.RangeIndex(y.sizes["sequence"]))
-        y = y.isel(sequence=keys.get_loc(_check_sequence(sequence, keys)))
-        return _unpad(y, str(next(d for d in y.dims if d != "feature")))
+    if isinstance(y, xr.DataArray) and ("sequence" in y.dims or y.ndim == 3):
+        return one_sequence(y, "sequence" if "sequence" in y.dims else str(y.dims[0]), sequence)
     if isinstance(y, (pd.Series, pd.DataFrame)) and isinstance(y.index, pd.MultiIndex):
         return y.xs(_check_sequence(sequence, y.index.unique(0)), level=0)
     if isinstance(y, list) and y and np.ndim(y[0]) > 0 and sequence is not None:
@@ -161,19 +159,18 @@ def _plain_index(index: pd.Index) -> pd.Index:
 def as_latent(posterior: Any, *, sequence: Hashable | None = None) -> Latent:
     """Read the state variable of an e_step or filter Dataset, or one such DataArray."""
     array, cov = _state_variable(posterior)
-    panel = "sequence" in array.dims
-    others = [str(dim) for dim in array.dims if dim not in ("sequence", "state")]
-    if "state" not in array.dims or len(others) != 1:
+    others = sorted((str(dim) for dim in array.dims if dim != "state"), key=lambda dim: dim != "sequence")
+    if "state" not in array.dims or len(others) not in (1, 2):
         raise DataError(f"{array.name} has dims {array.dims}, expected ([sequence,] time, state)")
-    time = others[0]
+    time, panel = others[-1], len(others) == 2
     if panel:
-        keys = array.indexes.get("sequence", pd.RangeIndex(array.sizes["sequence"]))
-        row = keys.get_loc(_check_sequence(sequence, keys))
-        array = _unpad(array.isel(sequence=row), time)
-        cov = None if cov is None else cov.isel({"sequence": row, time: slice(array.sizes[time])})
+        array = one_sequence(array, others[0], sequence)
+        cov = None if cov is None else one_sequence(cov, others[0], sequence)
     elif sequence is not None:
-        raise DataError(f"sequence={sequence!r} given, but {array.name} has no dim 'sequence'; leave it out")
+        raise DataError(f"sequence={sequence!r} given, but {array.name} has one sequence only; leave it out")
     index = array.indexes.get(time)
+    if index is None and "timestamp" in array.coords:  # sequences that do not share their times
+        index = pd.Index(array.coords["timestamp"].values)
     kind = _KINDS.get(str(array.attrs.get("conditioning")), _KIND_OF_NAME.get(str(array.name), ""))
     return Latent(
         mean=array.transpose(time, "state").values.astype(float),
@@ -201,11 +198,13 @@ def _state_variable(posterior: Any) -> tuple[xr.DataArray, xr.DataArray | None]:
     )
 
 
-def _unpad(array: xr.DataArray, time: str) -> xr.DataArray:
-    """Rows of one sequence without the padding of a ragged panel."""
+def one_sequence(panel: xr.DataArray, dim: str, sequence: Hashable | None) -> xr.DataArray:
+    """Select one sequence of a panel and cut off the padding; the time dim is the first that remains."""
+    keys = panel.indexes.get(dim, pd.RangeIndex(panel.sizes[dim]))
+    array = panel.isel({dim: keys.get_loc(_check_sequence(sequence, keys))})
+    time, *others = array.dims
     if "length" in array.coords and array.coords["length"].ndim == 0:
         return array.isel({time: slice(int(array.coords["length"]))})
-    others = [dim for dim in array.dims if dim != time]
     seen = np.flatnonzero(array.notnull().any(others).values)
     return array.isel({time: slice(seen[-1] + 1 if seen.size else 0)})
 

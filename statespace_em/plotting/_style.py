@@ -59,7 +59,7 @@ def state_colours(n_states: int) -> list[RGB]:
 
 def day_numbers(dates: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Return matplotlib's numbers for dates: days since 1970."""
-    return np.asarray(mdates.date2num(dates), np.float64)
+    return np.asarray(mdates.date2num(dates), np.float64)  # type: ignore[no-untyped-call]
 
 
 def time_axis(labels: pd.Index | None, n_rows: int, name: str) -> TimeAxis:
@@ -82,9 +82,9 @@ def draw_time_axis(ax: Axes, time: TimeAxis, *, label: bool = True) -> None:
     """Limits, ticks and label of a horizontal time axis."""
     if time.dated:
         ax.xaxis_date()
-        locator = mdates.AutoDateLocator(minticks=4, maxticks=9)
+        locator = mdates.AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
         ax.xaxis.set_major_locator(locator)
-        ax.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))
+        ax.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     edges = time.edges
     ax.set_xlim(edges[0], edges[-1])
     if label and not time.dated:

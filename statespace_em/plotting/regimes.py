@@ -21,6 +21,7 @@ from statespace_em.plotting._inputs import (
     check_probabilities,
     choose,
     listed,
+    one_sequence,
     shared_time,
     title,
 )
@@ -93,7 +94,9 @@ def plot_regimes(
     columns = choose(column, observed.columns, "column")
     shown = columns if column is not None else columns[:MOST_PANELS]
     states = _state_rows(latent) if path is None else _path_rows(path, latent, sequence)
-    panels = style.stacked_axes(axes, [2.1 if len(shown) == 1 else 1.5] * len(shown) + [1.3])
+    heights = [2.1 if len(shown) == 1 else 1.5] * len(shown) + [1.3]
+    heights[0] += 0.5 if events else 0.0
+    panels = style.stacked_axes(axes, heights)
     for ax, name in zip(panels[:-1], shown, strict=True):
         draw_spans(ax, states, time.edges, style.state_colours(len(latent.states)))
         _draw_series(ax, observed, observed.columns.index(name), time)
@@ -242,9 +245,8 @@ def _state_rows(latent: Latent) -> npt.NDArray[np.intp]:
 def _path_rows(path: Any, latent: Latent, sequence: Hashable | None) -> npt.NDArray[np.intp]:
     if isinstance(path, Mapping):
         path = path[sequence]
-    if isinstance(path, xr.DataArray) and "sequence" in path.dims:
-        path = path.sel(sequence=sequence) if "sequence" in path.indexes else path.isel(sequence=sequence)
-        path = path[: len(latent.mean)]
+    if isinstance(path, xr.DataArray) and path.ndim == 2:
+        path = one_sequence(path, str(path.dims[0]), sequence)
     values = np.asarray(path).ravel()
     if len(values) != len(latent.mean):
         raise DataError(
@@ -347,4 +349,4 @@ def _event_rotation(ax: Axes, kept: Mapping[float, str], length: float) -> int:
     width = np.array([len(text) for text in kept.values()]) * style.SMALL * 0.55 + 6
     if len(x) == 1 or (np.diff(x) > (width[1:] + width[:-1]) / 2).all():
         return 0
-    return 40 if np.diff(x).min() > 2.2 * style.SMALL else 90
+    return 40 if np.diff(x).min() > 2 * style.SMALL else 90

@@ -1,0 +1,66 @@
+"""The array side of a model: what `LatentModel` labels and `run_em` climbs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from statespace_em import em
+from statespace_em._typing import AnyArray, Bools, Floats, Ints
+from statespace_em.data import Batch
+from statespace_em.labels import Dims
+
+Rows = dict[str, tuple[tuple[str, ...], AnyArray]]
+
+
+class Posterior(NamedTuple):
+    """Result of an E-step before it is labelled."""
+
+    rows: Rows  # name: (dims after time, values with one entry a row)
+    sums: Rows  # name: (dims, value), summed over rows
+    log_likelihood: Floats  # (S,), nats
+
+
+class Core(em.EMModel[Any, Batch, Any], Protocol):
+    """The array side of a model: an `EMModel` that also offers starts and whole posteriors."""
+
+    row_dims: Dims  # variables of the posterior that `statistics` needs, with their dims after time
+    sum_dims: Dims  # and those it needs summed over time
+
+    def starts(self, batch: Batch, n_starts: int, rng: np.random.Generator) -> Iterator[Any]:
+        """Parameters to start from."""
+        ...
+
+    def posterior(self, params: Any, batch: Batch, *, pairs: bool) -> Posterior:
+        """Posterior of every row; without ``pairs`` only the sum of those."""
+        ...
+
+    def statistics(self, params: Any, batch: Batch, posterior: Mapping[str, Floats]) -> Any:
+        """Additive statistics from posterior arrays, as `e_step` would have made them."""
+        ...
+
+    def flatten(self, params: Any) -> dict[str, Floats]:
+        """Parameters as named arrays."""
+        ...
+
+    def build(self, arrays: Mapping[str, Floats]) -> Any:
+        """Inverse of `flatten`."""
+        ...
+
+    def degenerate(self, params: Any, statistics: Any) -> Bools:
+        """Which states (K,) head for a likelihood without bound."""
+        ...
+
+    def order_of(self, params: Any) -> Ints:
+        """Permutation (K,) that puts the states in their stated order."""
+        ...
+
+    def arranged(self, params: Any, order: Ints) -> Any:
+        """The same parameters with the states in this order."""
+        ...
+
+    def n_free(self, params: Any) -> int:
+        """Number of free parameters."""
+        ...

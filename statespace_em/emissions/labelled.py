@@ -1,0 +1,106 @@
+"""What labelled models ask about a family: the dims shown, checks of values and data, a summary, a cure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from statespace_em import _validate
+from statespace_em._typing import Floats
+from statespace_em.emissions.base import EmissionFamily, HasDomains, HasFloor
+from statespace_em.errors import DataError, ParameterError
+
+Family = EmissionFamily[Any, Any]
+
+
+def bound(family: Family, n_symbols: int | None, freeze: Sequence[str]) -> Family:
+    """Return the family told of the number of symbols and of what the M-step must leave alone."""
+    own: dict[str, Any] = {f.name: getattr(family, f.name) for f in fields(family)} if is_dataclass(family) else {}
+    changes: dict[str, Any] = {}
+    if n_symbols is not None and "n_symbols" in own:
+        changes["n_symbols"] = n_symbols
+    frozen = tuple(name for name in freeze if name in family.dims)
+    if frozen and len(frozen) < len(family.dims):
+        if "frozen" not in own:
+            raise ParameterError(
+                f"freeze names {frozen[0]!r}, but {type(family).__name__} estimates {', '.join(family.dims)} together: "
+                "freeze all of them or none."
+            )
+        changes["frozen"] = frozen
+    return replace(family, **changes) if changes else family  # type: ignore[type-var]
+
+
+def shown_dims(family: Family, n_features: int | None) -> dict[str, tuple[str, ...]]:
+    """Dimensions of the parameters as users see them: a single channel of symbols has no feature dim."""
+    drop = family.support == "category" and n_features in (None, 1)
+    return {name: tuple(d for d in dims if not (drop and d == "feature")) for name, dims in family.dims.items()}
+
+
+def check_domains(family: Family, arrays: Mapping[str, Floats], states: Sequence[Any]) -> None:
+    """Raise ParameterError where a parameter of the family is outside its domain."""
+    if isinstance(family, HasDomains):
+        for name in set(family.dims) & set(arrays):
+            rows = states if family.dims[name][0] == "state" else ()
+            _validate.domain(name, arrays[name], family.domains[name], rows)
+
+
+def check_constant(family: Family, y: Floats, features: Sequence[Any]) -> None:
+    """Raise DataError where a column never moves, so that its variance has no estimate."""
+    if not isinstance(family, HasFloor) or family.bounded:
+        return
+    for d, name in enumerate(features):
+        seen = y[~np.isnan(y[:, d]), d]
+        if len(seen) > 1 and np.ptp(seen) == 0.0:
+            raise DataError(
+                f"column {name!r} is constant ({seen[0]:g}), so its variance has no estimate: leave it out, or "
+                "give the model a prior on variances."
+            )
+
+
+def cure(model: str, family: Family, y: Floats) -> str:
+    """Return a prior in the units of the data that bounds the likelihood, as a user would write it."""
+    var = float(np.nanmean(np.nanvar(y, axis=0)))
+    if "var" in family.dims:
+        return f"{model}(..., prior=NormalInverseGamma(shape=1, scale={0.02 * var:.2g}))"
+    if "cov" in family.dims:
+        return f"{model}(..., prior=NormalInverseWishart(dof={y.shape[1] + 2}, scale={0.02 * var:.2g}))"
+    return "see statespace_em.priors"
+
+
+def emission_summary(params: xr.Dataset, table: pd.DataFrame) -> pd.DataFrame:
+    """Add the emissions to a table with one row a state: "mean a", "sd a", "corr a,b", "rate a", "P(x)"."""
+    for name in ("mean", "rate"):
+        if name in params:
+            for feature in params["feature"].values:
+                table[f"{name} {feature}"] = params[name].sel(feature=feature).values
+    if "var" in params:
+        sd = np.sqrt(params["var"])
+        shared = sd if "feature" in sd.dims else sd.expand_dims(feature=params["feature"].values)
+        for feature in params["feature"].values:
+            table[f"sd {feature}"] = shared.sel(feature=feature).values
+    if "cov" in params:
+        _add_covariances(params, table)
+    if "prob" in params:
+        prob = params["prob"] if "feature" in params["prob"].dims else params["prob"].expand_dims("feature")
+        for feature in prob["feature"].values:
+            for symbol in prob["symbol"].values:
+                which = f"P({symbol})" if prob.sizes["feature"] == 1 else f"P({feature}={symbol})"
+                table[which] = prob.sel(feature=feature, symbol=symbol).values
+    return table
+
+
+def _add_covariances(params: xr.Dataset, table: pd.DataFrame) -> None:
+    cov = params["cov"]
+    names = cov["feature"].values
+    matrices = np.broadcast_to(cov.transpose(..., "feature", "feature_aux").values, (len(table), len(names), len(names)))
+    sd = np.sqrt(np.diagonal(matrices, axis1=1, axis2=2))
+    for i, feature in enumerate(names):
+        table[f"sd {feature}"] = sd[:, i]
+    for i in range(len(names)):
+        for j in range(i):
+            table[f"corr {names[j]},{names[i]}"] = matrices[:, i, j] / (sd[:, i] * sd[:, j])

@@ -1,0 +1,496 @@
+"""What every model here can do: an sklearn-shaped shell over a functional core."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from statespace_em import _validate, em, storage
+from statespace_em._typing import Floats
+from statespace_em.core import Core
+from statespace_em.data import Batch, as_batch
+from statespace_em.errors import (
+    ConvergenceWarning,
+    DataError,
+    DataWarning,
+    FileFormatError,
+    ImpossibleObservationError,
+    NotFittedError,
+    ParameterError,
+)
+from statespace_em.labels import SAME, Dims, Labels, pack, unpack
+from statespace_em.reports import progress_bar, starts_table, trace_table
+
+
+class LatentModel(ABC):
+    """A model with hidden states: fitted by EM, asked by labelled questions.
+
+    The constructor stores its arguments as they are; `fit` sets ``params_``, ``trace_``, ``starts_``, ``status_``
+    and ``converged_``; every other method is a pure function of the settings, ``params`` and ``y``.
+    """
+
+    params_: xr.Dataset
+    trace_: pd.DataFrame
+    starts_: pd.DataFrame
+    status_: str
+    converged_: bool
+    unsorted: Literal["error", "sort"]
+
+    # what a model supplies
+
+    @abstractmethod
+    def _names(self) -> list[Any]:
+        """Names of the states."""
+
+    @abstractmethod
+    def _support(self) -> str:
+        """What an entry of y may be."""
+
+    @abstractmethod
+    def _dims(self, n_features: int | None = None) -> Dims:
+        """Dimensions of every parameter, as users see them."""
+
+    @abstractmethod
+    def _core(self, *, n_symbols: int | None = None, freeze: Sequence[str] = (), batch: Batch | None = None) -> Core:
+        """The array side of the model."""
+
+    @abstractmethod
+    def _check(self, arrays: Mapping[str, Floats]) -> None:
+        """Raise ParameterError where the values of parameters are wrong."""
+
+    @abstractmethod
+    def _default_starts(self) -> int:
+        """How many starts a fit makes unless told."""
+
+    @abstractmethod
+    def summary(self) -> pd.DataFrame:
+        """Fitted parameters as a table."""
+
+    @abstractmethod
+    def _symbols(self) -> Sequence[Any] | None:
+        """Symbols given at construction, if any."""
+
+    @abstractmethod
+    def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
+        """Raise DataError where the model cannot be fitted to y."""
+
+    @abstractmethod
+    def _cure(self, batch: Batch) -> str:
+        """A prior that bounds the likelihood, as a user would write it."""
+
+    # fitting
+
+    def fit(
+        self,
+        y: Any,
+        *,
+        start: xr.Dataset | None = None,
+        freeze: Sequence[str] = (),
+        n_starts: int | None = None,
+        max_iter: int = 1000,
+        tol: float = 1e-8,
+        accelerate: bool = True,
+        seed: int = 0,
+        threads: int | None = None,
+        progress: bool = False,
+    ) -> Self:
+        """Estimate the parameters by EM: maximum likelihood, or MAP under the priors of the model.
+
+        Parameters
+        ----------
+        y
+            Observations, see `statespace_em.data.as_batch`; NaN marks missing entries.
+        start
+            Parameters to start from, once and without restarts; a Dataset that lacks some variables fixes only
+            the starts of those it has.
+        freeze
+            Names of parameters to leave at their start.
+        n_starts
+            Number of starts; each gets a short run, the best are polished. The default depends on the model.
+        max_iter, tol
+            Most E-steps a start may take, and the gain still to come, in nats, at which it ends.
+        accelerate
+            Whether to extrapolate EM steps (monotone all the same); False is plain EM.
+        seed
+            Of the guesses; the same call gives the same answer.
+        threads
+            Number of threads; None leaves the choice to the model.
+        progress
+            Whether to show a progress bar.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError, ParameterError
+            If the observations or an option cannot be used.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the fit ended otherwise than converged.
+        """
+        _validate.at_least("max_iter", max_iter, 1, whole=True)
+        _validate.at_least("tol", tol, 0.0)
+        if threads is not None:
+            _validate.at_least("threads", threads, 1, whole=True)
+        n_starts = self._default_starts() if n_starts is None else n_starts
+        _validate.at_least("n_starts", n_starts, 1, whole=True)
+        for name in freeze:
+            _validate.one_of("freeze", name, self._dims())
+        given = {} if start is None else self._arrays(start, partial=True)
+        if set(freeze) - set(given):
+            missing = sorted(set(freeze) - set(given))[0]
+            raise ParameterError(f"freeze names {missing!r}, whose value is not known: give it in start=.")
+        batch, labels, symbols = self._read(y, start)
+        check_rows(batch, len(self._names()))
+        self._check_data(batch, labels, freeze)
+        core = self._core(n_symbols=None if symbols is None else len(symbols), freeze=freeze, batch=batch)
+        complete = set(given) >= set(self._dims())
+        n_starts = 1 if complete else n_starts
+        if complete:
+            starts = [core.build(given)]
+        else:
+            guesses = core.starts(batch, n_starts, np.random.default_rng(seed))
+            starts = [core.build({**core.flatten(guess), **given}) for guess in guesses]
+        warn_few(batch, core.n_free(starts[0]))
+        with labelled_rows(labels), progress_bar(progress) as on_step:
+            runs = em.run_starts(
+                core,
+                batch,
+                starts,
+                n_polish=max(3, n_starts // 3),
+                is_degenerate=lambda params, statistics: bool(core.degenerate(params, statistics).any()),
+                max_iter=max_iter,
+                tol=tol,
+                accelerate=accelerate,
+                on_step=on_step,
+            )
+        chosen = runs[em.best_of(runs)]
+        params = chosen.params if given else core.arranged(chosen.params, core.order_of(chosen.params))
+        self.params_ = self._label(core.flatten(params), labels, symbols)
+        self.trace_ = trace_table(chosen.trace)
+        self.starts_ = starts_table(runs)
+        self.status_, self.converged_ = chosen.status, chosen.status == "converged"
+        self._warn(chosen, core, batch, tol)
+        return self
+
+    def _warn(self, run: em.EMResult[Any, Any], core: Core, batch: Batch, tol: float) -> None:
+        if run.status == "degenerate":
+            bad = core.degenerate(run.params, run.statistics)
+            where = [name for name, at_floor in zip(self._names(), bad[core.order_of(run.params)]) if at_floor]
+            message = (
+                f"the likelihood has no bound: the variance of state {', '.join(map(repr, where))} runs to its floor from "
+                f"every start. Use fewer states, or a prior that keeps variances away from zero: {self._cure(batch)}."
+            )
+        elif run.status == "max_iter" and tol > 0.0:
+            message = f"stopped after {run.n_steps} E-steps before it converged: raise max_iter, or loosen tol={tol:g}."
+        elif run.status == "decreased":
+            message = "the objective fell by more than round-off; the best parameters are kept. Please report the data."
+        else:
+            return
+        warnings.warn(message, ConvergenceWarning, stacklevel=3)
+
+    # the E- and the M-step
+
+    def e_step(self, y: Any, params: xr.Dataset | None = None, *, xi: Literal["each", "sum"] = "each") -> xr.Dataset:
+        """Posterior of the states given all of y.
+
+        Parameters
+        ----------
+        y, params
+            Observations, and parameters (those of the fit unless given).
+        xi
+            "each" returns xi at every time, "sum" only its sum over time, for long series.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``gamma`` ([sequence,] time, state), ``xi`` ([sequence,] time, state, next_state), NaN at the last time of
+            a sequence, and ``log_likelihood`` ([sequence]) in nats.
+        """
+        _validate.one_of("xi", xi, ("each", "sum"))
+        core, tree, batch, labels, known = self._ready(y, params)
+        with labelled_rows(labels):
+            posterior = core.posterior(tree, batch, pairs=xi == "each")
+        coords = self._row_coords()
+        dataset = labels.dataset(posterior.rows, coords)
+        dataset = dataset.assign({name: (dims, value) for name, (dims, value) in posterior.sums.items()})
+        dataset = dataset.assign_coords({dim: coords[dim] for dim in dataset.dims if dim in coords})
+        dataset = dataset.assign(log_likelihood=labels.per_sequence(posterior.log_likelihood))
+        for name in dataset.data_vars:
+            dataset[name].attrs["conditioning"] = "1:T"
+        dataset["log_likelihood"].attrs["units"] = "nats"
+        return dataset
+
+    def m_step(self, y: Any, posterior: xr.Dataset, params: xr.Dataset | None = None) -> xr.Dataset:
+        """New parameters that maximise the expected log joint (plus log prior) under this posterior.
+
+        Parameters
+        ----------
+        y
+            The observations that `e_step` was given.
+        posterior
+            What `e_step` returned.
+        params
+            The parameters that `e_step` was given; they matter where entries are missing and where probabilities
+            are structurally zero.
+        """
+        known = self._known(params, needed=False)
+        batch, labels, symbols = self._read(y, known)
+        core = self._core(n_symbols=None if symbols is None else len(symbols), batch=batch)
+        tree = None if known is None else core.build(self._arrays(known))
+        arrays = {name: labels.flat(_variable(posterior, name), dims) for name, dims in core.row_dims.items()}
+        arrays |= {name: _summed(_variable(posterior, name), dims) for name, dims in core.sum_dims.items()}
+        statistics = core.statistics(tree, batch, arrays)
+        return self._label(core.flatten(core.m_step(statistics, tree)), labels, symbols)
+
+    # questions that need no hidden path
+
+    def score(self, y: Any, params: xr.Dataset | None = None) -> float:
+        """Log-likelihood of all of y in nats, summed over sequences."""
+        core, tree, batch, labels, _ = self._ready(y, params)
+        with labelled_rows(labels):
+            return float(core.e_step(tree, batch)[1])
+
+    def log_prior(self, params: xr.Dataset | None = None) -> float:
+        """Log prior density of the parameters in nats, up to a constant that is 0 under flat priors."""
+        known = self._known(params)
+        core = self._core(n_symbols=known.sizes.get("symbol"))
+        return float(core.log_prior(core.build(self._arrays(known))))
+
+    def parameters(self, **arrays: Any) -> xr.Dataset:
+        """Label and check plain arrays as parameters of this model.
+
+        Axes follow the schema of the model; a DataArray may have them in any order. Coordinates are the names of
+        the states and, unless DataArrays say otherwise, 0, 1, ... for features and symbols.
+
+        Raises
+        ------
+        ParameterError
+            Naming the parameter, the shape or value that is wrong, and what is expected.
+        """
+        for name in arrays:
+            _validate.one_of("parameter", name, self._dims())
+        coords: dict[str, Any] = {"state": self._names()}
+        for value in arrays.values():
+            if isinstance(value, xr.DataArray):
+                coords |= {d: value[d].values for d in ("feature", "symbol") if d in value.coords and value[d].ndim}
+        n_features = _count(arrays, self._dims(), "feature", coords)
+        dims = self._dims(n_features)
+        symbols = self._symbols()
+        if symbols is not None:
+            coords["symbol"] = list(symbols)
+        plain = {}
+        for name, value in arrays.items():
+            if isinstance(value, xr.DataArray):
+                value = unpack(value.to_dataset(name=name), {name: dims[name]})[name]
+            plain[name] = np.asarray(value, dtype=float)
+            _fill_coords(name, plain[name], dims[name], coords)
+        dataset = pack(plain, dims, coords)
+        self._check(self._arrays(dataset, partial=True))
+        return dataset
+
+    # settings, as scikit-learn's tools expect them
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Constructor arguments by name."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **settings: Any) -> Self:
+        """Change constructor arguments by name."""
+        for name, value in settings.items():
+            _validate.one_of("setting", name, self.get_params())
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        """Return the call that makes this model."""
+        defaults = {n: p.default for n, p in inspect.signature(type(self)).parameters.items()}
+        settings = self.get_params().items()
+        words = [f"{name}={value!r}" for name, value in settings if not _same(value, defaults[name])]
+        return f"{type(self).__name__}({', '.join(words)})"
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write settings and fitted parameters to NetCDF."""
+        fit = {"status": getattr(self, "status_", None), "trace": None}
+        if hasattr(self, "trace_"):
+            fit["trace"] = {"iteration": self.trace_.index.tolist(), **self.trace_.to_dict("list")}
+        storage.save_model(path, type(self).__name__, self.get_params(), self._known(None), fit)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], **settings: Any) -> Self:
+        """Read a model written by `save`; no code in the file is run.
+
+        Parameters
+        ----------
+        path
+            The file.
+        settings
+            Constructor arguments to use in place of the saved ones, such as a family of your own.
+
+        Raises
+        ------
+        FileFormatError
+            If the file is not a saved model, of another model, or of a newer version.
+        """
+        kind, saved, params, fit = storage.load_model(path)
+        if kind != cls.__name__:
+            raise FileFormatError(f"{str(path)!r} holds a {kind}: read it with {kind}.load.")
+        model = cls(**{name: storage.from_json(value) for name, value in saved.items() if name not in settings}, **settings)
+        model.params_ = params
+        if fit["trace"] is not None:
+            model.trace_ = pd.DataFrame(fit["trace"]).set_index("iteration")
+        if fit["status"] is not None:
+            model.status_, model.converged_ = fit["status"], fit["status"] == "converged"
+        return model
+
+    # helpers of the above
+
+    def _known(self, params: xr.Dataset | None, *, needed: bool = True) -> Any:
+        if params is None:
+            params = getattr(self, "params_", None)
+        if params is None and needed:
+            raise NotFittedError(
+                f"this {type(self).__name__} has no parameters yet: call fit(y) first, or pass params=model.parameters(...)."
+            )
+        return params
+
+    def _read(self, y: Any, params: xr.Dataset | None) -> tuple[Batch, Labels, list[Any] | None]:
+        """Read y; with parameters, its columns and symbols are theirs."""
+        symbols = self._symbols()
+        features = None
+        if params is not None:
+            if "symbol" in params.coords:
+                symbols = params["symbol"].values.tolist()
+            features = np.atleast_1d(params["feature"].values) if "feature" in params.coords else None
+        return as_batch(y, support=self._support(), symbols=symbols, features=features, unsorted=self.unsorted)
+
+    def _ready(self, y: Any, params: xr.Dataset | None) -> tuple[Core, Any, Batch, Labels, xr.Dataset]:
+        """Everything that a question about y needs."""
+        known = self._known(params)
+        arrays = self._arrays(known)
+        batch, labels, symbols = self._read(y, known)
+        core = self._core(n_symbols=None if symbols is None else len(symbols), batch=batch)
+        return core, core.build(arrays), batch, labels, known
+
+    def _arrays(self, params: xr.Dataset, *, partial: bool = False) -> dict[str, Floats]:
+        """Checked plain arrays of labelled parameters, states in the order of the model's names."""
+        if not isinstance(params, xr.Dataset):
+            raise ParameterError(
+                f"params is a {type(params).__name__}, expected an xarray.Dataset: use model.parameters(...)."
+            )
+        names = self._names()
+        for dim in ("state", "next_state", "state_aux"):
+            if dim in params.coords and params[dim].ndim:
+                have = params[dim].values.tolist()
+                if have != names and (len(have) != len(names) or set(have) != set(names)):
+                    raise ParameterError(f"the parameters are of states {have}, the model has {names}.")
+                params = params if have == names else params.sel({dim: names})
+        single = "feature" not in params.dims
+        dims = self._dims(1 if single else params.sizes["feature"])
+        wanted = {name: d for name, d in dims.items() if name in params or not (partial)}
+        arrays = unpack(params, wanted)
+        for name, value in arrays.items():
+            for dim, size in zip(wanted[name], value.shape):
+                if dim in ("state", "next_state", "state_aux") and size != len(names):
+                    raise ParameterError(f"{name} has {size} entries along {dim}, the model has {len(names)} states.")
+        self._check(arrays)
+        return arrays
+
+    def _label(self, arrays: Mapping[str, Floats], labels: Labels, symbols: Sequence[Any] | None) -> xr.Dataset:
+        coords: dict[str, Any] = {"state": self._names(), "feature": labels.features}
+        if symbols is not None:
+            coords["symbol"] = symbols
+        dims = self._dims(len(labels.features))
+        shaped = {name: np.reshape(a, _shape(dims[name], coords)) for name, a in arrays.items()}
+        dataset = pack(shaped, dims, coords)
+        return dataset if "feature" in dataset.dims else dataset.assign_coords(feature=labels.features[0])
+
+    def _row_coords(self) -> dict[str, Any]:
+        names = self._names()
+        return {"state": names, "next_state": names, "state_aux": names}
+
+
+def check_rows(batch: Batch, n_states: int) -> None:
+    """Refuse data with fewer different rows than states."""
+    rows = batch.y[~np.isnan(batch.y).all(1)]
+    if len(rows) == 0:
+        raise DataError("every row of y is missing: there is nothing to fit.")
+    if n_states > 1 and len(rows) < 100_000:  # more rows than that are not all alike in practice, and sorting costs
+        distinct = len(np.unique(rows, axis=0))
+        if distinct < n_states:
+            raise DataError(f"y has {distinct} different rows, fewer than the {n_states} states: ask for fewer states.")
+
+
+def warn_few(batch: Batch, n_free: int) -> None:
+    """Warn where there are fewer entries than free parameters."""
+    seen = int((~np.isnan(batch.y)).sum())
+    if seen < n_free:
+        warnings.warn(
+            f"y has {seen} entries, fewer than the {n_free} free parameters: the estimates will not mean much. "
+            "Use fewer states, a smaller covariance structure, or priors.",
+            DataWarning,
+            stacklevel=4,
+        )
+
+
+def _variable(posterior: xr.Dataset, name: str) -> xr.DataArray:
+    if not isinstance(posterior, xr.Dataset) or name not in posterior:
+        raise ParameterError(f"the posterior has no variable {name!r}: pass what e_step returned.")
+    return posterior[name]
+
+
+def _summed(variable: xr.DataArray, dims: tuple[str, ...]) -> Floats:
+    """Sum over time and sequences, whatever they are called; the blank last sample does not count."""
+    return np.asarray(variable.sum([d for d in variable.dims if d not in dims]).transpose(*dims).values, dtype=float)
+
+
+def _shape(dims: tuple[str, ...], coords: Mapping[str, Any]) -> tuple[int, ...]:
+    return tuple(len(coords[SAME.get(dim, dim)]) for dim in dims)
+
+
+def _count(arrays: Mapping[str, Any], dims: Dims, which: str, coords: Mapping[str, Any]) -> int | None:
+    """Length of a dimension as the arrays have it; None if none of them tells."""
+    if which in coords:
+        return len(coords[which])
+    for name, value in arrays.items():
+        if which in dims[name] and not isinstance(value, xr.DataArray) and np.ndim(value) == len(dims[name]):
+            return int(np.shape(value)[dims[name].index(which)])
+    return None
+
+
+def _fill_coords(name: str, value: Floats, dims: tuple[str, ...], coords: dict[str, Any]) -> None:
+    """Check the shape of one parameter and number what has no names yet."""
+    for axis, dim in enumerate(dims if value.ndim == len(dims) else ()):
+        coords.setdefault(SAME.get(dim, dim), list(range(value.shape[axis])))
+    expected = tuple(len(coords[SAME.get(dim, dim)]) if SAME.get(dim, dim) in coords else "?" for dim in dims)
+    if value.shape != expected:
+        raise ParameterError(f"{name} has shape {value.shape}, expected {expected} for dims {dims}.")
+
+
+def _same(value: Any, default: Any) -> bool:
+    return value is default or (type(value) is type(default) and bool(np.all(value == default)))
+
+
+@contextmanager
+def labelled_rows(labels: Labels) -> Iterator[None]:
+    """Say where in the user's terms an observation is impossible; the cores know only row numbers."""
+    try:
+        yield
+    except ImpossibleObservationError as error:
+        raise ImpossibleObservationError(
+            f"the observation at {labels.where(int(str(error)))} has probability zero under every state that can be "
+            "reached there: mark it missing, or let a prior or other parameters allow it."
+        ) from None

@@ -1,0 +1,37 @@
+"""Stated rules for the order of states: EM cannot know which regime is which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from statespace_em import _validate
+from statespace_em._typing import Floats, Ints
+from statespace_em.emissions.base import EmissionFamily
+
+Order: TypeAlias = Callable[[EmissionFamily[Any, Any], Any], Ints]
+
+
+def _means(family: EmissionFamily[Any, Any], params: Any) -> Floats:
+    return np.asarray(family.marginals(params).mean()).mean(1)
+
+
+def _variances(family: EmissionFamily[Any, Any], params: Any) -> Floats:
+    return np.log(np.asarray(family.marginals(params).var())).mean(1)
+
+
+RULES = {"mean": _means, "variance": _variances}
+
+
+def rule(name: str | None) -> Order | None:
+    """Return the function that gives the permutation (K,) for a rule, or None where states stay as they fell.
+
+    "mean" sorts by the mean over features of the state's mean, "variance" by that of its log variance, both upwards.
+    """
+    _validate.one_of("order_by", name, (*RULES, None))
+    if name is None:
+        return None
+    key = RULES[name]
+    return lambda family, params: np.argsort(key(family, params), kind="stable")

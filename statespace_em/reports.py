@@ -1,0 +1,58 @@
+"""How a fit went, for people: tables of the trace and the starts, a progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from statespace_em import em
+
+SAME_OPTIMUM = 1e-4  # nats within which two starts count as having found the same optimum
+
+
+def trace_table(trace: Sequence[em.Step]) -> pd.DataFrame:
+    """Trace of a run as a table indexed by iteration (the number of E-steps made)."""
+    columns = {
+        "log_likelihood": [step.log_likelihood for step in trace],
+        "log_prior": [step.log_prior for step in trace],
+        "objective": [step.objective for step in trace],
+    }
+    return pd.DataFrame(columns, index=pd.Index([step.iteration for step in trace], name="iteration"))
+
+
+def starts_table(runs: Sequence[em.EMResult[Any, Any]]) -> pd.DataFrame:
+    """One row a start: where it ended, after how many E-steps, and how many starts ended at the same optimum.
+
+    A start whose status is "max_iter" was given a short run only, or ran out of E-steps.
+    """
+    objective = np.array([run.objective for run in runs])
+    done = np.array([run.status == "converged" for run in runs])
+    same = [int((done & (np.abs(objective - value) < SAME_OPTIMUM)).sum()) if ok else 0 for value, ok in zip(objective, done)]
+    columns = {
+        "objective": objective,
+        "iterations": [run.n_steps for run in runs],
+        "status": [run.status for run in runs],
+        "found_by": same,
+    }
+    return pd.DataFrame(columns, index=pd.RangeIndex(len(runs), name="start"))
+
+
+@contextmanager
+def progress_bar(wanted: bool) -> Iterator[em.OnStep | None]:
+    """Count E-steps and show the objective."""
+    if not wanted:
+        yield None
+        return
+    from tqdm.auto import tqdm  # here because it is slow to import and rarely wanted
+
+    with tqdm(desc="EM", unit=" E-steps") as bar:
+
+        def on_step(step: em.Step) -> None:
+            bar.update(1)
+            bar.set_postfix_str(f"objective {step.objective:.6f}")
+
+        yield on_step

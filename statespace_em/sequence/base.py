@@ -1,0 +1,64 @@
+"""What every sequence model can do on top of fitting: paths, causal answers, the future, simulation."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from statespace_em.labels import Labels
+from statespace_em.model import LatentModel
+
+
+class SequenceModel(LatentModel):
+    """A model of sequences: the order of the rows matters."""
+
+    @abstractmethod
+    def decode(self, y: Any, params: xr.Dataset | None = None) -> xr.DataArray:
+        """Most probable states given all of y."""
+
+    @abstractmethod
+    def filter(self, y: Any, params: xr.Dataset | None = None) -> xr.Dataset:
+        """What was known of the states at each time: never touched by later rows."""
+
+    @abstractmethod
+    def forecast(self, y: Any, horizon: int, params: xr.Dataset | None = None) -> xr.Dataset:
+        """Distribution of the states and observations that follow y."""
+
+    @abstractmethod
+    def sample(self, n_steps: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:
+        """Simulate one sequence."""
+
+
+def future_dataset(
+    variables: dict[str, tuple[tuple[str, ...], np.ndarray]], labels: Labels, coords: dict[str, Any]
+) -> xr.Dataset:
+    """Label arrays (S, horizon, ...) of the future; with one regularly dated sequence the dates come too."""
+    lead = () if labels.sequence is None else (labels.sequence,)
+    data = {
+        name: ((*lead, "horizon", *dims), values[0] if labels.sequence is None else values)
+        for name, (dims, values) in variables.items()
+    }
+    horizon = next(iter(variables.values()))[1].shape[1]
+    used = {dim for dims, _ in data.values() for dim in dims}
+    own = {dim: values for dim, values in coords.items() if dim in used}
+    dataset = xr.Dataset(data, {"horizon": np.arange(1, horizon + 1), **own})
+    if labels.sequence is not None:
+        return dataset.assign_coords({labels.sequence: labels.keys})
+    dates = future_index(labels.times[0], horizon)
+    return dataset if dates is None else dataset.assign_coords({labels.time: ("horizon", dates)})
+
+
+def future_index(index: pd.Index, horizon: int) -> pd.Index | None:
+    """Continue an index by its own regular step; None where it has none."""
+    if isinstance(index, pd.DatetimeIndex):
+        frequency = index.freq or (pd.infer_freq(index) if len(index) > 2 else None)
+        if frequency is None:
+            return None
+        return pd.date_range(index[-1], periods=horizon + 1, freq=frequency)[1:]
+    if pd.api.types.is_integer_dtype(index) and (len(index) == 1 or (np.diff(index) == 1).all()):
+        return pd.Index(np.arange(1, horizon + 1) + int(index[-1]))
+    return None

@@ -1,0 +1,269 @@
+"""The array side of every hidden Markov model: any family of emissions on one chain."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from statespace_em._typing import Bools, Floats, Ints
+from statespace_em.core import Posterior
+from statespace_em.data import Batch
+from statespace_em.domains import Domain, from_vector, n_coordinates, n_free, to_vector
+from statespace_em.emissions.base import EmissionFamily, HasDomains, HasFloor
+from statespace_em.kernels import chain
+from statespace_em.labels import Dims
+from statespace_em.priors import Dirichlet
+from statespace_em.sequence.forward_backward import ChainFilter, filter_states, most_probable_path, smooth
+from statespace_em.start import responsibilities
+
+BLOCK = 4096  # rows evaluated at a time, so that temporaries stay in the cache
+CHAIN_DOMAINS: Mapping[str, Domain] = {"initial": "simplex", "transition": "simplex"}
+
+
+class HMMParams(NamedTuple):
+    """Parameters of a hidden Markov model; the fields of ``emission`` are those of the family."""
+
+    initial: Floats  # (K,)
+    transition: Floats  # (K, K), rows sum to 1
+    emission: Any
+
+
+class HMMStatistics(NamedTuple):
+    """Additive statistics: expected first states, expected transitions, and those of the family."""
+
+    initial: Floats  # (K,)
+    transition: Floats  # (K, K)
+    emission: Any
+
+
+@cache
+def params_type(names: tuple[str, ...]) -> Any:
+    """Return a NamedTuple with these fields: all that a family asks of its parameters."""
+    return namedtuple("Params", names)
+
+
+def add(left: Any, right: Any) -> Any:
+    """Add the statistics of two sets of rows."""
+    return type(left)(*(a + b for a, b in zip(left, right)))
+
+
+def blocks(n_rows: int) -> Iterator[slice]:
+    """Split rows into blocks that fit the cache."""
+    return (slice(begin, min(begin + BLOCK, n_rows)) for begin in range(0, n_rows, BLOCK))
+
+
+def log_density(family: EmissionFamily[Any, Any], params: Any, y: Floats) -> Floats:
+    """Log densities (N, K) of all rows, evaluated block by block."""
+    first = family.log_prob(params, y[:BLOCK])
+    if len(y) <= BLOCK:
+        return np.ascontiguousarray(first)
+    result = np.empty((len(y), first.shape[1]))
+    for rows in blocks(len(y)):
+        result[rows] = family.log_prob(params, y[rows])
+    return result
+
+
+def family_statistics(family: EmissionFamily[Any, Any], params: Any, y: Floats, weights: Floats) -> Any:
+    """Statistics of all rows, added up block by block."""
+    total = None
+    for rows in blocks(len(y)):
+        part = family.statistics(params, y[rows], weights[rows])
+        total = part if total is None else add(total, part)
+    return total
+
+
+def guessed_emission(family: EmissionFamily[Any, Any], y: Floats, gamma: Floats) -> Any:
+    """One M-step on guessed responsibilities; the second pass is around the first one's means, which is exact."""
+    params = None
+    for _ in range(2):
+        params = family.m_step(family_statistics(family, params, y, gamma), params)
+    return params
+
+
+def emission_vector(family: Any, params: Any, reference: Any, scale: Floats, frozen: tuple[str, ...]) -> Floats | None:
+    """Unconstrained coordinates of the free parameters of a family that states its domains."""
+    free = [name for name in family.dims if name not in frozen]
+    if free and not isinstance(family, HasDomains):
+        return None
+    parts = [to_vector(getattr(params, n), getattr(reference, n), family.domains[n], scale) for n in free]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def emission_from_vector(family: Any, vector: Floats, reference: Any, scale: Floats, frozen: tuple[str, ...]) -> Any:
+    """Inverse of `emission_vector`."""
+    values = {}
+    for name in family.dims:
+        values[name] = getattr(reference, name)
+        if name not in frozen:
+            size = n_coordinates(values[name], family.domains[name])
+            values[name] = from_vector(vector[:size], values[name], family.domains[name], scale)
+            vector = vector[size:]
+    return params_type(tuple(family.dims))(**values)
+
+
+def emission_n_free(family: Any, params: Any, frozen: tuple[str, ...]) -> int:
+    """Count the free parameters of a family; entry by entry where it does not state its domains."""
+    domains = family.domains if isinstance(family, HasDomains) else dict.fromkeys(family.dims, "real")
+    return sum(n_free(getattr(params, name), domains[name]) for name in family.dims if name not in frozen)
+
+
+def column_scale(y: Floats) -> Floats:
+    """Standard deviation of each column, the unit in which the accelerator measures locations."""
+    seen = ~np.isnan(y)
+    count = np.maximum(seen.sum(0), 1)
+    centre = np.where(seen, y, 0.0).sum(0) / count
+    spread = np.sqrt((np.where(seen, y - centre, 0.0) ** 2).sum(0) / count)
+    return np.asarray(np.where(spread > 0.0, spread, 1.0))
+
+
+@dataclass(frozen=True)
+class HMMCore:
+    """E- and M-step of a hidden Markov model on plain arrays."""
+
+    family: EmissionFamily[Any, Any]
+    initial_prior: Dirichlet
+    transition_prior: Dirichlet
+    n_states: int
+    frozen: tuple[str, ...] = ()
+    scale: Any = 1.0  # (D,), see `column_scale`
+    order: Any = None  # params of the family -> permutation (K,), or None
+
+    row_dims = {"gamma": ("state",)}
+    sum_dims = {"xi": ("state", "next_state")}
+
+    def _smooth(self, params: HMMParams, batch: Batch, *, pairs: bool) -> Any:
+        log_b = log_density(self.family, params.emission, batch.y)
+        return smooth(log_b, params.initial, params.transition[None], batch.starts, pairs=pairs)
+
+    def e_step(self, params: HMMParams, data: Batch) -> tuple[HMMStatistics, float]:
+        """Additive statistics and the log-likelihood in nats."""
+        found = self._smooth(params, data, pairs=False)
+        emission = family_statistics(self.family, params.emission, data.y, found.gamma)
+        return HMMStatistics(found.firsts, found.xi_sum, emission), float(found.log_likelihood.sum())
+
+    def m_step(self, statistics: HMMStatistics, previous: HMMParams | None) -> HMMParams:
+        """Dirichlet modes for the chain, the family's own M-step for the emissions; frozen blocks stay."""
+        old = HMMParams(None, None, None) if previous is None else previous  # type: ignore[arg-type]
+        initial = self.initial_prior.mode(statistics.initial, old.initial)
+        transition = self.transition_prior.mode(statistics.transition, old.transition)
+        if set(self.family.dims) <= set(self.frozen):
+            emission = old.emission
+        else:
+            emission = self.family.m_step(statistics.emission, old.emission)
+        return HMMParams(
+            old.initial if "initial" in self.frozen else initial,
+            old.transition if "transition" in self.frozen else transition,
+            emission,
+        )
+
+    def log_prior(self, params: HMMParams) -> float:
+        """Log prior density in nats, without constants."""
+        chain_prior = self.initial_prior.log_density(params.initial)
+        chain_prior += self.transition_prior.log_density(params.transition)
+        return chain_prior + self.family.log_prior(params.emission)
+
+    def to_vector(self, params: HMMParams, reference: HMMParams) -> Floats | None:
+        """Unconstrained coordinates of what is not frozen."""
+        emission = emission_vector(self.family, params.emission, reference.emission, self.scale, self.frozen)
+        if emission is None:
+            return None
+        free = [name for name in CHAIN_DOMAINS if name not in self.frozen]
+        parts = [to_vector(getattr(params, n), getattr(reference, n), CHAIN_DOMAINS[n]) for n in free]
+        return np.concatenate([*parts, emission])
+
+    def from_vector(self, vector: Floats, reference: HMMParams) -> HMMParams:
+        """Inverse of `to_vector`."""
+        values = {}
+        for name, domain in CHAIN_DOMAINS.items():
+            values[name] = getattr(reference, name)
+            if name not in self.frozen:
+                size = n_coordinates(values[name], domain)
+                values[name] = from_vector(vector[:size], values[name], domain)
+                vector = vector[size:]
+        emission = emission_from_vector(self.family, vector, reference.emission, self.scale, self.frozen)
+        return HMMParams(emission=emission, **values)
+
+    def starts(self, batch: Batch, n_starts: int, rng: np.random.Generator) -> Iterator[HMMParams]:
+        """One M-step on each guess of the responsibilities."""
+        category = self.family.support == "category"
+        guesses = responsibilities(batch.y, batch.first, self.n_states, n_starts, category=category, rng=rng)
+        for gamma in guesses:
+            inside = ~batch.first[1:]
+            pairs = gamma[:-1][inside].T @ gamma[1:][inside] + 0.1 / self.n_states
+            first = gamma[batch.first].sum(0)
+            yield HMMParams(
+                first / first.sum(),
+                pairs / pairs.sum(1, keepdims=True),
+                guessed_emission(self.family, batch.y, gamma),
+            )
+
+    def posterior(self, params: HMMParams, batch: Batch, *, pairs: bool) -> Posterior:
+        """Posterior of every row."""
+        found = self._smooth(params, batch, pairs=pairs)
+        rows = {"gamma": (("state",), found.gamma)}
+        pair_dims = ("state", "next_state")
+        if pairs:
+            return Posterior(rows | {"xi": (pair_dims, found.xi)}, {}, found.log_likelihood)
+        return Posterior(rows, {"xi": (pair_dims, found.xi_sum)}, found.log_likelihood)
+
+    def statistics(self, params: HMMParams | None, batch: Batch, posterior: Mapping[str, Floats]) -> HMMStatistics:
+        """Statistics of a given posterior."""
+        gamma = posterior["gamma"]
+        emission = family_statistics(self.family, None if params is None else params.emission, batch.y, gamma)
+        return HMMStatistics(gamma[batch.first].sum(0), posterior["xi"], emission)
+
+    def filter(self, params: HMMParams, batch: Batch) -> ChainFilter:
+        """Causal probabilities of every row."""
+        log_b = log_density(self.family, params.emission, batch.y)
+        return filter_states(log_b, params.initial, params.transition[None], batch.starts)
+
+    def decode(self, params: HMMParams, batch: Batch) -> tuple[Ints, Floats]:
+        """Viterbi path of every sequence and its log joint probability."""
+        log_b = log_density(self.family, params.emission, batch.y)
+        return most_probable_path(log_b, params.initial, params.transition[None], batch.starts)
+
+    def sample(self, params: HMMParams, n_steps: int, rng: np.random.Generator) -> tuple[Ints, Floats]:
+        """States (N,) and observations (N, D) of one sequence."""
+        path = np.empty(n_steps, dtype=np.int64)
+        chain.draw(params.initial, params.transition[None], rng.random(n_steps), path)
+        return path, self.family.sample(params.emission, path, rng)
+
+    def flatten(self, params: HMMParams) -> dict[str, Floats]:
+        """Parameters by name."""
+        emission = {name: getattr(params.emission, name) for name in self.family.dims}
+        return {"initial": params.initial, "transition": params.transition, **emission}
+
+    def build(self, arrays: Mapping[str, Floats]) -> HMMParams:
+        """Inverse of `flatten`."""
+        names = tuple(self.family.dims)
+        return HMMParams(arrays["initial"], arrays["transition"], params_type(names)(*(arrays[n] for n in names)))
+
+    def degenerate(self, params: HMMParams, statistics: HMMStatistics) -> Bools:
+        """States at the floor of the family, if it has one."""
+        if isinstance(self.family, HasFloor):
+            return self.family.at_floor(params.emission, statistics.emission)
+        return np.zeros(self.n_states, bool)
+
+    def order_of(self, params: HMMParams) -> Ints:
+        """Permutation by the rule of the model; the identity without one."""
+        return np.arange(self.n_states) if self.order is None else self.order(self.family, params.emission)
+
+    def arranged(self, params: HMMParams, order: Ints) -> HMMParams:
+        """States in this order."""
+        values = {
+            name: getattr(params.emission, name)[order] if dims[0] == "state" else getattr(params.emission, name)
+            for name, dims in self.family.dims.items()
+        }
+        emission = params_type(tuple(self.family.dims))(**values)
+        return HMMParams(params.initial[order], params.transition[np.ix_(order, order)], emission)
+
+    def n_free(self, params: HMMParams) -> int:
+        """Free parameters; structural zeros and frozen blocks do not count."""
+        count = emission_n_free(self.family, params.emission, self.frozen)
+        free = [name for name in CHAIN_DOMAINS if name not in self.frozen]
+        return count + sum(n_free(getattr(params, name), CHAIN_DOMAINS[name]) for name in free)

@@ -1,0 +1,123 @@
+"""Saved models: NetCDF with the settings as JSON text, so that no code runs on load."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from statespace_em import emissions, priors
+from statespace_em.errors import FileFormatError, ParameterError
+
+FORMAT = 1
+KNOWN = {
+    kind.__name__: kind
+    for kind in (
+        *(getattr(priors, name) for name in ("Dirichlet", "Gamma", "InverseWishart")),
+        *(getattr(priors, name) for name in ("NormalInverseGamma", "NormalInverseWishart")),
+        *(getattr(emissions, name) for name in ("Categorical", "DiagonalGaussian", "FullGaussian", "Poisson")),
+    )
+}
+
+
+def to_json(value: Any) -> Any:
+    """Settings as JSON: priors and families become a name with their fields."""
+    if is_dataclass(value) and type(value).__name__ in KNOWN:
+        return {"type": type(value).__name__, **{f.name: to_json(getattr(value, f.name)) for f in fields(value)}}
+    if isinstance(value, Mapping):
+        return {"type": "dict", "items": [[to_json(k), to_json(v)] for k, v in value.items()]}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return to_json(value.tolist())
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return {"type": f"unknown:{type(value).__name__}"}
+
+
+def from_json(value: Any) -> Any:
+    """Inverse of `to_json`; lists stay lists."""
+    if isinstance(value, list):
+        return [from_json(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kind = value["type"]
+    if kind == "dict":
+        return {_key(from_json(k)): from_json(v) for k, v in value["items"]}
+    if kind.startswith("unknown:"):
+        raise ParameterError(
+            f"the model was saved with {kind.removeprefix('unknown:')}, which is not part of this package: "
+            "pass it again, as in HMM.load(path, emission=...)."
+        )
+    if kind not in KNOWN:
+        raise FileFormatError(f"the file names {kind!r}, which this version does not know: update statespace_em.")
+    settings = {k: from_json(v) for k, v in value.items() if k != "type"}
+    return KNOWN[kind](**{k: tuple(v) if k == "frozen" else v for k, v in settings.items()})
+
+
+def _key(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def write_dataset(dataset: xr.Dataset, path: str | os.PathLike[str]) -> None:
+    """Write NetCDF under a temporary name and rename: an interrupted write leaves nothing half-done."""
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    os.close(handle)
+    try:
+        dataset.to_netcdf(temporary, engine="h5netcdf")
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def save_model(path: str | os.PathLike[str], kind: str, settings: Mapping[str, Any], params: xr.Dataset, fit: Any) -> None:
+    """Write parameters, settings and how the fit ended."""
+    attrs = {
+        "statespace_em_format": FORMAT,
+        "statespace_em_model": kind,
+        "settings": json.dumps({name: to_json(value) for name, value in settings.items()}),
+        "fit": json.dumps(fit),
+    }
+    write_dataset(params.assign_attrs(attrs), path)
+
+
+def load_model(path: str | os.PathLike[str]) -> tuple[str, dict[str, Any], xr.Dataset, Any]:
+    """Read what `save_model` wrote: name of the model, its settings as JSON, parameters, end of the fit.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is not a saved model, or is of a newer version.
+    """
+    if not Path(path).exists():
+        raise FileNotFoundError(f"there is no file {str(path)!r}.")
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as opened:
+            dataset = opened.load()
+    except Exception as error:
+        raise FileFormatError(f"{str(path)!r} is not a saved model: it cannot be read as NetCDF ({error}).") from error
+    version = dataset.attrs.pop("statespace_em_format", None)
+    if version is None:
+        raise FileFormatError(f"{str(path)!r} is not a saved model: it is NetCDF, but not written by model.save.")
+    if int(version) > FORMAT:
+        raise FileFormatError(
+            f"{str(path)!r} has format {version}, newer than this version reads ({FORMAT}): update statespace_em."
+        )
+    kind = str(dataset.attrs.pop("statespace_em_model"))
+    settings, fit = json.loads(dataset.attrs.pop("settings")), json.loads(dataset.attrs.pop("fit"))
+    return kind, settings, dataset, fit
