@@ -78,7 +78,9 @@ def positive(name: str, value: Floats, *, zero: bool = False) -> None:
     finite("number", name, value)
     bad = value < 0.0 if zero else value <= 0.0
     if bad.any():
-        raise ParameterError(f"{name} holds {value[bad][0]:g}, expected {'no negative' if zero else 'only positive'} values.")
+        raise ParameterError(
+            f"{name} holds {value[bad][0]:g}, expected {'no negative' if zero else 'only positive'} values."
+        )
 
 
 def finite(kind: str, name: str, value: Floats) -> None:

@@ -134,7 +134,9 @@ def _selected(table: _Table, features: AnyArray | None, where: str) -> _Table:
     numbered = not table.named or wanted.equals(pd.RangeIndex(len(wanted)))
     if numbered:
         if len(table.columns) != len(wanted):
-            raise DataError(f"y{where} has {len(table.columns)} columns, the parameters are of {len(wanted)}: {list(wanted)}.")
+            raise DataError(
+                f"y{where} has {len(table.columns)} columns, the parameters are of {len(wanted)}: {list(wanted)}."
+            )
         return table if table.named else table._replace(columns=wanted)
     missing = wanted.difference(table.columns, sort=False)
     if len(missing):
@@ -196,7 +198,9 @@ def _ordered(table: _Table, where: str, unsorted: str) -> _Table:
     if not (timelike or pd.api.types.is_numeric_dtype(index)):
         return table
     if index.hasnans:
-        raise DataError(f"{table.time}{where} is missing at row {int(np.argmax(index.isna()))}: drop that row or date it.")
+        raise DataError(
+            f"{table.time}{where} is missing at row {int(np.argmax(index.isna()))}: drop that row or date it."
+        )
     if not index.is_unique:
         twice = index[index.duplicated()][0]
         raise DataError(f"{table.time} {show(twice)}{where} occurs more than once: average or drop the duplicates.")

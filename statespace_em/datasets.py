@@ -34,20 +34,20 @@ def stocks() -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        3270 trading days, indexed by ``date``; columns ``(quantity, symbol)``. ``close`` is adjusted for
+        3269 trading days from 2000-03-02 (the close before gives its return), indexed by ``date``; columns ``(quantity, symbol)``. ``close`` is adjusted for
         splits and dividends: US dollars as of the vendor's last adjustment, after 2013, so compare ratios,
         not levels. ``log_return`` is ``log(close[t] / close[t - 1])``, **not** percent; NaN on a symbol's
         first day.
 
     Examples
     --------
-    >>> returns = stocks()["log_return"]["IBM"].dropna()
+    >>> returns = stocks()["log_return"]["IBM"]
     >>> returns.index.name, len(returns), round(float(returns.std()), 4)
     ('date', 3269, 0.0176)
     """
     close = _read("stocks", index_col="date", parse_dates=True)
     quantities = {"close": close, "log_return": close.transform(np.log).diff()}
-    frame = pd.concat(quantities, axis="columns", sort=False, names=["quantity", "symbol"])
+    frame = pd.concat(quantities, axis="columns", sort=False, names=["quantity", "symbol"]).iloc[1:]
     source = "Quandl WIKI prices, through bokeh_sampledata 2026.1"
     return _describe(frame, {"close": "USD, adjusted", "log_return": "1"}, source, "public domain")
 
@@ -155,9 +155,7 @@ def old_faithful(*, table: str = "azzalini") -> pd.DataFrame:
     length = np.where(frame["duration"] >= 3, "long", "short")
     frame["length"] = pd.Categorical(length, categories=["short", "long"], ordered=True)
     units["length"] = "category"
-    return _describe(
-        frame[list(units)], units, "Azzalini & Bowman (1990), Applied Statistics 39", "published facts"
-    )
+    return _describe(frame[list(units)], units, "Azzalini & Bowman (1990), Applied Statistics 39", "published facts")
 
 
 def nile() -> pd.Series[float]:

@@ -18,19 +18,15 @@ from statespace_em._typing import Floats
 
 Domain: TypeAlias = Literal["simplex", "positive", "nonnegative", "covariance", "location", "real"]
 
-SMALLEST_LOG = -700.0  # exp of it is still a normal double
-
 
 def to_vector(value: Floats, reference: Floats, domain: Domain, scale: Floats | None = None) -> Floats:
     """Coordinates (M,) of ``value``; ``scale`` is the unit of a "location"."""
     if domain == "simplex":
-        support = reference > 0.0
-        with np.errstate(divide="ignore"):
-            return np.maximum(np.log(value[support]), SMALLEST_LOG)
-    if domain in ("positive", "nonnegative"):
-        support = reference > 0.0
-        with np.errstate(divide="ignore"):
-            return np.maximum(np.log(value[support] / reference[support]), SMALLEST_LOG)
+        return np.sqrt(value[reference > 0.0])  # Fisher's metric is flat here, and an entry that vanishes stays finite
+    if domain == "nonnegative":
+        return np.sqrt(value[reference > 0.0] / reference[reference > 0.0])
+    if domain == "positive":
+        return np.log(np.ravel(value / reference))
     if domain == "covariance":
         return np.concatenate([_log_cholesky(v, r) for v, r in _matrices(value, reference)])
     difference = value - reference
@@ -62,7 +58,7 @@ def from_vector(vector: Floats, reference: Floats, domain: Domain, scale: Floats
 
 def n_coordinates(reference: Floats, domain: Domain) -> int:
     """Length of the vector of one parameter."""
-    if domain in ("simplex", "positive", "nonnegative"):
+    if domain in ("simplex", "nonnegative"):
         return int(np.count_nonzero(reference > 0.0))
     if domain == "covariance":
         size = reference.shape[-1]

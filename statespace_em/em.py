@@ -25,6 +25,7 @@ ROUND_OFF = 64 * float(np.finfo(float).eps)
 CONFIRM = 3  # consecutive steps that must agree that the gain still to come is small
 WINDOW = 2  # steps over which an accelerated gain is measured: single ones are erratic
 MEMORY = 8  # past steps that Anderson mixing combines
+REPEAT = 1e-3  # nats within which two short runs are taken to be on the same path
 SHORT = 12  # E-steps given to each start before the best are polished
 
 
@@ -123,15 +124,16 @@ def _gain_to_come(objectives: list[float], window: int) -> float:
 
 def _mixed(model: EMModel[P, D, S], mixer: _Anderson, params: P, image: P, reference: P) -> P | None:
     """Return the accelerated parameters, or None where there is nothing to extrapolate."""
-    x, mapped = model.to_vector(params, reference), model.to_vector(image, reference)
-    if x is None or mapped is None or x.size == 0:
-        return None
-    point = mixer.propose(x, mapped)
-    if point is None:
-        return None
     try:
-        return model.from_vector(point, reference)
-    except (ArithmeticError, ValueError):
+        x, mapped = model.to_vector(params, reference), model.to_vector(image, reference)
+        if x is None or mapped is None or x.size == 0:
+            return None
+        point = mixer.propose(x, mapped)
+        return None if point is None else model.from_vector(point, reference)
+    except (
+        ArithmeticError,
+        ValueError,
+    ):  # a point outside the domain, such as a covariance that has become singular
         return None
 
 
@@ -233,8 +235,9 @@ def run_starts(
 
     runs = [judged(run) for run in runs]
     order = sorted(range(len(runs)), key=lambda i: (runs[i].status == "degenerate", -runs[i].objective))
+    repeats = [i for a, i in zip(order, order[1:]) if abs(runs[a].objective - runs[i].objective) < REPEAT]
     polished = 0
-    for i in order:
+    for i in [i for i in order if i not in repeats] + repeats:  # what is on the same path tells nothing new
         if polished >= n_polish:
             break
         run = runs[i]

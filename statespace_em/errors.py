@@ -15,12 +15,28 @@ class ParameterError(StateSpaceError, ValueError):
     """A parameter or an option has a value that cannot be used."""
 
 
-class ImpossibleObservationError(DataError):
+class RowError(DataError):
+    """A row cannot be explained; the cores give its number, the models its label."""
+
+    explanation = "the row cannot be explained"
+
+
+class ImpossibleObservationError(RowError):
     """An observation has probability zero under every state that can be reached."""
 
+    explanation = (
+        "has probability zero under every state that can be reached there: mark it missing, or let a prior or other "
+        "parameters allow it"
+    )
 
-class DegenerateFitError(StateSpaceError, RuntimeError):
-    """Every start ran into a likelihood without bound."""
+
+class SingularInnovationError(RowError):
+    """The predicted distribution of an observation has no density."""
+
+    explanation = (
+        "has a predicted covariance that is not positive definite: give measurement_cov a positive diagonal, or a prior "
+        "to the noise that vanishes"
+    )
 
 
 class NotFittedError(StateSpaceError, RuntimeError, AttributeError):

@@ -14,7 +14,11 @@ from statespace_em._typing import AnyArray, Floats, Ints
 from statespace_em.errors import ParameterError
 
 Dims = Mapping[str, tuple[str, ...]]
-SAME = {"next_state": "state", "state_aux": "state", "feature_aux": "feature"}  # second name of a square matrix
+SAME = {
+    "next_state": "state",
+    "state_aux": "state",
+    "feature_aux": "feature",
+}  # second name of a square matrix
 
 
 @dataclass(frozen=True)

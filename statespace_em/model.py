@@ -23,9 +23,9 @@ from statespace_em.errors import (
     DataError,
     DataWarning,
     FileFormatError,
-    ImpossibleObservationError,
     NotFittedError,
     ParameterError,
+    RowError,
 )
 from statespace_em.labels import SAME, Dims, Labels, pack, unpack
 from statespace_em.reports import progress_bar, starts_table, trace_table
@@ -74,6 +74,10 @@ class LatentModel(ABC):
     @abstractmethod
     def summary(self) -> pd.DataFrame:
         """Fitted parameters as a table."""
+
+    @abstractmethod
+    def _optional(self) -> tuple[str, ...]:
+        """Parameters that may be left out."""
 
     @abstractmethod
     def _symbols(self) -> Sequence[Any] | None:
@@ -157,7 +161,7 @@ class LatentModel(ABC):
         check_rows(batch, len(self._names()))
         self._check_data(batch, labels, freeze)
         core = self._core(n_symbols=None if symbols is None else len(symbols), freeze=freeze, batch=batch)
-        complete = set(given) >= set(self._dims())
+        complete = set(given) >= set(self._dims()) - set(self._optional())
         n_starts = 1 if complete else n_starts
         if complete:
             starts = [core.build(given)]
@@ -287,7 +291,7 @@ class LatentModel(ABC):
         for value in arrays.values():
             if isinstance(value, xr.DataArray):
                 coords |= {d: value[d].values for d in ("feature", "symbol") if d in value.coords and value[d].ndim}
-        n_features = _count(arrays, self._dims(), "feature", coords)
+        n_features = _count(arrays, self._dims(2), "feature", coords)
         dims = self._dims(n_features)
         symbols = self._symbols()
         if symbols is not None:
@@ -348,7 +352,10 @@ class LatentModel(ABC):
         kind, saved, params, fit = storage.load_model(path)
         if kind != cls.__name__:
             raise FileFormatError(f"{str(path)!r} holds a {kind}: read it with {kind}.load.")
-        model = cls(**{name: storage.from_json(value) for name, value in saved.items() if name not in settings}, **settings)
+        model = cls(
+            **{name: storage.from_json(value) for name, value in saved.items() if name not in settings},
+            **settings,
+        )
         model.params_ = params
         if fit["trace"] is not None:
             model.trace_ = pd.DataFrame(fit["trace"]).set_index("iteration")
@@ -400,13 +407,17 @@ class LatentModel(ABC):
                 params = params if have == names else params.sel({dim: names})
         single = "feature" not in params.dims
         dims = self._dims(1 if single else params.sizes["feature"])
-        wanted = {name: d for name, d in dims.items() if name in params or not (partial)}
+        wanted = {name: d for name, d in dims.items() if name in params or not (partial or name in self._optional())}
         arrays = unpack(params, wanted)
         for name, value in arrays.items():
             for dim, size in zip(wanted[name], value.shape):
                 if dim in ("state", "next_state", "state_aux") and size != len(names):
                     raise ParameterError(f"{name} has {size} entries along {dim}, the model has {len(names)} states.")
         self._check(arrays)
+        whole = self._dims(2)  # a single channel of symbols is shown without the feature dim that the cores expect
+        for name in arrays:
+            if len(wanted[name]) < len(whole[name]):
+                arrays[name] = np.expand_dims(arrays[name], whole[name].index("feature"))
         return arrays
 
     def _label(self, arrays: Mapping[str, Floats], labels: Labels, symbols: Sequence[Any] | None) -> xr.Dataset:
@@ -489,8 +500,6 @@ def labelled_rows(labels: Labels) -> Iterator[None]:
     """Say where in the user's terms an observation is impossible; the cores know only row numbers."""
     try:
         yield
-    except ImpossibleObservationError as error:
-        raise ImpossibleObservationError(
-            f"the observation at {labels.where(int(str(error)))} has probability zero under every state that can be "
-            "reached there: mark it missing, or let a prior or other parameters allow it."
-        ) from None
+    except RowError as error:
+        where = labels.where(int(str(error)))
+        raise type(error)(f"the observation at {where} {error.explanation}.") from None

@@ -215,7 +215,9 @@ class InverseWishart:
         if scale.ndim == 0:
             return np.asarray(scale * np.eye(size))
         if scale.shape != (size, size):
-            raise ParameterError(f"the scale of the prior has shape {scale.shape}, expected {(size, size)} or a number.")
+            raise ParameterError(
+                f"the scale of the prior has shape {scale.shape}, expected {(size, size)} or a number."
+            )
         return scale
 
     def log_density(self, cov: Floats) -> float:

@@ -31,7 +31,10 @@ def starts_table(runs: Sequence[em.EMResult[Any, Any]]) -> pd.DataFrame:
     """
     objective = np.array([run.objective for run in runs])
     done = np.array([run.status == "converged" for run in runs])
-    same = [int((done & (np.abs(objective - value) < SAME_OPTIMUM)).sum()) if ok else 0 for value, ok in zip(objective, done)]
+    same = [
+        int((done & (np.abs(objective - value) < SAME_OPTIMUM)).sum()) if ok else 0
+        for value, ok in zip(objective, done)
+    ]
     columns = {
         "objective": objective,
         "iterations": [run.n_steps for run in runs],

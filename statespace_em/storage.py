@@ -30,7 +30,10 @@ KNOWN = {
 def to_json(value: Any) -> Any:
     """Settings as JSON: priors and families become a name with their fields."""
     if is_dataclass(value) and type(value).__name__ in KNOWN:
-        return {"type": type(value).__name__, **{f.name: to_json(getattr(value, f.name)) for f in fields(value)}}
+        return {
+            "type": type(value).__name__,
+            **{f.name: to_json(getattr(value, f.name)) for f in fields(value)},
+        }
     if isinstance(value, Mapping):
         return {"type": "dict", "items": [[to_json(k), to_json(v)] for k, v in value.items()]}
     if isinstance(value, list | tuple):
@@ -85,7 +88,9 @@ def _umask() -> int:
     return mask
 
 
-def save_model(path: str | os.PathLike[str], kind: str, settings: Mapping[str, Any], params: xr.Dataset, fit: Any) -> None:
+def save_model(
+    path: str | os.PathLike[str], kind: str, settings: Mapping[str, Any], params: xr.Dataset, fit: Any
+) -> None:
     """Write parameters, settings and how the fit ended."""
     attrs = {
         "statespace_em_format": FORMAT,

@@ -41,7 +41,9 @@ def chain_oracle(log_b, pi, A):
         blind = part - log_b[t, seen[:, t]] if np.isfinite(log_b[t]).all() else None
         for out, values in ((filtered, part), (predicted, blind)):
             if values is None:
-                before, prior = enumerate_paths(np.vstack([log_b[:t], np.zeros((1, K))]), pi, A if len(A) == 1 else A[: t + 1])
+                before, prior = enumerate_paths(
+                    np.vstack([log_b[:t], np.zeros((1, K))]), pi, A if len(A) == 1 else A[: t + 1]
+                )
                 seen, values = before, prior
             w = np.exp(values - values.max())
             out[t] = [w[seen[:, t] == k].sum() / w.sum() for k in range(K)]

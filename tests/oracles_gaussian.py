@@ -169,6 +169,24 @@ def regression(second, size, count, offset=None):
     return W[:, :-1], W[:, -1], residual @ second @ residual.T / count
 
 
+def m_step(s, p, with_offsets=True):
+    """Update constant parameters from residual sums, as the documentation of ``kalman.moment_sums`` says."""
+
+    def update(S_rr, S_rz, S_zz, count):
+        size = S_zz.shape[0] - (0 if with_offsets else 1)
+        step = np.zeros_like(S_rz)
+        step[:, :size] = np.linalg.solve(S_zz[:size, :size], S_rz[:, :size].T).T
+        return step, (S_rr - step @ S_rz.T) / count
+
+    state, Q = update(s.S_ww, s.S_wz, s.S_zz, s.n_pairs)
+    measure, R = update(s.S_vv, s.S_vz, s.S_uu, s.n_rows)
+    m0 = s.first_mean / s.n_sequences
+    P0 = (s.first_cov + s.first_outer) / s.n_sequences - np.outer(m0 - p.m0, m0 - p.m0)
+    A, b = p.A + state[None, :, :-1], p.b + state[None, :, -1]
+    C, d = p.C + measure[None, :, :-1], p.d + measure[None, :, -1]
+    return Parameters(A, b, Q[None], C, d, R[None], m0, P0)
+
+
 def random_parameters(rng, n, D, T=1, varying=(), diagonal_R=False) -> Parameters:
     """Well-behaved parameters; the names in ``varying`` change every step."""
 

@@ -86,12 +86,12 @@ def test_the_files_are_small():
 def test_stocks():
     data = datasets.stocks()
     symbols = ["IBM", "MSFT", "AAPL", "GOOG"]
-    assert data.shape == (3270, 8)
+    assert data.shape == (3269, 8)
     assert data.columns.names == ["quantity", "symbol"]
     assert list(data["close"]) == list(data["log_return"]) == symbols
     assert isinstance(data.index, pd.DatetimeIndex)
-    assert (data.index[0], data.index[-1]) == (pd.Timestamp("2000-03-01"), pd.Timestamp("2013-03-01"))
-    assert data["close"].isna().sum().to_dict() == {"IBM": 0, "MSFT": 0, "AAPL": 0, "GOOG": 1122}
+    assert (data.index[0], data.index[-1]) == (pd.Timestamp("2000-03-02"), pd.Timestamp("2013-03-01"))
+    assert data["close"].isna().sum().to_dict() == {"IBM": 0, "MSFT": 0, "AAPL": 0, "GOOG": 1121}
     assert data["close"]["GOOG"].first_valid_index() == pd.Timestamp("2004-08-19")
     assert data["log_return"].isna().sum().to_dict() == {"IBM": 1, "MSFT": 1, "AAPL": 1, "GOOG": 1123}
     assert data["close"].min().min() > 0

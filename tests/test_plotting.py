@@ -103,9 +103,7 @@ def test_unnamed_probabilities_claim_nothing(y):
 
 def test_one_span_for_each_run_and_one_artist_for_each_state(y):
     top = plotting.plot_regimes(y, probabilities())[0]
-    assert {gid: len(c.get_paths()) for gid, c in spans(top).items()} == {
-        f"state-{k}": n for k, n in RUNS.items()
-    }
+    assert {gid: len(c.get_paths()) for gid, c in spans(top).items()} == {f"state-{k}": n for k, n in RUNS.items()}
 
 
 def test_spans_cover_the_whole_axis_without_overlap(y):
@@ -266,23 +264,17 @@ def test_axes_of_the_caller_are_used_and_counted(y):
 
 
 def test_complaints_of_regimes(y):
-    with pytest.raises(
-        DataError, match=r"the Dataset has variables \['xi'\]; pass the result of e_step or filter"
-    ):
+    with pytest.raises(DataError, match=r"the Dataset has variables \['xi'\]; pass the result of e_step or filter"):
         plotting.plot_regimes(y, probabilities("xi"))
     with pytest.raises(DataError, match="posterior is a ndarray; pass the Dataset"):
         plotting.plot_regimes(y, np.zeros((N, 2)))
     with pytest.raises(DataError, match="y has 59 rows, the posterior has 60 along 'date'"):
         plotting.plot_regimes(y.iloc[1:], probabilities())
-    with pytest.raises(
-        DataError, match=r"row 0 of y is labelled 2024-01-02.* that of the posterior 2024-01-01"
-    ):
+    with pytest.raises(DataError, match=r"row 0 of y is labelled 2024-01-02.* that of the posterior 2024-01-01"):
         plotting.plot_regimes(y.set_axis(DATES + pd.Timedelta("1D")), probabilities())
     with pytest.raises(DataError, match=r"column 'volume' does not exist; choose from \['return'\]"):
         plotting.plot_regimes(y, probabilities(), column="volume")
-    with pytest.raises(
-        DataError, match=r"path has 'panic' at row 0; states are \['calm', 'stress', 'crash'\]"
-    ):
+    with pytest.raises(DataError, match=r"path has 'panic' at row 0; states are \['calm', 'stress', 'crash'\]"):
         plotting.plot_regimes(y, probabilities(), path=["panic"] * N)
     with pytest.raises(DataError, match="path has 3 rows, the posterior has 60"):
         plotting.plot_regimes(y, probabilities(), path=STATES)
@@ -481,9 +473,7 @@ def test_transition_is_transposed_by_name():
 
 
 def test_complaints_of_transition():
-    with pytest.raises(
-        DataError, match=r"transition row 'stress' sums to 0.9, expected 1; rows are the state now"
-    ):
+    with pytest.raises(DataError, match=r"transition row 'stress' sums to 0.9, expected 1; rows are the state now"):
         plotting.plot_transition(transition([[0.9, 0.1], [0.2, 0.7]]))
     with pytest.raises(DataError, match=r"params has no 'transition': got \['rate'\]"):
         plotting.plot_transition(xr.Dataset({"rate": ("state", [1.0])}))
@@ -588,9 +578,7 @@ def test_plane_comes_with_two_correlated_features_or_on_request():
     (ax,) = plotting.plot_emissions(params, y, plane=("b", "a"))
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("b", "a")
     widths = [np.ptp(line.get_ydata()) for line in ax.lines if len(line.get_ydata()) == 181]
-    assert widths == pytest.approx(
-        [4 * np.sqrt(-2 * np.log(0.5)), 4 * np.sqrt(-2 * np.log(0.05))] * 2, rel=1e-3
-    )
+    assert widths == pytest.approx([4 * np.sqrt(-2 * np.log(0.5)), 4 * np.sqrt(-2 * np.log(0.05))] * 2, rel=1e-3)
 
 
 def test_poisson_bars_are_weighted_probabilities():

@@ -143,7 +143,7 @@ class FullGaussian:
         return stats.norm(params.mean, np.sqrt(np.broadcast_to(var, params.mean.shape)))
 
 
-def Gaussian(  # noqa: N802 - reads as a family and returns one
+def Gaussian(
     covariance: Literal["full", "diagonal", "spherical", "tied"] = "full",
     prior: NormalInverseWishart | NormalInverseGamma | None = None,
 ) -> FullGaussian | DiagonalGaussian:

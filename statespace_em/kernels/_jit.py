@@ -5,3 +5,6 @@ from __future__ import annotations
 import numba
 
 jit = numba.njit(cache=True, nogil=True, error_model="numpy")
+
+# for helpers of kernels: passing array arguments would cost more than the work
+inlined = numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
-from statespace_em.kernels._jit import jit
+from statespace_em.kernels._jit import inlined, jit
 from statespace_em.kernels._linalg import EPS, cholesky, find_seen, solve_lower, solve_upper
 
 
@@ -84,7 +84,7 @@ def moment_sums(
     )
 
 
-@jit
+@inlined
 def _add_first(
     t: int, m0: Floats, mean: Floats, cov: Floats, first_mean: Floats, first_cov: Floats, first_outer: Floats
 ) -> None:
@@ -95,10 +95,8 @@ def _add_first(
             first_outer[i, j] += (mean[t, i] - m0[i]) * (mean[t, j] - m0[j])
 
 
-@jit
-def _add_pair(
-    t: int, A: Floats, b: Floats, mean: Floats, w: Floats, S_ww: Floats, S_wz: Floats, S_zz: Floats
-) -> None:
+@inlined
+def _add_pair(t: int, A: Floats, b: Floats, mean: Floats, w: Floats, S_ww: Floats, S_wz: Floats, S_zz: Floats) -> None:
     n = A.shape[1]
     a, c = t * int(A.shape[0] > 1), t * int(b.shape[0] > 1)
     for i in range(n):
@@ -109,7 +107,7 @@ def _add_pair(
     _add_outer(t, mean, w, S_ww, S_wz, S_zz)
 
 
-@jit
+@inlined
 def _add_outer(t: int, mean: Floats, r: Floats, S_rr: Floats, S_rz: Floats, S_zz: Floats) -> None:
     """Add r r', r z' and z z' with z = (mean[t], 1)."""
     n = mean.shape[1]
@@ -127,14 +125,14 @@ def _add_outer(t: int, mean: Floats, r: Floats, S_rr: Floats, S_rz: Floats, S_zz
     S_zz[n, n] += 1.0
 
 
-@jit
+@inlined
 def _add_cov(t: int, cov: Floats, total: Floats) -> None:
     for i in range(total.shape[0]):
         for j in range(total.shape[0]):
             total[i, j] += cov[t, i, j]
 
 
-@jit
+@inlined
 def _add_covs(t: int, cov: Floats, cross_cov: Floats, V: Floats, V_next: Floats, X: Floats) -> None:
     for i in range(V.shape[0]):
         for j in range(V.shape[0]):
@@ -143,7 +141,7 @@ def _add_covs(t: int, cov: Floats, cross_cov: Floats, V: Floats, V_next: Floats,
             X[i, j] += cross_cov[t, i, j]
 
 
-@jit
+@inlined
 def _fold_pairs(
     t: int, A: Floats, V: Floats, V_next: Floats, X: Floats, G: Floats,
     S_ww: Floats, S_wz: Floats, S_zz: Floats,
@@ -172,7 +170,7 @@ def _fold_pairs(
     X[:] = 0.0
 
 
-@jit
+@inlined
 def _fold_rows(t: int, C: Floats, U: Floats, CU: Floats, S_vv: Floats, S_vz: Floats, S_uu: Floats) -> None:
     """Add Cov(v) = C U C', Cov(v, s) = -C U and U, then empty the sum U."""
     D, n = CU.shape
@@ -196,7 +194,7 @@ def _fold_rows(t: int, C: Floats, U: Floats, CU: Floats, S_vv: Floats, S_vz: Flo
     U[:] = 0.0
 
 
-@jit
+@inlined
 def _residual(t: int, p: int, seen: Ints, y: Floats, C: Floats, d: Floats, mean: Floats, v: Floats) -> None:
     """Fill the first p entries of ``v`` with those of y - C mean - d that are seen."""
     c, c0 = t * int(C.shape[0] > 1), t * int(d.shape[0] > 1)
@@ -207,7 +205,7 @@ def _residual(t: int, p: int, seen: Ints, y: Floats, C: Floats, d: Floats, mean:
         v[k] = value
 
 
-@jit
+@inlined
 def _complete(
     t: int, p: int, seen: Ints, C: Floats, R: Floats, v: Floats, residual: Floats, H: Floats,
     L: Floats, T: Floats, B: Floats, inverse: Floats, S_vv: Floats,

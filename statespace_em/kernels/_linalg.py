@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Floats, Ints
-from statespace_em.kernels._jit import jit
+from statespace_em.kernels._jit import inlined
 
 EPS = 2.220446049250313e-16
 
 
-@jit
+@inlined
 def cholesky(a: Floats, n: int, tolerance: float, inverse: Floats) -> int:
     """Lower factor of ``a[:n, :n]`` in place, reciprocal pivots in ``inverse``; returns the pivots skipped.
 
@@ -39,7 +39,7 @@ def cholesky(a: Floats, n: int, tolerance: float, inverse: Floats) -> int:
     return skipped
 
 
-@jit
+@inlined
 def solve_lower(factor: Floats, inverse: Floats, n: int, x: Floats) -> None:
     """Replace the first n rows of ``x`` by inv(L) x."""
     for i in range(n):
@@ -50,7 +50,7 @@ def solve_lower(factor: Floats, inverse: Floats, n: int, x: Floats) -> None:
             x[i, j] = value * inverse[i]
 
 
-@jit
+@inlined
 def solve_upper(factor: Floats, inverse: Floats, n: int, x: Floats) -> None:
     """Replace the first n rows of ``x`` by inv(L') x."""
     for i in range(n - 1, -1, -1):
@@ -61,7 +61,7 @@ def solve_upper(factor: Floats, inverse: Floats, n: int, x: Floats) -> None:
             x[i, j] = value * inverse[i]
 
 
-@jit
+@inlined
 def copy_row(stack: Floats, source: int, target: int) -> None:
     """``stack[target] = stack[source]`` for a stack of matrices."""
     for i in range(stack.shape[1]):
@@ -69,7 +69,7 @@ def copy_row(stack: Floats, source: int, target: int) -> None:
             stack[target, i, j] = stack[source, i, j]
 
 
-@jit
+@inlined
 def same_rows(stack: Floats, s: int, t: int) -> bool:
     """Whether two matrices of a stack agree to the last bit."""
     for i in range(stack.shape[1]):
@@ -79,7 +79,7 @@ def same_rows(stack: Floats, s: int, t: int) -> bool:
     return True
 
 
-@jit
+@inlined
 def settled(stack: Floats, s: int, t: int) -> bool:
     """Whether a covariance recursion stands still: rows s and t of the stack agree to round-off.
 
@@ -95,7 +95,7 @@ def settled(stack: Floats, s: int, t: int) -> bool:
     return True
 
 
-@jit
+@inlined
 def find_seen(y: Floats, t: int, old: int, seen: Ints) -> tuple[int, bool]:
     """Order the entries of row t in ``seen``, the p observed first; return p and whether the order changed.
 

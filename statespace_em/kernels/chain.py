@@ -60,7 +60,14 @@ def forward(b: Floats, pi: Floats, A: Floats, first: Bools, sparse: bool, alpha:
 
 @jit
 def backward(
-    b: Floats, A: Floats, first: Bools, scale: Floats, alpha: Floats, xi: Floats, xi_sum: Floats, firsts: Floats
+    b: Floats,
+    A: Floats,
+    first: Bools,
+    scale: Floats,
+    alpha: Floats,
+    xi: Floats,
+    xi_sum: Floats,
+    firsts: Floats,
 ) -> None:
     """Turn ``alpha`` in place into gamma; add the pairs into ``xi_sum`` and the first rows into ``firsts``.
 
@@ -138,7 +145,9 @@ def _logsumexp(x: Floats) -> float:
 
 
 @jit
-def forward_log(log_b: Floats, log_pi: Floats, log_A: Floats, log_alpha: Floats, log_predicted: Floats, log_scale: Floats) -> int:
+def forward_log(
+    log_b: Floats, log_pi: Floats, log_A: Floats, log_alpha: Floats, log_predicted: Floats, log_scale: Floats
+) -> int:
     """Log-space forward pass over one sequence; return the first impossible row, or -1."""
     N, K = log_b.shape
     varies = int(log_A.shape[0] > 1)
@@ -161,7 +170,15 @@ def forward_log(log_b: Floats, log_pi: Floats, log_A: Floats, log_alpha: Floats,
 
 
 @jit
-def backward_log(log_b: Floats, log_A: Floats, log_scale: Floats, log_alpha: Floats, gamma: Floats, xi: Floats, xi_sum: Floats) -> None:
+def backward_log(
+    log_b: Floats,
+    log_A: Floats,
+    log_scale: Floats,
+    log_alpha: Floats,
+    gamma: Floats,
+    xi: Floats,
+    xi_sum: Floats,
+) -> None:
     """Log-space backward pass over one sequence; fills ``gamma`` and, where it has rows, ``xi``."""
     N, K = log_b.shape
     varies = int(log_A.shape[0] > 1)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
-from statespace_em.kernels._jit import jit
+from statespace_em.kernels._jit import inlined, jit
 from statespace_em.kernels._kalman_sums import GaussianSums, moment_sums
 from statespace_em.kernels._linalg import (
     EPS,
@@ -73,9 +73,7 @@ def filter_rows(
             if innovation_cov.shape[0] > 0:
                 copy_row(innovation_cov, t - 1, t)
         else:
-            log_norm = _gain(
-                t, p, seen, C, R, predicted_cov, filtered_cov, innovation_cov, S, inverse, CP, W, K, work
-            )
+            log_norm = _gain(t, p, seen, C, R, predicted_cov, filtered_cov, innovation_cov, S, inverse, CP, W, K, work)
             if not log_norm < np.inf:
                 return 1 + t
             age += 1
@@ -87,7 +85,7 @@ def filter_rows(
     return 0
 
 
-@jit
+@inlined
 def _start(t: int, m0: Floats, P0: Floats, mean: Floats, cov: Floats) -> None:
     for i in range(m0.shape[0]):
         mean[t, i] = m0[i]
@@ -96,7 +94,7 @@ def _start(t: int, m0: Floats, P0: Floats, mean: Floats, cov: Floats) -> None:
             cov[t, j, i] = P0[i, j]
 
 
-@jit
+@inlined
 def _predict_mean(t: int, A: Floats, b: Floats, filtered: Floats, predicted: Floats) -> None:
     n = A.shape[1]
     a, c = (t - 1) * int(A.shape[0] > 1), (t - 1) * int(b.shape[0] > 1)
@@ -107,7 +105,7 @@ def _predict_mean(t: int, A: Floats, b: Floats, filtered: Floats, predicted: Flo
         predicted[t, i] = value
 
 
-@jit
+@inlined
 def _predict_cov(t: int, A: Floats, Q: Floats, filtered: Floats, predicted: Floats, AP: Floats) -> None:
     n = A.shape[1]
     a, q = (t - 1) * int(A.shape[0] > 1), (t - 1) * int(Q.shape[0] > 1)
@@ -126,7 +124,7 @@ def _predict_cov(t: int, A: Floats, Q: Floats, filtered: Floats, predicted: Floa
             predicted[t, j, i] = value
 
 
-@jit
+@inlined
 def _gain(
     t: int, p: int, seen: Ints, C: Floats, R: Floats, predicted: Floats, filtered: Floats,
     innovation_cov: Floats, S: Floats, inverse: Floats, CP: Floats, W: Floats, K: Floats, M: Floats,
@@ -166,7 +164,7 @@ def _gain(
     return log_norm
 
 
-@jit
+@inlined
 def _joseph(
     t: int, p: int, seen: Ints, C: Floats, R: Floats,
     predicted: Floats, filtered: Floats, CP: Floats, K: Floats, M: Floats,
@@ -200,7 +198,7 @@ def _joseph(
             filtered[t, j, i] = value
 
 
-@jit
+@inlined
 def _update_mean(
     t: int, p: int, seen: Ints, y: Floats, C: Floats, d: Floats, S: Floats, inverse: Floats, W: Floats,
     predicted: Floats, filtered: Floats, v: Floats, innovation: Floats,
@@ -270,7 +268,7 @@ def smooth_rows(
     return 0
 
 
-@jit
+@inlined
 def _smoother_gain(
     t: int, A: Floats, Q: Floats, predicted: Floats, filtered: Floats, J: Floats, base: Floats, L: Floats,
     inverse: Floats, work: Floats,
@@ -301,7 +299,7 @@ def _smoother_gain(
     _sandwich(J, Q, q, work, base, True)
 
 
-@jit
+@inlined
 def _sandwich(F: Floats, stack: Floats, t: int, work: Floats, out: Floats, add: bool) -> None:
     """Fill the lower triangle of ``out`` with F stack[t] F', added to what is there or not."""
     n = F.shape[0]
@@ -319,7 +317,7 @@ def _sandwich(F: Floats, stack: Floats, t: int, work: Floats, out: Floats, add: 
             out[i, j] = value
 
 
-@jit
+@inlined
 def _smooth_mean(t: int, J: Floats, predicted: Floats, filtered: Floats, mean: Floats) -> None:
     n = J.shape[0]
     for i in range(n):
@@ -329,7 +327,7 @@ def _smooth_mean(t: int, J: Floats, predicted: Floats, filtered: Floats, mean: F
         mean[t, i] = value
 
 
-@jit
+@inlined
 def _smooth_cov(t: int, J: Floats, base: Floats, cov: Floats, cross_cov: Floats) -> None:
     n = J.shape[0]
     for i in range(n):

@@ -111,9 +111,7 @@ def _one_sequence(y: Any, sequence: Hashable | None) -> Any:
 def _check_sequence(sequence: Hashable | None, keys: Iterable[Hashable]) -> Any:
     keys = list(keys)
     if sequence is None:
-        raise DataError(
-            f"there are {len(keys)} sequences, a figure shows one; pass sequence= one of {listed(keys)}"
-        )
+        raise DataError(f"there are {len(keys)} sequences, a figure shows one; pass sequence= one of {listed(keys)}")
     if sequence not in keys:
         raise DataError(f"sequence {sequence!r} does not exist; choose from {listed(keys)}")
     return sequence
@@ -133,9 +131,7 @@ def _as_frame(y: Any) -> pd.DataFrame:
                 return pd.DataFrame({y.name or "y": y.values}, index=index)
             return pd.DataFrame(y.values, index=index, columns=y.indexes.get(y.dims[1]))
     if isinstance(y, xr.Dataset):
-        raise DataError(
-            f"y is a Dataset with variables {listed(y.data_vars)}; pass one of them, such as y['y']"
-        )
+        raise DataError(f"y is a Dataset with variables {listed(y.data_vars)}; pass one of them, such as y['y']")
     array = np.asarray(y)
     if array.ndim not in (1, 2) or (array.dtype == object and array.ndim == 0):
         raise DataError(f"y has {array.ndim} dimensions, expected (time,) or (time, feature)")

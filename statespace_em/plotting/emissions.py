@@ -91,9 +91,7 @@ def plot_emissions(
     name = next((name for name in _FAMILIES if isinstance(params, xr.Dataset) and name in params), None)
     if name is None:
         has = listed(params.data_vars) if isinstance(params, xr.Dataset) else f"a {type(params).__name__}"
-        raise DataError(
-            f"params has no {listed(_FAMILIES)[1:-1]}: got {has}; pass the params_ of such a model"
-        )
+        raise DataError(f"params has no {listed(_FAMILIES)[1:-1]}: got {has}; pass the params_ of such a model")
     value = params[name] if "feature" in params[name].dims else params[name].expand_dims(feature=["y"])
     allowed = names(value, "feature")
     states = States(names(value, "state"), _weights(params))
@@ -105,12 +103,7 @@ def plot_emissions(
         style.legend_right(panels[0])
         return panels
     chosen = choose(feature, allowed, "feature")
-    both = (
-        observed is not None
-        and feature is None
-        and len(allowed) == 2
-        and "feature_aux" in _dims(params, "cov")
-    )
+    both = observed is not None and feature is None and len(allowed) == 2 and "feature_aux" in _dims(params, "cov")
     panels = style.grid_axes(axes, len(chosen) + both, height=2.9)
     draw = {"mean": _draw_gaussian, "rate": _draw_poisson, "prob": _draw_categorical}[name]
     for ax, one in zip(panels, chosen, strict=False):
@@ -151,9 +144,7 @@ def _dims(params: xr.Dataset, name: str) -> tuple[Hashable, ...]:
     return params[name].dims if name in params else ()
 
 
-def _symbols(
-    observed: Observed, feature: Hashable, allowed: tuple[Hashable, ...]
-) -> tuple[Hashable, ...] | None:
+def _symbols(observed: Observed, feature: Hashable, allowed: tuple[Hashable, ...]) -> tuple[Hashable, ...] | None:
     at = observed.columns.index(feature) if feature in observed.columns else allowed.index(feature)
     return observed.symbols[at]
 
@@ -231,17 +222,13 @@ def _draw_histogram(ax: Axes, values: Floats) -> None:
     low, high = np.quantile(values, [0.001, 0.999])
     inside = values[(values >= low) & (values <= high)]
     n_bins = int(np.clip(2 * np.sqrt(len(values)), 8, MOST_BINS))
-    if (
-        inside == np.round(inside)
-    ).all():  # borders between whole numbers: each bin holds equally many of them
+    if (inside == np.round(inside)).all():  # borders between whole numbers: each bin holds equally many of them
         step = max(1, int(np.ceil((high - low + 1) / n_bins)))
         edges = np.arange(low - 0.5, high + step + 0.5, step)
     else:
         edges = np.linspace(low, high, n_bins + 1)
     counts = np.histogram(values, edges)[0]
-    ax.stairs(
-        counts / (len(values) * np.diff(edges)), edges, fill=True, color="0.86", label="data", zorder=0.5
-    )
+    ax.stairs(counts / (len(values) * np.diff(edges)), edges, fill=True, color="0.86", label="data", zorder=0.5)
 
 
 def _draw_poisson(

@@ -180,9 +180,7 @@ def plot_posterior(
 def runs(states: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """First row of each run of equal values, and the row after its last."""
     borders = np.flatnonzero(np.diff(states)) + 1
-    return np.concatenate([[0], borders]).astype(np.intp), np.concatenate([borders, [len(states)]]).astype(
-        np.intp
-    )
+    return np.concatenate([[0], borders]).astype(np.intp), np.concatenate([borders, [len(states)]]).astype(np.intp)
 
 
 def draw_spans(
@@ -256,9 +254,7 @@ def _path_rows(path: Any, latent: Latent, sequence: Hashable | None) -> npt.NDAr
     rows = pd.Index(latent.states).get_indexer(pd.Index(values))
     if (rows < 0).any():
         at = int(np.flatnonzero(rows < 0)[0])
-        raise DataError(
-            f"path has {listed(values[at : at + 1])[1:-1]} at row {at}; states are {listed(latent.states)}"
-        )
+        raise DataError(f"path has {listed(values[at : at + 1])[1:-1]} at row {at}; states are {listed(latent.states)}")
     return rows
 
 
@@ -325,9 +321,7 @@ def _draw_events(panels: AxesArray, events: Mapping[Any, str], time: TimeAxis) -
     above.set_xticks(list(kept), [style.text(text) for text in kept.values()])
     above.tick_params(labelsize=style.SMALL, length=2, color=style.INK, pad=1, labelrotation=rotation)
     for label in above.get_xticklabels():
-        label.set(
-            ha="center" if rotation in (0, 90) else "left", rotation_mode="anchor" if rotation == 40 else None
-        )
+        label.set(ha="center" if rotation in (0, 90) else "left", rotation_mode="anchor" if rotation == 40 else None)
 
 
 def _event_position(when: Any, time: TimeAxis) -> float:

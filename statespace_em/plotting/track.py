@@ -179,9 +179,7 @@ def plot_track(
     observed = as_observed(y, sequence=sequence)
     shared_time(observed, latent)
     features, signal, _ = _signal(latent, cov, params)
-    if axes is not None and any(
-        isinstance(name, Axes) for name in np.atleast_1d(np.asarray(axes, dtype=object))
-    ):
+    if axes is not None and any(isinstance(name, Axes) for name in np.atleast_1d(np.asarray(axes, dtype=object))):
         raise DataError("axes= names two features; pass the matplotlib Axes as ax=")
     plane = choose(axes, features, "feature")[: None if axes is not None else 2]
     if len(plane) != 2:
@@ -250,9 +248,7 @@ def ellipse_outline(centre: Floats, cov: Floats, level: float, n_points: int = 6
 
 def _observation(latent: Latent, params: xr.Dataset) -> tuple[tuple[Hashable, ...], Floats]:
     """Names of the features and the observation matrix, (1 | N, feature, state)."""
-    varying = (
-        isinstance(params, xr.Dataset) and "observation" in params and latent.time in params.observation.dims
-    )
+    varying = isinstance(params, xr.Dataset) and "observation" in params and latent.time in params.observation.dims
     dims = (latent.time,) * varying + ("feature", "state")
     observation = parameter(params, "observation", dims)
     matrix = observation.values if varying else observation.values[None]
@@ -267,9 +263,7 @@ def _observation(latent: Latent, params: xr.Dataset) -> tuple[tuple[Hashable, ..
 def _signal(latent: Latent, cov: Floats, params: xr.Dataset) -> tuple[tuple[Hashable, ...], Floats, Floats]:
     """Names (D,), mean (N, D) and variance (N, D) of the measurements without their noise."""
     features, matrix = _observation(latent, params)
-    mean = np.einsum(
-        "nds,ns->nd", np.broadcast_to(matrix, (len(latent.mean), *matrix.shape[1:])), latent.mean
-    )
+    mean = np.einsum("nds,ns->nd", np.broadcast_to(matrix, (len(latent.mean), *matrix.shape[1:])), latent.mean)
     if "observation_offset" in params:
         mean = mean + params.observation_offset.transpose(..., "feature").values
     variance = np.einsum("nds,nds->nd", matrix @ cov, np.broadcast_to(matrix, (len(cov), *matrix.shape[1:])))
@@ -297,9 +291,7 @@ def _draw_measurements(ax: Axes, time: TimeAxis, values: Floats) -> None:
     )
 
 
-def _draw_column_of_state(
-    ax: Axes, observed: Observed, name: Hashable, time: TimeAxis, *, first: bool
-) -> None:
+def _draw_column_of_state(ax: Axes, observed: Observed, name: Hashable, time: TimeAxis, *, first: bool) -> None:
     if name in observed.columns:
         _draw_measurements(ax, time, observed.values[:, observed.columns.index(name)])
     elif first and len(observed.columns) == 1:

@@ -16,20 +16,14 @@ from statespace_em.core import Core
 from statespace_em.data import Batch
 from statespace_em.emissions import Categorical, Gaussian, Poisson
 from statespace_em.emissions.base import EmissionFamily
-from statespace_em.emissions.labelled import (
-    bound,
-    check_constant,
-    check_domains,
-    cure,
-    emission_summary,
-    shown_dims,
-)
+from statespace_em.emissions.evaluate import column_scale
+from statespace_em.families import bound, check_constant, check_domains, cure, emission_summary, shown_dims
 from statespace_em.labels import Dims, Labels, state_names
 from statespace_em.model import labelled_rows
 from statespace_em.order import rule
 from statespace_em.priors import Dirichlet, Gamma, NormalInverseGamma, NormalInverseWishart
 from statespace_em.sequence.base import SequenceModel, future_dataset
-from statespace_em.sequence.hmm_core import HMMCore, column_scale
+from statespace_em.sequence.hmm_core import HMMCore
 
 TRANSPOSED = (
     " Rows are the state now, columns the next state; if yours are the other way round, label the dims and they "
@@ -171,6 +165,9 @@ class HiddenMarkovModel(SequenceModel):
 
     def _names(self) -> list[Any]:
         return state_names(self.states)
+
+    def _optional(self) -> tuple[str, ...]:
+        return ()
 
     def _support(self) -> str:
         return self._family().support

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from oracles_gaussian import Parameters, Posterior, em_step, posterior, random_parameters, simulate
+from oracles_gaussian import Parameters, Posterior, em_step, m_step, posterior, random_parameters, simulate
 
 from statespace_em.kernels import kalman
 
@@ -47,24 +47,6 @@ def sums(y, p, moments, first=None, *, moment_sums=kalman.moment_sums):
     return moment_sums(y, first, p.A, p.b, p.C, p.d, p.R, p.m0, moments.mean, moments.cov, moments.cross_cov)
 
 
-def m_step(s, p, with_offsets=True):
-    """Update constant parameters as the documentation of moment_sums says."""
-
-    def regression(S_rr, S_rz, S_zz, count):
-        size = S_zz.shape[0] - (0 if with_offsets else 1)
-        step = np.zeros_like(S_rz)
-        step[:, :size] = np.linalg.solve(S_zz[:size, :size], S_rz[:, :size].T).T
-        return step, (S_rr - step @ S_rz.T) / count
-
-    state, Q = regression(s.S_ww, s.S_wz, s.S_zz, s.n_pairs)
-    measure, R = regression(s.S_vv, s.S_vz, s.S_uu, s.n_rows)
-    m0 = s.first_mean / s.n_sequences
-    P0 = (s.first_cov + s.first_outer) / s.n_sequences - np.outer(m0 - p.m0, m0 - p.m0)
-    A, b = p.A + state[None, :, :-1], p.b + state[None, :, -1]
-    C, d = p.C + measure[None, :, :-1], p.d + measure[None, :, -1]
-    return Parameters(A, b, Q[None], C, d, R[None], m0, P0)
-
-
 def assert_equal(actual, expected, names=None, *, rtol=1e-10, atol=1e-10):
     for name in names or actual._fields:
         a, e = getattr(actual, name), getattr(expected, name)
@@ -84,9 +66,6 @@ def trend(noise, P0=1e7):
     A, C = np.array([[[1.0, 1.0], [0.0, 1.0]]]), np.array([[[1.0, 0.0]]])
     b, d, R = np.zeros((1, 2)), np.zeros((1, 1)), np.ones((1, 1, 1))
     return Parameters(A, b, Q[None], C, d, R, np.zeros(2), P0 * np.eye(2))
-
-
-# -- against dense conditioning ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.4])
@@ -166,9 +145,6 @@ def test_completion_with_singular_measurement_cov():
     assert_equal(new, em_step(sequences, p), rtol=1e-8, atol=1e-8)
 
 
-# -- sequences, additivity, causality ------------------------------------------------------------------------
-
-
 def test_sequences_do_not_see_each_other():
     rng = np.random.default_rng(5)
     p = random_parameters(rng, 3, 2)
@@ -232,9 +208,6 @@ def test_missing_entry_does_not_poison_later_states():
         assert np.isfinite(getattr(part, name)).all()
         np.testing.assert_allclose(getattr(part, name)[250:], getattr(full, name)[250:], rtol=1e-9, atol=1e-9)
     np.testing.assert_array_equal(np.isnan(part.innovation), np.isnan(holes))
-
-
-# -- long series: settled covariances and round-off ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("pattern", ["complete", "one feature never", "a gap", "a long gap", "a swap"])
@@ -321,9 +294,6 @@ def test_large_levels_cost_the_residual_sums_no_digits():
     for name in ("S_ww", "S_vv"):
         a, e = getattr(other, name), getattr(base, name)
         np.testing.assert_allclose(a, e, rtol=1e-6, atol=1e-6, err_msg=name)
-
-
-# -- the kernels as functions --------------------------------------------------------------------------------
 
 
 def test_python_and_compiled_kernels_agree():

@@ -53,6 +53,11 @@ def check_constant(family: Family, y: Floats, features: Sequence[Any]) -> None:
     """Raise DataError where a column never moves, so that its variance has no estimate."""
     if not isinstance(family, HasFloor) or family.bounded:
         return
+    check_constant_columns(y, features)
+
+
+def check_constant_columns(y: Floats, features: Sequence[Any]) -> None:
+    """Raise DataError naming a column that never moves."""
     for d, name in enumerate(features):
         seen = y[~np.isnan(y[:, d]), d]
         if len(seen) > 1 and np.ptp(seen) == 0.0:
@@ -97,7 +102,9 @@ def emission_summary(params: xr.Dataset, table: pd.DataFrame) -> pd.DataFrame:
 def _add_covariances(params: xr.Dataset, table: pd.DataFrame) -> None:
     cov = params["cov"]
     names = cov["feature"].values
-    matrices = np.broadcast_to(cov.transpose(..., "feature", "feature_aux").values, (len(table), len(names), len(names)))
+    matrices = np.broadcast_to(
+        cov.transpose(..., "feature", "feature_aux").values, (len(table), len(names), len(names))
+    )
     sd = np.sqrt(np.diagonal(matrices, axis1=1, axis2=2))
     for i, feature in enumerate(names):
         table[f"sd {feature}"] = sd[:, i]

@@ -1,0 +1,105 @@
+"""Any family over many rows: in blocks that fit the cache, and as a vector for the accelerator."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from statespace_em._typing import Floats, Ints
+from statespace_em.domains import from_vector, n_coordinates, n_free, to_vector
+from statespace_em.emissions.base import EmissionFamily, HasDomains
+
+BLOCK = 4096  # rows evaluated at a time, so that temporaries stay in the cache
+
+
+@cache
+def params_type(names: tuple[str, ...]) -> Any:
+    """Return a NamedTuple with these fields: all that a family asks of its parameters."""
+    return namedtuple("Params", names)
+
+
+def add(left: Any, right: Any) -> Any:
+    """Add the statistics of two sets of rows."""
+    return type(left)(*(a + b for a, b in zip(left, right)))
+
+
+def blocks(n_rows: int) -> Iterator[slice]:
+    """Split rows into blocks that fit the cache."""
+    return (slice(begin, min(begin + BLOCK, n_rows)) for begin in range(0, n_rows, BLOCK))
+
+
+def log_density(family: EmissionFamily[Any, Any], params: Any, y: Floats) -> Floats:
+    """Log densities (N, K) of all rows, evaluated block by block."""
+    first = family.log_prob(params, y[:BLOCK])
+    if len(y) <= BLOCK:
+        return np.ascontiguousarray(first)
+    result = np.empty((len(y), first.shape[1]))
+    for rows in blocks(len(y)):
+        result[rows] = family.log_prob(params, y[rows])
+    return result
+
+
+def family_statistics(family: EmissionFamily[Any, Any], params: Any, y: Floats, weights: Floats) -> Any:
+    """Statistics of all rows, added up block by block."""
+    total = None
+    for rows in blocks(len(y)):
+        part = family.statistics(params, y[rows], weights[rows])
+        total = part if total is None else add(total, part)
+    return total
+
+
+def guessed_emission(family: EmissionFamily[Any, Any], y: Floats, gamma: Floats) -> Any:
+    """One M-step on guessed responsibilities; the second pass is around the first one's means, which is exact."""
+    params = None
+    for _ in range(2):
+        params = family.m_step(family_statistics(family, params, y, gamma), params)
+    return params
+
+
+def emission_vector(family: Any, params: Any, reference: Any, scale: Floats, frozen: tuple[str, ...]) -> Floats | None:
+    """Unconstrained coordinates of the free parameters of a family that states its domains."""
+    free = [name for name in family.dims if name not in frozen]
+    if free and not isinstance(family, HasDomains):
+        return None
+    parts = [to_vector(getattr(params, n), getattr(reference, n), family.domains[n], scale) for n in free]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def emission_from_vector(family: Any, vector: Floats, reference: Any, scale: Floats, frozen: tuple[str, ...]) -> Any:
+    """Inverse of `emission_vector`."""
+    values = {}
+    for name in family.dims:
+        values[name] = getattr(reference, name)
+        if name not in frozen:
+            size = n_coordinates(values[name], family.domains[name])
+            values[name] = from_vector(vector[:size], values[name], family.domains[name], scale)
+            vector = vector[size:]
+    return params_type(tuple(family.dims))(**values)
+
+
+def emission_arranged(family: EmissionFamily[Any, Any], params: Any, order: Ints) -> Any:
+    """Parameters of a family with the states in this order."""
+    values = {}
+    for name, dims in family.dims.items():
+        value = getattr(params, name)
+        values[name] = value[order] if dims[0] == "state" else value
+    return params_type(tuple(family.dims))(**values)
+
+
+def emission_n_free(family: Any, params: Any, frozen: tuple[str, ...]) -> int:
+    """Count the free parameters of a family; entry by entry where it does not state its domains."""
+    domains = family.domains if isinstance(family, HasDomains) else dict.fromkeys(family.dims, "real")
+    return sum(n_free(getattr(params, name), domains[name]) for name in family.dims if name not in frozen)
+
+
+def column_scale(y: Floats) -> Floats:
+    """Standard deviation of each column, the unit in which the accelerator measures locations."""
+    seen = ~np.isnan(y)
+    count = np.maximum(seen.sum(0), 1)
+    centre = np.where(seen, y, 0.0).sum(0) / count
+    spread = np.sqrt((np.where(seen, y - centre, 0.0) ** 2).sum(0) / count)
+    return np.asarray(np.where(spread > 0.0, spread, 1.0))

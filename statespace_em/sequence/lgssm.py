@@ -1,0 +1,255 @@
+"""The linear-Gaussian state-space model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from statespace_em import _validate
+from statespace_em._typing import Floats
+from statespace_em.core import Core
+from statespace_em.data import Batch
+from statespace_em.families import check_constant_columns
+from statespace_em.kernels import kalman
+from statespace_em.labels import Dims, Labels, state_names
+from statespace_em.model import labelled_rows
+from statespace_em.priors import InverseWishart
+from statespace_em.sequence.base import SequenceModel, future_dataset
+from statespace_em.sequence.lgssm_core import DOMAINS, LGSSMCore, kalman_filter, rts_smoother
+
+DIMS = {
+    "transition": ("next_state", "state"),
+    "process_cov": ("state", "state_aux"),
+    "observation": ("feature", "state"),
+    "measurement_cov": ("feature", "feature_aux"),
+    "initial_mean": ("state",),
+    "initial_cov": ("state", "state_aux"),
+    "state_offset": ("state",),
+    "observation_offset": ("feature",),
+}
+OFFSETS = ("state_offset", "observation_offset")
+
+
+class LinearGaussianSSM(SequenceModel):
+    """State-space model with linear dynamics and Gaussian noise (Kalman 1960; EM: Shumway & Stoffer 1982).
+
+    ``s[t+1] = transition @ s[t] + state_offset + w``, w ~ N(0, process_cov), and
+    ``y[t] = observation @ s[t] + observation_offset + v``, v ~ N(0, measurement_cov); the first state has
+    ``initial_mean`` and ``initial_cov`` before the first row is seen. Single missing entries are left out exactly.
+
+    Parameters
+    ----------
+    states
+        Number of states, or their names.
+    initial
+        "estimated": the initial mean, and with several sequences the initial covariance, which one sequence
+        cannot tell (its estimate runs to 0); "free": both in any case; "known": neither.
+    state_offset, observation_offset
+        "zero" or "free".
+    process_prior, measurement_prior
+        Inverse-Wishart priors on the noise covariances; flat by default.
+    unsorted
+        "error" or "sort": what to do with timestamps that do not increase.
+
+    Notes
+    -----
+    With everything free the basis of the states is arbitrary: freeze ``observation`` (or ``transition``) at a
+    value with a meaning, as in ``fit(y, start=model.parameters(...), freeze=["observation"])``.
+
+    Examples
+    --------
+    A local level for the Nile, with a vague initial state:
+
+    >>> import statespace_em as sse
+    >>> model = sse.LinearGaussianSSM(["level"], initial="known")
+    >>> start = model.parameters(
+    ...     transition=[[1]], observation=[[1]], process_cov=[[5e3]], measurement_cov=[[2e4]],
+    ...     initial_mean=[0], initial_cov=[[1e7]],
+    ... )
+    >>> model = model.fit(sse.datasets.nile(), start=start, freeze=["transition", "observation"])
+    >>> round(model.score(sse.datasets.nile()), 4)
+    -641.5856
+    """
+
+    def __init__(
+        self,
+        states: int | Sequence[Any],
+        *,
+        initial: Literal["estimated", "free", "known"] = "estimated",
+        state_offset: Literal["zero", "free"] = "zero",
+        observation_offset: Literal["zero", "free"] = "zero",
+        process_prior: InverseWishart = InverseWishart(),
+        measurement_prior: InverseWishart = InverseWishart(),
+        unsorted: Literal["error", "sort"] = "error",
+    ) -> None:
+        self.states = states
+        self.initial = initial
+        self.state_offset = state_offset
+        self.observation_offset = observation_offset
+        self.process_prior = process_prior
+        self.measurement_prior = measurement_prior
+        self.unsorted = unsorted
+
+    def decode(self, y: Any, params: xr.Dataset | None = None) -> xr.DataArray:
+        """Most probable states given all of y: the smoothed mean ([sequence,] time, state)."""
+        _, tree, batch, labels, _ = self._ready(y, params)
+        with labelled_rows(labels):
+            mean = rts_smoother(tree, batch, kalman_filter(tree, batch)).mean
+        decoded = labels.dataset({"state_mean": (("state",), mean)}, self._row_coords())["state_mean"]
+        decoded.attrs["conditioning"] = "1:T"
+        return decoded
+
+    def filter(self, y: Any, params: xr.Dataset | None = None) -> xr.Dataset:
+        """Kalman filter: the states as they were known at each time; later rows never change them.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``filtered`` and ``predicted`` ([sequence,] time, state) with ``filtered_cov``, ``predicted_cov``; the
+            ``innovation`` (time, feature) y - E[y | past] with ``innovation_cov``, NaN where y is missing; and
+            ``log_likelihood`` (time) in nats. Each has ``attrs["conditioning"]``.
+        """
+        _, tree, batch, labels, _ = self._ready(y, params)
+        with labelled_rows(labels):
+            known = kalman_filter(tree, batch, innovations=True)
+        square, matrix = ("state", "state_aux"), ("feature", "feature_aux")
+        rows = {
+            "filtered": (("state",), known.filtered_mean),
+            "predicted": (("state",), known.predicted_mean),
+            "filtered_cov": (square, known.filtered_cov),
+            "predicted_cov": (square, known.predicted_cov),
+            "innovation": (("feature",), known.innovation),
+            "innovation_cov": (matrix, known.innovation_cov),
+            "log_likelihood": ((), known.log_likelihood),
+        }
+        coords = {**self._row_coords(), "feature": labels.features, "feature_aux": labels.features}
+        dataset = labels.dataset(rows, coords)
+        for name in dataset.data_vars:
+            dataset[name].attrs["conditioning"] = "1:t" if str(name).startswith("filtered") else "1:t-1"
+        return dataset
+
+    def forecast(self, y: Any, horizon: int, params: xr.Dataset | None = None) -> xr.Dataset:
+        """Distribution of states and observations 1, ..., ``horizon`` steps after the end of y.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``predicted`` ([sequence,] horizon, state) with ``predicted_cov``, and of the observations ``mean``,
+            ``variance`` (horizon, feature) and ``cov`` (horizon, feature, feature_aux), measurement noise included.
+        """
+        _validate.at_least("horizon", horizon, 1, whole=True)
+        _, tree, batch, labels, _ = self._ready(y, params)
+        with labelled_rows(labels):
+            known = kalman_filter(tree, batch)
+        last = batch.starts[1:] - 1
+        mean, cov = known.filtered_mean[last], known.filtered_cov[last]
+        means, covs = [], []
+        for _ in range(horizon):
+            mean = mean @ tree.transition.T + tree.state_offset
+            cov = tree.transition @ cov @ tree.transition.T + tree.process_cov
+            means.append(mean)
+            covs.append(cov)
+        predicted, predicted_cov = np.stack(means, 1), np.stack(covs, 1)
+        signal = predicted @ tree.observation.T + tree.observation_offset
+        signal_cov = tree.observation @ predicted_cov @ tree.observation.T + tree.measurement_cov
+        variables = {
+            "predicted": (("state",), predicted),
+            "predicted_cov": (("state", "state_aux"), predicted_cov),
+            "mean": (("feature",), signal),
+            "variance": (("feature",), np.diagonal(signal_cov, axis1=-2, axis2=-1)),
+            "cov": (("feature", "feature_aux"), signal_cov),
+        }
+        coords = {**self._row_coords(), "feature": labels.features, "feature_aux": labels.features}
+        dataset = future_dataset(variables, labels, coords)
+        for name in dataset.data_vars:
+            dataset[name].attrs["conditioning"] = "1:T"
+        return dataset
+
+    def sample(self, n_steps: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:
+        """Simulate one sequence: ``state`` (time, state) and ``y`` (time, feature)."""
+        _validate.at_least("n_steps", n_steps, 1, whole=True)
+        known = self._known(params)
+        tree = self._core().build(self._arrays(known))
+        rng = np.random.default_rng(seed)
+        first = np.arange(n_steps) == 0
+        states = np.empty((n_steps, len(tree.initial_mean)))
+        roots = [_root(cov) for cov in (tree.process_cov, tree.initial_cov, tree.measurement_cov)]
+        kalman.draw_states(
+            first, tree.transition[None], tree.state_offset[None], roots[0][None], roots[1], tree.initial_mean,
+            rng.standard_normal(states.shape), states,
+        )  # fmt: skip
+        noise = rng.standard_normal((n_steps, len(roots[2]))) @ roots[2].T
+        y = states @ tree.observation.T + tree.observation_offset + noise
+        return xr.Dataset(
+            {"state": (("time", "component"), states), "y": (("time", "feature"), y)},
+            {"time": np.arange(n_steps), "component": self._names(), "feature": known["feature"].values},
+        ).rename(component="state_name")
+
+    def summary(self) -> pd.DataFrame:
+        """Parameters of the fit, one row an entry: parameter, row and column by name, value."""
+        params = self._known(None)
+        entries = []
+        for name, dims in self._dims().items():
+            if name in params:
+                value = params[name].transpose(*dims)
+                for where in np.ndindex(value.shape):
+                    labels = [value[dim].values[i] for dim, i in zip(dims, where)]
+                    entries.append((name, labels[0], labels[1] if len(labels) > 1 else "", float(value.values[where])))
+        table = pd.DataFrame(entries, columns=["parameter", "row", "column", "value"])
+        return table.set_index(["parameter", "row", "column"])
+
+    # what LatentModel asks for
+
+    def _names(self) -> list[Any]:
+        return state_names(self.states)
+
+    def _support(self) -> str:
+        return "real"
+
+    def _symbols(self) -> Sequence[Any] | None:
+        return None
+
+    def _dims(self, n_features: int | None = None) -> Dims:
+        return DIMS
+
+    def _optional(self) -> tuple[str, ...]:
+        return tuple(name for name in OFFSETS if getattr(self, name) == "zero")
+
+    def _core(self, *, n_symbols: int | None = None, freeze: Sequence[str] = (), batch: Batch | None = None) -> Core:
+        for name in OFFSETS:
+            _validate.one_of(name, getattr(self, name), ("zero", "free"))
+        _validate.one_of("initial", self.initial, ("estimated", "free", "known"))
+        kept = {*freeze, *self._optional()}
+        if self.initial == "known":
+            kept |= {"initial_mean", "initial_cov"}
+        if self.initial == "estimated" and (batch is None or len(batch.starts) == 2):
+            kept |= {"initial_cov"}
+        frozen = tuple(name for name in DOMAINS if name in kept)
+        return LGSSMCore(len(self._names()), frozen, self.process_prior, self.measurement_prior)
+
+    def _check(self, arrays: Mapping[str, Floats]) -> None:
+        for name, value in arrays.items():
+            if DOMAINS[name] == "covariance":
+                _validate.covariance(name, value, (), semi=True)
+            else:
+                _validate.finite("number", name, value)
+
+    def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
+        if "measurement_cov" not in freeze and self.measurement_prior.is_flat:
+            check_constant_columns(batch.y, labels.features)
+
+    def _default_starts(self) -> int:
+        return 1
+
+    def _cure(self, batch: Batch) -> str:
+        return "LinearGaussianSSM(..., measurement_prior=InverseWishart(dof=..., scale=...))"
+
+
+def _root(cov: Floats) -> Floats:
+    """Return a square root of a covariance that may be singular."""
+    values, vectors = np.linalg.eigh(cov)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))

@@ -1,0 +1,324 @@
+"""The array side of the linear-Gaussian state-space model: Kalman filter, RTS smoother and a joint M-step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from statespace_em._typing import Bools, Floats, Ints
+from statespace_em.core import Posterior
+from statespace_em.data import Batch
+from statespace_em.domains import Domain, from_vector, n_coordinates, n_free, to_vector
+from statespace_em.errors import SingularInnovationError
+from statespace_em.kernels import kalman
+from statespace_em.kernels.kalman import GaussianSums
+from statespace_em.priors import InverseWishart
+
+DOMAINS: Mapping[str, Domain] = {
+    "transition": "real",
+    "process_cov": "covariance",
+    "observation": "real",
+    "measurement_cov": "covariance",
+    "initial_mean": "real",
+    "initial_cov": "covariance",
+    "state_offset": "real",
+    "observation_offset": "real",
+}
+
+
+class LGSSMParams(NamedTuple):
+    """Parameters of a linear-Gaussian state-space model; n states, D features."""
+
+    transition: Floats  # (n, n), A
+    process_cov: Floats  # (n, n), Q
+    observation: Floats  # (D, n), C
+    measurement_cov: Floats  # (D, D), R
+    initial_mean: Floats  # (n,), of the first state, before the first row is seen
+    initial_cov: Floats  # (n, n)
+    state_offset: Floats  # (n,), b
+    observation_offset: Floats  # (D,), d
+
+
+class Filtered(NamedTuple):
+    """What is known of the states at the time."""
+
+    predicted_mean: Floats  # (N, n)
+    predicted_cov: Floats  # (N, n, n)
+    filtered_mean: Floats  # (N, n)
+    filtered_cov: Floats  # (N, n, n)
+    log_likelihood: Floats  # (N,), nats
+    innovation: Floats  # (N, D), or no rows
+    innovation_cov: Floats  # (N, D, D), or no rows
+
+
+class Smoothed(NamedTuple):
+    """What is known of the states in hindsight."""
+
+    mean: Floats  # (N, n)
+    cov: Floats  # (N, n, n)
+    cross_cov: Floats  # (N, n, n), of s_t and s_{t+1}; NaN at the last row of a sequence
+
+
+def kalman_filter(params: LGSSMParams, batch: Batch, *, innovations: bool = False) -> Filtered:
+    """Causal moments of every row.
+
+    Raises
+    ------
+    SingularInnovationError
+        With the number of the first row whose innovation covariance is not positive definite.
+    """
+    n_rows, size = batch.y.shape
+    n_states = len(params.initial_mean)
+    wanted = n_rows if innovations else 0
+    found = Filtered(
+        *(np.empty((n_rows, *shape)) for shape in [(n_states,), (n_states, n_states)] * 2),
+        np.empty(n_rows),
+        np.empty((wanted, size)),
+        np.empty((wanted, size, size)),
+    )
+    status = kalman.filter_rows(
+        batch.y, batch.first, params.transition[None], params.state_offset[None], params.process_cov[None],
+        params.observation[None], params.observation_offset[None], params.measurement_cov[None],
+        params.initial_mean, params.initial_cov, *found,
+    )  # fmt: skip
+    if status:
+        raise SingularInnovationError(status - 1)
+    return found
+
+
+def rts_smoother(params: LGSSMParams, batch: Batch, known: Filtered) -> Smoothed:
+    """Moments of every row given all rows."""
+    n_rows, n_states = known.filtered_mean.shape
+    shapes = [(n_states,), (n_states, n_states), (n_states, n_states)]
+    found = Smoothed(*(np.empty((n_rows, *shape)) for shape in shapes))
+    status = kalman.smooth_rows(
+        batch.first, params.transition[None], params.process_cov[None], *known[:4], *found
+    )  # fmt: skip
+    if status:
+        raise SingularInnovationError(status - 1)
+    return found
+
+
+@dataclass(frozen=True)
+class LGSSMCore:
+    """E- and M-step of a linear-Gaussian state-space model on plain arrays."""
+
+    n_states: int
+    frozen: tuple[str, ...]  # parameters that the M-step leaves alone
+    process_prior: InverseWishart = InverseWishart()
+    measurement_prior: InverseWishart = InverseWishart()
+
+    row_dims = {"gamma": ("state",), "cov": ("state", "state_aux"), "cross_cov": ("state", "next_state")}
+    sum_dims = {}
+
+    def e_step(self, params: LGSSMParams, data: Batch) -> tuple[GaussianSums, float]:
+        """Additive statistics and the log-likelihood in nats."""
+        known = kalman_filter(params, data)
+        return self._sums(params, data, rts_smoother(params, data, known)), float(known.log_likelihood.sum())
+
+    def _sums(self, params: LGSSMParams, batch: Batch, smoothed: Smoothed) -> GaussianSums:
+        return kalman.moment_sums(
+            batch.y, batch.first, params.transition[None], params.state_offset[None], params.observation[None],
+            params.observation_offset[None], params.measurement_cov[None], params.initial_mean, *smoothed,
+        )  # fmt: skip
+
+    def m_step(self, statistics: GaussianSums, previous: LGSSMParams) -> LGSSMParams:
+        """Joint regressions for [A b] and [C d], then Q and R from their residuals (Shumway & Stoffer 1982)."""
+        s = statistics
+        new = previous._asdict()
+        for names, cross, square, residual, count, prior in (
+            (("transition", "state_offset", "process_cov"), s.S_wz, s.S_zz, s.S_ww, s.n_pairs, self.process_prior),
+            (
+                ("observation", "observation_offset", "measurement_cov"),
+                s.S_vz, s.S_uu, s.S_vv, s.n_rows, self.measurement_prior,
+            ),
+        ):  # fmt: skip
+            if count == 0:
+                continue
+            matrix, offset, cov = names
+            free = [matrix not in self.frozen] * self.n_states + [offset not in self.frozen]
+            change = _regression(cross, square, np.array(free))
+            new[matrix] = new[matrix] + change[:, :-1]
+            new[offset] = new[offset] + change[:, -1]
+            if cov not in self.frozen:
+                half = change @ cross.T
+                scatter = residual - half - half.T + change @ square @ change.T
+                new[cov] = prior.mode((scatter + scatter.T) / 2.0, count)
+        if "initial_mean" not in self.frozen:
+            new["initial_mean"] = s.first_mean / s.n_sequences
+        if "initial_cov" not in self.frozen:
+            moved = new["initial_mean"] - previous.initial_mean
+            shift = s.first_mean / s.n_sequences - previous.initial_mean
+            outer = np.outer(moved, moved) - np.outer(moved, shift) - np.outer(shift, moved)
+            new["initial_cov"] = (s.first_cov + s.first_outer) / s.n_sequences + outer
+        return LGSSMParams(**new)
+
+    def log_prior(self, params: LGSSMParams) -> float:
+        """Log prior density in nats, without constants."""
+        density = self.process_prior.log_density(params.process_cov)
+        return density + self.measurement_prior.log_density(params.measurement_cov)
+
+    def _units(self, reference: LGSSMParams) -> dict[str, Floats]:
+        """Unit of each real parameter, from the scales of states and measurements."""
+        spread = np.diag(reference.process_cov) + np.diag(reference.initial_cov)
+        state = np.sqrt(np.where(spread > 0.0, spread, 1.0))
+        noise = np.diag(reference.measurement_cov)
+        feature = np.sqrt(np.where(noise > 0.0, noise, 1.0))
+        return {
+            "transition": state[:, None] / state,
+            "observation": feature[:, None] / state,
+            "initial_mean": state,
+            "state_offset": state,
+            "observation_offset": feature,
+        }
+
+    def to_vector(self, params: LGSSMParams, reference: LGSSMParams) -> Floats | None:
+        """Coordinates of what is not frozen; None where a free covariance of the reference is singular."""
+        units = self._units(reference)
+        parts = []
+        for name, domain in DOMAINS.items():
+            if name in self.frozen:
+                continue
+            value, origin = getattr(params, name), getattr(reference, name)
+            try:
+                parts.append(to_vector(value, origin, "location" if name in units else domain, units.get(name)))
+            except np.linalg.LinAlgError:
+                return None
+        return np.concatenate(parts) if parts else None
+
+    def from_vector(self, vector: Floats, reference: LGSSMParams) -> LGSSMParams:
+        """Inverse of `to_vector`."""
+        units = self._units(reference)
+        values = reference._asdict()
+        for name, domain in DOMAINS.items():
+            if name not in self.frozen:
+                size = n_coordinates(values[name], domain)
+                kind: Domain = "location" if name in units else domain
+                unit = units[name].ravel().reshape(values[name].shape) if name in units else None
+                values[name] = from_vector(vector[:size], values[name], kind, unit)
+                vector = vector[size:]
+        return LGSSMParams(**values)
+
+    def starts(self, batch: Batch, n_starts: int, rng: np.random.Generator) -> Iterator[LGSSMParams]:
+        """Guesses from the principal directions of windows of y, each start with a longer window."""
+        for i in range(n_starts):
+            yield _subspace_start(batch, self.n_states, extra=i, offset="observation_offset" not in self.frozen)
+
+    def posterior(self, params: LGSSMParams, batch: Batch, *, pairs: bool) -> Posterior:
+        """Posterior of every row."""
+        known = kalman_filter(params, batch)
+        mean, cov, cross_cov = rts_smoother(params, batch, known)
+        square, pair_dims = ("state", "state_aux"), ("state", "next_state")
+        rows = {"gamma": (("state",), mean), "cov": (square, cov), "cross_cov": (pair_dims, cross_cov)}
+        log_likelihood = np.add.reduceat(known.log_likelihood, batch.starts[:-1])
+        xi = np.array(cross_cov)
+        xi[:-1] += mean[:-1, :, None] * mean[1:, None, :]
+        if pairs:
+            return Posterior(rows | {"xi": (pair_dims, xi)}, {}, log_likelihood)
+        return Posterior(rows, {"xi": (pair_dims, np.nansum(xi, axis=0))}, log_likelihood)
+
+    def statistics(self, params: LGSSMParams | None, batch: Batch, posterior: Mapping[str, Floats]) -> GaussianSums:
+        """Statistics of a given posterior."""
+        assert params is not None
+        moments = (np.ascontiguousarray(posterior[name]) for name in ("gamma", "cov", "cross_cov"))
+        return self._sums(params, batch, Smoothed(*moments))
+
+    def flatten(self, params: LGSSMParams) -> dict[str, Floats]:
+        """Parameters by name; an offset that is zero and stays so is left out."""
+        absent = [
+            n for n in ("state_offset", "observation_offset") if n in self.frozen and not getattr(params, n).any()
+        ]
+        return {name: value for name, value in params._asdict().items() if name not in absent}
+
+    def build(self, arrays: Mapping[str, Floats]) -> LGSSMParams:
+        """Inverse of `flatten`; offsets may be left out."""
+        n_states, size = len(arrays["transition"]), len(arrays["measurement_cov"])
+        zero = {"state_offset": np.zeros(n_states), "observation_offset": np.zeros(size)}
+        return LGSSMParams(**{**zero, **arrays})
+
+    def degenerate(self, params: LGSSMParams, statistics: GaussianSums) -> Bools:
+        """No state: a variance at zero is a boundary of this model, not a likelihood without bound."""
+        return np.zeros(self.n_states, bool)
+
+    def order_of(self, params: LGSSMParams) -> Ints:
+        """States of this model have no order."""
+        return np.arange(self.n_states)
+
+    def arranged(self, params: LGSSMParams, order: Ints) -> LGSSMParams:
+        """States as they are."""
+        return params
+
+    def n_free(self, params: LGSSMParams) -> int:
+        """Entries that are not frozen; a change of basis of the states is not taken off."""
+        return sum(n_free(getattr(params, name), domain) for name, domain in DOMAINS.items() if name not in self.frozen)
+
+
+def _regression(cross: Floats, square: Floats, free: Bools) -> Floats:
+    """Change of the coefficients (rows of ``cross``) on the free regressors; regressors are scaled to alike size."""
+    change = np.zeros(cross.shape)
+    if free.any():
+        part = square[np.ix_(free, free)]
+        size = np.sqrt(np.where(np.diag(part) > 0.0, np.diag(part), 1.0))
+        solution = np.linalg.lstsq(part / np.outer(size, size), (cross[:, free] / size).T, rcond=1e-14)[0]
+        change[:, free] = solution.T / size
+    return change
+
+
+def _interpolated(y: Floats, starts: Ints) -> Floats:
+    """Bridge missing entries column by column, by straight lines within a sequence, means where it has no value."""
+    whole = np.array(y)
+    for begin, end in zip(starts[:-1], starts[1:]):
+        part = whole[begin:end]
+        for d in range(y.shape[1]):
+            seen = ~np.isnan(part[:, d])
+            if not seen.any():
+                part[:, d] = np.nanmean(y[:, d])
+            elif not seen.all():
+                part[:, d] = np.interp(np.arange(end - begin), np.flatnonzero(seen), part[seen, d])
+    return whole
+
+
+def _windows(y: Floats, starts: Ints, length: int) -> tuple[Floats, Bools]:
+    """Rows of ``length`` successive samples side by side (the last is repeated at an end), and where a row follows."""
+    ends = np.repeat(starts[1:], np.diff(starts))
+    index = np.minimum(np.arange(len(y))[:, None] + np.arange(length), ends[:, None] - 1)
+    follows = np.arange(len(y)) + 1 < ends
+    return y[index].reshape(len(y), -1), follows
+
+
+def _subspace_start(batch: Batch, n_states: int, extra: int, offset: bool) -> LGSSMParams:
+    """Subspace guess (Van Overschee & De Moor 1996, in its simplest form): states are the principal scores of windows."""
+    y = _interpolated(batch.y, batch.starts)
+    size = y.shape[1]
+    middle = y.mean(0) if offset else np.zeros(size)
+    scale = np.where(y.std(0) > 0.0, y.std(0), 1.0)
+    length = -(-n_states // size) + 1 + extra
+    windows, follows = _windows((y - middle) / scale, batch.starts, length)
+    _, singular, right = np.linalg.svd(windows[:20_000], full_matrices=False)
+    right = right[:n_states]
+    if len(right) < n_states:  # fewer rows than states: the rest start as noise that nothing loads on
+        right = np.vstack([right, np.eye(windows.shape[1])[: n_states - len(right)]])
+    states = windows @ right.T
+    before, after = states[:-1][follows[:-1]], states[1:][follows[:-1]]
+    transition = np.linalg.lstsq(before, after, rcond=None)[0].T if len(before) > n_states else 0.9 * np.eye(n_states)
+    radius = np.abs(np.linalg.eigvals(transition)).max()
+    transition = transition / max(radius, 1.0)
+    noise = after - before @ transition.T if len(before) > n_states else states
+    observation = scale[:, None] * right[:, :size].T
+    error = y - middle - states @ observation.T
+    spread = states.T @ states / len(states)
+    first = states[batch.starts[:-1]].mean(0)
+    jitter = 0.05 * np.diag(np.diag(spread)) + 1e-3 * np.trace(spread) / n_states * np.eye(n_states)
+    return LGSSMParams(
+        transition,
+        noise.T @ noise / len(noise) + 0.1 * jitter,
+        observation,
+        error.T @ error / len(error) + 0.05 * np.diag(scale**2),
+        first,
+        spread + jitter,
+        np.zeros(n_states),
+        middle,
+    )

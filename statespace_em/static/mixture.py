@@ -1,0 +1,256 @@
+"""Finite mixtures: the families of the hidden Markov models on the same engine, without time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from statespace_em import _validate
+from statespace_em._typing import Bools, Floats, Ints
+from statespace_em.core import Core, Posterior
+from statespace_em.data import Batch
+from statespace_em.domains import from_vector, n_coordinates, n_free, to_vector
+from statespace_em.emissions.base import EmissionFamily, HasFloor
+from statespace_em.emissions.evaluate import (
+    column_scale,
+    emission_arranged,
+    emission_from_vector,
+    emission_n_free,
+    emission_vector,
+    family_statistics,
+    guessed_emission,
+    log_density,
+    params_type,
+)
+from statespace_em.errors import ImpossibleObservationError
+from statespace_em.families import bound, check_constant, check_domains, cure, emission_summary, shown_dims
+from statespace_em.labels import Dims, Labels, state_names
+from statespace_em.model import LatentModel
+from statespace_em.order import rule
+from statespace_em.priors import Dirichlet
+from statespace_em.start import responsibilities
+
+N_STARTS = 10
+
+
+class MixtureParams(NamedTuple):
+    """Parameters of a mixture; the fields of ``emission`` are those of the family."""
+
+    weight: Floats  # (K,)
+    emission: Any
+
+
+class MixtureStatistics(NamedTuple):
+    """Additive statistics: expected rows of each component, and those of the family."""
+
+    weight: Floats  # (K,)
+    emission: Any
+
+
+@dataclass(frozen=True)
+class MixtureCore:
+    """E- and M-step of a mixture on plain arrays."""
+
+    family: EmissionFamily[Any, Any]
+    weight_prior: Dirichlet
+    n_states: int
+    frozen: tuple[str, ...] = ()
+    scale: Any = 1.0
+    order: Any = None
+
+    row_dims = {"gamma": ("state",)}
+    sum_dims = {}
+
+    def _responsibilities(self, params: MixtureParams, y: Floats) -> tuple[Floats, Floats]:
+        """Posterior of the components (N, K) and log density of each row (N,)."""
+        with np.errstate(divide="ignore"):
+            log_joint = log_density(self.family, params.emission, y) + np.log(params.weight)
+        top = log_joint.max(1)
+        if not top.min() > -np.inf:
+            raise ImpossibleObservationError(int(np.argmin(top > -np.inf)))
+        log_joint -= top[:, None]
+        gamma = np.exp(log_joint, out=log_joint)
+        total = gamma.sum(1)
+        gamma /= total[:, None]
+        return gamma, np.log(total) + top
+
+    def e_step(self, params: MixtureParams, data: Batch) -> tuple[MixtureStatistics, float]:
+        """Additive statistics and the log-likelihood in nats."""
+        gamma, log_rows = self._responsibilities(params, data.y)
+        return self.statistics(params, data, {"gamma": gamma}), float(log_rows.sum())
+
+    def statistics(
+        self, params: MixtureParams | None, batch: Batch, posterior: Mapping[str, Floats]
+    ) -> MixtureStatistics:
+        """Statistics of a given posterior."""
+        gamma = posterior["gamma"]
+        emission = family_statistics(self.family, None if params is None else params.emission, batch.y, gamma)
+        return MixtureStatistics(gamma.sum(0), emission)
+
+    def m_step(self, statistics: MixtureStatistics, previous: MixtureParams | None) -> MixtureParams:
+        """Dirichlet mode for the weights, the family's own M-step for the rest; frozen blocks stay."""
+        old = MixtureParams(None, None) if previous is None else previous  # type: ignore[arg-type]
+        weight = old.weight if "weight" in self.frozen else self.weight_prior.mode(statistics.weight, old.weight)
+        if set(self.family.dims) <= set(self.frozen):
+            return MixtureParams(weight, old.emission)
+        return MixtureParams(weight, self.family.m_step(statistics.emission, old.emission))
+
+    def log_prior(self, params: MixtureParams) -> float:
+        """Log prior density in nats, without constants."""
+        return self.weight_prior.log_density(params.weight) + self.family.log_prior(params.emission)
+
+    def to_vector(self, params: MixtureParams, reference: MixtureParams) -> Floats | None:
+        """Unconstrained coordinates of what is not frozen."""
+        emission = emission_vector(self.family, params.emission, reference.emission, self.scale, self.frozen)
+        if emission is None or "weight" in self.frozen:
+            return emission
+        return np.concatenate([to_vector(params.weight, reference.weight, "simplex"), emission])
+
+    def from_vector(self, vector: Floats, reference: MixtureParams) -> MixtureParams:
+        """Inverse of `to_vector`."""
+        weight = reference.weight
+        if "weight" not in self.frozen:
+            size = n_coordinates(weight, "simplex")
+            weight, vector = from_vector(vector[:size], weight, "simplex"), vector[size:]
+        return MixtureParams(
+            weight, emission_from_vector(self.family, vector, reference.emission, self.scale, self.frozen)
+        )
+
+    def starts(self, batch: Batch, n_starts: int, rng: np.random.Generator) -> Iterator[MixtureParams]:
+        """One M-step on each guess of the responsibilities."""
+        category = self.family.support == "category"
+        guesses = responsibilities(batch.y, batch.first, self.n_states, n_starts, category=category, rng=rng)
+        for gamma in guesses:
+            yield MixtureParams(gamma.mean(0), guessed_emission(self.family, batch.y, gamma))
+
+    def posterior(self, params: MixtureParams, batch: Batch, *, pairs: bool) -> Posterior:
+        """Posterior of every row; there are no pairs to sum."""
+        gamma, log_rows = self._responsibilities(params, batch.y)
+        return Posterior({"gamma": (("state",), gamma)}, {}, np.add.reduceat(log_rows, batch.starts[:-1]))
+
+    def flatten(self, params: MixtureParams) -> dict[str, Floats]:
+        """Parameters by name."""
+        return {
+            "weight": params.weight,
+            **{name: getattr(params.emission, name) for name in self.family.dims},
+        }
+
+    def build(self, arrays: Mapping[str, Floats]) -> MixtureParams:
+        """Inverse of `flatten`."""
+        names = tuple(self.family.dims)
+        return MixtureParams(arrays["weight"], params_type(names)(*(arrays[n] for n in names)))
+
+    def degenerate(self, params: MixtureParams, statistics: MixtureStatistics) -> Bools:
+        """Components at the floor of the family, if it has one."""
+        if isinstance(self.family, HasFloor):
+            return self.family.at_floor(params.emission, statistics.emission)
+        return np.zeros(self.n_states, bool)
+
+    def order_of(self, params: MixtureParams) -> Ints:
+        """Permutation by the rule of the model; the identity without one."""
+        return np.arange(self.n_states) if self.order is None else self.order(self.family, params.emission)
+
+    def arranged(self, params: MixtureParams, order: Ints) -> MixtureParams:
+        """Components in this order."""
+        return MixtureParams(params.weight[order], emission_arranged(self.family, params.emission, order))
+
+    def n_free(self, params: MixtureParams) -> int:
+        """Free parameters; frozen blocks do not count."""
+        count = emission_n_free(self.family, params.emission, self.frozen)
+        return count + (0 if "weight" in self.frozen else n_free(params.weight, "simplex"))
+
+
+class Mixture(LatentModel):
+    """Finite mixture of any family: rows are independent, their order does not matter.
+
+    Parameters
+    ----------
+    states
+        Number of components, or their names.
+    emission
+        Family of p(y | component), see `statespace_em.emissions.EmissionFamily`.
+    weight_prior
+        Dirichlet prior on the weights; flat by default.
+    order_by
+        Order of the components after a fit without ``start``: "mean", "variance" (upwards), or None.
+    unsorted
+        "error" or "sort": what to do with timestamps that do not increase.
+
+    Examples
+    --------
+    >>> import statespace_em as sse
+    >>> waiting = sse.datasets.old_faithful(table="haerdle")["waiting"]
+    >>> mixture = sse.Mixture(["short", "long"], sse.emissions.Gaussian(), order_by="mean").fit(waiting)
+    >>> mixture.params_["mean"].values.ravel().round(3).tolist()
+    [54.615, 80.091]
+    """
+
+    def __init__(
+        self,
+        states: int | Sequence[Any],
+        emission: EmissionFamily[Any, Any],
+        *,
+        weight_prior: Dirichlet = Dirichlet(),
+        order_by: str | None = None,
+        unsorted: Literal["error", "sort"] = "error",
+    ) -> None:
+        self.states = states
+        self.emission = emission
+        self.weight_prior = weight_prior
+        self.order_by = order_by
+        self.unsorted = unsorted
+
+    def predict(self, y: Any, params: xr.Dataset | None = None) -> xr.DataArray:
+        """Most probable component of each row, by name."""
+        gamma = self.e_step(y, params)["gamma"]
+        return gamma.fillna(-1.0).idxmax("state").where(gamma.notnull().all("state")).rename("state")
+
+    def summary(self) -> pd.DataFrame:
+        """Parameters of the fit, one row a component: ``weight``, then the emissions."""
+        params = self._known(None)
+        table = pd.DataFrame({"weight": params["weight"].values}, index=pd.Index(self._names(), name="state"))
+        return emission_summary(params, table)
+
+    def _names(self) -> list[Any]:
+        return state_names(self.states)
+
+    def _optional(self) -> tuple[str, ...]:
+        return ()
+
+    def _support(self) -> str:
+        return self.emission.support
+
+    def _symbols(self) -> Sequence[Any] | None:
+        return None
+
+    def _dims(self, n_features: int | None = None) -> Dims:
+        return {"weight": ("state",), **shown_dims(self.emission, n_features)}
+
+    def _core(self, *, n_symbols: int | None = None, freeze: Sequence[str] = (), batch: Batch | None = None) -> Core:
+        return MixtureCore(
+            bound(self.emission, n_symbols, freeze),
+            self.weight_prior,
+            len(self._names()),
+            tuple(freeze),
+            1.0 if batch is None else column_scale(batch.y),
+            rule(self.order_by),
+        )
+
+    def _check(self, arrays: Mapping[str, Floats]) -> None:
+        if "weight" in arrays:
+            _validate.simplex("weight", arrays["weight"], self._names())
+        check_domains(self.emission, arrays, self._names())
+
+    def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
+        check_constant(bound(self.emission, None, freeze), batch.y, labels.features)
+
+    def _default_starts(self) -> int:
+        return 1 if len(self._names()) == 1 else N_STARTS
+
+    def _cure(self, batch: Batch) -> str:
+        return cure("Mixture", self.emission, batch.y)
