@@ -6,7 +6,7 @@ import inspect
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Self
 
@@ -27,8 +27,9 @@ from statespace_em.errors import (
     ParameterError,
     RowError,
 )
-from statespace_em.labels import SAME, Dims, Labels, pack, unpack
+from statespace_em.labels import Labels
 from statespace_em.reports import progress_bar, starts_table, trace_table
+from statespace_em.schema import Schema
 
 
 class LatentModel(ABC):
@@ -48,44 +49,28 @@ class LatentModel(ABC):
     # what a model supplies
 
     @abstractmethod
-    def _names(self) -> list[Any]:
-        """Names of the states."""
+    def summary(self) -> pd.DataFrame:
+        """Fitted parameters as a table."""
+
+    @abstractmethod
+    def _schema(self) -> Schema:
+        """Names, dimensions and domains of the parameters."""
 
     @abstractmethod
     def _support(self) -> str:
         """What an entry of y may be."""
 
     @abstractmethod
-    def _dims(self, n_features: int | None = None) -> Dims:
-        """Dimensions of every parameter, as users see them."""
-
-    @abstractmethod
     def _core(self, *, n_symbols: int | None = None, freeze: Sequence[str] = (), batch: Batch | None = None) -> Core:
         """The array side of the model."""
 
     @abstractmethod
-    def _check(self, arrays: Mapping[str, Floats]) -> None:
-        """Raise ParameterError where the values of parameters are wrong."""
+    def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
+        """Raise DataError where the model cannot be fitted to y."""
 
     @abstractmethod
     def _default_starts(self) -> int:
         """How many starts a fit makes unless told."""
-
-    @abstractmethod
-    def summary(self) -> pd.DataFrame:
-        """Fitted parameters as a table."""
-
-    @abstractmethod
-    def _optional(self) -> tuple[str, ...]:
-        """Parameters that may be left out."""
-
-    @abstractmethod
-    def _symbols(self) -> Sequence[Any] | None:
-        """Symbols given at construction, if any."""
-
-    @abstractmethod
-    def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
-        """Raise DataError where the model cannot be fitted to y."""
 
     @abstractmethod
     def _cure(self, batch: Batch) -> str:
@@ -151,17 +136,18 @@ class LatentModel(ABC):
             _validate.at_least("threads", threads, 1, whole=True)
         n_starts = self._default_starts() if n_starts is None else n_starts
         _validate.at_least("n_starts", n_starts, 1, whole=True)
+        schema = self._schema()
         for name in freeze:
-            _validate.one_of("freeze", name, self._dims())
-        given = {} if start is None else self._arrays(start, partial=True)
+            _validate.one_of("freeze", name, schema.parameters)
+        given = {} if start is None else schema.arrays(start, partial=True)
         if set(freeze) - set(given):
             missing = sorted(set(freeze) - set(given))[0]
             raise ParameterError(f"freeze names {missing!r}, whose value is not known: give it in start=.")
         batch, labels, symbols = self._read(y, start)
-        check_rows(batch, len(self._names()))
+        check_rows(batch, len(schema.names))
         self._check_data(batch, labels, freeze)
         core = self._core(n_symbols=None if symbols is None else len(symbols), freeze=freeze, batch=batch)
-        complete = set(given) >= set(self._dims()) - set(self._optional())
+        complete = set(given) >= schema.required
         n_starts = 1 if complete else n_starts
         if complete:
             starts = [core.build(given)]
@@ -183,7 +169,7 @@ class LatentModel(ABC):
             )
         chosen = runs[em.best_of(runs)]
         params = chosen.params if given else core.arranged(chosen.params, core.order_of(chosen.params))
-        self.params_ = self._label(core.flatten(params), labels, symbols)
+        self.params_ = schema.label(core.flatten(params), labels, symbols)
         self.trace_ = trace_table(chosen.trace)
         self.starts_ = starts_table(runs)
         self.status_, self.converged_ = chosen.status, chosen.status == "converged"
@@ -193,7 +179,7 @@ class LatentModel(ABC):
     def _warn(self, run: em.EMResult[Any, Any], core: Core, batch: Batch, tol: float) -> None:
         if run.status == "degenerate":
             bad = core.degenerate(run.params, run.statistics)
-            where = [name for name, at_floor in zip(self._names(), bad[core.order_of(run.params)]) if at_floor]
+            where = [name for name, at_floor in zip(self._schema().names, bad[core.order_of(run.params)]) if at_floor]
             message = (
                 f"the likelihood has no bound: the variance of state {', '.join(map(repr, where))} runs to its floor from "
                 f"every start. Use fewer states, or a prior that keeps variances away from zero: {self._cure(batch)}."
@@ -228,7 +214,7 @@ class LatentModel(ABC):
         core, tree, batch, labels, known = self._ready(y, params)
         with labelled_rows(labels):
             posterior = core.posterior(tree, batch, pairs=xi == "each")
-        coords = self._row_coords()
+        coords = self._schema().state_coords
         dataset = labels.dataset(posterior.rows, coords)
         dataset = dataset.assign({name: (dims, value) for name, (dims, value) in posterior.sums.items()})
         dataset = dataset.assign_coords({dim: coords[dim] for dim in dataset.dims if dim in coords})
@@ -254,11 +240,11 @@ class LatentModel(ABC):
         known = self._known(params, needed=False)
         batch, labels, symbols = self._read(y, known)
         core = self._core(n_symbols=None if symbols is None else len(symbols), batch=batch)
-        tree = None if known is None else core.build(self._arrays(known))
+        tree = None if known is None else core.build(self._schema().arrays(known))
         arrays = {name: labels.flat(_variable(posterior, name), dims) for name, dims in core.row_dims.items()}
         arrays |= {name: _summed(_variable(posterior, name), dims) for name, dims in core.sum_dims.items()}
         statistics = core.statistics(tree, batch, arrays)
-        return self._label(core.flatten(core.m_step(statistics, tree)), labels, symbols)
+        return self._schema().label(core.flatten(core.m_step(statistics, tree)), labels, symbols)
 
     # questions that need no hidden path
 
@@ -272,7 +258,7 @@ class LatentModel(ABC):
         """Log prior density of the parameters in nats, up to a constant that is 0 under flat priors."""
         known = self._known(params)
         core = self._core(n_symbols=known.sizes.get("symbol"))
-        return float(core.log_prior(core.build(self._arrays(known))))
+        return float(core.log_prior(core.build(self._schema().arrays(known))))
 
     def parameters(self, **arrays: Any) -> xr.Dataset:
         """Label and check plain arrays as parameters of this model.
@@ -285,26 +271,7 @@ class LatentModel(ABC):
         ParameterError
             Naming the parameter, the shape or value that is wrong, and what is expected.
         """
-        for name in arrays:
-            _validate.one_of("parameter", name, self._dims())
-        coords: dict[str, Any] = {"state": self._names()}
-        for value in arrays.values():
-            if isinstance(value, xr.DataArray):
-                coords |= {d: value[d].values for d in ("feature", "symbol") if d in value.coords and value[d].ndim}
-        n_features = _count(arrays, self._dims(2), "feature", coords)
-        dims = self._dims(n_features)
-        symbols = self._symbols()
-        if symbols is not None:
-            coords["symbol"] = list(symbols)
-        plain = {}
-        for name, value in arrays.items():
-            if isinstance(value, xr.DataArray):
-                value = unpack(value.to_dataset(name=name), {name: dims[name]})[name]
-            plain[name] = np.asarray(value, dtype=float)
-            _fill_coords(name, plain[name], dims[name], coords)
-        dataset = pack(plain, dims, coords)
-        self._check(self._arrays(dataset, partial=True))
-        return dataset
+        return self._schema().dataset(arrays)
 
     # settings, as scikit-learn's tools expect them
 
@@ -376,7 +343,7 @@ class LatentModel(ABC):
 
     def _read(self, y: Any, params: xr.Dataset | None) -> tuple[Batch, Labels, list[Any] | None]:
         """Read y; with parameters, its columns and symbols are theirs."""
-        symbols = self._symbols()
+        symbols = self._schema().symbols
         features = None
         if params is not None:
             if "symbol" in params.coords:
@@ -387,51 +354,10 @@ class LatentModel(ABC):
     def _ready(self, y: Any, params: xr.Dataset | None) -> tuple[Core, Any, Batch, Labels, xr.Dataset]:
         """Everything that a question about y needs."""
         known = self._known(params)
-        arrays = self._arrays(known)
+        arrays = self._schema().arrays(known)
         batch, labels, symbols = self._read(y, known)
         core = self._core(n_symbols=None if symbols is None else len(symbols), batch=batch)
         return core, core.build(arrays), batch, labels, known
-
-    def _arrays(self, params: xr.Dataset, *, partial: bool = False) -> dict[str, Floats]:
-        """Checked plain arrays of labelled parameters, states in the order of the model's names."""
-        if not isinstance(params, xr.Dataset):
-            raise ParameterError(
-                f"params is a {type(params).__name__}, expected an xarray.Dataset: use model.parameters(...)."
-            )
-        names = self._names()
-        for dim in ("state", "next_state", "state_aux"):
-            if dim in params.coords and params[dim].ndim:
-                have = params[dim].values.tolist()
-                if have != names and (len(have) != len(names) or set(have) != set(names)):
-                    raise ParameterError(f"the parameters are of states {have}, the model has {names}.")
-                params = params if have == names else params.sel({dim: names})
-        single = "feature" not in params.dims
-        dims = self._dims(1 if single else params.sizes["feature"])
-        wanted = {name: d for name, d in dims.items() if name in params or not (partial or name in self._optional())}
-        arrays = unpack(params, wanted)
-        for name, value in arrays.items():
-            for dim, size in zip(wanted[name], value.shape):
-                if dim in ("state", "next_state", "state_aux") and size != len(names):
-                    raise ParameterError(f"{name} has {size} entries along {dim}, the model has {len(names)} states.")
-        self._check(arrays)
-        whole = self._dims(2)  # a single channel of symbols is shown without the feature dim that the cores expect
-        for name in arrays:
-            if len(wanted[name]) < len(whole[name]):
-                arrays[name] = np.expand_dims(arrays[name], whole[name].index("feature"))
-        return arrays
-
-    def _label(self, arrays: Mapping[str, Floats], labels: Labels, symbols: Sequence[Any] | None) -> xr.Dataset:
-        coords: dict[str, Any] = {"state": self._names(), "feature": labels.features}
-        if symbols is not None:
-            coords["symbol"] = symbols
-        dims = self._dims(len(labels.features))
-        shaped = {name: np.reshape(a, _shape(dims[name], coords)) for name, a in arrays.items()}
-        dataset = pack(shaped, dims, coords)
-        return dataset if "feature" in dataset.dims else dataset.assign_coords(feature=labels.features[0])
-
-    def _row_coords(self) -> dict[str, Any]:
-        names = self._names()
-        return {"state": names, "next_state": names, "state_aux": names}
 
 
 def check_rows(batch: Batch, n_states: int) -> None:
@@ -466,29 +392,6 @@ def _variable(posterior: xr.Dataset, name: str) -> xr.DataArray:
 def _summed(variable: xr.DataArray, dims: tuple[str, ...]) -> Floats:
     """Sum over time and sequences, whatever they are called; the blank last sample does not count."""
     return np.asarray(variable.sum([d for d in variable.dims if d not in dims]).transpose(*dims).values, dtype=float)
-
-
-def _shape(dims: tuple[str, ...], coords: Mapping[str, Any]) -> tuple[int, ...]:
-    return tuple(len(coords[SAME.get(dim, dim)]) for dim in dims)
-
-
-def _count(arrays: Mapping[str, Any], dims: Dims, which: str, coords: Mapping[str, Any]) -> int | None:
-    """Length of a dimension as the arrays have it; None if none of them tells."""
-    if which in coords:
-        return len(coords[which])
-    for name, value in arrays.items():
-        if which in dims[name] and not isinstance(value, xr.DataArray) and np.ndim(value) == len(dims[name]):
-            return int(np.shape(value)[dims[name].index(which)])
-    return None
-
-
-def _fill_coords(name: str, value: Floats, dims: tuple[str, ...], coords: dict[str, Any]) -> None:
-    """Check the shape of one parameter and number what has no names yet."""
-    for axis, dim in enumerate(dims if value.ndim == len(dims) else ()):
-        coords.setdefault(SAME.get(dim, dim), list(range(value.shape[axis])))
-    expected = tuple(len(coords[SAME.get(dim, dim)]) if SAME.get(dim, dim) in coords else "?" for dim in dims)
-    if value.shape != expected:
-        raise ParameterError(f"{name} has shape {value.shape}, expected {expected} for dims {dims}.")
 
 
 def _same(value: Any, default: Any) -> bool:

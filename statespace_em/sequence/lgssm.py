@@ -15,9 +15,10 @@ from statespace_em.core import Core
 from statespace_em.data import Batch
 from statespace_em.families import check_constant_columns
 from statespace_em.kernels import kalman
-from statespace_em.labels import Dims, Labels, state_names
+from statespace_em.labels import Labels, state_names
 from statespace_em.model import labelled_rows
 from statespace_em.priors import InverseWishart
+from statespace_em.schema import Schema
 from statespace_em.sequence.base import SequenceModel, future_dataset
 from statespace_em.sequence.lgssm_core import DOMAINS, LGSSMCore, kalman_filter, rts_smoother
 
@@ -99,7 +100,7 @@ class LinearGaussianSSM(SequenceModel):
         _, tree, batch, labels, _ = self._ready(y, params)
         with labelled_rows(labels):
             mean = rts_smoother(tree, batch, kalman_filter(tree, batch)).mean
-        decoded = labels.dataset({"state_mean": (("state",), mean)}, self._row_coords())["state_mean"]
+        decoded = labels.dataset({"state_mean": (("state",), mean)}, self._schema().state_coords)["state_mean"]
         decoded.attrs["conditioning"] = "1:T"
         return decoded
 
@@ -126,7 +127,7 @@ class LinearGaussianSSM(SequenceModel):
             "innovation_cov": (matrix, known.innovation_cov),
             "log_likelihood": ((), known.log_likelihood),
         }
-        coords = {**self._row_coords(), "feature": labels.features, "feature_aux": labels.features}
+        coords = {**self._schema().state_coords, "feature": labels.features, "feature_aux": labels.features}
         dataset = labels.dataset(rows, coords)
         for name in dataset.data_vars:
             dataset[name].attrs["conditioning"] = "1:t" if str(name).startswith("filtered") else "1:t-1"
@@ -163,7 +164,7 @@ class LinearGaussianSSM(SequenceModel):
             "variance": (("feature",), np.diagonal(signal_cov, axis1=-2, axis2=-1)),
             "cov": (("feature", "feature_aux"), signal_cov),
         }
-        coords = {**self._row_coords(), "feature": labels.features, "feature_aux": labels.features}
+        coords = {**self._schema().state_coords, "feature": labels.features, "feature_aux": labels.features}
         dataset = future_dataset(variables, labels, coords)
         for name in dataset.data_vars:
             dataset[name].attrs["conditioning"] = "1:T"
@@ -173,7 +174,7 @@ class LinearGaussianSSM(SequenceModel):
         """Simulate one sequence: ``state`` (time, state) and ``y`` (time, feature)."""
         _validate.at_least("n_steps", n_steps, 1, whole=True)
         known = self._known(params)
-        tree = self._core().build(self._arrays(known))
+        tree = self._core().build(self._schema().arrays(known))
         rng = np.random.default_rng(seed)
         first = np.arange(n_steps) == 0
         states = np.empty((n_steps, len(tree.initial_mean)))
@@ -193,7 +194,7 @@ class LinearGaussianSSM(SequenceModel):
         """Parameters of the fit, one row an entry: parameter, row and column by name, value."""
         params = self._known(None)
         entries = []
-        for name, dims in self._dims().items():
+        for name, dims in DIMS.items():
             if name in params:
                 value = params[name].transpose(*dims)
                 for where in np.ndindex(value.shape):
@@ -210,33 +211,23 @@ class LinearGaussianSSM(SequenceModel):
     def _support(self) -> str:
         return "real"
 
-    def _symbols(self) -> Sequence[Any] | None:
-        return None
+    def _schema(self) -> Schema:
+        return Schema(self._names(), lambda n_features: DIMS, _check, self._absent())
 
-    def _dims(self, n_features: int | None = None) -> Dims:
-        return DIMS
-
-    def _optional(self) -> tuple[str, ...]:
+    def _absent(self) -> tuple[str, ...]:
         return tuple(name for name in OFFSETS if getattr(self, name) == "zero")
 
     def _core(self, *, n_symbols: int | None = None, freeze: Sequence[str] = (), batch: Batch | None = None) -> Core:
         for name in OFFSETS:
             _validate.one_of(name, getattr(self, name), ("zero", "free"))
         _validate.one_of("initial", self.initial, ("estimated", "free", "known"))
-        kept = {*freeze, *self._optional()}
+        kept = {*freeze, *self._absent()}
         if self.initial == "known":
             kept |= {"initial_mean", "initial_cov"}
         if self.initial == "estimated" and (batch is None or len(batch.starts) == 2):
             kept |= {"initial_cov"}
         frozen = tuple(name for name in DOMAINS if name in kept)
         return LGSSMCore(len(self._names()), frozen, self.process_prior, self.measurement_prior)
-
-    def _check(self, arrays: Mapping[str, Floats]) -> None:
-        for name, value in arrays.items():
-            if DOMAINS[name] == "covariance":
-                _validate.covariance(name, value, (), semi=True)
-            else:
-                _validate.finite("number", name, value)
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
         if "measurement_cov" not in freeze and self.measurement_prior.is_flat:
@@ -247,6 +238,14 @@ class LinearGaussianSSM(SequenceModel):
 
     def _cure(self, batch: Batch) -> str:
         return "LinearGaussianSSM(..., measurement_prior=InverseWishart(dof=..., scale=...))"
+
+
+def _check(arrays: Mapping[str, Floats]) -> None:
+    for name, value in arrays.items():
+        if DOMAINS[name] == "covariance":
+            _validate.covariance(name, value, (), semi=True)
+        else:
+            _validate.finite("number", name, value)
 
 
 def _root(cov: Floats) -> Floats:

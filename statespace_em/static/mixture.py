@@ -33,6 +33,7 @@ from statespace_em.labels import Dims, Labels, state_names
 from statespace_em.model import LatentModel
 from statespace_em.order import rule
 from statespace_em.priors import Dirichlet
+from statespace_em.schema import Schema
 from statespace_em.start import responsibilities
 
 N_STARTS = 10
@@ -219,17 +220,21 @@ class Mixture(LatentModel):
     def _names(self) -> list[Any]:
         return state_names(self.states)
 
-    def _optional(self) -> tuple[str, ...]:
-        return ()
-
     def _support(self) -> str:
         return self.emission.support
 
-    def _symbols(self) -> Sequence[Any] | None:
-        return None
+    def _schema(self) -> Schema:
+        names = self._names()
 
-    def _dims(self, n_features: int | None = None) -> Dims:
-        return {"weight": ("state",), **shown_dims(self.emission, n_features)}
+        def dims(n_features: int | None) -> Dims:
+            return {"weight": ("state",), **shown_dims(self.emission, n_features)}
+
+        def check(arrays: Mapping[str, Floats]) -> None:
+            if "weight" in arrays:
+                _validate.simplex("weight", arrays["weight"], names)
+            check_domains(self.emission, arrays, names)
+
+        return Schema(names, dims, check)
 
     def _core(self, *, n_symbols: int | None = None, freeze: Sequence[str] = (), batch: Batch | None = None) -> Core:
         return MixtureCore(
@@ -240,11 +245,6 @@ class Mixture(LatentModel):
             1.0 if batch is None else column_scale(batch.y),
             rule(self.order_by),
         )
-
-    def _check(self, arrays: Mapping[str, Floats]) -> None:
-        if "weight" in arrays:
-            _validate.simplex("weight", arrays["weight"], self._names())
-        check_domains(self.emission, arrays, self._names())
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
         check_constant(bound(self.emission, None, freeze), batch.y, labels.features)

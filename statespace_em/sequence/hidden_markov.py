@@ -1,0 +1,221 @@
+"""What all hidden Markov models share: labelled answers about one chain."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from statespace_em import _validate
+from statespace_em._typing import Floats
+from statespace_em.core import Core
+from statespace_em.data import Batch
+from statespace_em.emissions.base import EmissionFamily
+from statespace_em.emissions.evaluate import column_scale
+from statespace_em.families import bound, check_constant, check_domains, cure, emission_summary, shown_dims
+from statespace_em.labels import Dims, Labels, state_names
+from statespace_em.model import labelled_rows
+from statespace_em.order import rule
+from statespace_em.priors import Dirichlet
+from statespace_em.schema import Schema
+from statespace_em.sequence.base import SequenceModel, future_dataset
+from statespace_em.sequence.hmm_core import HMMCore
+
+TRANSPOSED = (
+    " Rows are the state now, columns the next state; if yours are the other way round, label the dims and they "
+    "will be transposed for you."
+)
+N_STARTS = 10
+
+
+class HiddenMarkovModel(SequenceModel):
+    """A Markov chain of states that emits the rows of y; the family of the emissions is what models differ in."""
+
+    states: int | Sequence[Any]
+    initial_prior: Dirichlet
+    transition_prior: Dirichlet
+    order_by: str | None = None
+    symbols: Sequence[Any] | None = None
+
+    @abstractmethod
+    def _family(self) -> EmissionFamily[Any, Any]:
+        """Family of the emissions."""
+
+    def decode(self, y: Any, params: xr.Dataset | None = None) -> xr.DataArray:
+        """Most probable path of states given all of y (Viterbi 1967).
+
+        Returns
+        -------
+        xarray.DataArray
+            Names of the states ([sequence,] time); the coordinate ``log_prob`` ([sequence]) is the log joint
+            probability of path and y, in nats.
+        """
+        core, tree, batch, labels, _ = self._ready(y, params)
+        with labelled_rows(labels):
+            path, best = core.decode(tree, batch)  # type: ignore[attr-defined]
+        names = np.array(self._names(), dtype=None if _alike(self._names()) else object)
+        decoded = labels.dataset({"state": ((), names[path])}, {})["state"]
+        decoded.attrs["conditioning"] = "1:T"
+        return decoded.assign_coords(log_prob=labels.per_sequence(best))
+
+    def filter(self, y: Any, params: xr.Dataset | None = None) -> xr.Dataset:
+        """State probabilities as they were known at each time: later rows never change them (Hamilton 1989).
+
+        Returns
+        -------
+        xarray.Dataset
+            ``filtered`` p(s_t | y_1..t), ``predicted`` p(s_t | y_1..t-1), both ([sequence,] time, state), and
+            ``log_likelihood`` ([sequence,] time) log p(y_t | y_1..t-1) in nats; each with ``attrs["conditioning"]``.
+        """
+        core, tree, batch, labels, _ = self._ready(y, params)
+        with labelled_rows(labels):
+            known = core.filter(tree, batch)  # type: ignore[attr-defined]
+        rows = {
+            "filtered": (("state",), known.filtered),
+            "predicted": (("state",), known.predicted),
+            "log_likelihood": ((), known.log_likelihood),
+        }
+        dataset = labels.dataset(rows, self._schema().state_coords)
+        for name, seen in (("filtered", "1:t"), ("predicted", "1:t-1"), ("log_likelihood", "1:t-1")):
+            dataset[name].attrs["conditioning"] = seen
+        return dataset
+
+    def forecast(self, y: Any, horizon: int, params: xr.Dataset | None = None) -> xr.Dataset:
+        """Distribution of states and observations 1, ..., ``horizon`` steps after the end of y.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``predicted`` ([sequence,] horizon, state); for numbers ``mean`` and ``variance`` (horizon, feature) of
+            the mixture over states, for symbols ``prob`` (horizon, [feature,] symbol). Regularly dated rows are
+            continued in the coordinate of the time dimension.
+        """
+        _validate.at_least("horizon", horizon, 1, whole=True)
+        core, tree, batch, labels, known = self._ready(y, params)
+        with labelled_rows(labels):
+            now = core.filter(tree, batch).filtered[batch.starts[1:] - 1]  # type: ignore[attr-defined]
+        predicted = np.empty((len(now), horizon, now.shape[1]))
+        for h in range(horizon):
+            now = now @ tree.transition
+            predicted[:, h] = now
+        variables: dict[str, Any] = {"predicted": (("state",), predicted)}
+        coords = {**self._schema().state_coords, "feature": labels.features}
+        family = self._family()
+        if family.support == "category":
+            dims = tuple(d for d in known["prob"].dims if d != "state")
+            prob = np.tensordot(predicted, known["prob"].transpose("state", *dims).values, axes=1)
+            variables["prob"] = (dims, prob)
+            coords["symbol"] = known["symbol"].values
+        else:
+            marginals = family.marginals(tree.emission)
+            mean, var = np.asarray(marginals.mean()), np.asarray(marginals.var())
+            middle = predicted @ mean
+            away = mean - middle[:, :, None, :]
+            variables["mean"] = (("feature",), middle)
+            variables["variance"] = (("feature",), np.einsum("shk,shkd->shd", predicted, var + away**2))
+        dataset = future_dataset(variables, labels, coords)
+        for name in dataset.data_vars:
+            dataset[name].attrs["conditioning"] = "1:T"
+        return dataset
+
+    def sample(self, n_steps: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:
+        """Simulate one sequence.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``state`` (time,) and ``y`` (time, feature); the same seed gives the same draw.
+        """
+        _validate.at_least("n_steps", n_steps, 1, whole=True)
+        known = self._known(params)
+        core = self._core(n_symbols=known.sizes.get("symbol"))
+        tree = core.build(self._schema().arrays(known))
+        path, y = core.sample(tree, n_steps, np.random.default_rng(seed))  # type: ignore[attr-defined]
+        names = np.array(self._names(), dtype=None if _alike(self._names()) else object)
+        values = known["symbol"].values[y.astype(int)] if "symbol" in known.coords else y
+        features = np.atleast_1d(known["feature"].values) if "feature" in known.coords else np.arange(y.shape[1])
+        return xr.Dataset(
+            {"state": ("time", names[path]), "y": (("time", "feature"), values)},
+            {"time": np.arange(n_steps), "feature": features},
+        )
+
+    def summary(self) -> pd.DataFrame:
+        """Parameters of the fit, one row a state.
+
+        Columns: ``initial``; ``stationary`` share of time; ``persistence`` (probability to stay) and ``duration``
+        (expected rows in the state); then the emissions.
+        """
+        params = self._known(None)
+        transition = params["transition"].values
+        stay = np.diag(transition)
+        with np.errstate(divide="ignore"):
+            duration = 1.0 / (1.0 - stay)
+        columns = {
+            "initial": params["initial"].values,
+            "stationary": stationary(transition),
+            "persistence": stay,
+            "duration": duration,
+        }
+        return emission_summary(params, pd.DataFrame(columns, index=pd.Index(self._names(), name="state")))
+
+    # what LatentModel asks for
+
+    def _names(self) -> list[Any]:
+        return state_names(self.states)
+
+    def _support(self) -> str:
+        return self._family().support
+
+    def _schema(self) -> Schema:
+        family, names = self._family(), self._names()
+
+        def dims(n_features: int | None) -> Dims:
+            own = shown_dims(family, n_features)
+            return {"initial": ("state",), "transition": ("state", "next_state"), **own}
+
+        def check(arrays: Mapping[str, Floats]) -> None:
+            if "initial" in arrays:
+                _validate.simplex("initial", arrays["initial"], names)
+            if "transition" in arrays:
+                _validate.simplex("transition", arrays["transition"], names, TRANSPOSED)
+            check_domains(family, arrays, names)
+
+        return Schema(names, dims, check, symbols=self.symbols)
+
+    def _core(self, *, n_symbols: int | None = None, freeze: Sequence[str] = (), batch: Batch | None = None) -> Core:
+        return HMMCore(
+            bound(self._family(), n_symbols, freeze),
+            self.initial_prior,
+            self.transition_prior,
+            len(self._names()),
+            tuple(freeze),
+            1.0 if batch is None else column_scale(batch.y),
+            rule(self.order_by),
+        )
+
+    def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
+        check_constant(bound(self._family(), None, freeze), batch.y, labels.features)
+
+    def _default_starts(self) -> int:
+        return 1 if len(self._names()) == 1 else N_STARTS
+
+    def _cure(self, batch: Batch) -> str:
+        return cure(type(self).__name__, self._family(), batch.y)
+
+
+def _alike(names: list[Any]) -> bool:
+    return len({type(name) for name in names}) == 1
+
+
+def stationary(transition: Floats) -> Floats:
+    """Stationary distribution (K,) of a chain; NaN where it is not unique."""
+    n_states = len(transition)
+    system = np.vstack([transition.T - np.eye(n_states), np.ones(n_states)])
+    if np.linalg.matrix_rank(system, tol=1e-12) < n_states:
+        return np.full(n_states, np.nan)
+    solution, *_ = np.linalg.lstsq(system, np.append(np.zeros(n_states), 1.0))
+    return np.asarray(np.clip(solution, 0.0, 1.0))
