@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -26,8 +26,8 @@ class Posterior(NamedTuple):
 class Core(em.EMModel[Any, Batch, Any], Protocol):
     """The array side of a model: an `EMModel` that also offers starts and whole posteriors."""
 
-    row_dims: Dims  # variables of the posterior that `statistics` needs, with their dims after time
-    sum_dims: Dims  # and those it needs summed over time
+    row_dims: ClassVar[Dims]  # variables of the posterior that `statistics` needs, with their dims after time
+    sum_dims: ClassVar[Dims]  # and those it needs summed over time
 
     def starts(self, batch: Batch, n_starts: int, rng: np.random.Generator) -> Iterator[Any]:
         """Parameters to start from."""

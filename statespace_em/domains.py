@@ -35,17 +35,15 @@ def to_vector(value: Floats, reference: Floats, domain: Domain, scale: Floats | 
 
 def from_vector(vector: Floats, reference: Floats, domain: Domain, scale: Floats | None = None) -> Floats:
     """Inverse of `to_vector`: the value with the shape of ``reference``."""
+    support = reference > 0.0
     if domain == "simplex":
-        support = reference > 0.0
-        log_value = np.full(reference.shape, -np.inf)
-        log_value[support] = vector
-        log_value -= log_value.max(-1, keepdims=True)
-        value = np.exp(log_value)
-        return np.asarray(value / value.sum(-1, keepdims=True))
+        value = np.zeros(reference.shape)
+        value[support] = np.square(vector)
+        total = value.sum(-1, keepdims=True)
+        return np.asarray(np.where(total > 0.0, value / np.where(total > 0.0, total, 1.0), reference))
     if domain in ("positive", "nonnegative"):
         value = np.array(reference)
-        support = reference > 0.0
-        value[support] *= np.exp(vector)
+        value[support] *= np.exp(vector) if domain == "positive" else np.square(vector)
         return value
     if domain == "covariance":
         size = reference.shape[-1]
@@ -62,8 +60,8 @@ def n_coordinates(reference: Floats, domain: Domain) -> int:
         return int(np.count_nonzero(reference > 0.0))
     if domain == "covariance":
         size = reference.shape[-1]
-        return reference.size // size**2 * (size * (size + 1) // 2)
-    return reference.size
+        return int(reference.size // size**2 * (size * (size + 1) // 2))
+    return int(reference.size)
 
 
 def n_free(value: Floats, domain: Domain) -> int:

@@ -7,6 +7,7 @@ Dempster, Laird & Rubin 1977. Acceleration is Anderson mixing of the EM map on u
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -235,7 +236,7 @@ def run_starts(
 
     runs = [judged(run) for run in runs]
     order = sorted(range(len(runs)), key=lambda i: (runs[i].status == "degenerate", -runs[i].objective))
-    repeats = [i for a, i in zip(order, order[1:]) if abs(runs[a].objective - runs[i].objective) < REPEAT]
+    repeats = [i for a, i in pairwise(order) if abs(runs[a].objective - runs[i].objective) < REPEAT]
     polished = 0
     for i in [i for i in order if i not in repeats] + repeats:  # what is on the same path tells nothing new
         if polished >= n_polish:

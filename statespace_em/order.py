@@ -15,11 +15,13 @@ Order: TypeAlias = Callable[[EmissionFamily[Any, Any], Any], Ints]
 
 
 def _means(family: EmissionFamily[Any, Any], params: Any) -> Floats:
-    return np.asarray(family.marginals(params).mean()).mean(1)
+    mean: Floats = np.asarray(family.marginals(params).mean(), dtype=float)
+    return np.asarray(mean.mean(1))
 
 
 def _variances(family: EmissionFamily[Any, Any], params: Any) -> Floats:
-    return np.log(np.asarray(family.marginals(params).var())).mean(1)
+    var: Floats = np.asarray(family.marginals(params).var(), dtype=float)
+    return np.asarray(np.log(var).mean(1))
 
 
 RULES = {"mean": _means, "variance": _variances}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from statespace_em._typing import Floats, Ints
-from statespace_em.domains import from_vector, n_coordinates, n_free, to_vector
+from statespace_em.domains import Domain, from_vector, n_coordinates, n_free, to_vector
 from statespace_em.emissions.base import EmissionFamily, HasDomains
 
 BLOCK = 4096  # rows evaluated at a time, so that temporaries stay in the cache
@@ -92,7 +92,8 @@ def emission_arranged(family: EmissionFamily[Any, Any], params: Any, order: Ints
 
 def emission_n_free(family: Any, params: Any, frozen: tuple[str, ...]) -> int:
     """Count the free parameters of a family; entry by entry where it does not state its domains."""
-    domains = family.domains if isinstance(family, HasDomains) else dict.fromkeys(family.dims, "real")
+    real: Domain = "real"
+    domains = family.domains if isinstance(family, HasDomains) else dict.fromkeys(family.dims, real)
     return sum(n_free(getattr(params, name), domains[name]) for name in family.dims if name not in frozen)
 
 

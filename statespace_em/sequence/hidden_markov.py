@@ -198,7 +198,7 @@ class HiddenMarkovModel(SequenceModel):
         )
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
-        check_constant(bound(self._family(), None, freeze), batch.y, labels.features)
+        check_constant(bound(self._family(), None, freeze), batch.y, list(labels.features))
 
     def _default_starts(self) -> int:
         return 1 if len(self._names()) == 1 else N_STARTS

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
-from statespace_em.core import Posterior
+from statespace_em.core import Posterior, Rows
 from statespace_em.data import Batch
 from statespace_em.domains import Domain, from_vector, n_coordinates, n_free, to_vector
 from statespace_em.emissions.base import EmissionFamily, HasFloor
@@ -24,6 +24,7 @@ from statespace_em.emissions.evaluate import (
     params_type,
 )
 from statespace_em.kernels import chain
+from statespace_em.labels import Dims
 from statespace_em.priors import Dirichlet
 from statespace_em.sequence.forward_backward import ChainFilter, filter_states, most_probable_path, smooth
 from statespace_em.start import responsibilities
@@ -59,8 +60,8 @@ class HMMCore:
     scale: Any = 1.0  # (D,), see `column_scale`
     order: Any = None  # params of the family -> permutation (K,), or None
 
-    row_dims = {"gamma": ("state",)}
-    sum_dims = {"xi": ("state", "next_state")}
+    row_dims: ClassVar[Dims] = {"gamma": ("state",)}
+    sum_dims: ClassVar[Dims] = {"xi": ("state", "next_state")}
 
     def _smooth(self, params: HMMParams, batch: Batch, *, pairs: bool) -> Any:
         log_b = log_density(self.family, params.emission, batch.y)
@@ -131,7 +132,7 @@ class HMMCore:
     def posterior(self, params: HMMParams, batch: Batch, *, pairs: bool) -> Posterior:
         """Posterior of every row."""
         found = self._smooth(params, batch, pairs=pairs)
-        rows = {"gamma": (("state",), found.gamma)}
+        rows: Rows = {"gamma": (("state",), found.gamma)}
         pair_dims = ("state", "next_state")
         if pairs:
             return Posterior(rows | {"xi": (pair_dims, found.xi)}, {}, found.log_likelihood)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -64,8 +64,8 @@ class MixtureCore:
     scale: Any = 1.0
     order: Any = None
 
-    row_dims = {"gamma": ("state",)}
-    sum_dims = {}
+    row_dims: ClassVar[Dims] = {"gamma": ("state",)}
+    sum_dims: ClassVar[Dims] = {}
 
     def _responsibilities(self, params: MixtureParams, y: Floats) -> tuple[Floats, Floats]:
         """Posterior of the components (N, K) and log density of each row (N,)."""
@@ -247,7 +247,7 @@ class Mixture(LatentModel):
         )
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
-        check_constant(bound(self.emission, None, freeze), batch.y, labels.features)
+        check_constant(bound(self.emission, None, freeze), batch.y, list(labels.features))
 
     def _default_starts(self) -> int:
         return 1 if len(self._names()) == 1 else N_STARTS
