@@ -17,38 +17,53 @@ SUM_TOLERANCE = 1e-8
 def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
     """Check an option that is a word."""
     allowed = list(allowed)
-    if value not in allowed:
-        raise ParameterError(f"{name} is {value!r}, expected one of {', '.join(map(repr, allowed))}.")
+    if not any(isinstance(value, type(word)) and value == word for word in allowed):
+        raise ParameterError(f"{name} is {_shown(value)}, expected one of {', '.join(map(_shown, allowed))}.")
 
 
 def at_least(name: str, value: Any, smallest: float, *, whole: bool = False) -> None:
     """Check a number that must not be below a bound."""
     number = isinstance(value, int | np.integer) if whole else isinstance(value, int | float | np.number)
     if not number or isinstance(value, bool) or not value >= smallest:
-        kind = "a whole number of" if whole else "a number of"
-        raise ParameterError(f"{name} is {value!r}, expected {kind} at least {smallest:g}.")
+        kind = "a whole number" if whole else "a number"
+        raise ParameterError(f"{name} is {_shown(value)}, expected {kind} of at least {smallest:g}.")
+
+
+def domain(name: str, value: Floats, kind: Domain, rows: Sequence[Any], remedy: str = "") -> None:
+    """Check a parameter against its domain, see `statespace_em.domains`; ``rows`` names its first axis."""
+    if kind == "simplex":
+        simplex(name, value, rows, remedy)
+    elif kind == "covariance":
+        covariance(name, value, rows)
+    elif kind in ("positive", "nonnegative"):
+        positive(name, value, rows, zero=kind == "nonnegative")
+    else:
+        finite("number", name, value, rows)
 
 
 def simplex(name: str, value: Floats, rows: Sequence[Any], remedy: str = "") -> None:
-    """Check probabilities along the last axis; ``rows`` names the entries of the first axis of a matrix."""
-    finite("probability", name, value)
-    if (value < 0.0).any() or (value > 1.0 + SUM_TOLERANCE).any():
-        bad = value[(value < 0.0) | (value > 1.0 + SUM_TOLERANCE)][0]
-        raise ParameterError(f"{name} holds {bad:g}, which is not a probability.")
-    total = value.sum(-1)
+    """Check probabilities along the last axis; ``rows`` names the entries of the first axis."""
+    finite("probability", name, value, rows)
+    bad = (value < 0.0) | (value > 1.0 + SUM_TOLERANCE)
+    if bad.any():
+        where = np.argwhere(bad)[0]
+        raise ParameterError(f"{name}{_place(where, rows)} is {value[tuple(where)]:g}, expected a number from 0 to 1.")
+    total = np.asarray(value.sum(-1))
     off = np.abs(total - 1.0) > SUM_TOLERANCE
     if off.any():
-        where = np.argwhere(off)[0] if total.ndim else []
-        row = f" row {rows[int(where[0])]!r}" if len(where) else ""
-        raise ParameterError(f"{name}{row} sums to {total[tuple(where)]:.6g}, expected 1.{remedy}")
+        where = np.argwhere(off)[0]
+        row = f" row {_shown(rows[where[0]])}" if len(where) and len(rows) else ""
+        rest = f", position {', '.join(map(str, where[1:]))}," if len(where) > 1 else ""
+        remedy = remedy or " Divide it by its sum if these are weights."
+        raise ParameterError(f"{name}{row}{rest} sums to {total[tuple(where)]:.10g}, expected 1.{remedy}")
 
 
 def covariance(name: str, value: Floats, rows: Sequence[Any], *, semi: bool = False) -> None:
-    """Check symmetric positive (semi-)definite matrices in the last two axes."""
-    finite("covariance", name, value)
+    """Check symmetric positive (semi-)definite matrices in the last two axes; ``rows`` names a third before them."""
+    finite("number", name, value, rows if value.ndim == 3 else ())
     size = value.shape[-1]
     for i, matrix in enumerate(value.reshape(-1, size, size)):
-        which = f" of state {rows[i]!r}" if value.ndim == 3 and i < len(rows) else ""
+        which = f" of state {_shown(rows[i])}" if value.ndim == 3 and i < len(rows) else ""
         scale = np.abs(matrix).max()
         if not np.allclose(matrix, matrix.T, rtol=0.0, atol=1e-8 * scale):
             raise ParameterError(f"{name}{which} is not symmetric: pass (cov + cov.T) / 2 if that is what you mean.")
@@ -61,30 +76,31 @@ def covariance(name: str, value: Floats, rows: Sequence[Any], *, semi: bool = Fa
             )
 
 
-def domain(name: str, value: Floats, kind: Domain, rows: Sequence[Any], remedy: str = "") -> None:
-    """Check a parameter against its domain, see `statespace_em.domains`; ``rows`` names its first axis."""
-    if kind == "simplex":
-        simplex(name, value, rows, remedy)
-    elif kind == "covariance":
-        covariance(name, value, rows)
-    elif kind in ("positive", "nonnegative"):
-        positive(name, value, zero=kind == "nonnegative")
-    else:
-        finite("number", name, value)
-
-
-def positive(name: str, value: Floats, *, zero: bool = False) -> None:
-    """Check that all entries are above zero, or not below it."""
-    finite("number", name, value)
+def positive(name: str, value: Floats, rows: Sequence[Any] = (), *, zero: bool = False) -> None:
+    """Check that all entries are above zero, or not below it; ``rows`` names the entries of the first axis."""
+    finite("number", name, value, rows)
     bad = value < 0.0 if zero else value <= 0.0
     if bad.any():
-        raise ParameterError(
-            f"{name} holds {value[bad][0]:g}, expected {'no negative' if zero else 'only positive'} values."
-        )
+        where = np.argwhere(bad)[0]
+        kind = "of at least 0" if zero else "above 0"
+        raise ParameterError(f"{name}{_place(where, rows)} is {value[tuple(where)]:g}, expected a number {kind}.")
 
 
-def finite(kind: str, name: str, value: Floats) -> None:
-    """Check that there is no NaN or infinity."""
+def finite(kind: str, name: str, value: Floats, rows: Sequence[Any] = ()) -> None:
+    """Check that there is no NaN or infinity; ``rows`` names the entries of the first axis."""
     if not np.isfinite(value).all():
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
-        raise ParameterError(f"{name} holds {value[where]} at {where}, which is not a {kind}.")
+        where = np.argwhere(~np.isfinite(value))[0]
+        raise ParameterError(f"{name}{_place(where, rows)} is {value[tuple(where)]}, which is not a {kind}.")
+
+
+def _place(where: Sequence[int], rows: Sequence[Any]) -> str:
+    """Say which entry of a parameter is meant: its state by name, positions along other axes counted from 0."""
+    first, rest = [], [str(int(i)) for i in where]
+    if len(rows) and rest:
+        first, rest = [f"of state {_shown(rows[int(rest[0])])}"], rest[1:]
+    words = [*first, *([f"at position {', '.join(rest)}"] if rest else [])]
+    return f" {' '.join(words)}" if words else ""
+
+
+def _shown(value: Any) -> str:
+    return repr(value.item() if isinstance(value, np.generic) else value)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable
+from decimal import Decimal
+from numbers import Real
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 
+from statespace_em import _validate
 from statespace_em._typing import AnyArray, Bools, Floats, Ints
-from statespace_em.errors import DataError
-from statespace_em.labels import Labels, show
+from statespace_em.containers import Table, read_tables
+from statespace_em.emissions.base import Support
+from statespace_em.errors import DataError, ParameterError
+from statespace_em.labels import Labels, listed, show
+
+NUMBERS = "fiub"  # kinds of dtype that turn into floats as they are
+Levels: TypeAlias = tuple[Ints, list[Any]]  # codes of the entries of a column, -1 = missing, and what they stand for
 
 
 class Batch(NamedTuple):
@@ -32,7 +39,7 @@ def as_batch(
     y: Any,
     *,
     support: str = "real",
-    symbols: Sequence[Any] | None = None,
+    symbols: Iterable[Any] | None = None,
     features: AnyArray | None = None,
     unsorted: Literal["error", "sort"] = "error",
 ) -> tuple[Batch, Labels, list[Any] | None]:
@@ -42,11 +49,13 @@ def as_batch(
     ----------
     y
         Array (N,) or (N, D), Series, DataFrame (two index levels: sequence, time), DataArray, Dataset (one variable
-        a feature), or a list or dict of these, one a sequence. NaN, None and pd.NA mark missing entries.
+        a feature), or a list or dict of these, one a sequence; so a list of lists holds sequences, not rows. NaN,
+        None, pd.NA and the masked entries of a masked array are missing.
     support
         What the entries may be, see `EmissionFamily`; "category" reads any labels and returns codes.
     symbols
-        The symbols that may occur, in the order of their codes; None takes those that do occur.
+        The symbols that may occur, in the order of their codes; None takes those that do occur, and all categories
+        of a pandas categorical.
     features
         Names of the columns to take, in this order; None takes all.
     unsorted
@@ -61,247 +70,153 @@ def as_batch(
     ------
     DataError
         Naming the value, the place and the remedy.
+    ParameterError
+        If an option cannot be used.
     """
-    frames, labels = _frames(y, features, unsorted)
-    if support == "category":
-        codes, book = _encode(frames, labels, symbols)
-    else:
-        codes, book = np.concatenate([_numeric(frame, labels, i) for i, frame in enumerate(frames)]), None
-        _check_values(codes, labels, support)
+    _validate.one_of("support", support, get_args(Support))
+    _validate.one_of("unsorted", unsorted, ("error", "sort"))
+    book = None if symbols is None else _checked(symbols)
+    tables, labels = read_tables(y, features, unsorted)
     starts = np.concatenate([[0], np.cumsum(labels.lengths)]).astype(np.int64)
-    return Batch(np.ascontiguousarray(codes, dtype=float), starts), labels, book
+    if support == "category":
+        rows, book = _encode(tables, labels, book)
+    else:
+        parts = [_numeric(table, labels, start) for table, start in zip(tables, starts)]
+        rows, book = parts[0] if len(parts) == 1 else np.concatenate(parts), None
+        _check_values(rows, labels, support)
+    return Batch(np.ascontiguousarray(rows, dtype=float), starts), labels, book
 
 
-class _Table(NamedTuple):
-    """One sequence before its entries are read."""
-
-    values: AnyArray | pd.DataFrame  # (N, D)
-    index: pd.Index
-    columns: pd.Index
-    named: bool
-    time: str
-
-
-def _frames(y: Any, features: AnyArray | None, unsorted: str) -> tuple[list[_Table], Labels]:
-    sequence, parts = _split(y)
-    if not parts:
-        raise DataError("y holds no sequence: pass at least one.")
-    tables = []
-    for key, part in parts:
-        where = "" if sequence is None else f" of {sequence} {show(key)}"
-        tables.append(_ordered(_selected(_table(part, where), features, where), where, unsorted))
-    first = tables[0]
-    for (key, _), table in zip(parts, tables):
-        if not table.columns.equals(first.columns):
-            raise DataError(
-                f"{sequence} {show(key)} has columns {list(table.columns)}, but {show(parts[0][0])} has "
-                f"{list(first.columns)}: give every sequence the same columns in the same order."
-            )
-    keys = pd.Index([key for key, _ in parts])
-    times = tuple(table.index for table in tables)
-    return tables, Labels(first.time, times, first.columns, sequence, keys)
-
-
-def _split(y: Any) -> tuple[str | None, list[tuple[Any, Any]]]:
-    """Name of the sequence dimension, or None, and the sequences with their keys."""
-    if isinstance(y, Mapping) and not isinstance(y, xr.Dataset):
-        return "sequence", list(y.items())
-    if isinstance(y, xr.Dataset):
-        y = y.to_array("feature").transpose(..., "feature")
-    if isinstance(y, xr.DataArray) and ("sequence" in y.dims or y.ndim == 3):
-        name = "sequence" if "sequence" in y.dims else str(y.dims[0])
-        keys = y[name].values
-        parts = [y.isel({name: i}, drop=True) for i in range(y.sizes[name])]
-        if "length" in y.coords and y["length"].dims == (name,):
-            lengths = y["length"].values
-            parts = [part.isel({_time_dim(part): slice(0, int(n))}) for part, n in zip(parts, lengths)]
-        return name, list(zip(keys, parts))
-    if isinstance(y, pd.Series | pd.DataFrame) and isinstance(y.index, pd.MultiIndex):
-        if y.index.nlevels != 2:
-            raise DataError(f"the index of y has {y.index.nlevels} levels, expected two: sequence and time.")
-        name = str(y.index.names[0] or "sequence")
-        return name, [(key, part.droplevel(0)) for key, part in y.groupby(level=0, sort=False)]
-    if isinstance(y, list | tuple) and len(y) and all(np.ndim(item) > 0 and not isinstance(item, str) for item in y):
-        return "sequence", list(enumerate(y))
-    return None, [(0, y)]
-
-
-def _selected(table: _Table, features: AnyArray | None, where: str) -> _Table:
-    """Columns that the parameters know: by name where both have names, else by position."""
-    if features is None:
-        return table
-    wanted = pd.Index(features)
-    numbered = not table.named or wanted.equals(pd.RangeIndex(len(wanted)))
-    if numbered:
-        if len(table.columns) != len(wanted):
-            raise DataError(
-                f"y{where} has {len(table.columns)} columns, the parameters are of {len(wanted)}: {list(wanted)}."
-            )
-        return table if table.named else table._replace(columns=wanted)
-    missing = wanted.difference(table.columns, sort=False)
-    if len(missing):
-        raise DataError(f"y{where} has no column {show(missing[0])}, only {', '.join(show(c) for c in table.columns)}.")
-    order = table.columns.get_indexer(wanted)
-    values = table.values
-    chosen = values.iloc[:, order] if isinstance(values, pd.DataFrame) else values[:, order]
-    return table._replace(values=chosen, columns=wanted)
-
-
-def _time_dim(y: xr.DataArray) -> str:
-    dims = [dim for dim in y.dims if dim != "feature"]
-    dated = [dim for dim in dims if dim in y.coords and y[dim].dtype.kind == "M"]
-    return str("time" if "time" in dims else (dated or dims)[0])
-
-
-def _table(y: Any, where: str) -> _Table:
-    if isinstance(y, xr.DataArray):
-        time = _time_dim(y)
-        others = [dim for dim in y.dims if dim != time]
-        if len(others) > 1:
-            raise DataError(f"y{where} has dims {y.dims}, expected (time,) or (time, feature).")
-        index = y.indexes[time] if time in y.indexes else pd.RangeIndex(y.sizes[time])
-        if not others:
-            return _Table(y.values[:, None], index, pd.Index([0 if y.name is None else y.name]), False, time)
-        named = others[0] in y.coords
-        columns = pd.Index(y[others[0]].values) if named else pd.RangeIndex(y.sizes[others[0]])
-        return _Table(y.transpose(time, others[0]).values, index, columns, named, time)
-    single = isinstance(y, pd.Series)  # its name labels results, but any other series may follow
-    if isinstance(y, pd.Series):
-        y = y.to_frame(0 if y.name is None else y.name)
-    if isinstance(y, pd.DataFrame):
-        named = not single and not isinstance(y.columns, pd.RangeIndex)
-        return _Table(y, y.index, y.columns, named, str(y.index.name or "time"))
-    values = np.asarray(y, dtype=None if isinstance(y, np.ndarray) else _dtype_of(y))
-    if values.ndim not in (1, 2):
-        raise DataError(f"y{where} has shape {values.shape}, expected (N,) or (N, D); several sequences go in a list.")
-    values = values[:, None] if values.ndim == 1 else values
-    return _Table(values, pd.RangeIndex(len(values)), pd.RangeIndex(values.shape[1]), False, "time")
-
-
-def _dtype_of(y: Any) -> Any:
-    """Lists of mixed things (None, strings and numbers) stay objects, so that nothing is turned into text."""
-    inferred = pd.api.types.infer_dtype(np.ravel(np.asarray(y, dtype=object)), skipna=False)
-    return float if inferred in ("floating", "mixed-integer-float") else None if inferred == "integer" else object
-
-
-def _ordered(table: _Table, where: str, unsorted: str) -> _Table:
-    """Check that time goes forward."""
-    values, index = table.values, table.index
-    if len(index) == 0:
-        raise DataError(f"y{where} has no rows: leave it out, or pass at least one.")
-    if len(table.columns) == 0:
-        raise DataError(f"y{where} has no columns: pass at least one.")
-    if not table.columns.is_unique:
-        twice = table.columns[table.columns.duplicated()][0]
-        raise DataError(f"y{where} has the column {show(twice)} twice: rename one.")
-    timelike = isinstance(index, pd.DatetimeIndex | pd.PeriodIndex | pd.TimedeltaIndex)
-    if not (timelike or pd.api.types.is_numeric_dtype(index)):
-        return table
-    if index.hasnans:
-        raise DataError(
-            f"{table.time}{where} is missing at row {int(np.argmax(index.isna()))}: drop that row or date it."
-        )
-    if not index.is_unique:
-        twice = index[index.duplicated()][0]
-        raise DataError(f"{table.time} {show(twice)}{where} occurs more than once: average or drop the duplicates.")
-    if index.is_monotonic_increasing:
-        return table
-    if unsorted != "sort":
-        back = int(np.argmax(index[1:] < index[:-1])) + 1
-        raise DataError(
-            f"{table.time} {show(index[back])}{where} comes after {show(index[back - 1])}: sort y first, "
-            "or build the model with unsorted='sort'."
-        )
-    order = np.argsort(index)
-    ordered = values.iloc[order] if isinstance(values, pd.DataFrame) else values[order]
-    return table._replace(values=ordered, index=index[order])
-
-
-def _columns(table: _Table) -> list[Any]:
+def _columns(table: Table) -> list[Any]:
     values = table.values
     if isinstance(values, pd.DataFrame):
         return [values.iloc[:, d] for d in range(values.shape[1])]
     return [values[:, d] for d in range(values.shape[1])]
 
 
-def _numeric(table: _Table, labels: Labels, sequence: int) -> Floats:
-    if isinstance(table.values, np.ndarray) and table.values.dtype.kind in "fiub":
-        return np.asarray(table.values, dtype=float)
-    result = np.empty((len(table.index), len(table.columns)))
-    offset = int(labels.lengths[:sequence].sum())
+# numbers
+
+
+def _numeric(table: Table, labels: Labels, start: int) -> Floats:
+    """Entries of one sequence (N, D) as floats; ``start`` is its first row."""
+    values = table.values
+    kinds = values.dtypes if isinstance(values, pd.DataFrame) else [values.dtype]
+    if all(isinstance(kind, np.dtype) and kind.kind in NUMBERS for kind in kinds):
+        return np.asarray(values, dtype=float)
+    result = np.empty((len(table.times), len(table.columns)))
     for d, column in enumerate(_columns(table)):
-        series = pd.Series(np.asarray(column, dtype=object) if column.dtype.kind not in "fiub" else column)
-        if column.dtype.kind in "cMm":
-            raise DataError(f"column {show(table.columns[d])} has dtype {column.dtype}, expected numbers.")
-        numbers = pd.to_numeric(series, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-        strange = np.isnan(numbers) & ~series.isna().to_numpy() | np.array([isinstance(v, str) for v in series])
+        if column.dtype.kind in "cmM":
+            remedy = "pass real and imaginary part apart" if column.dtype.kind == "c" else "make it the index"
+            name = show(table.columns[d])
+            raise DataError(f"column {name} has dtype {column.dtype}, expected numbers: leave it out, or {remedy}.")
+        column = pd.Series(column)
+        result[:, d], strange = _floats(column)
         if strange.any():
             row = int(np.argmax(strange))
             raise DataError(
-                f"{show(series.iloc[row])} is not a number ({labels.where(offset + row, d)}): convert it, "
+                f"{show(column.iloc[row])} is not a number ({labels.where(int(start) + row, d)}): convert it, "
                 "mark it missing with NaN, or use a model for symbols (CategoricalHMM)."
             )
-        result[:, d] = numbers
     return result
+
+
+def _floats(column: pd.Series[Any]) -> tuple[Floats, Bools]:
+    """Entries as floats, and whether each is neither a number nor missing."""
+    fine = np.zeros(len(column), bool)
+    if column.dtype.kind in NUMBERS:
+        return column.to_numpy(dtype=float, na_value=np.nan), fine
+    column = column.astype(object)
+    missing = column.isna().to_numpy()
+    if pd.api.types.infer_dtype(column, skipna=True) in ("integer", "floating", "mixed-integer-float", "empty"):
+        return column.mask(missing, np.nan).to_numpy(dtype=float), fine
+    number = np.array([isinstance(entry, Real | Decimal | np.bool_) for entry in column])
+    return np.array([float(entry) if ok else np.nan for entry, ok in zip(column, number)]), ~number & ~missing
 
 
 def _check_values(y: Floats, labels: Labels, support: str) -> None:
     def fail(bad: AnyArray, what: str, remedy: str) -> None:
         if bad.any():
             row, column = (int(i) for i in np.argwhere(bad)[0])
-            raise DataError(f"{show(y[row, column])} {what} ({labels.where(row, column)}): {remedy}.")
+            raise DataError(f"{show(_plain(y[row, column]))} {what} ({labels.where(row, column)}): {remedy}.")
 
-    fail(np.isinf(y), "is not finite", "correct it, or mark it missing with NaN")
+    missing = "correct it, or mark it missing with NaN"
+    fail(np.isinf(y), "is not finite", missing)
     if support == "count":
-        fail(y < 0.0, "is negative, but counts are expected", "correct it, or mark it missing with NaN")
-        fail(y != np.floor(y), "is not a whole number, but counts are expected", "use a model for real numbers")
+        fail(y < 0.0, "is negative, but counts are expected", missing)
+        fail(np.floor(y) < y, "is not a whole number, but counts are expected", "use a model for real numbers")
     if support == "positive":
-        fail(y <= 0.0, "is not positive", "correct it, or mark it missing with NaN")
-    # a blank column says nothing at all: the family could not be estimated
-    blank = np.isnan(y).all(0)
-    if blank.any() and len(y) > 1:
-        raise DataError(f"column {show(labels.features[int(np.argmax(blank))])} has no value at all: leave it out.")
+        fail(y <= 0.0, "is not positive", missing)
 
 
-def _encode(tables: list[_Table], labels: Labels, symbols: Sequence[Any] | None) -> tuple[Floats, list[Any]]:
+# symbols
+
+
+def _encode(tables: list[Table], labels: Labels, book: list[Any] | None) -> tuple[Floats, list[Any]]:
     """Codes (N, D) of the symbols, and the symbols."""
     columns = [_columns(table) for table in tables]
-    if symbols is None:
-        book = _symbols_in([column for parts in columns for column in parts])
-    else:
-        book = [_plain(symbol) for symbol in symbols]
-    if not book:
-        raise DataError("y holds no symbol at all: every entry is missing.")
+    levels = [[_levels(column) for column in parts] for parts in columns]
+    if book is None:
+        book = _symbols_in([column for parts in columns for column in parts], [pair for p in levels for pair in p])
     code = {symbol: i for i, symbol in enumerate(book)}
     result = np.empty((int(labels.lengths.sum()), len(labels.features)))
     offset = 0
-    for parts in columns:
-        for d, column in enumerate(parts):
-            where, levels = pd.factorize(np.asarray(column, dtype=object))  # a missing symbol has code -1
-            known = np.array([code.get(_plain(level), -1) for level in levels] + [np.nan])
-            values = known[where]
+    for parts in levels:
+        for d, (where, found) in enumerate(parts):
+            values = np.array([code.get(symbol, -1) for symbol in found] + [np.nan])[where]
             if (values == -1).any():
                 row = int(np.argmax(values == -1))
                 raise DataError(
-                    f"the symbol {show(_plain(levels[where[row]]))} ({labels.where(offset + row, d)}) is not among "
-                    f"{', '.join(show(s) for s in book)}: mark it missing, or fit with symbols= that include it."
+                    f"the symbol {show(found[where[row]])} ({labels.where(offset + row, d)}) is not among "
+                    f"{listed(book)}: mark it missing, or fit with symbols= that include it."
                 )
             result[offset : offset + len(values), d] = values
-        offset += len(parts[0])
+        offset += len(parts[0][0])
     return result, book
 
 
-def _symbols_in(columns: list[Any]) -> list[Any]:
-    kinds = [column.dtype for column in columns]
-    if all(isinstance(kind, pd.CategoricalDtype) for kind in kinds) and len(set(kinds)) == 1:
-        return [_plain(symbol) for symbol in kinds[0].categories]
-    found = {_plain(s) for column in columns for s in pd.unique(np.asarray(column, dtype=object)) if not pd.isna(s)}
-    try:
-        return sorted(found)
-    except TypeError:
+def _levels(column: Any) -> Levels:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        codes, found = column.cat.codes.to_numpy(), column.cat.categories
+    else:
+        try:
+            codes, found = pd.factorize(column)
+        except TypeError:
+            raise DataError("y holds entries that cannot be symbols, such as lists: use strings or numbers.") from None
+    return codes, [_plain(symbol) for symbol in found]
+
+
+def _symbols_in(columns: list[Any], levels: list[Levels]) -> list[Any]:
+    """All symbols, sorted; the categories in their own order where all columns have the same."""
+    kinds = {column.dtype for column in columns}
+    shared = len(kinds) == 1 and isinstance(columns[0].dtype, pd.CategoricalDtype)
+    found = list(dict.fromkeys(symbol for _, symbols in levels for symbol in symbols))
+    if not found:
+        raise DataError("y holds no symbol at all: every entry is missing.")
+    examples = {"number" if type(s) in (int, float) else type(s).__name__: show(s) for s in reversed(found)}
+    if len(examples) > 1:
         raise DataError(
-            f"the symbols are of several types ({', '.join(sorted({type(s).__name__ for s in found}))}): use one."
-        ) from None
+            f"the symbols of y are of several types, such as {' and '.join(reversed(examples.values()))}: make "
+            "them one, as in y.astype(str)."
+        )
+    try:
+        return found if shared else sorted(found)
+    except TypeError:
+        return found  # of a type without an order
+
+
+def _checked(symbols: Iterable[Any]) -> list[Any]:
+    """Symbols given as an option."""
+    if not isinstance(symbols, Iterable):
+        raise ParameterError(f"symbols is {show(symbols)}, expected a list such as ['a', 'b'].")
+    book = [_plain(symbol) for symbol in symbols]
+    if not book:
+        raise ParameterError("symbols is empty: name at least one, or leave it out to take those in the data.")
+    for i, symbol in enumerate(book):
+        if pd.api.types.is_scalar(symbol) and pd.isna(symbol):
+            raise ParameterError(f"symbols holds {show(symbol)}, which marks missing entries: leave it out.")
+        if symbol in book[:i]:
+            raise ParameterError(f"symbols holds {show(symbol)} twice: leave one out.")
+    return book
 
 
 def _plain(symbol: Any) -> Any:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from statespace_em._typing import Floats
 
@@ -28,7 +27,7 @@ def to_vector(value: Floats, reference: Floats, domain: Domain, scale: Floats | 
     if domain == "positive":
         return np.log(np.ravel(value / reference))
     if domain == "covariance":
-        return np.concatenate([_log_cholesky(v, r) for v, r in _matrices(value, reference)])
+        return _log_cholesky(value, reference)
     difference = value - reference
     return np.ravel(difference / scale if domain == "location" and scale is not None else difference)
 
@@ -46,10 +45,7 @@ def from_vector(vector: Floats, reference: Floats, domain: Domain, scale: Floats
         value[support] *= np.exp(vector) if domain == "positive" else np.square(vector)
         return value
     if domain == "covariance":
-        size = reference.shape[-1]
-        parts = vector.reshape(-1, size * (size + 1) // 2)
-        flat = reference.reshape(-1, size, size)
-        return np.array([_from_log_cholesky(p, r) for p, r in zip(parts, flat)]).reshape(reference.shape)
+        return _from_log_cholesky(vector, reference)
     difference = vector.reshape(reference.shape)
     return reference + (difference * scale if domain == "location" and scale is not None else difference)
 
@@ -70,24 +66,21 @@ def n_free(value: Floats, domain: Domain) -> int:
     return n_coordinates(value, domain) - sums
 
 
-def _matrices(value: Floats, reference: Floats) -> list[tuple[Floats, Floats]]:
-    size = value.shape[-1]
-    return list(zip(value.reshape(-1, size, size), reference.reshape(-1, size, size)))
-
-
 def _log_cholesky(value: Floats, reference: Floats) -> Floats:
-    """Log-Cholesky coordinates (Pinheiro & Bates 1996) of ``value`` in the space whitened by ``reference``."""
-    whitener = np.linalg.cholesky(reference)
-    half = solve_triangular(whitener, value, lower=True)
-    white = solve_triangular(whitener, half.T, lower=True)
-    factor = np.linalg.cholesky((white + white.T) / 2)
-    rows, columns = np.tril_indices(len(value), -1)
-    return np.concatenate([np.log(np.diag(factor)), factor[rows, columns]])
+    """Log-Cholesky coordinates (Pinheiro & Bates 1996) of ``value`` (..., p, p) in the space whitened by ``reference``."""
+    size = value.shape[-1]
+    factor = np.linalg.solve(np.linalg.cholesky(reference), np.linalg.cholesky(value)).reshape(-1, size, size)
+    rows, columns = np.tril_indices(size, -1)
+    diagonal = np.diagonal(factor, axis1=1, axis2=2)
+    return np.concatenate([np.log(diagonal), factor[:, rows, columns]], axis=1).ravel()
 
 
 def _from_log_cholesky(vector: Floats, reference: Floats) -> Floats:
-    size = len(reference)
-    factor = np.diag(np.exp(vector[:size]))
-    factor[np.tril_indices(size, -1)] = vector[size:]
-    half = np.linalg.cholesky(reference) @ factor
-    return np.asarray(half @ half.T)
+    size = reference.shape[-1]
+    parts = vector.reshape(-1, size * (size + 1) // 2)
+    factor = np.zeros((len(parts), size, size))
+    diagonal, (rows, columns) = np.arange(size), np.tril_indices(size, -1)
+    factor[:, diagonal, diagonal] = np.exp(parts[:, :size])
+    factor[:, rows, columns] = parts[:, size:]
+    half = np.linalg.cholesky(reference) @ factor.reshape(reference.shape)
+    return np.asarray(half @ np.swapaxes(half, -1, -2))

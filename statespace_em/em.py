@@ -126,11 +126,12 @@ def _gain_to_come(objectives: list[float], window: int) -> float:
 def _mixed(model: EMModel[P, D, S], mixer: _Anderson, params: P, image: P, reference: P) -> P | None:
     """Return the accelerated parameters, or None where there is nothing to extrapolate."""
     try:
-        x, mapped = model.to_vector(params, reference), model.to_vector(image, reference)
-        if x is None or mapped is None or x.size == 0:
-            return None
-        point = mixer.propose(x, mapped)
-        return None if point is None else model.from_vector(point, reference)
+        with np.errstate(over="raise", divide="raise", invalid="raise"):
+            x, mapped = model.to_vector(params, reference), model.to_vector(image, reference)
+            if x is None or mapped is None or x.size == 0:
+                return None
+            point = mixer.propose(x, mapped)
+            return None if point is None else model.from_vector(point, reference)
     except (
         ArithmeticError,
         ValueError,
@@ -145,8 +146,10 @@ def _climb(
 
     An extrapolated point may lie where nothing can be computed: that too is a point that does not improve.
     """
+    quiet = "ignore" if extrapolated else "warn"
     try:
-        statistics, log_likelihood = model.e_step(params, data)
+        with np.errstate(over=quiet, divide=quiet, invalid=quiet):
+            statistics, log_likelihood = model.e_step(params, data)
     except (ArithmeticError, ValueError):
         if extrapolated:
             return None
@@ -154,6 +157,15 @@ def _climb(
     step = Step(iteration, log_likelihood, model.log_prior(params))
     improves = step.objective >= last.objective - ROUND_OFF * (1.0 + abs(last.objective))
     return (params, statistics, step) if improves else None
+
+
+def _first(model: EMModel[P, D, S], data: D, start: P, on_step: OnStep | None) -> EMResult[P, S]:
+    """Make the first E-step."""
+    statistics, log_likelihood = model.e_step(start, data)
+    step = Step(1, log_likelihood, model.log_prior(start))
+    if on_step is not None:
+        on_step(step)
+    return EMResult(start, statistics, (step,), "max_iter", 1)
 
 
 def run_em(
@@ -165,20 +177,19 @@ def run_em(
     tol: float = 1e-8,
     accelerate: bool = True,
     on_step: OnStep | None = None,
+    head: EMResult[P, S] | None = None,
 ) -> EMResult[P, S]:
     """Climb from ``start`` until the gain still to come is below ``tol`` nats.
 
     ``max_iter`` counts E-steps. A decrease beyond round-off ends the run with status "decreased" and the best
     parameters seen; with ``accelerate`` an extrapolated point that does not improve is replaced by the EM point.
+    With ``head``, an earlier run from the same start, go on where it ended: its E-steps count and are not repeated.
     """
     mixer = _Anderson() if accelerate else None
     window = WINDOW if accelerate else 1
-    params = start
-    statistics, log_likelihood = model.e_step(params, data)
-    trace = [Step(1, log_likelihood, model.log_prior(params))]
-    if on_step is not None:
-        on_step(trace[-1])
-    n_steps, agreed = 1, 0
+    if head is None:
+        head = _first(model, data, start, on_step)
+    params, statistics, trace, n_steps, agreed = head.params, head.statistics, list(head.trace), head.n_steps, 0
     while n_steps < max_iter:
         image = model.m_step(statistics, params)
         climbed = None
@@ -205,12 +216,6 @@ def run_em(
     return EMResult(params, statistics, tuple(trace), "max_iter", n_steps)
 
 
-def _continued(head: EMResult[P, S], tail: EMResult[P, S]) -> EMResult[P, S]:
-    """Join two runs, the second started where the first ended."""
-    later = (step._replace(iteration=step.iteration + head.n_steps) for step in tail.trace[1:])
-    return tail._replace(trace=(*head.trace, *later), n_steps=head.n_steps + tail.n_steps)
-
-
 def run_starts(
     model: EMModel[P, D, S],
     data: D,
@@ -226,26 +231,34 @@ def run_starts(
     """Give every start a short run and polish the ``n_polish`` best; one result a start, in their order.
 
     A run that ``is_degenerate`` (it heads for a likelihood without bound) gets that status and no place
-    among the best; it is polished only if nothing else is left.
+    among the best; it is polished only if nothing else is left. The best run is always a polished one.
     """
     options: dict[str, Any] = {"tol": tol, "accelerate": accelerate, "on_step": on_step}
-    runs = [run_em(model, data, start, max_iter=min(SHORT, max_iter), **options) for start in starts]
+    starts = list(starts)
+    short = max_iter if len(starts) == 1 else min(SHORT, max_iter)
 
     def judged(run: EMResult[P, S]) -> EMResult[P, S]:
         return run._replace(status="degenerate") if is_degenerate(run.params, run.statistics) else run
 
-    runs = [judged(run) for run in runs]
+    runs = [judged(run_em(model, data, start, max_iter=short, **options)) for start in starts]
+
+    def unfinished(i: int) -> bool:
+        return runs[i].status == "max_iter" and runs[i].n_steps < max_iter
+
+    def polish(i: int) -> None:
+        if unfinished(i):
+            runs[i] = judged(run_em(model, data, starts[i], max_iter=max_iter, head=runs[i], **options))
+
     order = sorted(range(len(runs)), key=lambda i: (runs[i].status == "degenerate", -runs[i].objective))
-    repeats = [i for a, i in pairwise(order) if abs(runs[a].objective - runs[i].objective) < REPEAT]
+    repeats = [i for a, i in zip(order, order[1:]) if abs(runs[a].objective - runs[i].objective) < REPEAT]
     polished = 0
     for i in [i for i in order if i not in repeats] + repeats:  # what is on the same path tells nothing new
         if polished >= n_polish:
             break
-        run = runs[i]
-        if run.status == "max_iter" and run.n_steps < max_iter:
-            tail = run_em(model, data, run.params, max_iter=max_iter - run.n_steps, **options)
-            runs[i] = judged(_continued(run, tail))
+        polish(i)
         polished += runs[i].status != "degenerate"
+    while unfinished(best_of(runs)):  # a repeat of a run that turned out degenerate may have been passed over
+        polish(best_of(runs))
     return runs
 
 

@@ -14,8 +14,10 @@ from statespace_em import _validate
 from statespace_em._typing import Floats
 from statespace_em.emissions.base import EmissionFamily, HasDomains, HasFloor
 from statespace_em.errors import DataError, ParameterError
+from statespace_em.labels import listed, show
 
 Family = EmissionFamily[Any, Any]
+SINGULAR = 1e-12  # smallest eigenvalue of a correlation matrix below which a column follows from the others
 
 
 def bound(family: Family, n_symbols: int | None, freeze: Sequence[str]) -> Family:
@@ -44,26 +46,58 @@ def shown_dims(family: Family, n_features: int | None) -> dict[str, tuple[str, .
 def check_domains(family: Family, arrays: Mapping[str, Floats], states: Sequence[Any]) -> None:
     """Raise ParameterError where a parameter of the family is outside its domain."""
     if isinstance(family, HasDomains):
-        for name in set(family.dims) & set(arrays):
-            rows = states if family.dims[name][0] == "state" else ()
-            _validate.domain(name, arrays[name], family.domains[name], rows)
+        for name in family.dims:
+            if name in arrays:
+                rows = states if family.dims[name][0] == "state" else ()
+                _validate.domain(name, arrays[name], family.domains[name], rows)
 
 
 def check_constant(family: Family, y: Floats, features: Sequence[Any]) -> None:
-    """Raise DataError where a column never moves, so that its variance has no estimate."""
-    if not isinstance(family, HasFloor) or family.bounded:
-        return
-    check_constant_columns(y, features)
+    """Raise DataError where a column is never seen, never moves, or follows from others: it has no estimate."""
+    _check_blank(y, features)
+    if isinstance(family, HasFloor) and not family.bounded:
+        _check_moves(y, features)
+        if "cov" in family.dims:
+            _check_independent(y, features)
 
 
 def check_constant_columns(y: Floats, features: Sequence[Any]) -> None:
-    """Raise DataError naming a column that never moves."""
+    """Raise DataError naming a column that leaves a full covariance without an estimate."""
+    _check_blank(y, features)
+    _check_moves(y, features)
+    _check_independent(y, features)
+
+
+def _check_blank(y: Floats, features: Sequence[Any]) -> None:
+    blank = np.isnan(y).all(0)
+    if blank.all():
+        raise DataError("every entry of y is missing: there is nothing to fit.")
+    if blank.any():
+        name = features[int(np.argmax(blank))]
+        raise DataError(f"column {show(name)} has no value at all, so it tells nothing: leave it out.")
+
+
+def _check_moves(y: Floats, features: Sequence[Any]) -> None:
     for d, name in enumerate(features):
         seen = y[~np.isnan(y[:, d]), d]
         if len(seen) > 1 and np.ptp(seen) == 0.0:
             raise DataError(
-                f"column {name!r} is constant ({seen[0]:g}), so its variance has no estimate: leave it out, or "
+                f"column {show(name)} is constant ({seen[0]:g}), so its variance has no estimate: leave it out, or "
                 "give the model a prior on variances."
+            )
+
+
+def _check_independent(y: Floats, features: Sequence[Any]) -> None:
+    """Refuse a column that is a linear combination of those before it, in the rows without a missing entry."""
+    whole = y[~np.isnan(y).any(1)]
+    if y.shape[1] == 1 or len(whole) <= y.shape[1] or (np.ptp(whole, axis=0) == 0.0).any():
+        return
+    correlation = np.asarray(np.corrcoef(whole.T))
+    for d in range(1, y.shape[1]):
+        if np.linalg.eigvalsh(correlation[: d + 1, : d + 1])[0] < SINGULAR:
+            raise DataError(
+                f"column {show(features[d])} follows from the columns before it ({listed(features[:d])}), so their "
+                "covariance has no estimate: leave it out, or use a diagonal covariance or a prior on it."
             )
 
 
@@ -84,14 +118,16 @@ def emission_summary(params: xr.Dataset, table: pd.DataFrame) -> pd.DataFrame:
             for feature in params["feature"].values:
                 table[f"{name} {feature}"] = params[name].sel(feature=feature).values
     if "var" in params:
-        sd = np.sqrt(params["var"])
+        sd = params["var"] ** 0.5
         shared = sd if "feature" in sd.dims else sd.expand_dims(feature=params["feature"].values)
         for feature in params["feature"].values:
             table[f"sd {feature}"] = shared.sel(feature=feature).values
     if "cov" in params:
         _add_covariances(params, table)
     if "prob" in params:
-        prob = params["prob"] if "feature" in params["prob"].dims else params["prob"].expand_dims("feature")
+        prob: xr.DataArray = (
+            params["prob"] if "feature" in params["prob"].dims else params["prob"].expand_dims("feature")
+        )
         for feature in prob["feature"].values:
             for symbol in prob["symbol"].values:
                 which = f"P({symbol})" if prob.sizes["feature"] == 1 else f"P({feature}={symbol})"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ SAME = {
     "state_aux": "state",
     "feature_aux": "feature",
 }  # second name of a square matrix
+RESERVED = {"state", "feature", "symbol", "horizon", "length", *SAME}  # names that results use for something else
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,13 @@ class Labels:
         if self.sequence is None:
             return xr.Variable((self.time, *dims), values)
         lengths = self.lengths
-        inside = np.arange(lengths.max()) < lengths[:, None]
-        dtype = values.dtype if inside.all() else np.promote_types(values.dtype, type_of_blank(values))
-        padded = np.full((*inside.shape, *values.shape[1:]), None if dtype == object else np.nan, dtype)
-        padded[inside] = values
-        return xr.Variable((self.sequence, self.time, *dims), padded)
+        inside, rest = np.arange(lengths.max()) < lengths[:, None], values.shape[1:]
+        if not inside.all():
+            dtype = np.promote_types(values.dtype, type_of_blank(values))
+            padded = np.full((*inside.shape, *rest), None if dtype.kind == "O" else np.nan, dtype)
+            padded[inside] = values
+            values = padded
+        return xr.Variable((self.sequence, self.time, *dims), values.reshape(*inside.shape, *rest))
 
     def time_coords(self) -> dict[str, Any]:
         """Coordinates of the time and sequence dimensions."""
@@ -72,14 +76,14 @@ class Labels:
         longest = self.times[int(np.argmax(lengths))]
         if all(index.equals(longest[: len(index)]) for index in self.times):
             return {**coords, self.time: xr.Variable(self.time, longest)}
-        stamps = np.full((len(lengths), lengths.max()), np.nan, dtype=object)
-        for row, index in enumerate(self.times):
-            stamps[row, : len(index)] = index
-        if all(isinstance(index, pd.DatetimeIndex) for index in self.times):
-            stamps = np.array([pd.DatetimeIndex(row).values for row in stamps])
-        elif all(pd.api.types.is_numeric_dtype(index) for index in self.times):
-            stamps = stamps.astype(float)
-        return {**coords, "timestamp": ((self.sequence, self.time), stamps)}
+        stamps = self.times[0].append(list(self.times[1:]))
+        inside = np.arange(lengths.max()) < lengths[:, None]
+        if not inside.all():
+            order = np.full(inside.shape, -1)
+            order[inside] = np.arange(len(stamps))
+            stamps = stamps.astype(float) if pd.api.types.is_integer_dtype(stamps) else stamps
+            stamps = stamps.take(order.ravel(), allow_fill=True, fill_value=np.nan)
+        return {**coords, "timestamp": ((self.sequence, self.time), stamps.to_numpy().reshape(inside.shape))}
 
     def per_sequence(self, values: Floats) -> xr.Variable:
         """One number a sequence; a plain scalar for a single sequence."""
@@ -88,20 +92,22 @@ class Labels:
     def flat(self, variable: xr.DataArray, dims: tuple[str, ...]) -> AnyArray:
         """Undo `dataset`: rows of all sequences end to end, without the padding."""
         lead = (self.time,) if self.sequence is None else (self.sequence, self.time)
-        missing = [dim for dim in (*lead, *dims) if dim not in variable.dims]
-        if missing:
+        if set(variable.dims) != {*lead, *dims}:
+            have = ", ".join(map(str, variable.dims))
             raise ParameterError(
-                f"{variable.name} has dims {variable.dims}, expected {(*lead, *dims)}: pass what e_step returned for this y."
+                f"{variable.name} has dims ({have}), expected ({', '.join((*lead, *dims))}): pass what e_step returned "
+                "for this y."
             )
         values = variable.transpose(*lead, *dims).values
         lengths = self.lengths
-        wanted = (lengths.max(),) if self.sequence is None else (len(lengths), lengths.max())
+        longest = int(lengths.max())
+        wanted = (longest,) if self.sequence is None else (len(lengths), longest)
         if values.shape[: len(lead)] != wanted:
             raise ParameterError(
-                f"{variable.name} has shape {values.shape[: len(lead)]} over {lead}, but y has {wanted}: "
-                "pass what e_step returned for this y."
+                f"{variable.name} has {' x '.join(map(str, values.shape[: len(lead)]))} entries along "
+                f"{', '.join(lead)}, but y has {' x '.join(map(str, wanted))}: pass what e_step returned for this y."
             )
-        return values if self.sequence is None else values[np.arange(wanted[1]) < lengths[:, None]]
+        return values if self.sequence is None else values[np.arange(longest) < lengths[:, None]]
 
 
 def type_of_blank(values: AnyArray) -> Any:
@@ -111,11 +117,21 @@ def type_of_blank(values: AnyArray) -> Any:
 
 def show(value: Any) -> str:
     """Write a label as a user would read it: days without midnight, text in quotes."""
-    if isinstance(value, pd.Timestamp | np.datetime64):
-        stamp = pd.Timestamp(value)
-        return str(stamp.date()) if stamp == stamp.normalize() else str(stamp)
-    value = value.item() if isinstance(value, np.generic) else value
-    return repr(value)
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        value = pd.Timestamp(value) if isinstance(value, np.datetime64) else pd.Timedelta(value)
+    if isinstance(value, pd.Timestamp) and value == value.normalize():
+        return str(value.date())
+    if value is pd.NaT or value is pd.NA or isinstance(value, date | timedelta | pd.Period | pd.Interval):
+        return str(value)
+    if isinstance(value, tuple):
+        return f"({', '.join(map(show, value))})"
+    return repr(value.item() if isinstance(value, np.generic) else value)
+
+
+def listed(values: Iterable[Any], most: int = 10) -> str:
+    """Write labels one after the other, and of a long list the beginning."""
+    shown = [show(value) for value in values]
+    return ", ".join(shown if len(shown) <= most else [*shown[:most], f"... ({len(shown)} in all)"])
 
 
 def pack(arrays: Mapping[str, AnyArray], dims: Dims, coords: Mapping[str, Any]) -> xr.Dataset:
@@ -124,8 +140,14 @@ def pack(arrays: Mapping[str, AnyArray], dims: Dims, coords: Mapping[str, Any]) 
     used = {dim for name in arrays for dim in dims[name]}
     return xr.Dataset(
         {name: (dims[name], np.asarray(value)) for name, value in arrays.items()},
-        {dim: np.asarray(values) for dim, values in full.items() if dim in used},
+        {dim: _coordinate(values) for dim, values in full.items() if dim in used},
     )
+
+
+def _coordinate(values: Any) -> AnyArray:
+    """Labels as an array that does not turn some of them into text."""
+    mixed = len({isinstance(value, str) for value in values}) > 1
+    return np.asarray(values, dtype=object if mixed else None)
 
 
 def unpack(dataset: xr.Dataset, dims: Dims) -> dict[str, Floats]:
@@ -138,16 +160,19 @@ def unpack(dataset: xr.Dataset, dims: Dims) -> dict[str, Floats]:
     """
     if not isinstance(dataset, xr.Dataset):
         raise ParameterError(
-            f"params is a {type(dataset).__name__}, expected an xarray.Dataset: label plain arrays with model.parameters(...)."
+            f"params is a {type(dataset).__name__}, expected an xarray.Dataset: label plain arrays with "
+            "model.parameters(...)."
         )
     arrays = {}
     for name, wanted in dims.items():
         if name not in dataset:
+            given = ", ".join(map(str, dataset)) or "none"
             raise ParameterError(
-                f"the parameters have no variable {name!r}; this model needs {', '.join(dims)} and was given {', '.join(dataset)}."
+                f"the parameters have no variable {name!r}: this model needs {', '.join(dims)}, and was given {given}."
             )
         if set(dataset[name].dims) != set(wanted):
-            raise ParameterError(f"{name} has dims {tuple(dataset[name].dims)}, expected {wanted}.")
+            have = ", ".join(map(str, dataset[name].dims))
+            raise ParameterError(f"{name} has dims ({have}), expected ({', '.join(wanted)}): rename them.")
         arrays[name] = np.ascontiguousarray(dataset[name].transpose(*wanted).values, dtype=float)
     return arrays
 
@@ -165,10 +190,15 @@ def state_names(states: int | Sequence[Any]) -> list[Any]:
             raise ParameterError(f"the number of states is {states}, expected at least 1.")
         return list(range(states))
     if isinstance(states, str) or not isinstance(states, Sequence | np.ndarray | pd.Index):
-        raise ParameterError(f"states is {states!r}, expected a count or a list of names such as ['calm', 'stress'].")
-    names = list(states)
-    repeated = [name for i, name in enumerate(names) if name in names[:i]]
-    if repeated or not names:
-        what = f"the name {repeated[0]!r} twice" if repeated else "no names"
-        raise ParameterError(f"states has {what}, expected one different name a state.")
+        raise ParameterError(
+            f"states is {show(states)}, expected a count or a list of names such as ['calm', 'stress']."
+        )
+    names = [name.item() if isinstance(name, np.generic) else name for name in states]
+    for i, name in enumerate(names):
+        if np.ndim(name) or pd.isna(name):
+            raise ParameterError(f"states holds {show(name)}, which is not a name: use strings or numbers.")
+        if name in names[:i]:
+            raise ParameterError(f"states has the name {show(name)} twice, expected one different name a state.")
+    if not names:
+        raise ParameterError("states has no names, expected one different name a state.")
     return names

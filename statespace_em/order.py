@@ -30,10 +30,11 @@ RULES = {"mean": _means, "variance": _variances}
 def rule(name: str | None) -> Order | None:
     """Return the function that gives the permutation (K,) for a rule, or None where states stay as they fell.
 
-    "mean" sorts by the mean over features of the state's mean, "variance" by that of its log variance, both upwards.
+    "mean" sorts by the mean over features of the state's mean, "variance" by that of its log variance, both upwards;
+    ties, as the variances of a tied covariance are, by the other one.
     """
     _validate.one_of("order_by", name, (*RULES, None))
     if name is None:
         return None
-    key = RULES[name]
-    return lambda family, params: np.argsort(key(family, params), kind="stable")
+    first, second = (_means, _variances) if name == "mean" else (_variances, _means)
+    return lambda family, params: np.lexsort((second(family, params), first(family, params)))

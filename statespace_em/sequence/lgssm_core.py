@@ -136,11 +136,11 @@ class LGSSMCore:
                 s.S_vz, s.S_uu, s.S_vv, s.n_rows, self.measurement_prior,
             ),
         ):  # fmt: skip
-            if count == 0:
+            if count == 0 and prior.is_flat:  # nothing speaks
                 continue
             matrix, offset, cov = names
-            free = [matrix not in self.frozen] * self.n_states + [offset not in self.frozen]
-            change = _regression(cross, square, np.array(free))
+            free = np.repeat([matrix not in self.frozen, offset not in self.frozen], [self.n_states, 1])
+            change = _regression(cross, square, free)
             new[matrix] = new[matrix] + change[:, :-1]
             new[offset] = new[offset] + change[:, -1]
             if cov not in self.frozen:

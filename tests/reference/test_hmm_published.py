@@ -1,0 +1,225 @@
+"""Published results of hidden Markov models and mixtures, from default starts where they are fits."""
+
+import numpy as np
+import pytest
+from scipy.cluster.hierarchy import fcluster, linkage
+
+import statespace_em as sse
+from statespace_em.emissions import Gaussian, Poisson
+
+# counts of the years 1851-1962 (Jarrett 1979)
+COAL = np.array(
+    list(
+        "45410434063340263354531441553425223421322111130010110031"
+        "03220111010100021000110233112111123300014000100000100101"
+    )
+).astype(int)
+
+
+def close(got, expected, digits):
+    np.testing.assert_allclose(got, expected, rtol=0, atol=0.51 * 10.0**-digits)
+
+
+def symbols_model(states, symbols, initial, transition, prob):
+    model = sse.CategoricalHMM(states, symbols=symbols)
+    return model, model.parameters(initial=initial, transition=transition, prob=prob)
+
+
+# earthquakes: Zucchini, MacDonald & Langrock, tables 1.2 and 4.2
+
+
+def test_earthquakes_two_states():
+    y = sse.datasets.earthquakes()
+    model = sse.PoissonHMM(2).fit(y)
+    close(model.score(y), -341.8787, 4)
+    close(model.params_["rate"].values.ravel(), [15.4207, 26.0182], 3)  # 15.42076: the table cuts, or stops early
+    close(model.params_["transition"], [[0.9284, 0.0716], [0.1190, 0.8810]], 4)
+    close(model.params_["initial"], [1.0, 0.0], 10)
+
+
+@pytest.mark.parametrize(("n_states", "minus"), [(1, 391.9189), (2, 360.3690), (3, 356.8489)])
+def test_earthquakes_mixture(n_states, minus):
+    y = sse.datasets.earthquakes()
+    mixture = sse.Mixture(n_states, Poisson(), order_by="mean").fit(y)
+    close(mixture.score(y), -minus, 4)
+    if n_states == 2:
+        close(mixture.params_["rate"].values.ravel(), [15.7771, 26.8399], 4)
+        close(mixture.params_["weight"], [0.6757, 0.3243], 4)
+
+
+# coal-mining disasters
+
+
+def test_coal_two_states():
+    assert len(COAL) == 112
+    assert COAL.sum() == 191
+    model = sse.PoissonHMM(2).fit(COAL)
+    close(model.score(COAL), -171.89363, 5)
+    close(model.params_["rate"].values.ravel(), [0.92485, 3.12322], 5)
+    close(model.params_["transition"], [[1.0, 0.0], [0.02515, 0.97485]], 5)
+
+
+def test_coal_three_states():
+    close(sse.PoissonHMM(3).fit(COAL).score(COAL), -169.04381, 5)
+
+
+# textbook examples
+
+
+def test_umbrella_world():
+    """Russell & Norvig, 15.2: the prior .5/.5 is of day 0, but is stationary, so that day 1 has it too."""
+    transition = np.array([[0.7, 0.3], [0.3, 0.7]])
+    model, params = symbols_model(
+        ["rain", "dry"], ["U", "N"], np.array([0.5, 0.5]) @ transition, transition, [[0.9, 0.1], [0.2, 0.8]]
+    )
+    two = list("UU")
+    close(model.filter(two, params)["filtered"].sel(state="rain"), [0.81818, 0.88336], 5)
+    close(model.e_step(two, params)["gamma"].sel(state="rain")[0], 0.88336, 5)
+    five = list("UUNUU")
+    close(model.filter(five, params)["filtered"].sel(state="rain"), [0.8182, 0.8834, 0.1907, 0.7308, 0.8673], 4)
+    close(model.e_step(five, params)["gamma"].sel(state="rain"), [0.8673, 0.8204, 0.3075, 0.8204, 0.8673], 4)
+    close(np.exp(model.score(five, params)), 0.0343037005, 10)
+    path = model.decode(five, params)
+    assert path.values.tolist() == ["rain", "rain", "dry", "rain", "rain"]
+    close(np.exp(path["log_prob"]), 0.011573604, 9)
+
+
+def test_healthy_or_fever():
+    model, params = symbols_model(
+        ["healthy", "fever"],
+        ["normal", "cold", "dizzy"],
+        [0.6, 0.4],
+        [[0.7, 0.3], [0.4, 0.6]],
+        [[0.5, 0.4, 0.1], [0.1, 0.3, 0.6]],
+    )
+    y = ["normal", "cold", "dizzy"]
+    path = model.decode(y, params)
+    assert path.values.tolist() == ["healthy", "healthy", "fever"]
+    close(np.exp(path["log_prob"]), 0.01512, 5)
+    close(np.exp(model.score(y, params)), 0.03628, 5)
+
+
+def test_stamp_tree_rings():
+    model, params = symbols_model(
+        ["H", "C"], [0, 1, 2], [0.6, 0.4], [[0.7, 0.3], [0.4, 0.6]], [[0.1, 0.4, 0.5], [0.7, 0.2, 0.1]]
+    )
+    y = [0, 1, 0, 2]
+    close(np.exp(model.score(y, params)), 0.0096296, 7)
+    path = model.decode(y, params)
+    assert "".join(path.values) == "CCCH"
+    close(np.exp(path["log_prob"]), 0.0028224, 7)
+    gamma = model.e_step(y, params)["gamma"]
+    close(gamma.sel(state="H"), [0.188170, 0.519432, 0.228878, 0.803979], 6)
+    assert "".join(gamma.idxmax("state").values) == "CHCH"
+
+
+def test_rabiner_weather():
+    """Sun, sun, sun, rain, rain, sun, cloud, sun, given sun on day 1: a chain that is seen without error."""
+    names = ["rain", "cloud", "sun"]
+    transition = [[0.4, 0.3, 0.3], [0.2, 0.6, 0.2], [0.1, 0.1, 0.8]]
+    model, params = symbols_model(names, names, [0.0, 0.0, 1.0], transition, np.eye(3))
+    days = ["sun", "sun", "sun", "rain", "rain", "sun", "cloud", "sun"]
+    close(np.exp(model.score(days, params)), 1.536e-4, 7)
+
+
+ICE_CREAMS = list("233232322313311121113121112332322")
+
+
+def ice_cream_model():
+    """Stopping is a third state that is entered after the last day and shows a symbol of its own."""
+    return symbols_model(
+        ["C", "H", "end"],
+        ["1", "2", "3", "stop"],
+        [0.5, 0.5, 0.0],
+        [[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.0, 0.0, 1.0]],
+        [[0.7, 0.2, 0.1, 0.0], [0.1, 0.2, 0.7, 0.0], [0.0, 0.0, 0.0, 1.0]],
+    )
+
+
+def test_eisner_ice_cream():
+    model, params = ice_cream_model()
+    y = [*ICE_CREAMS, "stop"]
+    assert len(ICE_CREAMS) == 33
+    close(1e19 * np.exp(model.score(y, params)), 9.12756, 5)
+    close(model.e_step(y, params)["gamma"].sel(state="H")[:5], [0.8709, 0.9769, 0.9893, 0.9733, 0.9874], 4)
+    step = model.m_step(y, model.e_step(y, params), params)
+    close(1e16 * np.exp(model.score(y, step)), 1.10414, 5)
+    seen = step["prob"].sel(symbol=["1", "2", "3"])
+    close(seen.sel(state="C"), [0.6765, 0.2188, 0.1047], 4)
+    close(seen.sel(state="H"), [0.0584, 0.4251, 0.5165], 4)
+    with pytest.warns(sse.errors.ConvergenceWarning):
+        model.fit(y, start=params, accelerate=False, max_iter=11)  # 11 E-steps: 10 M-steps between them
+    close(1e16 * np.exp(model.score(y)), 4.51357, 5)
+
+
+# daily returns, percent
+
+RETURNS = [
+    ("IBM", 2, -5843.0336, [1.01725, 2.84179], [0.98458, 0.96186]),
+    ("IBM", 3, -5742.8641, [0.79093, 1.59377, 3.28234], None),
+    ("MSFT", 2, -6392.6483, [1.20077, 3.29651], None),
+    ("MSFT", 3, -6283.5156, None, None),
+]
+
+
+@pytest.mark.parametrize(("name", "n_states", "log_likelihood", "sd", "stay"), RETURNS)
+def test_daily_returns(name, n_states, log_likelihood, sd, stay):
+    y = 100 * sse.datasets.stocks()["log_return"][name]
+    model = sse.GaussianHMM(n_states).fit(y)
+    close(model.score(y), log_likelihood, 4)
+    if sd is not None:
+        close(np.sqrt(model.params_["cov"].values.ravel()), sd, 5)
+    if stay is not None:
+        close(np.diag(model.params_["transition"]), stay, 5)
+
+
+# mixtures: mclust
+
+
+def geyser():
+    return sse.datasets.old_faithful(table="haerdle")[["duration", "waiting"]]
+
+
+def test_geyser_mixtures():
+    y = geyser()
+    tied = sse.Mixture(3, Gaussian("tied")).fit(y)
+    close(tied.score(y), -1126.3159, 4)
+    full = sse.Mixture(2, Gaussian("full"), order_by="mean").fit(y)
+    close(full.score(y), -1130.2640, 4)
+    close(full.params_["weight"], [0.355873, 0.644127], 6)
+
+
+def test_geyser_waiting():
+    y = geyser()["waiting"]
+    mixture = sse.Mixture(2, Gaussian(), order_by="mean").fit(y)
+    close(mixture.score(y), -1034.0017, 4)
+    close(mixture.params_["mean"].values.ravel(), [54.6149, 80.0911], 4)
+    close(np.sqrt(mixture.params_["cov"].values.ravel()), [5.8712, 5.8677], 4)
+    close(mixture.params_["weight"][0], 0.360886, 6)
+
+
+@pytest.fixture(scope="module")
+def iris():
+    """Fisher's table as R has it."""
+    from sklearn.datasets import load_iris
+
+    return load_iris().data
+
+
+@pytest.mark.parametrize(
+    ("covariance", "n_states", "log_likelihood"),
+    [("full", 2, -214.3547), ("full", 3, -180.1855), ("tied", 3, -256.3540)],
+)
+def test_iris(iris, covariance, n_states, log_likelihood):
+    close(sse.Mixture(n_states, Gaussian(covariance)).fit(iris).score(iris), log_likelihood, 4)
+
+
+def test_iris_diagonal(iris):
+    """The quoted optimum is reached from clusters, as mclust starts; default starts find a higher one."""
+    model = sse.Mixture(3, Gaussian("diagonal")).fit(iris)
+    assert model.status_ == "converged"
+    assert model.score(iris) > -307.1776 + 0.3
+    clusters = fcluster(linkage(iris, "ward"), 3, "maxclust") - 1
+    guess = model.e_step(iris).assign(gamma=(("time", "state"), np.eye(3)[clusters]))
+    near = sse.Mixture(3, Gaussian("diagonal")).fit(iris, start=model.m_step(iris, guess))
+    close(near.score(iris), -307.1776, 4)

@@ -1,0 +1,303 @@
+"""The EM engine: what a fit returns, that it climbs, where it stops, and what it leaves alone."""
+
+import numpy as np
+import pytest
+from hmm_cases import FAMILIES, case, emission_of, model_of, with_prior
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import statespace_em as sse
+from statespace_em import em
+from statespace_em.errors import ConvergenceWarning, ParameterError
+from statespace_em.sequence.hmm_core import HMMCore
+
+SLACK = 1e-11  # relative to the objective, for round-off
+
+
+def objective_of(model, y):
+    return model.score(y) + model.log_prior()
+
+
+def rising(model):
+    objective = model.trace_["objective"].to_numpy()
+    return (np.diff(objective) >= -SLACK * (1.0 + np.abs(objective[1:]))).all()
+
+
+@pytest.mark.filterwarnings("ignore::statespace_em.errors.ConvergenceWarning")
+@pytest.mark.parametrize("accelerate", [True, False])
+@pytest.mark.parametrize("informed", [False, True])
+@pytest.mark.parametrize("kind", FAMILIES)
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=4, deadline=None)
+def test_fits_climb_and_own_their_last_step(kind, informed, accelerate, seed):
+    _, params, y = case(kind, 2, 60, seed, holes=True, zeros=bool(seed % 2))
+    model = with_prior(kind, 2) if informed else model_of(kind, 2)
+    for max_iter in (7, 60):
+        model.fit(y, start=params, accelerate=accelerate, max_iter=max_iter)
+        assert model.status_ in ("converged", "max_iter", "degenerate")
+        assert rising(model)
+        owned = model.trace_["objective"].iloc[-1]
+        np.testing.assert_allclose(objective_of(model, y), owned, rtol=1e-12)
+        np.testing.assert_array_equal(
+            model.trace_["objective"], model.trace_["log_likelihood"] + model.trace_["log_prior"]
+        )
+        if not informed:
+            assert (model.trace_["log_prior"] == 0.0).all()
+
+
+@pytest.mark.filterwarnings("ignore::statespace_em.errors.ConvergenceWarning")
+@pytest.mark.parametrize("informed", [False, True])
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_plain_em_is_a_loop_of_the_public_steps(kind, informed, tolerance=1e-10):
+    _, params, y = case(kind, 2, 80, 3, holes=True)
+    model = with_prior(kind, 2) if informed else model_of(kind, 2)
+    current = params
+    for n_steps in range(1, 41):
+        if n_steps in (2, 3, 12, 13, 40):
+            model.fit(y, start=params, accelerate=False, max_iter=n_steps, tol=0)
+            for name in params.data_vars:
+                np.testing.assert_allclose(model.params_[name], current[name], rtol=tolerance, atol=tolerance)
+        current = model.m_step(y, model.e_step(y, current), current)
+
+
+def test_plain_em_ends_where_the_loop_ends(tolerance=1e-10):
+    y = sse.datasets.earthquakes()
+    model = sse.PoissonHMM(2)
+    start = model.parameters(initial=[0.5, 0.5], transition=[[0.9, 0.1], [0.1, 0.9]], rate=[[15.0], [25.0]])
+    fitted = sse.PoissonHMM(2).fit(y, start=start, accelerate=False)
+    assert fitted.converged_
+    current = start
+    for _ in range(len(fitted.trace_) - 1):
+        current = model.m_step(y, model.e_step(y, current), current)
+    for name in start.data_vars:
+        np.testing.assert_allclose(fitted.params_[name], current[name], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("accelerate", [True, False])
+@pytest.mark.parametrize("max_iter", [1, 2, 5, 17])
+def test_max_iter_counts_e_steps(accelerate, max_iter, monkeypatch):
+    model, params, y = case("diagonal", 3, 100, 0)
+    calls = []
+    own = HMMCore.e_step
+    monkeypatch.setattr(HMMCore, "e_step", lambda self, p, data: calls.append(1) or own(self, p, data))
+    with pytest.warns(ConvergenceWarning, match=f"after {max_iter} E-steps"):
+        model.fit(y, start=params, accelerate=accelerate, max_iter=max_iter, tol=1e-300)
+    assert len(calls) == max_iter
+    assert model.status_ == "max_iter"
+    assert model.trace_.index[-1] <= max_iter
+
+
+def returns(name):
+    return 100 * sse.datasets.stocks()["log_return"][name]
+
+
+def geyser():
+    return sse.datasets.old_faithful()[["duration", "waiting"]].astype(float)
+
+
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [
+        (sse.PoissonHMM(2), sse.datasets.earthquakes),
+        (sse.PoissonHMM(3), sse.datasets.earthquakes),
+        (sse.GaussianHMM(2), geyser),
+        (sse.GaussianHMM(3, "diagonal"), geyser),
+        *[(sse.GaussianHMM(k), lambda name=name: returns(name)) for k in (2, 3, 4) for name in ("IBM", "MSFT")],
+    ],
+)
+def test_a_default_fit_is_within_1e_6_nats_of_where_em_leads(model, data, nats=1e-6):
+    y = data()
+    model.fit(y)
+    assert model.status_ == "converged"
+    reached = model.trace_["objective"].iloc[-1]
+    longer = type(model)(**model.get_params())
+    longer.fit(y, start=model.params_, accelerate=False, max_iter=800, tol=0)
+    assert longer.trace_["objective"].iloc[-1] <= reached + nats
+
+
+def test_a_looser_tolerance_stops_sooner_and_is_kept():
+    y = returns("IBM")
+    fits = {tol: sse.GaussianHMM(3).fit(y, n_starts=1, accelerate=False, tol=tol) for tol in (1e-1, 1e-4, 1e-8)}
+    steps = [len(fit.trace_) for fit in fits.values()]
+    assert steps == sorted(steps)
+    assert steps[0] < steps[-1]
+    best = fits[1e-8].trace_["objective"].iloc[-1]
+    for tol, fit in fits.items():
+        assert best - fit.trace_["objective"].iloc[-1] <= 2.0 * tol
+
+
+class Falling:
+    """A model whose objective drops at the third step."""
+
+    values = (0.0, 1.0, 0.5, 3.0)
+
+    def e_step(self, params, data):
+        return params, self.values[int(params)]
+
+    def m_step(self, statistics, previous):
+        return previous + 1.0
+
+    def log_prior(self, params):
+        return 0.0
+
+    def to_vector(self, params, reference):
+        return None
+
+    def from_vector(self, vector, reference):
+        return reference
+
+
+@pytest.mark.parametrize("accelerate", [True, False])
+def test_a_decrease_is_never_convergence(accelerate):
+    result = em.run_em(Falling(), None, 0.0, accelerate=accelerate)
+    assert result.status == "decreased"
+    assert result.params == 1.0
+    assert [step.objective for step in result.trace] == [0.0, 1.0]
+    runs = em.run_starts(Falling(), None, [0.0], n_polish=1, is_degenerate=lambda params, statistics: False)
+    assert runs[0].status == "decreased"
+
+
+class Throws(Falling):
+    """Extrapolated points cannot be computed; EM points can."""
+
+    def e_step(self, params, data):
+        if params % 1.0:
+            raise ValueError("not a point of the domain")
+        return params, -(2.0 ** -float(params))
+
+    def to_vector(self, params, reference):
+        return np.array([params])
+
+    def from_vector(self, vector, reference):
+        return float(vector[0]) + 0.5
+
+
+def test_an_extrapolated_point_without_a_value_is_replaced():
+    result = em.run_em(Throws(), None, 0.0, tol=1e-6)
+    assert result.status == "converged"
+    assert result.params % 1.0 == 0.0
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_the_same_call_gives_the_same_answer(kind):
+    y = case(kind, 2, 80, 5)[2]
+    first, second = model_of(kind, 2).fit(y), model_of(kind, 2).fit(y)
+    assert first.params_.identical(second.params_)
+    assert first.trace_.equals(second.trace_)
+    assert first.starts_.equals(second.starts_)
+
+
+def test_the_table_of_starts():
+    model = sse.GaussianHMM(2).fit(returns("IBM"), n_starts=6)
+    table = model.starts_
+    assert len(table) == 6
+    np.testing.assert_allclose(table["objective"].max(), model.trace_["objective"].iloc[-1], rtol=1e-14)
+    polished = table[table["status"] == "converged"]
+    assert len(polished) >= 3
+    assert (polished["found_by"] >= 1).all()
+    assert (table["iterations"] <= 1000).all()
+    assert len(sse.GaussianHMM(2).fit(returns("IBM"), start=model.params_).starts_) == 1
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal", "spherical"])
+@pytest.mark.parametrize("build", [sse.GaussianHMM, lambda k, c: sse.Mixture(k, sse.emissions.Gaussian(c))])
+def test_a_start_at_the_floor_never_wins(build, covariance):
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=400)
+    y[rng.choice(400, 50, replace=False)] = 0.0
+    y[200:] *= 4.0
+    model = build(2, covariance).fit(y)
+    spread = model.params_["cov" if covariance == "full" else "var"]
+    assert model.status_ == "converged"
+    assert float(spread.min()) > 1e-3
+    assert (model.starts_["status"] != "degenerate").any()
+
+
+def spikes():
+    """Two values only: every start of two states ends with both variances at the floor."""
+    return np.tile([0.0, 0.0, 5.0], 30).astype(float)
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+def test_nothing_but_degenerate_starts_is_reported_with_a_cure(covariance):
+    model = sse.GaussianHMM(["low", "high"], covariance)
+    with pytest.warns(ConvergenceWarning, match="state '(low|high)'") as caught:
+        model.fit(spikes())
+    assert model.status_ == "degenerate"
+    assert not model.converged_
+    advice = str(caught[0].message).split("away from zero: ")[1].removesuffix(".")
+    prior = eval(advice.split("prior=")[1].removesuffix(")"), vars(sse.priors))
+    cured = sse.GaussianHMM(["low", "high"], covariance, prior=prior).fit(spikes())
+    assert cured.status_ == "converged"
+    assert rising(cured)
+
+
+@pytest.mark.filterwarnings("ignore::statespace_em.errors.ConvergenceWarning")
+@pytest.mark.parametrize("accelerate", [True, False])
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_frozen_blocks_stay_and_the_rest_is_at_its_optimum(kind, accelerate, tolerance=2e-4):
+    _, params, y = case(kind, 2, 150, 12, holes=True)
+    own = [name for name in params.data_vars if name not in ("initial", "transition")]
+    for freeze in [("transition",), ("initial",), tuple(own), *([(name,) for name in own] if len(own) > 1 else [])]:
+        model = model_of(kind, 2).fit(y, start=params, freeze=freeze, accelerate=accelerate, max_iter=3000)
+        for name in freeze:
+            np.testing.assert_array_equal(model.params_[name], params[name])
+        assert rising(model)
+        assert model.status_ in ("converged", "max_iter")
+        if model.status_ == "max_iter":
+            continue
+        free = [name for name in params.data_vars if name not in freeze and name != "initial"]
+        assert any(not np.array_equal(model.params_[name], params[name]) for name in free)
+        step = model.m_step(y, model.e_step(y), model.params_)
+        for name in free if len(own) == 1 or set(freeze) not in [{name} for name in own] else ("transition",):
+            np.testing.assert_allclose(step[name], model.params_[name], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("covariance", ["full", "tied", "diagonal", "spherical"])
+def test_conditional_optimum_with_a_frozen_mean_or_covariance(covariance, tolerance=1e-4):
+    """One state: the free half of the Gaussian has a closed form around the frozen half."""
+    rng = np.random.default_rng(1)
+    y = rng.normal(size=(60, 2)) @ np.array([[1.0, 0.4], [0.0, 0.7]]) + [1.0, -2.0]
+    model = sse.GaussianHMM(1, covariance)
+    emission = emission_of(covariance, 1, rng)
+    start = model.parameters(initial=[1.0], transition=[[1.0]], **emission)
+    spread = "cov" if "cov" in emission else "var"
+    held = model.fit(y, start=start, freeze=("mean",)).params_[spread].values
+    away = y - emission["mean"][0]
+    scatter = away.T @ away / len(y)
+    expected = {"full": scatter, "tied": scatter, "diagonal": np.diag(scatter), "spherical": np.trace(scatter) / 2}
+    np.testing.assert_allclose(held.squeeze(), expected[covariance], rtol=tolerance)
+    np.testing.assert_allclose(
+        model.fit(y, start=start, freeze=(spread,)).params_["mean"][0], y.mean(0), rtol=tolerance
+    )
+
+
+@pytest.mark.parametrize("accelerate", [True, False])
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_structural_zeros_stay_exactly_zero(kind, accelerate, monkeypatch):
+    _, params, y = case(kind, 3, 120, 2, zeros=True)
+    seen = []
+    own = HMMCore.e_step
+    monkeypatch.setattr(HMMCore, "e_step", lambda self, p, data: seen.append(p) or own(self, p, data))
+    model = with_prior(kind, 3).fit(y, start=params, accelerate=accelerate)
+    assert len(seen) > 5
+    for tree in seen:
+        np.testing.assert_array_equal(tree.initial == 0.0, params["initial"] == 0.0)
+        assert tree.transition[0, 2] == 0.0
+    assert model.params_["transition"][0, 2] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"max_iter": 0}, "max_iter"),
+        ({"tol": -1.0}, "tol"),
+        ({"n_starts": 0}, "n_starts"),
+        ({"freeze": ("transition",)}, "give it in start="),
+        ({"freeze": ("nothing",)}, "freeze"),
+        ({"threads": 0}, "threads"),
+    ],
+)
+def test_options_out_of_range_are_named(options, word):
+    with pytest.raises(ParameterError, match=word):
+        sse.PoissonHMM(2).fit(sse.datasets.earthquakes(), **options)
