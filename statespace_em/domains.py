@@ -67,7 +67,7 @@ def n_free(value: Floats, domain: Domain) -> int:
 
 
 def _log_cholesky(value: Floats, reference: Floats) -> Floats:
-    """Log-Cholesky coordinates (Pinheiro & Bates 1996) of ``value`` (..., p, p) in the space whitened by ``reference``."""
+    """Log-Cholesky coordinates (Pinheiro & Bates 1996) of matrices (..., p, p) in the space whitened by a reference."""
     size = value.shape[-1]
     factor = np.linalg.solve(np.linalg.cholesky(reference), np.linalg.cholesky(value)).reshape(-1, size, size)
     rows, columns = np.tril_indices(size, -1)

@@ -146,9 +146,9 @@ def _climb(
 
     An extrapolated point may lie where nothing can be computed: that too is a point that does not improve.
     """
-    quiet = "ignore" if extrapolated else "warn"
+    handling: Literal["ignore", "warn"] = "ignore" if extrapolated else "warn"
     try:
-        with np.errstate(over=quiet, divide=quiet, invalid=quiet):
+        with np.errstate(over=handling, divide=handling, invalid=handling):
             statistics, log_likelihood = model.e_step(params, data)
     except (ArithmeticError, ValueError):
         if extrapolated:
@@ -250,7 +250,7 @@ def run_starts(
             runs[i] = judged(run_em(model, data, starts[i], max_iter=max_iter, head=runs[i], **options))
 
     order = sorted(range(len(runs)), key=lambda i: (runs[i].status == "degenerate", -runs[i].objective))
-    repeats = [i for a, i in zip(order, order[1:]) if abs(runs[a].objective - runs[i].objective) < REPEAT]
+    repeats = [i for a, i in pairwise(order) if abs(runs[a].objective - runs[i].objective) < REPEAT]
     polished = 0
     for i in [i for i in order if i not in repeats] + repeats:  # what is on the same path tells nothing new
         if polished >= n_polish:

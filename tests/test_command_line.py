@@ -478,7 +478,7 @@ def test_force_replaces_a_run_and_leaves_other_files_alone(csv, tmp_path):
     assert fit("gaussian-hmm", csv, "--states", 2, "--out", folder) == 0
     (folder / "notes.txt").write_text("mine")
     assert fit("lgssm", csv, "--out", folder, "--force", "--tol", "0.1") == 0
-    assert names_in(folder) == ["decoded.csv", "model.nc", "notes.txt", "posterior.nc", "track.png"]
+    assert names_in(folder) == ["decoded.csv", "model.nc", "notes.txt", "posterior.nc", "states.png"]
     assert (folder / "notes.txt").read_text() == "mine"
     assert sse.LinearGaussianSSM.load(folder / "model.nc").params_.sizes["state"] == 2
     assert names_in(tmp_path) == ["data.csv", "run"]

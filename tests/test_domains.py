@@ -78,7 +78,8 @@ def test_a_row_without_any_mass_stays_at_the_reference():
 
 @pytest.mark.parametrize("domain", ["positive", "nonnegative", "covariance", "location"])
 @pytest.mark.parametrize("unit", [1e-6, 1e6])
-def test_coordinates_do_not_know_the_unit(domain, unit, tolerance=1e-12):
+def test_coordinates_do_not_know_the_unit(domain, unit):
+    tolerance = 1e-12
     rng = np.random.default_rng(1)
     value, reference = draw(domain, rng), draw(domain, rng)
     plain = to_vector(value, reference, domain, np.array(1.0))

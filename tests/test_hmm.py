@@ -89,7 +89,8 @@ def entropy_of_path(posterior):
 
 @pytest.mark.parametrize("zeros", [False, True])
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_expected_log_joint_plus_entropy_is_the_log_likelihood(kind, zeros, tolerance=1e-11):
+def test_expected_log_joint_plus_entropy_is_the_log_likelihood(kind, zeros):
+    tolerance = 1e-11
     model, params, y = case(kind, 3, 80, 4, zeros=zeros, holes=True)
     posterior = model.e_step(y, params)
     bound = expected_log_joint(kind, params, y, posterior) + entropy_of_path(posterior)
@@ -101,7 +102,9 @@ def test_expected_log_joint_plus_entropy_is_the_log_likelihood(kind, zeros, tole
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_gradient_of_the_expected_log_joint_is_the_score(kind, tolerance=1e-5, step=1e-5):
+def test_gradient_of_the_expected_log_joint_is_the_score(kind):
+    tolerance = 1e-5
+    step = 1e-5
     model, params, y = case(kind, 2, 40, 6, holes=True)
     posterior = model.e_step(y, params)
     rng = np.random.default_rng(7)
@@ -158,7 +161,8 @@ def test_forecast_is_the_chain_and_mixture_by_hand(kind):
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_sample_follows_the_chain(kind, n_rows=20_000):
+def test_sample_follows_the_chain(kind):
+    n_rows = 20_000
     model, params, _ = case(kind, 2, 5, 9)
     drawn = model.sample(n_rows, params, seed=1)
     assert drawn.identical(model.sample(n_rows, params, seed=1))
@@ -199,7 +203,8 @@ def test_one_row_and_one_state(kind):
     close(model.score(y, params), oracle(kind, params, y)[0])
 
 
-def test_a_million_rows(tolerance=1e-9):
+def test_a_million_rows():
+    tolerance = 1e-9
     rng = np.random.default_rng(0)
     model = sse.GaussianHMM(2, "diagonal", order_by=None)
     params = model.parameters(

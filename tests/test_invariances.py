@@ -1,4 +1,4 @@
-"""What must not matter: units, the order of states and sequences, blocks of rows; and models that are limits of others."""
+"""What must not matter: units, order, blocks of rows, saving; and models that are limits of others."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,8 @@ def close(left, right, tolerance=1e-9):
 
 @pytest.mark.parametrize("c", [1e-4, 1e6])
 @pytest.mark.parametrize("covariance", GAUSSIAN)
-def test_units_of_the_data(covariance, c, tolerance=1e-5):
+def test_units_of_the_data(covariance, c):
+    tolerance = 1e-5
     _, _, y = case(covariance, 2, 150, 1, holes=True)
     shift = c * np.array([3.0, -7.0])
     plain = sse.GaussianHMM(2, covariance).fit(y)
@@ -138,8 +139,9 @@ def test_blank_rows_at_the_end_say_nothing(kind):
     close(model.e_step(longer, params)["gamma"][:40], model.e_step(y, params)["gamma"], 1e-12)
 
 
-def test_returns_in_units_of_one(tolerance=1e-6):
+def test_returns_in_units_of_one():
     """Variances near 1e-4 are not touched by any floor or ridge."""
+    tolerance = 1e-6
     y = sse.datasets.stocks()["log_return"]["IBM"]
     plain, percent = sse.GaussianHMM(2).fit(y), sse.GaussianHMM(2).fit(100 * y)
     np.testing.assert_allclose(1e4 * plain.params_["cov"], percent.params_["cov"], rtol=tolerance)
@@ -148,7 +150,8 @@ def test_returns_in_units_of_one(tolerance=1e-6):
 
 
 @pytest.mark.parametrize("covariance", GAUSSIAN)
-def test_levels_of_a_million_with_a_spread_of_one(covariance, tolerance=1e-4):
+def test_levels_of_a_million_with_a_spread_of_one(covariance):
+    tolerance = 1e-4
     _, _, y = case(covariance, 2, 200, 10)
     near, far = (sse.GaussianHMM(2, covariance).fit(y + level) for level in (0.0, 1e6))
     spread = "cov" if "cov" in near.params_ else "var"
@@ -156,11 +159,17 @@ def test_levels_of_a_million_with_a_spread_of_one(covariance, tolerance=1e-4):
     np.testing.assert_allclose(far.params_["mean"] - 1e6, near.params_["mean"], rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("build", ["own", "generic", "mixture"])
 @pytest.mark.parametrize("informed", [False, True])
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_save_and_load_lose_nothing(kind, informed, tmp_path):
+def test_save_and_load_lose_nothing(kind, informed, build, tmp_path):
     y = case(kind, 2, 60, 11)[2]
-    model = (with_prior(kind, 2) if informed else model_of(kind, 2)).fit(y)
+    model = with_prior(kind, 2) if informed else model_of(kind, 2)
+    if build == "generic":
+        model = sse.HMM(["a", "b"], model._family(), transition_prior=model.transition_prior)
+    elif build == "mixture":
+        model = sse.Mixture(["a", "b"], model._family(), weight_prior=model.initial_prior)
+    model.fit(y, n_starts=2)
     model.save(tmp_path / "model.nc")
     again = type(model).load(tmp_path / "model.nc")
     assert again.params_.identical(model.params_)
@@ -177,7 +186,7 @@ def test_scikit_learn_clones_models(kind, informed):
     from sklearn.base import clone
 
     hmm = with_prior(kind, 2) if informed else model_of(kind, 2)
-    mixture = sse.Mixture(["a", "b"], hmm._family() if hasattr(hmm, "_family") else family_of(kind))
+    mixture = sse.Mixture(["a", "b"], hmm._family())
     generic = sse.HMM(["a", "b"], mixture.emission, transition_prior=hmm.transition_prior)
     for model in (hmm, mixture, generic):
         copy = clone(model)

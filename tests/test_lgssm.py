@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from oracles_gaussian import (
     Parameters,
     condition,
@@ -472,6 +473,41 @@ def test_prior_alone_decides_without_pairs():
         np.testing.assert_array_equal(new[name], params[name])
 
 
+def test_tied_start_is_one_step_from_a_fixed_state():
+    """The first state has the process covariance: its M-step is joint, and a given initial_cov does not matter."""
+    model, params, p, sequences = case(2, 2, lengths=(9, 7, 8), missing=0.2, initial="tied")
+    y, core = batch_of(sequences), LGSSMCore(2, ("initial_cov",), tied=True)
+    start = core.build(plain(p)._asdict())
+    np.testing.assert_array_equal(start.initial_cov, start.process_cov)
+    held = params.assign(initial_cov=params["process_cov"])
+    known = sse.LinearGaussianSSM(2)
+    assert model.score(as_input(sequences), params.drop_vars("initial_cov")) == known.score(as_input(sequences), held)
+    s, before = core.e_step(start, y)
+    for frozen in ((), ("transition",), ("process_cov",), ("initial_mean", "observation")):
+        part = LGSSMCore(2, ("initial_cov", *frozen), InverseWishart(5.0, 1.0), tied=True)
+        new, expected = part.m_step(s, start), Expected(sequences, dense(start))
+        assert new.initial_cov is new.process_cov
+        top, rng = expected(new) + part.log_prior(new), np.random.default_rng(1)
+        for step in (1e-4, 1e-2):
+            for _ in range(10):
+                other = moved(new, [name for name in BLOCKS if name not in part.frozen], rng, step)
+                other = other._replace(initial_cov=other.process_cov)
+                assert top >= expected(other) + part.log_prior(other) - 1e-11
+        back = part.from_vector(part.to_vector(new, start), start)
+        for name in BLOCKS:
+            close(getattr(back, name), getattr(new, name), 1e-9)
+
+
+@pytest.mark.parametrize("name", ["nile", "radar"])
+def test_tied_fits_converge_from_any_start_and_basis(name):
+    y = {"nile": sse.datasets.nile(), "radar": sse.datasets.radar()["measured"]}[name]
+    n, goal = {"nile": (1, -637.0376), "radar": (2, -3091.1348)}[name]
+    model = sse.LinearGaussianSSM(n, initial="tied").fit(y)
+    assert model.converged_
+    assert model.score(y) == pytest.approx(goal, abs=1e-4)
+    assert model.starts_["iterations"].iloc[0] < 60
+
+
 # the fit
 
 
@@ -486,16 +522,15 @@ def local_level(y, **changes):
     return model, model.parameters(**{**start, **changes}), ["transition", "observation"]
 
 
-def level_and_cycle():
-    """A level and a stationary autoregression in one observed column; only noises are free, one is singular."""
+def two_levels():
+    """Two related random walks, each measured; only the noises are free."""
     rng = np.random.default_rng(5)
-    y = np.cumsum(rng.normal(size=200)) + 2.0 * rng.normal(size=200)
-    y[[20, 21, 90]] = np.nan
-    model = sse.LinearGaussianSSM(["level", "cycle"], initial="known")
+    y = np.cumsum(rng.normal(size=(200, 2)), axis=0) @ [[1.0, 0.5], [0.0, 1.0]] + 2.0 * rng.normal(size=(200, 2))
+    y[[20, 21, 90], [0, 0, 1]] = np.nan
+    model, one = sse.LinearGaussianSSM(["one", "other"], initial="known"), np.eye(2)
     start = model.parameters(
-        transition=[[1, 0], [0, 0.7]], observation=[[1, 1]], process_cov=np.eye(2), measurement_cov=[[1]],
-        initial_mean=[0, 0], initial_cov=np.diag([100.0, 2.0]),
-    )  # fmt: skip
+        transition=one, observation=one, process_cov=one, measurement_cov=one, initial_mean=[0, 0], initial_cov=9 * one
+    )
     return y, model, start, ["transition", "observation"]
 
 
@@ -513,8 +548,6 @@ def track():
 
 def xr_matrix(C, y, model):
     """Name the columns as y does."""
-    import xarray as xr
-
     return xr.DataArray(C, {"feature": y["axis"].values, "state": model.states}, ("feature", "state"))
 
 
@@ -525,14 +558,15 @@ def setups(name):
     if name == "buoy":
         y = sse.datasets.buoy().resample("1D").mean()
         return (y, *local_level(y, measurement_cov=[[0.1]], process_cov=[[0.1]], initial_mean=[float(y.iloc[0])]))
-    return {"track": track, "level and cycle": level_and_cycle}[name]()
+    return {"track": track, "two levels": two_levels}[name]()
 
 
-@pytest.mark.parametrize("name", ["nile", "buoy", "track", "level and cycle"])
+@pytest.mark.parametrize("name", ["nile", "buoy", "track", "two levels"])
 def test_acceleration_reaches_the_maximum_of_a_long_plain_em(name):
     y, model, start, freeze = setups(name)
-    model.fit(y, start=start, freeze=freeze)
-    assert model.converged_
+    interior = name != "track"  # whose maximum is at a singular covariance
+    fit(model, y, start=start, freeze=freeze, max_iter=1000, tol=1e-8 if interior else 0.0)
+    assert model.converged_ or not interior
     assert_monotone(model.trace_)
     fast, steps = model.trace_["objective"].iloc[-1], model.starts_["iterations"].iloc[0]
     slow = fit(model, y, start=start, freeze=freeze, accelerate=False, max_iter=2000).trace_["objective"]
@@ -759,7 +793,7 @@ def test_wrong_use_is_refused_with_a_remedy():
     with pytest.raises(ParameterError, match="innovation"):
         model.fit(y, start=params, freeze=["innovation"])
     with pytest.raises(DataError, match="measurement_prior|constant|same"):
-        model.fit(np.ones((20, 2)))
+        sse.LinearGaussianSSM(1).fit(np.column_stack([np.ones(20), np.arange(20)]))
 
 
 def test_an_observation_without_density_is_named():

@@ -75,7 +75,8 @@ def test_expected_log_joint_plus_entropy_is_the_log_likelihood(kind):
 
 @pytest.mark.filterwarnings("ignore::statespace_em.errors.ConvergenceWarning")
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_plain_em_is_a_loop_of_the_public_steps(kind, tolerance=1e-10):
+def test_plain_em_is_a_loop_of_the_public_steps(kind):
+    tolerance = 1e-10
     mixture, start, y = mixture_case(kind, 2, 80, 3, holes=True)
     current = start
     for n_steps in range(1, 41):
@@ -111,7 +112,8 @@ def test_frozen_blocks(freeze):
     assert not np.allclose(mixture.params_[other], start[other], rtol=1e-3)
 
 
-def test_map_weights_and_rates_are_stationary(step=1e-5):
+def test_map_weights_and_rates_are_stationary():
+    step = 1e-5
     y = sse.datasets.earthquakes()
     mixture = sse.Mixture(2, sse.emissions.Poisson(Gamma(3.0, 0.2)), weight_prior=Dirichlet(4.0)).fit(y)
 

@@ -39,7 +39,8 @@ def test_dirichlet_density():
     np.testing.assert_allclose(prior.log_density(rows[0]), sum(prior.log_density(p) for p in rows[0]), rtol=1e-14)
 
 
-def test_sticky_dirichlet_density_and_mode(tolerance=1e-6):
+def test_sticky_dirichlet_density_and_mode():
+    tolerance = 1e-6
     rng, prior = np.random.default_rng(1), Dirichlet(1.5, sticky=7.0)
     matrices = rng.dirichlet(np.ones(3), size=(8, 3))
     own = 1.5 + 7.0 * np.eye(3)
@@ -67,7 +68,8 @@ def test_dirichlet_keeps_structural_zeros_and_rows_without_counts():
     assert Dirichlet(2.0).log_density(np.array([1.0, 0.0])) == 0.0
 
 
-def test_gamma_density_and_mode(tolerance=1e-6):
+def test_gamma_density_and_mode():
+    tolerance = 1e-6
     prior, rates = Gamma(3.0, 0.5), np.array([0.2, 1.0, 4.0, 9.0])
     same_up_to_a_constant([prior.log_density(r) for r in rates], stats.gamma(3.0, scale=2.0).logpdf(rates))
     total, exposure = 17.0, 6.0
@@ -80,7 +82,8 @@ def test_gamma_density_and_mode(tolerance=1e-6):
     np.testing.assert_array_equal(Gamma().mode(np.zeros(1), np.zeros(1), previous=np.array([2.5])), [2.5])
 
 
-def test_normal_inverse_gamma_density_and_mode(tolerance=1e-6):
+def test_normal_inverse_gamma_density_and_mode():
+    tolerance = 1e-6
     prior = NormalInverseGamma(shape=2.5, scale=1.2, mean=0.4, strength=3.0)
     rng = np.random.default_rng(2)
     mean, var = rng.normal(size=9), rng.gamma(2.0, size=9)
@@ -113,7 +116,8 @@ SCALE = ((2.0, 0.3, 0.0), (0.3, 1.0, 0.2), (0.0, 0.2, 0.5))
 
 
 @pytest.mark.parametrize("scale", [0.8, SCALE])
-def test_inverse_wishart_density_and_mode(scale, tolerance=1e-5):
+def test_inverse_wishart_density_and_mode(scale):
+    tolerance = 1e-5
     prior, rng = InverseWishart(7.0, scale), np.random.default_rng(3)
     covs = covariances(rng, 8)
     theirs = [stats.invwishart(7, prior.matrix(3)).logpdf(c) for c in covs]
@@ -135,7 +139,8 @@ def test_inverse_wishart_density_and_mode(scale, tolerance=1e-5):
     np.testing.assert_allclose(prior.mode(scatter, count), unpacked(maximum(objective, np.zeros(6))), atol=tolerance)
 
 
-def test_normal_inverse_wishart_density_and_mode(tolerance=1e-9):
+def test_normal_inverse_wishart_density_and_mode():
+    tolerance = 1e-9
     prior = NormalInverseWishart(dof=6.0, scale=SCALE, mean=(1.0, 0.0, -1.0), strength=2.5)
     rng = np.random.default_rng(4)
     covs, means = covariances(rng, 8), rng.normal(size=(8, 3))

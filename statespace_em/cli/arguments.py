@@ -40,8 +40,8 @@ writes into DIR, all at once when everything is done:
                   p(NAME | data so far)  filtered probability: never changed by later rows
                   p(NAME | row)          mixture: the rows are independent
                 lgssm: mean(NAME | all data), sd(NAME | all data), and the same | data so far
-  a picture     regimes.png (hidden Markov models), components.png (mixtures), track.png (lgssm of two
-                columns), states.png (lgssm of other numbers of columns)
+  a picture     regimes.png (hidden Markov models), components.png (mixtures), track.png (lgssm of
+                positions in a plane), states.png (other lgssm)
 
 lgssm designs (default: velocity for two columns called east, north or x, y; free with --states; else level):
   level     each column is a random walk seen through noise
@@ -109,50 +109,37 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 def parser() -> Parser:
     """Parser of the whole command line."""
-    layout = argparse.RawDescriptionHelpFormatter
     top = Parser(
         prog="statespace-em",
         description="Fit hidden Markov, linear-Gaussian and mixture models by EM.",
         epilog=MAIN_EPILOG,
-        formatter_class=layout,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"statespace-em {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
-    fit = commands.add_parser(
-        "fit",
-        help="fit a model; write model, posterior, decoded states and a picture",
-        description="Fit a model to a file or to a data set that comes with the package.",
-        epilog=FIT_EPILOG,
-        formatter_class=layout,
-    )
+
+    def command(name: str, text: str, epilog: str) -> Parser:
+        layout = argparse.RawDescriptionHelpFormatter
+        about = f"{text[0].upper()}{text[1:]}."
+        return commands.add_parser(name, help=text, description=about, epilog=epilog, formatter_class=layout)
+
+    fit = command("fit", "fit a model; write model, posterior, decoded states and a picture", FIT_EPILOG)
     _add_model(fit)
     _add_data(fit)
     _add_states(fit)
     _add_design(fit)
     _add_search(fit)
-    _add_output(fit, "--out", "DIR", "folder to write", required=True)
-    decode = commands.add_parser(
-        "decode",
-        help="apply a saved model to data",
-        description="Apply a saved model to data: states, smoothed and filtered, as CSV.",
-        epilog=DECODE_EPILOG,
-        formatter_class=layout,
-    )
+    _add_output(fit, "DIR", "folder to write", required=True)
+    decode = command("decode", "apply a saved model to data: states, smoothed and filtered, as CSV", DECODE_EPILOG)
     decode.add_argument("model", metavar="MODEL.nc", help="a saved model, such as run/model.nc")
     _add_data(decode)
-    _add_output(decode, "--out", "FILE.csv", "CSV to write (default: print it)")
-    compare = commands.add_parser(
-        "compare",
-        help="fit several numbers of states and print a table",
-        description="Fit several numbers of states and print a table of information criteria.",
-        epilog=COMPARE_EPILOG,
-        formatter_class=layout,
-    )
+    _add_output(decode, "FILE.csv", "CSV to write (default: print it)")
+    compare = command("compare", "fit several numbers of states and print a table", COMPARE_EPILOG)
     _add_model(compare)
     _add_data(compare)
     compare.add_argument("--states", required=True, metavar="LIST", help="numbers of states: 1-4, or 1,2,3")
     _add_search(compare)
-    _add_output(compare, "--out", "FILE.csv", "write the table as CSV, too")
+    _add_output(compare, "FILE.csv", "write the table as CSV, too")
     return top
 
 
@@ -215,7 +202,7 @@ def _add_search(to: Parser) -> None:
     group.add_argument("--progress", action="store_true", help="show a progress bar")
 
 
-def _add_output(to: Parser, flag: str, metavar: str, text: str, *, required: bool = False) -> None:
+def _add_output(to: Parser, metavar: str, text: str, *, required: bool = False) -> None:
     group = to.add_argument_group("output")
-    group.add_argument(flag, required=required, metavar=metavar, help=text)
+    group.add_argument("--out", required=required, metavar=metavar, help=text)
     group.add_argument("--force", action="store_true", help="replace what an earlier run wrote")

@@ -23,6 +23,7 @@ CLASSES: dict[str, type[LatentModel]] = {
     for kind in (sse.HMM, sse.GaussianHMM, sse.PoissonHMM, sse.CategoricalHMM, sse.LinearGaussianSSM, sse.Mixture)
 }
 PLANES = ({"east", "north"}, {"x", "y"})
+VELOCITY = "velocity of "  # how the names of such states begin
 VAGUE = 1e4  # variance of the first state, in units of the variance of the data
 QUIET = 0.1  # first guess of the disturbance, in units of the noise
 
@@ -135,7 +136,7 @@ def _usual_design(states: int | None, y: pd.DataFrame) -> str:
 def _designed(design: str, y: pd.DataFrame, names: list[str] | None, states: int | None) -> Plan:
     """Random walks, or positions with velocities that are random walks, seen through noise; start vague."""
     columns = [str(name) for name in y.columns]
-    derivatives = [f"velocity of {name}" for name in columns] if design == "velocity" else []
+    derivatives = [f"{VELOCITY}{name}" for name in columns] if design == "velocity" else []
     own = [*columns, *derivatives]
     for given in (None if names is None else len(names), states):
         if given not in (None, len(own)):

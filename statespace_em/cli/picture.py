@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 import statespace_em as sse
+from statespace_em.cli.models import PLANES, VELOCITY
 from statespace_em.model import LatentModel
 from statespace_em.sequence.hidden_markov import HiddenMarkovModel
 
@@ -21,7 +22,9 @@ def picture_name(model: LatentModel, y: pd.DataFrame) -> str:
     if isinstance(model, HiddenMarkovModel):
         return "regimes.png"
     if isinstance(model, sse.LinearGaussianSSM):
-        return "track.png" if y.shape[1] == 2 else "states.png"
+        moving = any(str(name).startswith(VELOCITY) for name in model.params_["state"].values)
+        plane = {str(name).lower() for name in y.columns} in PLANES
+        return "track.png" if y.shape[1] == 2 and (plane or moving) else "states.png"
     return "components.png"
 
 

@@ -68,7 +68,8 @@ def read(options: argparse.Namespace, kind: str | None = None) -> pd.DataFrame:
         default = list(table.columns) if kind is None else chosen.others.get(kind, chosen.columns)
         table = _dated(table.reset_index(), options, str(table.index.name))
     else:
-        table = _dated(*_from_file(Path(options.file), options))
+        table, options, declared = _from_file(Path(options.file), options)
+        table = _dated(table, options, declared)
         default = list(table.columns)
     table = table[_wanted(table, options.columns, default)]
     if options.sort:
@@ -153,7 +154,8 @@ def _block(variable: xr.DataArray, lead: tuple[str, ...], *, plain: bool) -> dic
 def _index(dataset: xr.Dataset, lead: tuple[str, ...]) -> pd.Index:
     labels = [dataset[dim].values for dim in lead]
     if len(lead) == 1:
-        return pd.Index(labels[0], name=lead[0])
+        index: pd.Index[Any] = pd.Index(labels[0], name=lead[0])
+        return index
     index = pd.MultiIndex.from_product(labels, names=lead)
     if "timestamp" in dataset.coords:  # sequences that do not share their times
         stamps = dataset["timestamp"].transpose(*lead).values.ravel()

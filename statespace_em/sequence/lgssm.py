@@ -48,7 +48,10 @@ class LinearGaussianSSM(SequenceModel):
         Number of states, or their names.
     initial
         "estimated": the initial mean, and with several sequences the initial covariance, which one sequence
-        cannot tell (its estimate runs to 0); "free": both in any case; "known": neither.
+        cannot tell (its estimate runs to 0); "free": both in any case; "known": neither; "tied": the mean, and the
+        covariance is ``process_cov``, as after one step from a fixed but unknown state. Fits of one sequence with
+        free matrices need "tied" or "known": a covariance that is held means nothing in an arbitrary basis, and EM
+        would change the basis without end to make it small.
     state_offset, observation_offset
         "zero" or "free".
     process_prior, measurement_prior
@@ -80,7 +83,7 @@ class LinearGaussianSSM(SequenceModel):
         self,
         states: int | Sequence[Any],
         *,
-        initial: Literal["estimated", "free", "known"] = "estimated",
+        initial: Literal["estimated", "free", "known", "tied"] = "estimated",
         state_offset: Literal["zero", "free"] = "zero",
         observation_offset: Literal["zero", "free"] = "zero",
         process_prior: InverseWishart = InverseWishart(),
@@ -215,7 +218,8 @@ class LinearGaussianSSM(SequenceModel):
         return Schema(self._names(), lambda n_features: DIMS, _check, self._absent())
 
     def _absent(self) -> tuple[str, ...]:
-        return tuple(name for name in OFFSETS if getattr(self, name) == "zero")
+        absent = tuple(name for name in OFFSETS if getattr(self, name) == "zero")
+        return (*absent, "initial_cov") if self.initial == "tied" else absent
 
     def _core(self, *, n_symbols: int | None = None, freeze: Sequence[str] = (), batch: Batch | None = None) -> Core:
         for name in OFFSETS:
@@ -227,7 +231,7 @@ class LinearGaussianSSM(SequenceModel):
         if self.initial == "estimated" and (batch is None or len(batch.starts) == 2):
             kept |= {"initial_cov"}
         frozen = tuple(name for name in DOMAINS if name in kept)
-        return LGSSMCore(len(self._names()), frozen, self.process_prior, self.measurement_prior)
+        return LGSSMCore(len(self._names()), frozen, self.process_prior, self.measurement_prior, self.initial == "tied")
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
         if "measurement_cov" not in freeze and self.measurement_prior.is_flat:

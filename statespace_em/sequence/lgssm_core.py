@@ -110,6 +110,7 @@ class LGSSMCore:
     frozen: tuple[str, ...]  # parameters that the M-step leaves alone
     process_prior: InverseWishart = InverseWishart()
     measurement_prior: InverseWishart = InverseWishart()
+    tied: bool = False  # initial_cov is process_cov; it counts as frozen
 
     row_dims = {"gamma": ("state",), "cov": ("state", "state_aux"), "cross_cov": ("state", "next_state")}
     sum_dims = {}
@@ -129,8 +130,17 @@ class LGSSMCore:
         """Joint regressions for [A b] and [C d], then Q and R from their residuals (Shumway & Stoffer 1982)."""
         s = statistics
         new = previous._asdict()
+        shift = s.first_mean - s.n_sequences * previous.initial_mean
+        if "initial_mean" not in self.frozen:
+            new["initial_mean"] = s.first_mean / s.n_sequences
+        moved = new["initial_mean"] - previous.initial_mean
+        outer = np.outer(moved, shift)
+        first = s.first_cov + s.first_outer - outer - outer.T + s.n_sequences * np.outer(moved, moved)
+        if "initial_cov" not in self.frozen:
+            new["initial_cov"] = first / s.n_sequences
+        n_steps, steps = (s.n_pairs + s.n_sequences, s.S_ww + first) if self.tied else (s.n_pairs, s.S_ww)
         for names, cross, square, residual, count, prior in (
-            (("transition", "state_offset", "process_cov"), s.S_wz, s.S_zz, s.S_ww, s.n_pairs, self.process_prior),
+            (("transition", "state_offset", "process_cov"), s.S_wz, s.S_zz, steps, n_steps, self.process_prior),
             (
                 ("observation", "observation_offset", "measurement_cov"),
                 s.S_vz, s.S_uu, s.S_vv, s.n_rows, self.measurement_prior,
@@ -147,14 +157,11 @@ class LGSSMCore:
                 half = change @ cross.T
                 scatter = residual - half - half.T + change @ square @ change.T
                 new[cov] = prior.mode((scatter + scatter.T) / 2.0, count)
-        if "initial_mean" not in self.frozen:
-            new["initial_mean"] = s.first_mean / s.n_sequences
-        if "initial_cov" not in self.frozen:
-            moved = new["initial_mean"] - previous.initial_mean
-            shift = s.first_mean / s.n_sequences - previous.initial_mean
-            outer = np.outer(moved, moved) - np.outer(moved, shift) - np.outer(shift, moved)
-            new["initial_cov"] = (s.first_cov + s.first_outer) / s.n_sequences + outer
-        return LGSSMParams(**new)
+        return self._complete(new)
+
+    def _complete(self, values: dict[str, Floats]) -> LGSSMParams:
+        """Parameters from their values, the tied one from its twin."""
+        return LGSSMParams(**(values | {"initial_cov": values["process_cov"]} if self.tied else values))
 
     def log_prior(self, params: LGSSMParams) -> float:
         """Log prior density in nats, without constants."""
@@ -176,17 +183,23 @@ class LGSSMCore:
         }
 
     def to_vector(self, params: LGSSMParams, reference: LGSSMParams) -> Floats | None:
-        """Coordinates of what is not frozen; None where a free covariance of the reference is singular."""
+        """Coordinates of what is not frozen; a covariance that is singular in the reference keeps its null space."""
         units = self._units(reference)
         parts = []
         for name, domain in DOMAINS.items():
             if name in self.frozen:
                 continue
             value, origin = getattr(params, name), getattr(reference, name)
-            try:
-                parts.append(to_vector(value, origin, "location" if name in units else domain, units.get(name)))
-            except np.linalg.LinAlgError:
-                return None
+            if domain == "covariance":
+                span = _span(origin)
+                if span is not None:
+                    value, origin = span.inverse @ value @ span.inverse.T, np.eye(len(span.inverse))
+                try:
+                    parts.append(to_vector(value, origin, domain))
+                except np.linalg.LinAlgError:  # it has become singular since
+                    return None
+            else:
+                parts.append(to_vector(value, origin, "location", units[name]))
         return np.concatenate(parts) if parts else None
 
     def from_vector(self, vector: Floats, reference: LGSSMParams) -> LGSSMParams:
@@ -194,18 +207,28 @@ class LGSSMCore:
         units = self._units(reference)
         values = reference._asdict()
         for name, domain in DOMAINS.items():
-            if name not in self.frozen:
-                size = n_coordinates(values[name], domain)
-                kind: Domain = "location" if name in units else domain
-                unit = units[name].ravel().reshape(values[name].shape) if name in units else None
-                values[name] = from_vector(vector[:size], values[name], kind, unit)
-                vector = vector[size:]
-        return LGSSMParams(**values)
+            if name in self.frozen:
+                continue
+            origin = values[name]
+            span = _span(origin) if domain == "covariance" else None
+            if span is not None:
+                origin = np.eye(len(span.inverse))
+            size = n_coordinates(origin, domain)
+            if domain == "covariance":
+                value = from_vector(vector[:size], origin, domain)
+            else:
+                unit = units[name].ravel().reshape(origin.shape)
+                value = from_vector(vector[:size], origin, "location", unit)
+            values[name] = value if span is None else span.basis @ value @ span.basis.T
+            vector = vector[size:]
+        return self._complete(values)
 
     def starts(self, batch: Batch, n_starts: int, rng: np.random.Generator) -> Iterator[LGSSMParams]:
         """Guesses from the principal directions of windows of y, each start with a longer window."""
         for i in range(n_starts):
-            yield _subspace_start(batch, self.n_states, extra=i, offset="observation_offset" not in self.frozen)
+            guess = _subspace_start(batch, self.n_states, extra=i, offset="observation_offset" not in self.frozen)
+            # held wide, it would be overcome by a basis in which it is small, without end
+            yield guess._replace(initial_cov=guess.process_cov) if "initial_cov" in self.frozen else guess
 
     def posterior(self, params: LGSSMParams, batch: Batch, *, pairs: bool) -> Posterior:
         """Posterior of every row."""
@@ -237,7 +260,7 @@ class LGSSMCore:
         """Inverse of `flatten`; offsets may be left out."""
         n_states, size = len(arrays["transition"]), len(arrays["measurement_cov"])
         zero = {"state_offset": np.zeros(n_states), "observation_offset": np.zeros(size)}
-        return LGSSMParams(**{**zero, **arrays})
+        return self._complete({**zero, **arrays})
 
     def degenerate(self, params: LGSSMParams, statistics: GaussianSums) -> Bools:
         """No state: a variance at zero is a boundary of this model, not a likelihood without bound."""
@@ -254,6 +277,26 @@ class LGSSMCore:
     def n_free(self, params: LGSSMParams) -> int:
         """Entries that are not frozen; a change of basis of the states is not taken off."""
         return sum(n_free(getattr(params, name), domain) for name, domain in DOMAINS.items() if name not in self.frozen)
+
+
+class _Span(NamedTuple):
+    """Range of a singular covariance, r of n dimensions."""
+
+    basis: Floats  # (n, r)
+    inverse: Floats  # (r, n), its left inverse; the covariance is basis basis'
+
+
+def _span(cov: Floats) -> _Span | None:
+    """Return the range of a covariance; None where that is everything."""
+    try:
+        np.linalg.cholesky(cov)
+    except np.linalg.LinAlgError:
+        scale = np.sqrt(np.where(np.diag(cov) > 0.0, np.diag(cov), 1.0))
+        values, vectors = np.linalg.eigh(cov / np.outer(scale, scale))
+        kept = values > 16 * len(cov) * np.finfo(float).eps
+        roots = np.sqrt(values[kept])
+        return _Span(scale[:, None] * vectors[:, kept] * roots, (vectors[:, kept] / roots).T / scale)
+    return None
 
 
 def _regression(cross: Floats, square: Floats, free: Bools) -> Floats:

@@ -83,7 +83,8 @@ def test_categorical(channels, prior):
 
 
 @pytest.mark.parametrize("covariance", ["full", "tied"])
-def test_missing_entries_are_marginalised(covariance, tolerance=1e-12):
+def test_missing_entries_are_marginalised(covariance):
+    tolerance = 1e-12
     params = GaussianParams(MEAN, COV if covariance == "full" else COV[1])
     holes = np.where(np.random.default_rng(0).random(REAL.shape) < 0.4, np.nan, REAL)
     got = Gaussian(covariance).log_prob(params, holes)
@@ -130,7 +131,8 @@ def test_a_state_without_weight_keeps_its_parameters(family, params):
 
 
 @pytest.mark.parametrize("covariance", ["full", "tied", "diagonal", "spherical"])
-def test_the_floor_is_the_constrained_maximum(covariance, tolerance=1e-6):
+def test_the_floor_is_the_constrained_maximum(covariance):
+    tolerance = 1e-6
     # two states, the second on nearly identical rows: its variance ends at 1e-8 of the pooled one
     y = np.concatenate([REAL, np.full((5, D), 0.3) + 1e-9 * RNG.normal(size=(5, D))])
     weights = np.column_stack([np.arange(len(y)) < N, np.arange(len(y)) >= N]).astype(float)

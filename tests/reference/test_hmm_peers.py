@@ -35,7 +35,8 @@ def plain(kind, y):
 
 
 @pytest.mark.parametrize("kind", [*WORDS, "poisson", "categorical"])
-def test_the_same_answers(kind, tolerance=TOLERANCE):
+def test_the_same_answers(kind):
+    tolerance = TOLERANCE
     model, params, first = case(kind, 3, 120, 0)
     parts = [first, case(kind, 3, 1, 1)[2], case(kind, 3, 45, 2)[2]]
     peer, rows, lengths = peer_of(kind, params), plain(kind, np.vstack(parts)), [len(part) for part in parts]
@@ -55,7 +56,8 @@ def test_the_same_answers(kind, tolerance=TOLERANCE):
 
 
 @pytest.mark.parametrize("kind", [*WORDS, "poisson", "categorical"])
-def test_one_em_step_is_theirs(kind, tolerance=TOLERANCE):
+def test_one_em_step_is_theirs(kind):
+    tolerance = TOLERANCE
     model, params, y = case(kind, 3, 200, 3)
     peer = peer_of(kind, params)
     peer.set_params(init_params="", n_iter=1)
@@ -73,7 +75,8 @@ def test_one_em_step_is_theirs(kind, tolerance=TOLERANCE):
         np.testing.assert_allclose(ours["mean"], peer.means_, rtol=tolerance, atol=tolerance)
 
 
-def test_a_fit_reaches_at_least_their_maximum(nats=1e-6):
+def test_a_fit_reaches_at_least_their_maximum():
+    nats = 1e-6
     y = sse.datasets.earthquakes()
     peer = hmmlearn.PoissonHMM(2, n_iter=2000, tol=1e-10, random_state=0, lambdas_prior=0.0, lambdas_weight=0.0, **FLAT)
     peer.fit(y.to_numpy()[:, None])
