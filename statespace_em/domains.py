@@ -50,6 +50,15 @@ def from_vector(vector: Floats, reference: Floats, domain: Domain, scale: Floats
     return reference + (difference * scale if domain == "location" and scale is not None else difference)
 
 
+def pull_back(gradient: Floats, value: Floats, reference: Floats) -> Floats:
+    """Gradient in the coordinates of a covariance (p, p), from the symmetric G with d objective = tr(G d value)."""
+    whitener = np.linalg.cholesky(reference)
+    factor = np.linalg.solve(whitener, np.linalg.cholesky(value))
+    change = 2.0 * whitener.T @ gradient @ whitener @ factor
+    below = change[np.tril_indices(len(value), -1)]
+    return np.concatenate([np.diag(change) * np.diag(factor), below])
+
+
 def n_coordinates(reference: Floats, domain: Domain) -> int:
     """Length of the vector of one parameter."""
     if domain in ("simplex", "nonnegative"):

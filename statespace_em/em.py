@@ -227,27 +227,28 @@ def run_starts(
     tol: float = 1e-8,
     accelerate: bool = True,
     on_step: OnStep | None = None,
+    run: Callable[..., EMResult[P, S]] = run_em,
 ) -> list[EMResult[P, S]]:
     """Give every start a short run and polish the ``n_polish`` best; one result a start, in their order.
 
     A run that ``is_degenerate`` (it heads for a likelihood without bound) gets that status and no place
-    among the best; it is polished only if nothing else is left. The best run is always a polished one.
+    among the best; it is polished only if nothing else is left. ``run`` makes a run, with the arguments of `run_em`. The best run is always a polished one.
     """
     options: dict[str, Any] = {"tol": tol, "accelerate": accelerate, "on_step": on_step}
     starts = list(starts)
     short = max_iter if len(starts) == 1 else min(SHORT, max_iter)
 
-    def judged(run: EMResult[P, S]) -> EMResult[P, S]:
-        return run._replace(status="degenerate") if is_degenerate(run.params, run.statistics) else run
+    def judged(end: EMResult[P, S]) -> EMResult[P, S]:
+        return end._replace(status="degenerate") if is_degenerate(end.params, end.statistics) else end
 
-    runs = [judged(run_em(model, data, start, max_iter=short, **options)) for start in starts]
+    runs = [judged(run(model, data, start, max_iter=short, **options)) for start in starts]
 
     def unfinished(i: int) -> bool:
         return runs[i].status == "max_iter" and runs[i].n_steps < max_iter
 
     def polish(i: int) -> None:
         if unfinished(i):
-            runs[i] = judged(run_em(model, data, starts[i], max_iter=max_iter, head=runs[i], **options))
+            runs[i] = judged(run(model, data, starts[i], max_iter=max_iter, head=runs[i], **options))
 
     order = sorted(range(len(runs)), key=lambda i: (runs[i].status == "degenerate", -runs[i].objective))
     repeats = [i for a, i in pairwise(order) if abs(runs[a].objective - runs[i].objective) < REPEAT]

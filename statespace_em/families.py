@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -12,8 +13,9 @@ import xarray as xr
 
 from statespace_em import _validate
 from statespace_em._typing import Floats
+from statespace_em.data import Batch
 from statespace_em.emissions.base import EmissionFamily, HasDomains, HasFloor
-from statespace_em.errors import DataError, ParameterError
+from statespace_em.errors import DataError, DataWarning, ParameterError
 from statespace_em.labels import listed, show
 
 Family = EmissionFamily[Any, Any]
@@ -147,3 +149,26 @@ def _add_covariances(params: xr.Dataset, table: pd.DataFrame) -> None:
     for i in range(len(names)):
         for j in range(i):
             table[f"corr {names[j]},{names[i]}"] = matrices[:, i, j] / (sd[:, i] * sd[:, j])
+
+
+def check_rows(batch: Batch, n_states: int) -> None:
+    """Refuse data with fewer different rows than states."""
+    rows = batch.y[~np.isnan(batch.y).all(1)]
+    if len(rows) == 0:
+        raise DataError("every row of y is missing: there is nothing to fit.")
+    if n_states > 1 and len(rows) < 100_000:  # more rows than that are not all alike in practice, and sorting costs
+        distinct = len(np.unique(rows, axis=0))
+        if distinct < n_states:
+            raise DataError(f"y has fewer different rows ({distinct}) than states ({n_states}): ask for fewer states.")
+
+
+def warn_few(batch: Batch, n_free: int) -> None:
+    """Warn where there are fewer entries than free parameters."""
+    seen = int((~np.isnan(batch.y)).sum())
+    if seen < n_free:
+        warnings.warn(
+            f"y has {seen} entries, fewer than the {n_free} free parameters: the estimates will not mean much. "
+            "Use fewer states, a smaller covariance structure, or priors.",
+            DataWarning,
+            stacklevel=4,
+        )

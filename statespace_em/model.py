@@ -20,14 +20,14 @@ from statespace_em.core import Core
 from statespace_em.data import Batch, as_batch
 from statespace_em.errors import (
     ConvergenceWarning,
-    DataError,
-    DataWarning,
     FileFormatError,
     NotFittedError,
     ParameterError,
     RowError,
 )
+from statespace_em.families import warn_few
 from statespace_em.labels import Labels
+from statespace_em.quasi_newton import HasScore, run_quasi_newton
 from statespace_em.reports import progress_bar, starts_table, trace_table
 from statespace_em.schema import Schema
 
@@ -136,7 +136,15 @@ class LatentModel(ABC):
             _validate.at_least("threads", threads, 1, whole=True)
         n_starts = self._default_starts() if n_starts is None else n_starts
         _validate.at_least("n_starts", n_starts, 1, whole=True)
+        _validate.one_of("accelerate", accelerate, (True, False))
+        _validate.at_least("seed", seed, 0, whole=True)
         schema = self._schema()
+        if isinstance(freeze, str):
+            raise ParameterError(f"freeze is {freeze!r}, expected a list of names: freeze=[{freeze!r}].")
+        if start is not None and not isinstance(start, xr.Dataset):
+            raise ParameterError(
+                f"start is of type {type(start).__name__}, expected what model.parameters(...) returns."
+            )
         for name in freeze:
             _validate.one_of("freeze", name, schema.parameters)
         given = {} if start is None else schema.arrays(start, partial=True)
@@ -144,7 +152,6 @@ class LatentModel(ABC):
             missing = sorted(set(freeze) - set(given))[0]
             raise ParameterError(f"freeze names {missing!r}, whose value is not known: give it in start=.")
         batch, labels, symbols = self._read(y, start)
-        check_rows(batch, len(schema.names))
         self._check_data(batch, labels, freeze)
         core = self._core(n_symbols=None if symbols is None else len(symbols), freeze=freeze, batch=batch)
         complete = set(given) >= schema.required
@@ -166,6 +173,7 @@ class LatentModel(ABC):
                 tol=tol,
                 accelerate=accelerate,
                 on_step=on_step,
+                run=run_quasi_newton if accelerate and isinstance(core, HasScore) else em.run_em,
             )
         chosen = runs[em.best_of(runs)]
         params = chosen.params if given else core.arranged(chosen.params, core.order_of(chosen.params))
@@ -360,32 +368,11 @@ class LatentModel(ABC):
         return core, core.build(arrays), batch, labels, known
 
 
-def check_rows(batch: Batch, n_states: int) -> None:
-    """Refuse data with fewer different rows than states."""
-    rows = batch.y[~np.isnan(batch.y).all(1)]
-    if len(rows) == 0:
-        raise DataError("every row of y is missing: there is nothing to fit.")
-    if n_states > 1 and len(rows) < 100_000:  # more rows than that are not all alike in practice, and sorting costs
-        distinct = len(np.unique(rows, axis=0))
-        if distinct < n_states:
-            raise DataError(f"y has {distinct} different rows, fewer than the {n_states} states: ask for fewer states.")
-
-
-def warn_few(batch: Batch, n_free: int) -> None:
-    """Warn where there are fewer entries than free parameters."""
-    seen = int((~np.isnan(batch.y)).sum())
-    if seen < n_free:
-        warnings.warn(
-            f"y has {seen} entries, fewer than the {n_free} free parameters: the estimates will not mean much. "
-            "Use fewer states, a smaller covariance structure, or priors.",
-            DataWarning,
-            stacklevel=4,
-        )
-
-
 def _variable(posterior: xr.Dataset, name: str) -> xr.DataArray:
     if not isinstance(posterior, xr.Dataset) or name not in posterior:
         raise ParameterError(f"the posterior has no variable {name!r}: pass what e_step returned.")
+    if name == "gamma" and not np.isfinite(posterior[name]).any():
+        raise ParameterError(f"{name} of the posterior is all missing: pass what e_step returned for this y.")
     return posterior[name]
 
 

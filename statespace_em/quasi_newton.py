@@ -7,14 +7,21 @@ alg. 6.1); it ends when the Newton decrement, the gain in nats that a quadratic 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from scipy.optimize import line_search
 
 from statespace_em._typing import Floats
+from statespace_em.em import EMModel, EMResult, OnStep, Step, run_em
 
+P = TypeVar("P")
+D = TypeVar("D")
+S = TypeVar("S")
+
+EM_STEPS = 15  # E-steps of EM before the ascent: they bring far starts into the region where curvature means something
 CONFIRM = 2  # successive steps that must agree that little is left to gain
 
 
@@ -77,7 +84,9 @@ def _search(evaluate: Evaluate, here: Point, direction: Floats) -> Point | None:
         return np.zeros_like(x) if found is None else -found.gradient
 
     longest = 1.0 / max(1.0, float(np.abs(direction).max()))  # coordinates are of order 1: no wild first step
-    line_search(value, slope, here.x, direction * longest, -here.gradient, -here.objective, maxiter=12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the best point seen is taken whether or not it is optimal
+        line_search(value, slope, here.x, direction * longest, -here.gradient, -here.objective, maxiter=12)
     best = max(seen.values(), key=lambda point: point.objective, default=None)
     return best if best is not None and best.objective > here.objective else None
 
@@ -92,3 +101,93 @@ def _updated(inverse: Floats, step: Floats, change: Floats, fresh: bool) -> Floa
     ratio = 1.0 / curvature
     left = np.eye(len(step)) - ratio * np.outer(step, change)
     return np.asarray(left @ inverse @ left.T + ratio * np.outer(step, step))
+
+
+@runtime_checkable
+class HasScore(Protocol):
+    """An `EMModel` that knows the exact score."""
+
+    def score_vector(self, params: Any, statistics: Any, reference: Any) -> Floats:
+        """Gradient of log likelihood plus log prior in the coordinates of ``to_vector``.
+
+        Raises ArithmeticError or ValueError where it has none.
+        """
+        ...
+
+
+class _Ascent:
+    """Evaluations of one model around one reference, and the steps they led to."""
+
+    def __init__(self, model: Any, data: Any, head: EMResult[Any, Any], max_iter: int, on_step: OnStep | None) -> None:
+        self.model, self.data, self.reference = model, data, head.params
+        self.max_iter, self.on_step = max_iter, on_step
+        self.end = head
+        self.n_steps = head.n_steps
+        self.made: dict[bytes, tuple[Any, Any, Step]] = {}
+
+    def point(self, x: Floats, params: Any, statistics: Any, step: Step) -> Point:
+        self.made[x.tobytes()] = params, statistics, step
+        return Point(x, step.objective, self.model.score_vector(params, statistics, self.reference))
+
+    def start(self) -> Point | None:
+        """Return the point that the head ended at; None where the model has no coordinates or no score there."""
+        try:
+            x = self.model.to_vector(self.reference, self.reference)
+            return None if x is None else self.point(x, self.end.params, self.end.statistics, self.end.trace[-1])
+        except (ArithmeticError, ValueError):
+            return None
+
+    def evaluate(self, x: Floats) -> Point | None:
+        if self.n_steps >= self.max_iter:
+            return None
+        self.n_steps += 1
+        try:
+            with np.errstate(over="raise", divide="raise", invalid="raise"):
+                params = self.model.from_vector(x, self.reference)
+                statistics, log_likelihood = self.model.e_step(params, self.data)
+                step = Step(self.n_steps, log_likelihood, self.model.log_prior(params))
+                return self.point(x, params, statistics, step)
+        except (ArithmeticError, ValueError):
+            return None
+
+    def accept(self, point: Point) -> None:
+        params, statistics, step = self.made[point.x.tobytes()]
+        step = step._replace(iteration=self.n_steps)
+        self.end = EMResult(params, statistics, (*self.end.trace, step), "max_iter", self.n_steps)
+        self.made.clear()
+        if self.on_step is not None:
+            self.on_step(step)
+
+
+def run_quasi_newton(
+    model: EMModel[P, D, S],
+    data: D,
+    start: P,
+    *,
+    max_iter: int = 1000,
+    tol: float = 1e-8,
+    accelerate: bool = True,
+    on_step: OnStep | None = None,
+    head: EMResult[P, S] | None = None,
+) -> EMResult[P, S]:
+    """Make a few accelerated EM steps, then ascend on the score; see `run_em` for the arguments.
+
+    The model must be one that `HasScore`. Ascents are repeated from where the last one ended, in coordinates scaled
+    to that place, until one gains next to nothing; where the ascent cannot go on, EM does.
+    """
+    end = run_em(
+        model, data, start, max_iter=min(EM_STEPS, max_iter), tol=tol, accelerate=accelerate, on_step=on_step, head=head
+    )
+    while end.status == "max_iter" and end.n_steps < max_iter:
+        ascent = _Ascent(model, data, end, max_iter, on_step)
+        point = ascent.start()
+        if point is None:
+            break
+        converged = ascend(ascent.evaluate, point, tol=tol, on_step=ascent.accept)
+        gained = ascent.end.objective - end.objective
+        end = ascent.end._replace(n_steps=ascent.n_steps)
+        if gained < 10.0 * tol:
+            if converged and tol > 0.0:
+                return end._replace(status="converged")
+            break
+    return run_em(model, data, start, max_iter=max_iter, tol=tol, accelerate=accelerate, on_step=on_step, head=end)

@@ -46,7 +46,7 @@ class Schema:
         """Checked plain arrays of labelled parameters, states in the order of ``names``."""
         if not isinstance(params, xr.Dataset):
             raise ParameterError(
-                f"params is a {type(params).__name__}, expected an xarray.Dataset: use model.parameters(...)."
+                f"params is of type {type(params).__name__}, expected an xarray.Dataset: use model.parameters(...)."
             )
         params = self._ordered(params)
         dims = self.dims(params.sizes.get("feature", 1))
@@ -83,7 +83,11 @@ class Schema:
         dims = self.dims(len(labels.features))
         shaped = {name: np.reshape(value, _shape(dims[name], coords)) for name, value in arrays.items()}
         dataset = pack(shaped, dims, coords)
-        return dataset if "feature" in dataset.dims else dataset.assign_coords(feature=labels.features[0])
+        if "feature" in dataset.dims:
+            return dataset
+        single = np.empty((), dtype=object)  # a name may be a tuple, which xarray would take for an array
+        single[()] = labels.features[0]
+        return dataset.assign_coords(feature=((), single if isinstance(single[()], tuple) else labels.features[0]))
 
     def dataset(self, arrays: Mapping[str, Any]) -> xr.Dataset:
         """Label and check what a user gives: plain arrays in the order of the dims, DataArrays in any order."""
@@ -100,11 +104,18 @@ class Schema:
         for name, value in arrays.items():
             if isinstance(value, xr.DataArray):
                 value = unpack(value.to_dataset(name=name), {name: dims[name]})[name]
-            plain[name] = np.asarray(value, dtype=float)
+            plain[name] = _numbers(name, value)
             _fill_coords(name, plain[name], dims[name], coords)
         dataset = pack(plain, dims, coords)
         self.arrays(dataset, partial=True)
         return dataset
+
+
+def _numbers(name: str, value: Any) -> Floats:
+    try:
+        return np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise ParameterError(f"{name} is {value!r}, expected an array of numbers.") from None
 
 
 def _shape(dims: tuple[str, ...], coords: Mapping[str, Any]) -> tuple[int, ...]:

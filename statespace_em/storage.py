@@ -72,6 +72,8 @@ def _key(value: Any) -> Any:
 def write_dataset(dataset: xr.Dataset, path: str | os.PathLike[str]) -> None:
     """Write NetCDF under a temporary name and rename: an interrupted write leaves nothing half-done."""
     target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {str(target.parent)!r} to write {target.name} into.")
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     os.close(handle)
     try:
@@ -115,10 +117,13 @@ def load_model(path: str | os.PathLike[str]) -> tuple[str, dict[str, Any], xr.Da
         with xr.open_dataset(path, engine="h5netcdf") as opened:
             dataset = opened.load()
     except Exception as error:
-        raise FileFormatError(f"{str(path)!r} is not a saved model: it cannot be read as NetCDF ({error}).") from error
+        raise FileFormatError(f"{str(path)!r} is not a saved model: it cannot be read as NetCDF.") from error
     version = dataset.attrs.pop("statespace_em_format", None)
     if version is None:
         raise FileFormatError(f"{str(path)!r} is not a saved model: it is NetCDF, but not written by model.save.")
+    needed = {"statespace_em_model", "settings", "fit"}
+    if not isinstance(version, int | np.integer) or not needed <= set(dataset.attrs):
+        raise FileFormatError(f"{str(path)!r} is not a saved model, or is damaged: write it again with model.save.")
     if int(version) > FORMAT:
         raise FileFormatError(
             f"{str(path)!r} has format {version}, newer than this version reads ({FORMAT}): update statespace_em."

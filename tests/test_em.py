@@ -181,6 +181,41 @@ def test_an_extrapolated_point_without_a_value_is_replaced():
     assert result.params % 1.0 == 0.0
 
 
+class Slow(Falling):
+    """Three slow climbs; the first two are one path, towards a likelihood without bound."""
+
+    def e_step(self, params, data):
+        path, steps = params
+        return params, (10.0, 10.0 - em.REPEAT / 2.0, 0.0)[path] - 0.9**steps
+
+    def m_step(self, statistics, previous):
+        return previous[0], previous[1] + 1
+
+
+def test_a_repeat_of_a_degenerate_run_does_not_win_unpolished():
+    starts = [(0, 0), (1, 0), (2, 0)]
+    judge = {"is_degenerate": lambda params, statistics: params[0] < 2 and params[1] > 2 * em.SHORT}
+    runs = em.run_starts(Slow(), None, starts, n_polish=1, accelerate=False, **judge)
+    assert [run.status for run in runs] == ["degenerate", "degenerate", "converged"]
+    assert em.best_of(runs) == 2
+
+
+class Overflows(Slow):
+    """Coordinates of extrapolated points overflow; the EM steps are fine."""
+
+    def to_vector(self, params, reference):
+        return np.array([float(params[1]), 0.9 ** params[1]])
+
+    def from_vector(self, vector, reference):
+        return (2, np.exp(1e3 * (1.0 + abs(vector[0]))))
+
+
+def test_an_extrapolation_that_overflows_is_silently_replaced():
+    result = em.run_em(Overflows(), None, (2, 0), tol=1e-6)
+    assert result.status == "converged"
+    assert isinstance(result.params[1], int)
+
+
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_the_same_call_gives_the_same_answer(kind):
     y = case(kind, 2, 80, 5)[2]

@@ -83,6 +83,14 @@ def assert_same(left, right, tolerance):
         )  # fmt: skip
 
 
+def xr_matrix(C, y, model):
+    """Name the columns as y does."""
+    if not isinstance(y, xr.DataArray):
+        return C
+    states = range(model.states) if np.ndim(model.states) == 0 else model.states
+    return xr.DataArray(C, {"feature": y["axis"].values, "state": list(states)}, ("feature", "state"))
+
+
 # answers
 
 
@@ -500,12 +508,22 @@ def test_tied_start_is_one_step_from_a_fixed_state():
 
 @pytest.mark.parametrize("name", ["nile", "radar"])
 def test_tied_fits_converge_from_any_start_and_basis(name):
+    """With the start tied, a change of basis changes nothing: all free, and still one maximum, soon."""
     y = {"nile": sse.datasets.nile(), "radar": sse.datasets.radar()["measured"]}[name]
-    n, goal = {"nile": (1, -637.0376), "radar": (2, -3091.1348)}[name]
+    n, D, rng = {"nile": (1, 1), "radar": (2, 2)}[name] + (np.random.default_rng(0),)
     model = sse.LinearGaussianSSM(n, initial="tied").fit(y)
     assert model.converged_
-    assert model.score(y) == pytest.approx(goal, abs=1e-4)
-    assert model.starts_["iterations"].iloc[0] < 60
+    best, sd = model.score(y), float(np.nanstd(y))
+    assert model.starts_["iterations"].max() < 60
+    for _ in range(4):
+        start = model.parameters(
+            transition=0.9 * np.linalg.qr(rng.normal(size=(n, n)))[0], process_cov=rng.uniform(0.1, 10) * np.eye(n),
+            observation=xr_matrix(sd * rng.normal(size=(D, n)), y, model), initial_mean=rng.normal(size=n),
+            measurement_cov=sd**2 * np.eye(D),
+        )  # fmt: skip
+        other = sse.LinearGaussianSSM(n, initial="tied").fit(y, start=start)
+        assert other.score(y) == pytest.approx(best, abs=1e-6)
+        assert other.starts_["iterations"].iloc[0] < 200
 
 
 # the fit
@@ -544,11 +562,6 @@ def track():
         measurement_cov=np.diag([2500.0, 2500.0]), initial_mean=[-9000, 0, 4000, 0], initial_cov=1e4 * np.eye(4),
     )  # fmt: skip
     return y, model, start, ["transition", "observation"]
-
-
-def xr_matrix(C, y, model):
-    """Name the columns as y does."""
-    return xr.DataArray(C, {"feature": y["axis"].values, "state": model.states}, ("feature", "state"))
 
 
 def setups(name):
@@ -637,14 +650,29 @@ def test_basis_of_the_states_does_not_matter():
     np.testing.assert_allclose(paths[0], paths[1], rtol=1e-9)
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="at a level of 1e6 the log-likelihood carries 1e-10 of round-off, more than run_em allows: 'decreased'",
+)
+def test_large_levels_end_as_converged():
+    rng = np.random.default_rng(4)
+    y = np.cumsum(0.3 * rng.normal(size=200)) + rng.normal(size=200) + 1e6
+    model, start, freeze = local_level(y, initial_mean=[1e6], initial_cov=[[4.0]])
+    model.fit(y, start=start, freeze=freeze)
+
+
 def test_large_levels_cost_no_digits():
     rng = np.random.default_rng(4)
     y = np.cumsum(0.3 * rng.normal(size=200)) + rng.normal(size=200)
     paths = []
     for level in (0.0, 1e6):
         model, start, freeze = local_level(y, initial_mean=[level], initial_cov=[[4.0]])
-        model.fit(y + level, start=start, freeze=freeze)
-        paths.append((model.trace_["objective"].iloc[-1], *(float(model.params_[n].squeeze()) for n in COVARIANCES[:2])))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # see above
+            model.fit(y + level, start=start, freeze=freeze)
+        paths.append(
+            (model.trace_["objective"].iloc[-1], *(float(model.params_[n].squeeze()) for n in COVARIANCES[:2]))
+        )
     np.testing.assert_allclose(paths[0], paths[1], rtol=1e-6)
     free = sse.LinearGaussianSSM(1, observation_offset="free")
     ends = [fit(free, y + level, max_iter=100).trace_["objective"].iloc[-1] for level in (0.0, 1e6)]
@@ -705,11 +733,11 @@ def test_hardly_any_rows(rows):
         model = sse.LinearGaussianSSM(n)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            try:
-                model.fit(y, max_iter=10)
-            except DataError as error:
-                assert len(str(error)) > 20
+            if rows < max(n, 2):
+                with pytest.raises(DataError, match="rows|constant|value"):
+                    model.fit(y, max_iter=10)
             else:
+                model.fit(y, max_iter=10)
                 assert np.isfinite(model.score(y))
 
 
@@ -733,7 +761,11 @@ def test_missing_rows_at_both_ends_are_the_same_as_none():
 
 
 def test_saved_models_come_back_exactly(tmp_path):
-    settings = {"initial": "free", "state_offset": "free", "process_prior": InverseWishart(5.0, ((2.0, 0.1), (0.1, 1.0)))}
+    settings = {
+        "initial": "free",
+        "state_offset": "free",
+        "process_prior": InverseWishart(5.0, ((2.0, 0.1), (0.1, 1.0))),
+    }
     model, params, _, sequences = case(2, 2, lengths=(30,), **settings)
     fit(model, sequences[0], start=params, max_iter=5).save(tmp_path / "model.nc")
     back = sse.LinearGaussianSSM.load(tmp_path / "model.nc")
@@ -792,7 +824,7 @@ def test_wrong_use_is_refused_with_a_remedy():
         model.fit(y, freeze=["transition"])
     with pytest.raises(ParameterError, match="innovation"):
         model.fit(y, start=params, freeze=["innovation"])
-    with pytest.raises(DataError, match="measurement_prior|constant|same"):
+    with pytest.raises(DataError, match="measurement_prior"):
         sse.LinearGaussianSSM(1).fit(np.column_stack([np.ones(20), np.arange(20)]))
 
 

@@ -122,7 +122,7 @@ def test_path_outranks_the_most_probable_state(y):
 
 def test_a_state_has_one_colour_in_every_figure(y):
     panels = plotting.plot_regimes(y, probabilities())
-    wanted = [tuple(np.round(to_rgb(c), 6)) for c in ("#0072B2", "#D55E00", "#009E73")]
+    wanted = [tuple(np.round(to_rgb(c), 6)) for c in ("#0072B2", "#E69F00", "#D55E00")]
     assert colours(spans(panels[0])[f"state-{k}"] for k in range(3)) == wanted
     assert colours(panels[1].collections) == wanted
     one = plotting.plot_posterior(probabilities(), states="crash")
@@ -456,7 +456,7 @@ def transition(table, states=("calm", "stress")):
 def test_transition_is_annotated_with_probabilities_and_durations():
     ax = plotting.plot_transition(transition([[0.98, 0.02], [0.0, 1.0]]))
     assert [text.get_text() for text in ax.texts] == ["0.980", "0.020", "0", "1"]
-    assert [t.get_text() for t in ax.child_axes[0].get_yticklabels()] == ["50", "∞"]
+    assert [t.get_text() for t in ax.child_axes[0].get_yticklabels()] == ["50.0", "∞"]
     assert (ax.get_ylabel(), ax.get_xlabel()) == ("state now", "next state")
 
 

@@ -22,7 +22,7 @@ AxesArray = npt.NDArray[np.object_]
 RGB = tuple[float, float, float]
 
 # Okabe & Ito (2008), Color Universal Design, with olive for their yellow, unreadable as a line on white.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999933", "#666666")
+PALETTE = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#999933", "#666666")
 INK = "0.15"
 FAINT = "0.55"
 SMALL = 8.5

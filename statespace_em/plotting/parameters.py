@@ -50,7 +50,7 @@ def plot_transition(params: xr.Dataset | xr.DataArray, *, ax: Axes | None = None
     >>> from statespace_em.plotting import plot_transition
     >>> transition = xr.DataArray([[0.9, 0.1], [0.5, 0.5]], dims=("state", "next_state"))
     >>> [tick.get_text() for tick in plot_transition(transition).child_axes[0].get_yticklabels()]
-    ['10', '2']
+    ['10.0', '2.0']
     """
     transition = parameter(params, "transition", ("state", "next_state"))
     matrix, states = transition.values.astype(float), names(transition, "state")
@@ -178,4 +178,4 @@ def _draw_durations(ax: Axes, stay: Floats) -> None:
 def _steps(duration: float) -> str:
     if not np.isfinite(duration):
         return "∞"
-    return f"{duration:,.0f}" if duration >= 100 else f"{duration:.3g}"
+    return f"{duration:,.0f}" if duration >= 100 else f"{duration:.1f}"

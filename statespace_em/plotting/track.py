@@ -195,7 +195,8 @@ def plot_track(
         ax.plot(*path.T, color=style.PALETTE[4], linewidth=2.2, alpha=0.7, zorder=1.5, label="truth")
     _draw_path(ax, position, measured, latent.kind or "estimated")
     _draw_ellipses(ax, position, spread, measured, level)
-    ax.set_aspect("equal", adjustable="datalim")
+    shared = len(ax.get_shared_x_axes().get_siblings(ax)) > 1 or len(ax.get_shared_y_axes().get_siblings(ax)) > 1
+    ax.set_aspect("equal", adjustable="box" if shared else "datalim")
     ax.margins(0.05)
     ax.set_xlabel(style.text(plane[0]), fontsize=style.TEXT)
     ax.set_ylabel(style.text(plane[1]), fontsize=style.TEXT)

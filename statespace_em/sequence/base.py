@@ -56,9 +56,24 @@ def future_index(index: pd.Index, horizon: int) -> pd.Index | None:
     """Continue an index by its own regular step; None where it has none."""
     if isinstance(index, pd.DatetimeIndex):
         frequency = index.freq or (pd.infer_freq(index) if len(index) > 2 else None)
+        if frequency is None and _weekdays(index):
+            frequency = "B"
         if frequency is None:
             return None
         return pd.date_range(index[-1], periods=horizon + 1, freq=frequency)[1:]
-    if pd.api.types.is_integer_dtype(index) and (len(index) == 1 or (np.diff(index) == 1).all()):
-        return pd.Index(np.arange(1, horizon + 1) + int(index[-1]))
-    return None
+    if isinstance(index, pd.PeriodIndex):
+        return pd.period_range(index[-1], periods=horizon + 1)[1:]
+    if len(index) < 2 or not (isinstance(index, pd.TimedeltaIndex) or pd.api.types.is_numeric_dtype(index)):
+        return None
+    steps = np.diff(index.to_numpy())
+    if not np.allclose(steps.astype(float), steps[-1].astype(float), rtol=1e-9, atol=0.0):
+        return None
+    return pd.Index(index.to_numpy()[-1] + steps[-1] * np.arange(1, horizon + 1))
+
+
+def _weekdays(index: pd.DatetimeIndex) -> bool:
+    """Whether these are trading days: no weekend, no time of day, and most steps go to the next weekday."""
+    days = index.tz_localize(None).values.astype("datetime64[D]")
+    if len(days) < 5 or not (index == index.normalize()).all() or not np.is_busday(days).all():
+        return False
+    return bool(np.mean(np.busday_count(days[:-1], days[1:]) == 1) > 0.8)

@@ -16,7 +16,7 @@ from statespace_em.core import Core
 from statespace_em.data import Batch
 from statespace_em.emissions.base import EmissionFamily
 from statespace_em.emissions.evaluate import column_scale
-from statespace_em.families import bound, check_constant, check_domains, cure, emission_summary, shown_dims
+from statespace_em.families import bound, check_constant, check_domains, check_rows, cure, emission_summary, shown_dims
 from statespace_em.labels import Dims, Labels, state_names
 from statespace_em.model import labelled_rows
 from statespace_em.order import rule
@@ -198,6 +198,7 @@ class HiddenMarkovModel(SequenceModel):
         )
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
+        check_rows(batch, len(self._names()))
         check_constant(bound(self._family(), None, freeze), batch.y, list(labels.features))
 
     def _default_starts(self) -> int:

@@ -20,7 +20,8 @@ from statespace_em.model import labelled_rows
 from statespace_em.priors import InverseWishart
 from statespace_em.schema import Schema
 from statespace_em.sequence.base import SequenceModel, future_dataset
-from statespace_em.sequence.lgssm_core import DOMAINS, LGSSMCore, kalman_filter, rts_smoother
+from statespace_em.sequence.lgssm_core import LGSSMCore, kalman_filter, rts_smoother
+from statespace_em.sequence.lgssm_params import DOMAINS
 
 DIMS = {
     "transition": ("next_state", "state"),
@@ -224,7 +225,7 @@ class LinearGaussianSSM(SequenceModel):
     def _core(self, *, n_symbols: int | None = None, freeze: Sequence[str] = (), batch: Batch | None = None) -> Core:
         for name in OFFSETS:
             _validate.one_of(name, getattr(self, name), ("zero", "free"))
-        _validate.one_of("initial", self.initial, ("estimated", "free", "known"))
+        _validate.one_of("initial", self.initial, ("estimated", "free", "known", "tied"))
         kept = {*freeze, *self._absent()}
         if self.initial == "known":
             kept |= {"initial_mean", "initial_cov"}
@@ -238,7 +239,7 @@ class LinearGaussianSSM(SequenceModel):
             check_constant_columns(batch.y, labels.features)
 
     def _default_starts(self) -> int:
-        return 1
+        return 3
 
     def _cure(self, batch: Batch) -> str:
         return "LinearGaussianSSM(..., measurement_prior=InverseWishart(dof=..., scale=...))"

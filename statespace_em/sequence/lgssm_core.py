@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -11,35 +12,13 @@ import numpy as np
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.core import Posterior
 from statespace_em.data import Batch
-from statespace_em.domains import Domain, from_vector, n_coordinates, n_free, to_vector
+from statespace_em.domains import from_vector, n_coordinates, n_free, pull_back, to_vector
 from statespace_em.errors import SingularInnovationError
 from statespace_em.kernels import kalman
 from statespace_em.kernels.kalman import GaussianSums
 from statespace_em.priors import InverseWishart
-
-DOMAINS: Mapping[str, Domain] = {
-    "transition": "real",
-    "process_cov": "covariance",
-    "observation": "real",
-    "measurement_cov": "covariance",
-    "initial_mean": "real",
-    "initial_cov": "covariance",
-    "state_offset": "real",
-    "observation_offset": "real",
-}
-
-
-class LGSSMParams(NamedTuple):
-    """Parameters of a linear-Gaussian state-space model; n states, D features."""
-
-    transition: Floats  # (n, n), A
-    process_cov: Floats  # (n, n), Q
-    observation: Floats  # (D, n), C
-    measurement_cov: Floats  # (D, D), R
-    initial_mean: Floats  # (n,), of the first state, before the first row is seen
-    initial_cov: Floats  # (n, n)
-    state_offset: Floats  # (n,), b
-    observation_offset: Floats  # (D,), d
+from statespace_em.sequence.lgssm_params import DOMAINS, LGSSMParams
+from statespace_em.sequence.lgssm_score import score
 
 
 class Filtered(NamedTuple):
@@ -150,12 +129,14 @@ class LGSSMCore:
                 continue
             matrix, offset, cov = names
             free = np.repeat([matrix not in self.frozen, offset not in self.frozen], [self.n_states, 1])
-            change = _regression(cross, square, free)
-            new[matrix] = new[matrix] + change[:, :-1]
-            new[offset] = new[offset] + change[:, -1]
-            if cov not in self.frozen:
+            scatter = residual
+            if free.any():
+                change = _regression(cross, square, free)
+                new[matrix] = new[matrix] + change[:, :-1]
+                new[offset] = new[offset] + change[:, -1]
                 half = change @ cross.T
                 scatter = residual - half - half.T + change @ square @ change.T
+            if cov not in self.frozen:
                 new[cov] = prior.mode((scatter + scatter.T) / 2.0, count)
         return self._complete(new)
 
@@ -223,11 +204,34 @@ class LGSSMCore:
             vector = vector[size:]
         return self._complete(values)
 
+    def score_vector(self, params: LGSSMParams, statistics: GaussianSums, reference: LGSSMParams) -> Floats:
+        """Gradient of the objective in the coordinates of `to_vector`.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If a covariance is singular.
+        """
+        gradients = score(params, statistics, self.process_prior, self.measurement_prior)
+        units = self._units(reference)
+        return np.concatenate(
+            [
+                np.ravel(gradients[name] * units[name])
+                if name in units
+                else pull_back(gradients[name], getattr(params, name), getattr(reference, name))
+                for name in DOMAINS
+                if name not in self.frozen
+            ]
+        )
+
     def starts(self, batch: Batch, n_starts: int, rng: np.random.Generator) -> Iterator[LGSSMParams]:
-        """Guesses from the principal directions of windows of y, each start with a longer window."""
+        """Guesses from the principal directions of windows of y, each start with a longer window.
+
+        An initial covariance that is held is that of one step: a wide one would be overcome by a change of basis
+        in which it is small, a vanishing one makes the likelihood unbounded where the measurement noise vanishes.
+        """
         for i in range(n_starts):
             guess = _subspace_start(batch, self.n_states, extra=i, offset="observation_offset" not in self.frozen)
-            # held wide, it would be overcome by a basis in which it is small, without end
             yield guess._replace(initial_cov=guess.process_cov) if "initial_cov" in self.frozen else guess
 
     def posterior(self, params: LGSSMParams, batch: Batch, *, pairs: bool) -> Posterior:
@@ -302,18 +306,17 @@ def _span(cov: Floats) -> _Span | None:
 def _regression(cross: Floats, square: Floats, free: Bools) -> Floats:
     """Change of the coefficients (rows of ``cross``) on the free regressors; regressors are scaled to alike size."""
     change = np.zeros(cross.shape)
-    if free.any():
-        part = square[np.ix_(free, free)]
-        size = np.sqrt(np.where(np.diag(part) > 0.0, np.diag(part), 1.0))
-        solution = np.linalg.lstsq(part / np.outer(size, size), (cross[:, free] / size).T, rcond=1e-14)[0]
-        change[:, free] = solution.T / size
+    part = square[np.ix_(free, free)]
+    size = np.sqrt(np.where(np.diag(part) > 0.0, np.diag(part), 1.0))
+    solution = np.linalg.lstsq(part / np.outer(size, size), (cross[:, free] / size).T, rcond=1e-14)[0]
+    change[:, free] = solution.T / size
     return change
 
 
 def _interpolated(y: Floats, starts: Ints) -> Floats:
     """Bridge missing entries column by column, by straight lines within a sequence, means where it has no value."""
     whole = np.array(y)
-    for begin, end in zip(starts[:-1], starts[1:]):
+    for begin, end in pairwise(starts):
         part = whole[begin:end]
         for d in range(y.shape[1]):
             seen = ~np.isnan(part[:, d])
@@ -333,7 +336,7 @@ def _windows(y: Floats, starts: Ints, length: int) -> tuple[Floats, Bools]:
 
 
 def _subspace_start(batch: Batch, n_states: int, extra: int, offset: bool) -> LGSSMParams:
-    """Subspace guess (Van Overschee & De Moor 1996, in its simplest form): states are the principal scores of windows."""
+    """Subspace guess (Van Overschee & De Moor 1996, simplified): states are the principal scores of windows."""
     y = _interpolated(batch.y, batch.starts)
     size = y.shape[1]
     middle = y.mean(0) if offset else np.zeros(size)

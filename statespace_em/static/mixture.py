@@ -28,7 +28,7 @@ from statespace_em.emissions.evaluate import (
     params_type,
 )
 from statespace_em.errors import ImpossibleObservationError
-from statespace_em.families import bound, check_constant, check_domains, cure, emission_summary, shown_dims
+from statespace_em.families import bound, check_constant, check_domains, check_rows, cure, emission_summary, shown_dims
 from statespace_em.labels import Dims, Labels, state_names
 from statespace_em.model import LatentModel
 from statespace_em.order import rule
@@ -247,6 +247,7 @@ class Mixture(LatentModel):
         )
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
+        check_rows(batch, len(self._names()))
         check_constant(bound(self.emission, None, freeze), batch.y, list(labels.features))
 
     def _default_starts(self) -> int:
