@@ -34,7 +34,8 @@ def stocks() -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        3269 trading days from 2000-03-02 (the close before gives its return), indexed by ``date``; columns ``(quantity, symbol)``. ``close`` is adjusted for
+        3269 trading days from 2000-03-02 (the close before gives its return), indexed by ``date``; columns
+        ``(quantity, symbol)``. ``close`` is adjusted for
         splits and dividends: US dollars as of the vendor's last adjustment, after 2013, so compare ratios,
         not levels. ``log_return`` is ``log(close[t] / close[t - 1])``, **not** percent; NaN on a symbol's
         first day.

@@ -27,6 +27,7 @@ CONFIRM = 3  # consecutive steps that must agree that the gain still to come is 
 WINDOW = 2  # steps over which an accelerated gain is measured: single ones are erratic
 MEMORY = 8  # past steps that Anderson mixing combines
 REPEAT = 1e-3  # nats within which two short runs are taken to be on the same path
+LEAP = 0.5  # longest leap beyond the EM step along any coordinate; they are free of units and of order 1
 SHORT = 12  # E-steps given to each start before the best are polished
 
 
@@ -105,8 +106,12 @@ class _Anderson:
         size = np.linalg.norm(changes, axis=0)
         size[size == 0.0] = 1.0
         mix, *_ = np.linalg.lstsq(changes / size, self.residuals[-1], rcond=1e-10)
-        point: Floats = image - (steps + changes) @ (mix / size)
-        return point if np.all(np.isfinite(point)) else None
+        leap = -(steps + changes) @ (mix / size)
+        longest = float(np.abs(leap).max())
+        if not np.isfinite(longest):
+            return None
+        # early leaps may land beside the boundary (a nearly singular covariance), from where EM hardly moves
+        return np.asarray(image + leap * min(1.0, LEAP / max(longest, LEAP)))
 
 
 def _gain_to_come(objectives: list[float], window: int) -> float:
@@ -178,12 +183,14 @@ def run_em(
     accelerate: bool = True,
     on_step: OnStep | None = None,
     head: EMResult[P, S] | None = None,
+    slow: float = 0.0,
 ) -> EMResult[P, S]:
     """Climb from ``start`` until the gain still to come is below ``tol`` nats.
 
     ``max_iter`` counts E-steps. A decrease beyond round-off ends the run with status "decreased" and the best
     parameters seen; with ``accelerate`` an extrapolated point that does not improve is replaced by the EM point.
     With ``head``, an earlier run from the same start, go on where it ended: its E-steps count and are not repeated.
+    ``slow`` also ends the run, with status "max_iter", when the last ten steps gained less than that many nats.
     """
     mixer = _Anderson() if accelerate else None
     window = WINDOW if accelerate else 1
@@ -213,6 +220,8 @@ def run_em(
         agreed = agreed + 1 if _gain_to_come([s.objective for s in trace], window) < tol else 0
         if agreed == CONFIRM:
             return EMResult(params, statistics, tuple(trace), "converged", n_steps)
+        if len(trace) > 10 and step.objective - trace[-11].objective < slow:
+            break
     return EMResult(params, statistics, tuple(trace), "max_iter", n_steps)
 
 
@@ -232,7 +241,8 @@ def run_starts(
     """Give every start a short run and polish the ``n_polish`` best; one result a start, in their order.
 
     A run that ``is_degenerate`` (it heads for a likelihood without bound) gets that status and no place
-    among the best; it is polished only if nothing else is left. ``run`` makes a run, with the arguments of `run_em`. The best run is always a polished one.
+    among the best; it is polished only if nothing else is left. The best run is always a polished one.
+    ``run`` makes a run, with the arguments of `run_em`.
     """
     options: dict[str, Any] = {"tol": tol, "accelerate": accelerate, "on_step": on_step}
     starts = list(starts)

@@ -189,8 +189,8 @@ class LatentModel(ABC):
             bad = core.degenerate(run.params, run.statistics)
             where = [name for name, at_floor in zip(self._schema().names, bad[core.order_of(run.params)]) if at_floor]
             message = (
-                f"the likelihood has no bound: the variance of state {', '.join(map(repr, where))} runs to its floor from "
-                f"every start. Use fewer states, or a prior that keeps variances away from zero: {self._cure(batch)}."
+                f"the likelihood has no bound: the variance of state {', '.join(map(repr, where))} runs to its floor "
+                f"from every start. Use fewer states, or a prior that keeps variances away from zero: {self._cure(batch)}."
             )
         elif run.status == "max_iter" and tol > 0.0:
             message = f"stopped after {run.n_steps} E-steps before it converged: raise max_iter, or loosen tol={tol:g}."
@@ -345,7 +345,8 @@ class LatentModel(ABC):
             params = getattr(self, "params_", None)
         if params is None and needed:
             raise NotFittedError(
-                f"this {type(self).__name__} has no parameters yet: call fit(y) first, or pass params=model.parameters(...)."
+                f"this {type(self).__name__} has no parameters yet: call fit(y) first, or pass "
+                "params=model.parameters(...)."
             )
         return params
 

@@ -32,7 +32,7 @@ class Prior(Protocol):
 
 def _at_least(name: str, value: ArrayLike, bound: float) -> None:
     if not np.all(np.asarray(value, float) >= bound):
-        raise ParameterError(f"{name} is {value}, expected at least {bound:g}: below it the mode is on the boundary.")
+        raise ParameterError(f"{name} is {value!r}, expected at least {bound:g}: below it the mode is on the boundary.")
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,8 @@ class InverseWishart:
 class NormalInverseWishart:
     """Normal-inverse-Wishart prior on a mean vector and a covariance (Gelman et al. 2013, sec. 3.6).
 
-    cov ~ InverseWishart(dof, scale) and, if ``strength`` > 0, mean | cov ~ N(mean, cov / strength). The default is flat.
+    cov ~ InverseWishart(dof, scale) and, if ``strength`` > 0, mean | cov ~ N(mean, cov / strength). The default
+    is flat.
     """
 
     dof: float | None = None

@@ -21,7 +21,7 @@ P = TypeVar("P")
 D = TypeVar("D")
 S = TypeVar("S")
 
-EM_STEPS = 15  # E-steps of EM before the ascent: they bring far starts into the region where curvature means something
+SLOW = 1.0  # nats in ten steps: above that EM goes on, for far from a maximum nothing climbs faster
 CONFIRM = 2  # successive steps that must agree that little is left to gain
 
 
@@ -170,14 +170,13 @@ def run_quasi_newton(
     on_step: OnStep | None = None,
     head: EMResult[P, S] | None = None,
 ) -> EMResult[P, S]:
-    """Make a few accelerated EM steps, then ascend on the score; see `run_em` for the arguments.
+    """Make accelerated EM steps while they gain much, then ascend on the score; see `run_em` for the arguments.
 
     The model must be one that `HasScore`. Ascents are repeated from where the last one ended, in coordinates scaled
     to that place, until one gains next to nothing; where the ascent cannot go on, EM does.
     """
-    end = run_em(
-        model, data, start, max_iter=min(EM_STEPS, max_iter), tol=tol, accelerate=accelerate, on_step=on_step, head=head
-    )
+    options: dict[str, Any] = {"tol": tol, "accelerate": accelerate, "on_step": on_step}
+    end = run_em(model, data, start, max_iter=max_iter, head=head, slow=SLOW, **options)
     while end.status == "max_iter" and end.n_steps < max_iter:
         ascent = _Ascent(model, data, end, max_iter, on_step)
         point = ascent.start()
@@ -190,4 +189,4 @@ def run_quasi_newton(
             if converged and tol > 0.0:
                 return end._replace(status="converged")
             break
-    return run_em(model, data, start, max_iter=max_iter, tol=tol, accelerate=accelerate, on_step=on_step, head=end)
+    return run_em(model, data, start, max_iter=max_iter, head=end, **options)

@@ -389,7 +389,7 @@ def test_a_probability_that_vanishes_counts():
         (["fit", "gaussian-hmm", "data.csv", "--states", 0], "number of states is 0"),
         (["fit", "gaussian-hmm", "data.csv", "--states", 3, "--names", "a,b"], "--states 3, but --names has 2: a, b"),
         (["fit", "gaussian-hmm", "data.csv", "--names", "a,a"], "the name 'a' twice"),
-        (["fit", "gaussian-hmm", "data.csv", "--states", 500], "fewer than the 500 states"),
+        (["fit", "gaussian-hmm", "data.csv", "--states", 500], "fewer different rows .120. than states .500."),
         (["fit", "gaussian-hmm", "data.csv", "--states", 2, "--starts", 0], "n_starts is 0"),
         (["fit", "gaussian-hmm", "data.csv", "--states", 2, "--tol", "-1"], "tol is -1.0"),
         (["fit", "poisson-hmm", "data.csv", "--states", 2], "but counts are expected.*'right', date 2020-01-01"),

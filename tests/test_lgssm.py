@@ -509,21 +509,57 @@ def test_tied_start_is_one_step_from_a_fixed_state():
 @pytest.mark.parametrize("name", ["nile", "radar"])
 def test_tied_fits_converge_from_any_start_and_basis(name):
     """With the start tied, a change of basis changes nothing: all free, and still one maximum, soon."""
-    y = {"nile": sse.datasets.nile(), "radar": sse.datasets.radar()["measured"]}[name]
-    n, D, rng = {"nile": (1, 1), "radar": (2, 2)}[name] + (np.random.default_rng(0),)
+    y, n = {"nile": (sse.datasets.nile(), 1), "radar": (sse.datasets.radar()["measured"], 2)}[name]
     model = sse.LinearGaussianSSM(n, initial="tied").fit(y)
     assert model.converged_
-    best, sd = model.score(y), float(np.nanstd(y))
-    assert model.starts_["iterations"].max() < 60
-    for _ in range(4):
-        start = model.parameters(
-            transition=0.9 * np.linalg.qr(rng.normal(size=(n, n)))[0], process_cov=rng.uniform(0.1, 10) * np.eye(n),
-            observation=xr_matrix(sd * rng.normal(size=(D, n)), y, model), initial_mean=rng.normal(size=n),
-            measurement_cov=sd**2 * np.eye(D),
-        )  # fmt: skip
+    assert model.starts_["iterations"].max() < 100
+    best = model.score(y)
+    for seed in (1, 2, 3, 4):
+        start = rough_start(model, y, seed)
         other = sse.LinearGaussianSSM(n, initial="tied").fit(y, start=start)
         assert other.score(y) == pytest.approx(best, abs=1e-6)
-        assert other.starts_["iterations"].iloc[0] < 200
+        assert other.starts_["iterations"].iloc[0] < 250
+
+
+def rough_start(model, y, seed):
+    """A random basis and dynamics, and the scale of y."""
+    rng, n, D = np.random.default_rng(seed), model.states, 1 if y.ndim == 1 else y.shape[1]
+    sd = float(np.nanstd(y))
+    return model.parameters(
+        transition=0.9 * np.linalg.qr(rng.normal(size=(n, n)))[0], process_cov=rng.uniform(0.1, 10) * np.eye(n),
+        observation=xr_matrix(sd * rng.normal(size=(D, n)), y, model), initial_mean=rng.normal(size=n),
+        measurement_cov=sd**2 * np.eye(D),
+    )  # fmt: skip
+
+
+@pytest.mark.xfail(strict=True, reason="mixing while EM still gains much can leave the basin of plain EM")
+def test_acceleration_ends_no_lower_than_plain_em():
+    y = sse.datasets.radar()["measured"]
+    model = sse.LinearGaussianSSM(2, initial="tied")
+    start = rough_start(model, y, 0)
+    plain_end = fit(model, y, start=start, accelerate=False, max_iter=400).score(y)
+    assert fit(model, y, start=start, max_iter=400).score(y) >= plain_end - 1e-6
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("frozen", [(), ("transition", "initial_mean"), ("process_cov", "observation_offset")])
+def test_score_vector_is_the_gradient_in_coordinates(frozen, tied):
+    _, _, p, sequences = case(2, 2, lengths=(8, 6, 7), missing=0.2)
+    held = (*frozen, "initial_cov") if tied else frozen
+    priors = InverseWishart(5.0, 2.0), InverseWishart(4.0, ((2.0, 0.5), (0.5, 1.0)))
+    core, batch = LGSSMCore(2, held, *priors, tied), batch_of(sequences)
+    reference = core.build(plain(p)._asdict())
+    free = [name for name in BLOCKS if name not in held]
+    point = core.build(moved(reference, free, np.random.default_rng(1), 0.1)._asdict())
+    statistics, _ = core.e_step(point, batch)
+    vector, gradient = core.to_vector(point, reference), core.score_vector(point, statistics, reference)
+    step = 1e-5
+    for i, expected in enumerate(gradient):
+        ends = []
+        for sign in (1, -1):
+            there = core.from_vector(vector + sign * step * np.eye(len(vector))[i], reference)
+            ends.append(core.e_step(there, batch)[1] + core.log_prior(there))
+        assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
 # the fit
@@ -650,36 +686,36 @@ def test_basis_of_the_states_does_not_matter():
     np.testing.assert_allclose(paths[0], paths[1], rtol=1e-9)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="at a level of 1e6 the log-likelihood carries 1e-10 of round-off, more than run_em allows: 'decreased'",
-)
-def test_large_levels_end_as_converged():
+def slow_level():
     rng = np.random.default_rng(4)
-    y = np.cumsum(0.3 * rng.normal(size=200)) + rng.normal(size=200) + 1e6
-    model, start, freeze = local_level(y, initial_mean=[1e6], initial_cov=[[4.0]])
-    model.fit(y, start=start, freeze=freeze)
+    return np.cumsum(0.3 * rng.normal(size=200)) + rng.normal(size=200)
 
 
 def test_large_levels_cost_no_digits():
-    rng = np.random.default_rng(4)
-    y = np.cumsum(0.3 * rng.normal(size=200)) + rng.normal(size=200)
-    paths = []
+    y, found = slow_level(), []
     for level in (0.0, 1e6):
         model, start, freeze = local_level(y, initial_mean=[level], initial_cov=[[4.0]])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # see above
-            model.fit(y + level, start=start, freeze=freeze)
-        paths.append(
-            (model.trace_["objective"].iloc[-1], *(float(model.params_[n].squeeze()) for n in COVARIANCES[:2]))
-        )
-    np.testing.assert_allclose(paths[0], paths[1], rtol=1e-6)
-    free = sse.LinearGaussianSSM(1, observation_offset="free")
-    ends = [fit(free, y + level, max_iter=100).trace_["objective"].iloc[-1] for level in (0.0, 1e6)]
-    np.testing.assert_allclose(ends[0], ends[1], rtol=0, atol=1e-3)
-    bare = fit(sse.LinearGaussianSSM(1), y + 1e6, max_iter=200)
-    assert bare.trace_["objective"].iloc[-1] > ends[0] - 5.0
-    assert bare.status_ != "decreased"
+        model.fit(y + level, start=start, freeze=freeze)
+        assert model.converged_
+        found.append([model.score(y + level), *(float(model.params_[name].squeeze()) for name in COVARIANCES[:2])])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+
+
+def test_large_levels_do_not_stop_the_default_start():
+    y = slow_level()
+    free = {"initial": "tied", "observation_offset": "free"}
+    ends = [fit(sse.LinearGaussianSSM(1, **free), y + level, max_iter=25).score(y + level) for level in (0.0, 1e6)]
+    np.testing.assert_allclose(ends[0], ends[1], rtol=0, atol=0.05)
+    bare = fit(sse.LinearGaussianSSM(1), y + 1e6, max_iter=60)  # the state must carry the level
+    assert bare.score(y + 1e6) > ends[0] - 5.0
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the log-likelihood carries 1e-10 of round-off, run_em allows 4e-12: 'decreased'"
+)
+def test_large_levels_end_as_converged():
+    free = {"initial": "tied", "observation_offset": "free"}
+    assert sse.LinearGaussianSSM(1, **free).fit(slow_level() + 1e6).converged_
 
 
 # default starts
@@ -733,8 +769,8 @@ def test_hardly_any_rows(rows):
         model = sse.LinearGaussianSSM(n)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if rows < max(n, 2):
-                with pytest.raises(DataError, match="rows|constant|value"):
+            if rows == 1:
+                with pytest.raises(DataError, match="two rows"):
                     model.fit(y, max_iter=10)
             else:
                 model.fit(y, max_iter=10)
@@ -824,7 +860,7 @@ def test_wrong_use_is_refused_with_a_remedy():
         model.fit(y, freeze=["transition"])
     with pytest.raises(ParameterError, match="innovation"):
         model.fit(y, start=params, freeze=["innovation"])
-    with pytest.raises(DataError, match="measurement_prior"):
+    with pytest.raises(DataError, match="constant"):
         sse.LinearGaussianSSM(1).fit(np.column_stack([np.ones(20), np.arange(20)]))
 
 

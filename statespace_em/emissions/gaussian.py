@@ -71,7 +71,7 @@ class FullGaussian:
         for rows, seen in _patterns(y):
             part = y[:, seen] if rows is None else y[np.ix_(rows, seen)]
             factor = np.linalg.cholesky(params.cov[..., seen, :][..., seen])
-            factor = np.broadcast_to(factor, (n_states, *factor.shape[-2:]))
+            factor = np.asarray(np.broadcast_to(factor, (n_states, *factor.shape[-2:])), dtype=float)
             value = _log_density(part, params.mean[:, seen], factor)
             if rows is None:
                 return value.T
@@ -133,7 +133,7 @@ class FullGaussian:
         """Draw y (N, D)."""
         factor = np.broadcast_to(np.linalg.cholesky(params.cov), (*params.mean.shape, params.mean.shape[1]))
         noise = rng.standard_normal((len(states), params.mean.shape[1]))
-        return params.mean[states] + np.einsum("nij,nj->ni", factor[states], noise)
+        return np.asarray(params.mean[states] + np.einsum("nij,nj->ni", factor[states], noise))
 
     def marginals(self, params: GaussianParams) -> Any:
         """``scipy.stats.norm`` over (K, D)."""
@@ -196,11 +196,11 @@ def _log_density(y: Floats, mean: Floats, factor: Floats) -> Floats:
         solved.append(rest)
         total += rest * rest
     log_det = 2.0 * np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(-1)
-    return -0.5 * (total + (log_det + size * LOG_2_PI)[:, None])
+    return np.asarray(-0.5 * (total + (log_det + size * LOG_2_PI)[:, None]))
 
 
 def _completed(away: Floats, weight: Floats, cov: Floats, seen: Bools) -> tuple[Floats, Floats, Floats]:
-    """Weight, first and second moments of the whole row around the mean, given its seen part (Little & Rubin, ch. 11)."""
+    """Weight, first and second moments of whole rows around the mean, given their seen part (Little & Rubin, ch. 11)."""
     weighted = away * weight[:, None]
     first, second, total = weighted.sum(0), weighted.T @ away, weight.sum()
     if seen.all():
@@ -238,7 +238,7 @@ def _pooled(statistics: GaussianStatistics, centre: Floats) -> Floats:
 def _whitener(pooled: Floats) -> Floats:
     """Cholesky factor of the pooled covariance, or of its diagonal where columns are linearly dependent."""
     try:
-        return np.linalg.cholesky(pooled)
+        return np.asarray(np.linalg.cholesky(pooled))
     except np.linalg.LinAlgError:
         return np.diag(np.sqrt(np.maximum(np.diag(pooled), np.finfo(float).tiny)))
 

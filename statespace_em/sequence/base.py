@@ -68,7 +68,8 @@ def future_index(index: pd.Index, horizon: int) -> pd.Index | None:
     steps = np.diff(index.to_numpy())
     if not np.allclose(steps.astype(float), steps[-1].astype(float), rtol=1e-9, atol=0.0):
         return None
-    return pd.Index(index.to_numpy()[-1] + steps[-1] * np.arange(1, horizon + 1))
+    future: pd.Index = pd.Index(index.to_numpy()[-1] + steps[-1] * np.arange(1, horizon + 1))
+    return future
 
 
 def _weekdays(index: pd.DatetimeIndex) -> bool:

@@ -13,6 +13,7 @@ from statespace_em import _validate
 from statespace_em._typing import Floats
 from statespace_em.core import Core
 from statespace_em.data import Batch
+from statespace_em.errors import DataError
 from statespace_em.families import check_constant_columns
 from statespace_em.kernels import kalman
 from statespace_em.labels import Labels, state_names
@@ -235,8 +236,13 @@ class LinearGaussianSSM(SequenceModel):
         return LGSSMCore(len(self._names()), frozen, self.process_prior, self.measurement_prior, self.initial == "tied")
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
+        moving = {"transition", "process_cov"} - set(freeze)
+        if moving and self.process_prior.is_flat and (np.diff(batch.starts) < 2).all():
+            raise DataError("no sequence has two rows: the dynamics have no estimate. Freeze them, or give a prior.")
+        if np.isnan(batch.y).all():
+            raise DataError("every entry of y is missing: there is nothing to fit.")
         if "measurement_cov" not in freeze and self.measurement_prior.is_flat:
-            check_constant_columns(batch.y, labels.features)
+            check_constant_columns(batch.y, list(labels.features))
 
     def _default_starts(self) -> int:
         return 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from statespace_em.domains import from_vector, n_coordinates, n_free, pull_back,
 from statespace_em.errors import SingularInnovationError
 from statespace_em.kernels import kalman
 from statespace_em.kernels.kalman import GaussianSums
+from statespace_em.labels import Dims
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence.lgssm_params import DOMAINS, LGSSMParams
 from statespace_em.sequence.lgssm_score import score
@@ -53,7 +54,10 @@ def kalman_filter(params: LGSSMParams, batch: Batch, *, innovations: bool = Fals
     n_states = len(params.initial_mean)
     wanted = n_rows if innovations else 0
     found = Filtered(
-        *(np.empty((n_rows, *shape)) for shape in [(n_states,), (n_states, n_states)] * 2),
+        np.empty((n_rows, n_states)),
+        np.empty((n_rows, n_states, n_states)),
+        np.empty((n_rows, n_states)),
+        np.empty((n_rows, n_states, n_states)),
         np.empty(n_rows),
         np.empty((wanted, size)),
         np.empty((wanted, size, size)),
@@ -91,8 +95,12 @@ class LGSSMCore:
     measurement_prior: InverseWishart = InverseWishart()
     tied: bool = False  # initial_cov is process_cov; it counts as frozen
 
-    row_dims = {"gamma": ("state",), "cov": ("state", "state_aux"), "cross_cov": ("state", "next_state")}
-    sum_dims = {}
+    row_dims: ClassVar[Dims] = {
+        "gamma": ("state",),
+        "cov": ("state", "state_aux"),
+        "cross_cov": ("state", "next_state"),
+    }
+    sum_dims: ClassVar[Dims] = {}
 
     def e_step(self, params: LGSSMParams, data: Batch) -> tuple[GaussianSums, float]:
         """Additive statistics and the log-likelihood in nats."""
@@ -213,6 +221,8 @@ class LGSSMCore:
             If a covariance is singular.
         """
         gradients = score(params, statistics, self.process_prior, self.measurement_prior)
+        if self.tied:
+            gradients["process_cov"] = gradients["process_cov"] + gradients["initial_cov"]
         units = self._units(reference)
         return np.concatenate(
             [
