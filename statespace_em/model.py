@@ -190,7 +190,8 @@ class LatentModel(ABC):
             where = [name for name, at_floor in zip(self._schema().names, bad[core.order_of(run.params)]) if at_floor]
             message = (
                 f"the likelihood has no bound: the variance of state {', '.join(map(repr, where))} runs to its floor "
-                f"from every start. Use fewer states, or a prior that keeps variances away from zero: {self._cure(batch)}."
+                "from every start. Use fewer states, or a prior that keeps variances away from zero: "
+                f"{self._cure(batch)}."
             )
         elif run.status == "max_iter" and tol > 0.0:
             message = f"stopped after {run.n_steps} E-steps before it converged: raise max_iter, or loosen tol={tol:g}."

@@ -70,9 +70,9 @@ class FullGaussian:
         result = np.empty((n_states, len(y)))
         for rows, seen in _patterns(y):
             part = y[:, seen] if rows is None else y[np.ix_(rows, seen)]
-            factor = np.linalg.cholesky(params.cov[..., seen, :][..., seen])
-            factor = np.asarray(np.broadcast_to(factor, (n_states, *factor.shape[-2:])), dtype=float)
-            value = _log_density(part, params.mean[:, seen], factor)
+            root = np.linalg.cholesky(params.cov[..., seen, :][..., seen])
+            factor = np.asarray(np.broadcast_to(root, (n_states, *root.shape[-2:])), dtype=float)
+            value: Floats = _log_density(part, params.mean[:, seen], factor)
             if rows is None:
                 return value.T
             result[:, rows] = value
@@ -200,7 +200,7 @@ def _log_density(y: Floats, mean: Floats, factor: Floats) -> Floats:
 
 
 def _completed(away: Floats, weight: Floats, cov: Floats, seen: Bools) -> tuple[Floats, Floats, Floats]:
-    """Weight, first and second moments of whole rows around the mean, given their seen part (Little & Rubin, ch. 11)."""
+    """Weight, first and second moments of whole rows around the mean, given what is seen (Little & Rubin, ch. 11)."""
     weighted = away * weight[:, None]
     first, second, total = weighted.sum(0), weighted.T @ away, weight.sum()
     if seen.all():
