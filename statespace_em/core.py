@@ -29,8 +29,10 @@ class Core(em.EMModel[Any, Batch, Any], Protocol):
     row_dims: ClassVar[Dims]  # variables of the posterior that `statistics` needs, with their dims after time
     sum_dims: ClassVar[Dims]  # and those it needs summed over time
 
-    def starts(self, batch: Batch, n_starts: int, rng: np.random.Generator) -> Iterator[Any]:
-        """Parameters to start from."""
+    def starts(
+        self, batch: Batch, n_starts: int, rng: np.random.Generator, given: Mapping[str, Floats]
+    ) -> Iterator[Any]:
+        """Parameters to start from; ``given`` are those that the user starts at."""
         ...
 
     def posterior(self, params: Any, batch: Batch, *, pairs: bool) -> Posterior:

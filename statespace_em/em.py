@@ -23,6 +23,7 @@ Status: TypeAlias = Literal["converged", "max_iter", "decreased", "degenerate"]
 OnStep: TypeAlias = Callable[["Step"], None]
 
 ROUND_OFF = 64 * float(np.finfo(float).eps)
+NOISE = 1e-8  # nats: what the log-likelihood of data at a level far above their noise loses to round-off
 CONFIRM = 3  # consecutive steps that must agree that the gain still to come is small
 WINDOW = 2  # steps over which an accelerated gain is measured: single ones are erratic
 MEMORY = 8  # past steps that Anderson mixing combines
@@ -147,10 +148,7 @@ def _mixed(model: EMModel[P, D, S], mixer: _Anderson, params: P, image: P, refer
 def _climb(
     model: EMModel[P, D, S], data: D, params: P, last: Step, iteration: int, *, extrapolated: bool
 ) -> tuple[P, S, Step] | None:
-    """Make an E-step at ``params``; None if the objective falls there by more than round-off.
-
-    An extrapolated point may lie where nothing can be computed: that too is a point that does not improve.
-    """
+    """Make an E-step at ``params``; None where an extrapolated point is no higher or cannot be computed."""
     handling: Literal["ignore", "warn"] = "ignore" if extrapolated else "warn"
     try:
         with np.errstate(over=handling, divide=handling, invalid=handling):
@@ -160,8 +158,12 @@ def _climb(
             return None
         raise
     step = Step(iteration, log_likelihood, model.log_prior(params))
-    improves = step.objective >= last.objective - ROUND_OFF * (1.0 + abs(last.objective))
-    return (params, statistics, step) if improves else None
+    return None if extrapolated and _falls(step, last) else (params, statistics, step)
+
+
+def _falls(step: Step, last: Step) -> bool:
+    """Whether the objective is lower by more than the round-off of a sum of this size; true also of NaN."""
+    return not step.objective >= last.objective - ROUND_OFF * (1.0 + abs(last.objective))
 
 
 def _first(model: EMModel[P, D, S], data: D, start: P, on_step: OnStep | None) -> EMResult[P, S]:
@@ -211,13 +213,16 @@ def run_em(
         if climbed is None:
             n_steps += 1
             climbed = _climb(model, data, image, trace[-1], n_steps, extrapolated=False)
-        if climbed is None:
-            return EMResult(params, statistics, tuple(trace), "decreased", n_steps)
+            assert climbed is not None
+            if _falls(climbed[2], trace[-1]):
+                lost = trace[-1].objective - climbed[2].objective
+                status: Status = "converged" if lost < NOISE else "decreased"
+                return EMResult(params, statistics, tuple(trace), status, n_steps)
         params, statistics, step = climbed
         trace.append(step)
         if on_step is not None:
             on_step(step)
-        agreed = agreed + 1 if _gain_to_come([s.objective for s in trace], window) < tol else 0
+        agreed = agreed + 1 if _gain_to_come([s.objective for s in trace[-2 * window - 1 :]], window) < tol else 0
         if agreed == CONFIRM:
             return EMResult(params, statistics, tuple(trace), "converged", n_steps)
         if len(trace) > 10 and step.objective - trace[-11].objective < slow:

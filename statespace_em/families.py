@@ -172,3 +172,14 @@ def warn_few(batch: Batch, n_free: int) -> None:
             DataWarning,
             stacklevel=4,
         )
+
+
+def nearly_singular(arrays: Mapping[str, Floats]) -> list[str]:
+    """Names of the covariances among these parameters that are close to singular."""
+    found = []
+    for name, value in arrays.items():
+        if name.endswith("cov"):
+            values = np.linalg.eigvalsh(value)
+            if (values[..., 0] < 1e-9 * values[..., -1]).any():
+                found.append(name)
+    return found

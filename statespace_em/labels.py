@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -12,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from statespace_em._typing import AnyArray, Floats, Ints
-from statespace_em.errors import ParameterError
+from statespace_em.errors import ParameterError, RowError
 
 Dims = Mapping[str, tuple[str, ...]]
 SAME = {
@@ -202,3 +203,13 @@ def state_names(states: int | Sequence[Any]) -> list[Any]:
     if not names:
         raise ParameterError("states has no names, expected one different name a state.")
     return names
+
+
+@contextmanager
+def labelled_rows(labels: Labels) -> Iterator[None]:
+    """Say where in the user's terms an observation is impossible; the cores know only row numbers."""
+    try:
+        yield
+    except RowError as error:
+        where = labels.where(int(str(error)))
+        raise type(error)(f"the observation at {where} {error.explanation}.") from None

@@ -6,8 +6,7 @@ import inspect
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -23,10 +22,9 @@ from statespace_em.errors import (
     FileFormatError,
     NotFittedError,
     ParameterError,
-    RowError,
 )
-from statespace_em.families import warn_few
-from statespace_em.labels import Labels
+from statespace_em.families import nearly_singular, warn_few
+from statespace_em.labels import Labels, labelled_rows
 from statespace_em.quasi_newton import HasScore, run_quasi_newton
 from statespace_em.reports import progress_bar, starts_table, trace_table
 from statespace_em.schema import Schema
@@ -61,8 +59,15 @@ class LatentModel(ABC):
         """What an entry of y may be."""
 
     @abstractmethod
-    def _core(self, *, n_symbols: int | None = None, freeze: Sequence[str] = (), batch: Batch | None = None) -> Core:
-        """The array side of the model."""
+    def _core(
+        self,
+        *,
+        n_symbols: int | None = None,
+        freeze: Sequence[str] = (),
+        batch: Batch | None = None,
+        given: Collection[str] | None = None,
+    ) -> Core:
+        """The array side of the model; in a fit, ``given`` names the parameters that have a start."""
 
     @abstractmethod
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
@@ -153,13 +158,13 @@ class LatentModel(ABC):
             raise ParameterError(f"freeze names {missing!r}, whose value is not known: give it in start=.")
         batch, labels, symbols = self._read(y, start)
         self._check_data(batch, labels, freeze)
-        core = self._core(n_symbols=None if symbols is None else len(symbols), freeze=freeze, batch=batch)
+        core = self._core(n_symbols=None if symbols is None else len(symbols), freeze=freeze, batch=batch, given=given)
         complete = set(given) >= schema.required
         n_starts = 1 if complete else n_starts
         if complete:
             starts = [core.build(given)]
         else:
-            guesses = core.starts(batch, n_starts, np.random.default_rng(seed))
+            guesses = core.starts(batch, n_starts, np.random.default_rng(seed), given)
             starts = [core.build({**core.flatten(guess), **given}) for guess in guesses]
         warn_few(batch, core.n_free(starts[0]))
         with labelled_rows(labels), progress_bar(progress) as on_step:
@@ -196,7 +201,12 @@ class LatentModel(ABC):
         elif run.status == "max_iter" and tol > 0.0:
             message = f"stopped after {run.n_steps} E-steps before it converged: raise max_iter, or loosen tol={tol:g}."
         elif run.status == "decreased":
-            message = "the objective fell by more than round-off; the best parameters are kept. Please report the data."
+            suspects = nearly_singular(core.flatten(run.params))
+            state = f"{' and '.join(suspects)} nearly singular" if suspects else "no covariance is singular"
+            message = (
+                f"the objective fell by more than round-off ({state}); the best parameters are kept. "
+                f"Where a variance runs to zero, a prior on it helps: {self._cure(batch)}."
+            )
         else:
             return
         warnings.warn(message, ConvergenceWarning, stacklevel=3)
@@ -385,13 +395,3 @@ def _summed(variable: xr.DataArray, dims: tuple[str, ...]) -> Floats:
 
 def _same(value: Any, default: Any) -> bool:
     return value is default or (type(value) is type(default) and bool(np.all(value == default)))
-
-
-@contextmanager
-def labelled_rows(labels: Labels) -> Iterator[None]:
-    """Say where in the user's terms an observation is impossible; the cores know only row numbers."""
-    try:
-        yield
-    except RowError as error:
-        where = labels.where(int(str(error)))
-        raise type(error)(f"the observation at {where} {error.explanation}.") from None

@@ -21,7 +21,8 @@ P = TypeVar("P")
 D = TypeVar("D")
 S = TypeVar("S")
 
-SLOW = 1.0  # nats in ten steps: above that EM goes on, for far from a maximum nothing climbs faster
+SLOW = 0.1  # nats in ten steps: above that EM goes on, for far from a maximum nothing climbs faster
+FLAT = 0.1  # squared score over tol, coordinates being of order 1: a poor model of the curvature must not hide a slope
 CONFIRM = 2  # successive steps that must agree that little is left to gain
 
 
@@ -41,20 +42,22 @@ def ascend(evaluate: Evaluate, start: Point, *, tol: float, on_step: Callable[[P
 
     It never goes down: a step that finds no higher point ends the ascent.
     """
-    here, agreed = start, 0
+    here, agreed, spent = start, 0, False
     inverse = np.eye(len(start.x))  # of the negative Hessian
     fresh = True
     while True:
         direction = inverse @ here.gradient
         decrement = 0.5 * float(here.gradient @ direction)
-        agreed = agreed + 1 if decrement < tol else 0
+        flat = float(here.gradient @ here.gradient) < FLAT * tol
+        agreed = agreed + 1 if flat and decrement < tol else 0
         if agreed == CONFIRM or decrement == 0.0:
             return True
         there = _search(evaluate, here, direction)
         if there is None:
-            if fresh:
-                return False
-            inverse, fresh = np.eye(len(here.x)), True  # a poor model of the curvature: once more from the gradient
+            if fresh:  # no higher point even up the gradient: the end of what arithmetic can tell
+                return spent
+            spent = decrement < tol
+            inverse, fresh = np.eye(len(here.x)), True  # a poor model of the curvature: from the gradient again
             agreed = 0
             continue
         inverse = _updated(inverse, there.x - here.x, here.gradient - there.gradient, fresh)
@@ -88,6 +91,10 @@ def _search(evaluate: Evaluate, here: Point, direction: Floats) -> Point | None:
         warnings.simplefilter("ignore")  # the best point seen is taken whether or not it is optimal
         line_search(value, slope, here.x, direction * longest, -here.gradient, -here.objective, maxiter=12)
     best = max(seen.values(), key=lambda point: point.objective, default=None)
+    for power in range(1, 9):  # the curvature may be far from what the direction expects
+        if best is not None and best.objective > here.objective:
+            break
+        best = at(here.x + direction * longest * 0.1**power)
     return best if best is not None and best.objective > here.objective else None
 
 
@@ -185,7 +192,7 @@ def run_quasi_newton(
         converged = ascend(ascent.evaluate, point, tol=tol, on_step=ascent.accept)
         gained = ascent.end.objective - end.objective
         end = ascent.end._replace(n_steps=ascent.n_steps)
-        if gained < 10.0 * tol:
+        if gained <= 10.0 * tol:
             if converged and tol > 0.0:
                 return end._replace(status="converged")
             break

@@ -124,7 +124,7 @@ def n_parameters(model: LatentModel, y: pd.DataFrame, freeze: tuple[str, ...] = 
     if isinstance(model, sse.LinearGaussianSSM):
         arbitrary = 0 if freeze else known.sizes["state"] ** 2  # a change of basis of the states changes nothing
         return core.n_free(tree) - arbitrary
-    return core.n_free(next(iter(core.starts(batch, 1, np.random.default_rng(0)))))
+    return core.n_free(next(iter(core.starts(batch, 1, np.random.default_rng(0), {}))))
 
 
 def _usual_design(states: int | None, y: pd.DataFrame) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,7 @@ from statespace_em.data import Batch
 from statespace_em.emissions.base import EmissionFamily
 from statespace_em.emissions.evaluate import column_scale
 from statespace_em.families import bound, check_constant, check_domains, check_rows, cure, emission_summary, shown_dims
-from statespace_em.labels import Dims, Labels, state_names
-from statespace_em.model import labelled_rows
+from statespace_em.labels import Dims, Labels, labelled_rows, state_names
 from statespace_em.order import rule
 from statespace_em.priors import Dirichlet
 from statespace_em.schema import Schema
@@ -186,7 +185,14 @@ class HiddenMarkovModel(SequenceModel):
 
         return Schema(names, dims, check, symbols=self.symbols)
 
-    def _core(self, *, n_symbols: int | None = None, freeze: Sequence[str] = (), batch: Batch | None = None) -> Core:
+    def _core(
+        self,
+        *,
+        n_symbols: int | None = None,
+        freeze: Sequence[str] = (),
+        batch: Batch | None = None,
+        given: Collection[str] | None = None,
+    ) -> Core:
         return HMMCore(
             bound(self._family(), n_symbols, freeze),
             self.initial_prior,

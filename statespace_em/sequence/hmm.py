@@ -30,7 +30,7 @@ class HMM(HiddenMarkovModel):
     Examples
     --------
     >>> import statespace_em as sse
-    >>> model = sse.HMM(["quiet", "active"], sse.emissions.Poisson()).fit(sse.datasets.earthquakes())
+    >>> model = sse.HMM(["quiet", "active"], sse.emissions.Poisson(), order_by="mean").fit(sse.datasets.earthquakes())
     >>> model.params_.rate.sel(state="active").round(1).item()
     26.0
     """

@@ -115,7 +115,9 @@ class HMMCore:
         emission = emission_from_vector(self.family, vector, reference.emission, self.scale, self.frozen)
         return HMMParams(emission=emission, **values)
 
-    def starts(self, batch: Batch, n_starts: int, rng: np.random.Generator) -> Iterator[HMMParams]:
+    def starts(
+        self, batch: Batch, n_starts: int, rng: np.random.Generator, given: Mapping[str, Floats]
+    ) -> Iterator[HMMParams]:
         """One M-step on each guess of the responsibilities."""
         category = self.family.support == "category"
         guesses = responsibilities(batch.y, batch.first, self.n_states, n_starts, category=category, rng=rng)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -16,8 +16,7 @@ from statespace_em.data import Batch
 from statespace_em.errors import DataError
 from statespace_em.families import check_constant_columns
 from statespace_em.kernels import kalman
-from statespace_em.labels import Labels, state_names
-from statespace_em.model import labelled_rows
+from statespace_em.labels import Labels, labelled_rows, state_names
 from statespace_em.priors import InverseWishart
 from statespace_em.schema import Schema
 from statespace_em.sequence.base import SequenceModel, future_dataset
@@ -49,11 +48,11 @@ class LinearGaussianSSM(SequenceModel):
     states
         Number of states, or their names.
     initial
-        "estimated": the initial mean, and with several sequences the initial covariance, which one sequence
-        cannot tell (its estimate runs to 0); "free": both in any case; "known": neither; "tied": the mean, and the
-        covariance is ``process_cov``, as after one step from a fixed but unknown state. Fits of one sequence with
-        free matrices need "tied" or "known": a covariance that is held means nothing in an arbitrary basis, and EM
-        would change the basis without end to make it small.
+        "estimated": the initial mean, and with several sequences the initial covariance. One sequence cannot tell
+        it (its estimate runs to 0): there it is held where ``start`` gives it and "tied" where not. "tied": the
+        mean is estimated and the covariance is ``process_cov``, as after one step from a fixed but unknown state.
+        "free": both in any case; "known": neither. A covariance that is held means nothing in an arbitrary basis:
+        with all matrices free, EM would change the basis without end to make it small.
     state_offset, observation_offset
         "zero" or "free".
     process_prior, measurement_prior
@@ -223,17 +222,26 @@ class LinearGaussianSSM(SequenceModel):
         absent = tuple(name for name in OFFSETS if getattr(self, name) == "zero")
         return (*absent, "initial_cov") if self.initial == "tied" else absent
 
-    def _core(self, *, n_symbols: int | None = None, freeze: Sequence[str] = (), batch: Batch | None = None) -> Core:
+    def _core(
+        self,
+        *,
+        n_symbols: int | None = None,
+        freeze: Sequence[str] = (),
+        batch: Batch | None = None,
+        given: Collection[str] | None = None,
+    ) -> Core:
         for name in OFFSETS:
             _validate.one_of(name, getattr(self, name), ("zero", "free"))
         _validate.one_of("initial", self.initial, ("estimated", "free", "known", "tied"))
         kept = {*freeze, *self._absent()}
         if self.initial == "known":
             kept |= {"initial_mean", "initial_cov"}
-        if self.initial == "estimated" and (batch is None or len(batch.starts) == 2):
+        single = self.initial == "estimated" and (batch is None or len(batch.starts) == 2)
+        tied = self.initial == "tied" or (single and given is not None and "initial_cov" not in given)
+        if single or tied:
             kept |= {"initial_cov"}
         frozen = tuple(name for name in DOMAINS if name in kept)
-        return LGSSMCore(len(self._names()), frozen, self.process_prior, self.measurement_prior, self.initial == "tied")
+        return LGSSMCore(len(self._names()), frozen, self.process_prior, self.measurement_prior, tied)
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
         moving = {"transition", "process_cov"} - set(freeze)
@@ -248,7 +256,9 @@ class LinearGaussianSSM(SequenceModel):
         return 3
 
     def _cure(self, batch: Batch) -> str:
-        return "LinearGaussianSSM(..., measurement_prior=InverseWishart(dof=..., scale=...))"
+        var = float(np.nanmean(np.nanvar(batch.y, axis=0)))
+        prior = f"InverseWishart(dof={batch.y.shape[1] + 2}, scale={0.02 * var:.2g})"
+        return f"LinearGaussianSSM(..., measurement_prior={prior})"
 
 
 def _check(arrays: Mapping[str, Floats]) -> None:

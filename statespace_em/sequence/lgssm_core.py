@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -13,13 +12,14 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.core import Posterior
 from statespace_em.data import Batch
 from statespace_em.domains import from_vector, n_coordinates, n_free, pull_back, to_vector
-from statespace_em.errors import SingularInnovationError
+from statespace_em.errors import ParameterError, SingularInnovationError
 from statespace_em.kernels import kalman
 from statespace_em.kernels.kalman import GaussianSums
 from statespace_em.labels import Dims
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence.lgssm_params import DOMAINS, LGSSMParams
 from statespace_em.sequence.lgssm_score import score
+from statespace_em.sequence.lgssm_start import guessed_params
 
 
 class Filtered(NamedTuple):
@@ -234,15 +234,19 @@ class LGSSMCore:
             ]
         )
 
-    def starts(self, batch: Batch, n_starts: int, rng: np.random.Generator) -> Iterator[LGSSMParams]:
+    def starts(
+        self, batch: Batch, n_starts: int, rng: np.random.Generator, given: Mapping[str, Floats]
+    ) -> Iterator[LGSSMParams]:
         """Guesses from the principal directions of windows of y, each start with a longer window.
 
         An initial covariance that is held is that of one step: a wide one would be overcome by a change of basis
         in which it is small, a vanishing one makes the likelihood unbounded where the measurement noise vanishes.
         """
         for i in range(n_starts):
-            guess = _subspace_start(batch, self.n_states, extra=i, offset="observation_offset" not in self.frozen)
-            yield guess._replace(initial_cov=guess.process_cov) if "initial_cov" in self.frozen else guess
+            centred = "observation_offset" not in self.frozen
+            guess = guessed_params(batch, self.n_states, extra=i, offset=centred, given=given)
+            guess = guess._replace(initial_cov=guess.process_cov) if "initial_cov" in self.frozen else guess
+            yield self._complete(guess._asdict() | dict(given))
 
     def posterior(self, params: LGSSMParams, batch: Batch, *, pairs: bool) -> Posterior:
         """Posterior of every row."""
@@ -259,7 +263,8 @@ class LGSSMCore:
 
     def statistics(self, params: LGSSMParams | None, batch: Batch, posterior: Mapping[str, Floats]) -> GaussianSums:
         """Statistics of a given posterior."""
-        assert params is not None
+        if params is None:
+            raise ParameterError("this M-step needs the parameters that the posterior was made with: pass params=.")
         moments = (np.ascontiguousarray(posterior[name]) for name in ("gamma", "cov", "cross_cov"))
         return self._sums(params, batch, Smoothed(*moments))
 
@@ -321,60 +326,3 @@ def _regression(cross: Floats, square: Floats, free: Bools) -> Floats:
     solution = np.linalg.lstsq(part / np.outer(size, size), (cross[:, free] / size).T, rcond=1e-14)[0]
     change[:, free] = solution.T / size
     return change
-
-
-def _interpolated(y: Floats, starts: Ints) -> Floats:
-    """Bridge missing entries column by column, by straight lines within a sequence, means where it has no value."""
-    whole = np.array(y)
-    for begin, end in pairwise(starts):
-        part = whole[begin:end]
-        for d in range(y.shape[1]):
-            seen = ~np.isnan(part[:, d])
-            if not seen.any():
-                part[:, d] = np.nanmean(y[:, d])
-            elif not seen.all():
-                part[:, d] = np.interp(np.arange(end - begin), np.flatnonzero(seen), part[seen, d])
-    return whole
-
-
-def _windows(y: Floats, starts: Ints, length: int) -> tuple[Floats, Bools]:
-    """Rows of ``length`` successive samples side by side (the last is repeated at an end), and where a row follows."""
-    ends = np.repeat(starts[1:], np.diff(starts))
-    index = np.minimum(np.arange(len(y))[:, None] + np.arange(length), ends[:, None] - 1)
-    follows = np.arange(len(y)) + 1 < ends
-    return y[index].reshape(len(y), -1), follows
-
-
-def _subspace_start(batch: Batch, n_states: int, extra: int, offset: bool) -> LGSSMParams:
-    """Subspace guess (Van Overschee & De Moor 1996, simplified): states are the principal scores of windows."""
-    y = _interpolated(batch.y, batch.starts)
-    size = y.shape[1]
-    middle = y.mean(0) if offset else np.zeros(size)
-    scale = np.where(y.std(0) > 0.0, y.std(0), 1.0)
-    length = -(-n_states // size) + 1 + extra
-    windows, follows = _windows((y - middle) / scale, batch.starts, length)
-    _, singular, right = np.linalg.svd(windows[:20_000], full_matrices=False)
-    right = right[:n_states]
-    if len(right) < n_states:  # fewer rows than states: the rest start as noise that nothing loads on
-        right = np.vstack([right, np.eye(windows.shape[1])[: n_states - len(right)]])
-    states = windows @ right.T
-    before, after = states[:-1][follows[:-1]], states[1:][follows[:-1]]
-    transition = np.linalg.lstsq(before, after, rcond=None)[0].T if len(before) > n_states else 0.9 * np.eye(n_states)
-    radius = np.abs(np.linalg.eigvals(transition)).max()
-    transition = transition / max(radius, 1.0)
-    noise = after - before @ transition.T if len(before) > n_states else states
-    observation = scale[:, None] * right[:, :size].T
-    error = y - middle - states @ observation.T
-    spread = states.T @ states / len(states)
-    first = states[batch.starts[:-1]].mean(0)
-    jitter = 0.05 * np.diag(np.diag(spread)) + 1e-3 * np.trace(spread) / n_states * np.eye(n_states)
-    return LGSSMParams(
-        transition,
-        noise.T @ noise / len(noise) + 0.1 * jitter,
-        observation,
-        error.T @ error / len(error) + 0.05 * np.diag(scale**2),
-        first,
-        spread + jitter,
-        np.zeros(n_states),
-        middle,
-    )

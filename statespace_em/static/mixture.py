@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -122,7 +122,9 @@ class MixtureCore:
             weight, emission_from_vector(self.family, vector, reference.emission, self.scale, self.frozen)
         )
 
-    def starts(self, batch: Batch, n_starts: int, rng: np.random.Generator) -> Iterator[MixtureParams]:
+    def starts(
+        self, batch: Batch, n_starts: int, rng: np.random.Generator, given: Mapping[str, Floats]
+    ) -> Iterator[MixtureParams]:
         """One M-step on each guess of the responsibilities."""
         category = self.family.support == "category"
         guesses = responsibilities(batch.y, batch.first, self.n_states, n_starts, category=category, rng=rng)
@@ -236,7 +238,14 @@ class Mixture(LatentModel):
 
         return Schema(names, dims, check)
 
-    def _core(self, *, n_symbols: int | None = None, freeze: Sequence[str] = (), batch: Batch | None = None) -> Core:
+    def _core(
+        self,
+        *,
+        n_symbols: int | None = None,
+        freeze: Sequence[str] = (),
+        batch: Batch | None = None,
+        given: Collection[str] | None = None,
+    ) -> Core:
         return MixtureCore(
             bound(self.emission, n_symbols, freeze),
             self.weight_prior,
