@@ -1,5 +1,7 @@
 """Time-series state-space learning: hidden Markov and linear-Gaussian models on one EM engine."""
 
+import importlib
+
 from statespace_em import datasets, emissions, errors, priors
 from statespace_em.sequence.hmm import HMM, CategoricalHMM, GaussianHMM, PoissonHMM
 from statespace_em.sequence.lgssm import LinearGaussianSSM
@@ -18,3 +20,10 @@ __all__ = [
     "errors",
     "priors",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import what needs matplotlib, or only tests need, when it is first used."""
+    if name in ("plotting", "testing"):
+        return importlib.import_module(f"statespace_em.{name}")
+    raise AttributeError(f"module 'statespace_em' has no attribute {name!r}")

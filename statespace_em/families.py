@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from statespace_em import _validate
-from statespace_em._typing import Floats
+from statespace_em._typing import AnyArray, Floats
 from statespace_em.data import Batch
 from statespace_em.emissions.base import EmissionFamily, HasDomains, HasFloor
 from statespace_em.errors import DataError, DataWarning, ParameterError
@@ -183,3 +183,13 @@ def nearly_singular(arrays: Mapping[str, Floats]) -> list[str]:
             if (values[..., 0] < 1e-9 * values[..., -1]).any():
                 found.append(name)
     return found
+
+
+def drawn_dataset(states: AnyArray, y: Floats, params: xr.Dataset) -> xr.Dataset:
+    """Label simulated states (N,) and rows (N, D), codes as their symbols."""
+    values = params["symbol"].values[y.astype(int)] if "symbol" in params.coords else y
+    features = np.atleast_1d(params["feature"].values) if "feature" in params.coords else np.arange(y.shape[1])
+    return xr.Dataset(
+        {"state": ("time", states), "y": (("time", "feature"), values)},
+        {"time": np.arange(len(y)), "feature": features},
+    )

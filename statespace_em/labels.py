@@ -178,6 +178,11 @@ def unpack(dataset: xr.Dataset, dims: Dims) -> dict[str, Floats]:
     return arrays
 
 
+def name_array(names: Sequence[Any]) -> AnyArray:
+    """Names as an array to index: of their own type if they share one."""
+    return np.array(names, dtype=None if len({type(name) for name in names}) == 1 else object)
+
+
 def state_names(states: int | Sequence[Any]) -> list[Any]:
     """Names of the states from a count or a list of names.
 

@@ -29,7 +29,7 @@ KNOWN = {
 
 def to_json(value: Any) -> Any:
     """Settings as JSON: priors and families become a name with their fields."""
-    if is_dataclass(value) and type(value).__name__ in KNOWN:
+    if is_dataclass(value) and KNOWN.get(type(value).__name__) is type(value):
         return {
             "type": type(value).__name__,
             **{f.name: to_json(getattr(value, f.name)) for f in fields(value)},

@@ -12,6 +12,7 @@ import xarray as xr
 from statespace_em._typing import Floats
 from statespace_em.domains import Domain, from_vector, n_coordinates, to_vector
 from statespace_em.emissions.base import EmissionFamily, HasDomains
+from statespace_em.sequence.base import SequenceModel
 
 Family = EmissionFamily[Any, Any]
 
@@ -111,9 +112,8 @@ def check_model(model: Any, y: Any, params: xr.Dataset | None = None, *, toleran
     if "xi" in posterior:
         _check_pairs(gamma, posterior["xi"].values, tolerance)
     _check_step(model, y, posterior, params, score, tolerance)
-    if hasattr(model, "filter"):
+    if isinstance(model, SequenceModel):
         _check_filter(model, y, params, gamma, score, tolerance)
-    if hasattr(model, "decode"):
         best = float(model.decode(y, params)["log_prob"])
         _require(
             best <= score + tolerance * (1.0 + abs(score)), "the best path is more probable than all paths together"

@@ -50,7 +50,7 @@ def test_answers_are_bayes_rule(kind, holes):
         close(posterior["gamma"], gamma)
         close(posterior["log_likelihood"], log_rows.sum())
         close(mixture.score(y, params), log_rows.sum())
-        np.testing.assert_array_equal(mixture.predict(y, params), gamma.argmax(1))
+        np.testing.assert_array_equal(mixture.decode(y, params), gamma.argmax(1))
         assert set(posterior.data_vars) == {"gamma", "log_likelihood"}
 
 
@@ -153,7 +153,7 @@ def test_generic_emissions_need_no_names_of_parameters():
     assert mixture.summary().columns.tolist() == ["weight", "mean a", "mean b", "sd a", "sd b"]
     variance = mixture.params_["var"].values
     assert variance[0] <= variance[1]
-    assert set(mixture.predict(y).values) <= {"one", "two"}
+    assert set(mixture.decode(y).values) <= {"one", "two"}
 
 
 def test_errors_are_said_in_the_terms_of_the_user():
@@ -178,3 +178,14 @@ def test_emission_cases_cover_every_family_that_ships():
     names = {type(family_of(kind)).__name__ for kind in FAMILIES}
     assert names == {"FullGaussian", "DiagonalGaussian", "Poisson", "Categorical"}
     assert all(emission_of(kind, 2, np.random.default_rng(0)) for kind in FAMILIES)
+
+
+def test_sample_has_the_weights_and_the_emissions_and_obeys_its_seed():
+    mixture = sse.Mixture(["few", "many"], sse.emissions.Poisson())
+    params = mixture.parameters(weight=[0.3, 0.7], rate=[[2.0], [9.0]])
+    drawn = mixture.sample(20_000, params, seed=1)
+    assert drawn.identical(mixture.sample(20_000, params, seed=1))
+    few = drawn["y"].where(drawn["state"] == "few").mean().item()
+    share = (drawn["state"] == "few").mean().item()
+    assert share == pytest.approx(0.3, abs=5 * np.sqrt(0.3 * 0.7 / 20_000))
+    assert few == pytest.approx(2.0, abs=5 * np.sqrt(2.0 / 6_000))

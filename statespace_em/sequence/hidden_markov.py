@@ -16,8 +16,17 @@ from statespace_em.core import Core
 from statespace_em.data import Batch
 from statespace_em.emissions.base import EmissionFamily
 from statespace_em.emissions.evaluate import column_scale
-from statespace_em.families import bound, check_constant, check_domains, check_rows, cure, emission_summary, shown_dims
-from statespace_em.labels import Dims, Labels, labelled_rows, state_names
+from statespace_em.families import (
+    bound,
+    check_constant,
+    check_domains,
+    check_rows,
+    cure,
+    drawn_dataset,
+    emission_summary,
+    shown_dims,
+)
+from statespace_em.labels import Dims, Labels, labelled_rows, name_array, state_names
 from statespace_em.order import rule
 from statespace_em.priors import Dirichlet
 from statespace_em.schema import Schema
@@ -56,8 +65,7 @@ class HiddenMarkovModel(SequenceModel):
         core, tree, batch, labels, _ = self._ready(y, params)
         with labelled_rows(labels):
             path, best = core.decode(tree, batch)  # type: ignore[attr-defined]
-        names = np.array(self._names(), dtype=None if _alike(self._names()) else object)
-        decoded = labels.dataset({"state": ((), names[path])}, {})["state"]
+        decoded = labels.dataset({"state": ((), name_array(self._names())[path])}, {})["state"]
         decoded.attrs["conditioning"] = "1:T"
         return decoded.assign_coords(log_prob=labels.per_sequence(best))
 
@@ -134,13 +142,7 @@ class HiddenMarkovModel(SequenceModel):
         core = self._core(n_symbols=known.sizes.get("symbol"))
         tree = core.build(self._schema().arrays(known))
         path, y = core.sample(tree, n_steps, np.random.default_rng(seed))  # type: ignore[attr-defined]
-        names = np.array(self._names(), dtype=None if _alike(self._names()) else object)
-        values = known["symbol"].values[y.astype(int)] if "symbol" in known.coords else y
-        features = np.atleast_1d(known["feature"].values) if "feature" in known.coords else np.arange(y.shape[1])
-        return xr.Dataset(
-            {"state": ("time", names[path]), "y": (("time", "feature"), values)},
-            {"time": np.arange(n_steps), "feature": features},
-        )
+        return drawn_dataset(name_array(self._names())[path], y, known)
 
     def summary(self) -> pd.DataFrame:
         """Parameters of the fit, one row a state.
@@ -212,10 +214,6 @@ class HiddenMarkovModel(SequenceModel):
 
     def _cure(self, batch: Batch) -> str:
         return cure(type(self).__name__, self._family(), batch.y)
-
-
-def _alike(names: list[Any]) -> bool:
-    return len({type(name) for name in names}) == 1
 
 
 def stationary(transition: Floats) -> Floats:

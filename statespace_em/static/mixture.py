@@ -28,8 +28,17 @@ from statespace_em.emissions.evaluate import (
     params_type,
 )
 from statespace_em.errors import ImpossibleObservationError
-from statespace_em.families import bound, check_constant, check_domains, check_rows, cure, emission_summary, shown_dims
-from statespace_em.labels import Dims, Labels, state_names
+from statespace_em.families import (
+    bound,
+    check_constant,
+    check_domains,
+    check_rows,
+    cure,
+    drawn_dataset,
+    emission_summary,
+    shown_dims,
+)
+from statespace_em.labels import Dims, Labels, name_array, state_names
 from statespace_em.model import LatentModel
 from statespace_em.order import rule
 from statespace_em.priors import Dirichlet
@@ -208,7 +217,16 @@ class Mixture(LatentModel):
         self.order_by = order_by
         self.unsorted = unsorted
 
-    def predict(self, y: Any, params: xr.Dataset | None = None) -> xr.DataArray:
+    def sample(self, n_rows: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:
+        """Draw rows: ``state`` (time,), the name of the component, and ``y`` (time, feature)."""
+        _validate.at_least("n_rows", n_rows, 1, whole=True)
+        known, rng = self._known(params), np.random.default_rng(seed)
+        tree = self._core(n_symbols=known.sizes.get("symbol")).build(self._schema().arrays(known))
+        states = rng.choice(len(tree.weight), size=n_rows, p=tree.weight / tree.weight.sum())
+        y = self.emission.sample(tree.emission, states, rng)
+        return drawn_dataset(name_array(self._names())[states], y, known)
+
+    def decode(self, y: Any, params: xr.Dataset | None = None) -> xr.DataArray:
         """Most probable component of each row, by name."""
         gamma = self.e_step(y, params)["gamma"]
         return gamma.fillna(-1.0).idxmax("state").where(gamma.notnull().all("state")).rename("state")
