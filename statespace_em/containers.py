@@ -48,7 +48,7 @@ def read_tables(y: Any, features: AnyArray | None, unsorted: str) -> tuple[list[
     for name in (time, sequence):
         if name in RESERVED or (name == time and time in ("sequence", sequence)):
             raise DataError(f"y has a dimension {name!r}, which means something else in the results: rename it.")
-    return tables, Labels(time, tuple(table.times for table in tables), tables[0].columns, sequence, keys)
+    return tables, Labels(time, tuple(table.times for table in tables), tables[0].columns.rename(None), sequence, keys)
 
 
 def _split(y: Any) -> tuple[str | None, list[tuple[Any, Any]]]:

@@ -19,6 +19,27 @@ from statespace_em.errors import DataError, DataWarning, ParameterError
 from statespace_em.labels import listed, show
 
 Family = EmissionFamily[Any, Any]
+KNOWN = {"initial", "weight", "mean", "rate", "var", "cov", "prob"}  # parameters that a summary shows in their own way
+NEEDED = ("support", "dims", "log_prob", "statistics", "m_step", "log_prior")
+
+
+def check_members(family: Any) -> Family:
+    """Return the family, or raise ParameterError where it is not one.
+
+    ``sample`` and ``marginals`` are needed only to simulate, forecast and order states.
+    """
+    if isinstance(family, type):
+        raise ParameterError(f"emission is the class {family.__name__}, expected one made of it: {family.__name__}().")
+    missing = [name for name in NEEDED if not hasattr(family, name)]
+    if missing:
+        raise ParameterError(
+            f"emission is {family!r}, which has no {missing[0]}: pass a family such as emissions.Poisson(), or see "
+            "statespace_em.emissions.EmissionFamily for what one needs."
+        )
+    checked: Family = family
+    return checked
+
+
 SINGULAR = 1e-12  # smallest eigenvalue of a correlation matrix below which a column follows from the others
 
 
@@ -119,6 +140,12 @@ def emission_summary(params: xr.Dataset, table: pd.DataFrame) -> pd.DataFrame:
         if name in params:
             for feature in params["feature"].values:
                 table[f"{name} {feature}"] = params[name].sel(feature=feature).values
+    for own in [name for name in params.data_vars if name not in KNOWN]:
+        if params[own].dims == ("state",):
+            table[str(own)] = params[own].values
+        if params[own].dims == ("state", "feature"):
+            for feature in params["feature"].values:
+                table[f"{own} {feature}"] = params[own].sel(feature=feature).values
     if "var" in params:
         sd = params["var"] ** 0.5
         shared = sd if "feature" in sd.dims else sd.expand_dims(feature=params["feature"].values)

@@ -99,6 +99,9 @@ class LatentModel(ABC):
     ) -> Self:
         """Estimate the parameters by EM: maximum likelihood, or MAP under the priors of the model.
 
+        ``starts_`` tells how each start ended; one with status "max_iter" after a few steps was given a short run
+        only, because others were ahead. ``found_by`` counts the starts that converged to the same optimum.
+
         Parameters
         ----------
         y

@@ -245,3 +245,32 @@ def test_a_state_that_is_never_visited_keeps_its_emission(kind):
     np.testing.assert_array_equal(new["transition"][:2, 2], [0.0, 0.0])
     fitted = model.fit(y, start=params)
     assert np.isfinite(fitted.score(y))
+
+
+def test_named_columns_keep_their_labels_in_a_forecast():
+    returns = sse.datasets.stocks()["log_return"][["IBM", "MSFT"]].iloc[:300]
+    assert returns.columns.name == "symbol"
+    model = sse.GaussianHMM(2, "diagonal").fit(100 * returns, n_starts=2, max_iter=20, tol=0.0)
+    ahead = model.forecast(100 * returns, 2)
+    assert ahead["mean"].sel(feature="MSFT").dims == ("horizon",)
+    assert ahead["mean"].dims == ("horizon", "feature")
+
+
+@pytest.mark.parametrize(
+    ("emission", "message"), [("poisson", "has no support"), (sse.emissions.Poisson, r"Poisson\(\)")]
+)
+def test_what_is_not_a_family_is_refused(emission, message):
+    with pytest.raises(sse.errors.ParameterError, match=message):
+        sse.HMM(2, emission=emission).fit([1, 2, 3])
+
+
+def test_a_family_of_the_same_name_is_not_mistaken_for_ours(tmp_path):
+    class Poisson(sse.emissions.Poisson):
+        pass
+
+    counts = sse.datasets.earthquakes()
+    sse.HMM(2, emission=Poisson()).fit(counts, n_starts=1).save(tmp_path / "model.nc")
+    with pytest.raises(sse.errors.ParameterError, match="pass it again"):
+        sse.HMM.load(tmp_path / "model.nc")
+    again = sse.HMM.load(tmp_path / "model.nc", emission=Poisson())
+    assert np.isfinite(again.score(counts))

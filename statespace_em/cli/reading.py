@@ -93,7 +93,7 @@ def _from_file(path: Path, options: argparse.Namespace) -> tuple[pd.DataFrame, a
             with xr.open_dataset(path) as opened:
                 dataset = opened.load()
         else:
-            table = pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",", skipinitialspace=True)
+            table = pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",", skipinitialspace=True, index_col=False)
     except PermissionError:
         raise
     except ImportError:

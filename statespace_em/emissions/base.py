@@ -26,7 +26,7 @@ class EmissionFamily(Protocol[Q, S]):
 
     @property
     def support(self) -> Support:
-        """What an entry of y may be; decides how data are read and checked."""
+        """What an entry of y may be; decides how data are read and checked ("angle": any real number)."""
         ...
 
     @property

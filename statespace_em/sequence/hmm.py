@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from statespace_em.emissions import Categorical, Gaussian, Poisson
 from statespace_em.emissions.base import EmissionFamily
+from statespace_em.families import check_members
 from statespace_em.priors import Dirichlet, Gamma, NormalInverseGamma, NormalInverseWishart
 from statespace_em.sequence.hidden_markov import HiddenMarkovModel
 
@@ -53,7 +54,7 @@ class HMM(HiddenMarkovModel):
         self.unsorted = unsorted
 
     def _family(self) -> EmissionFamily[Any, Any]:
-        return self.emission
+        return check_members(self.emission)
 
 
 class GaussianHMM(HiddenMarkovModel):

@@ -42,6 +42,7 @@ class LinearGaussianSSM(SequenceModel):
     ``s[t+1] = transition @ s[t] + state_offset + w``, w ~ N(0, process_cov), and
     ``y[t] = observation @ s[t] + observation_offset + v``, v ~ N(0, measurement_cov); the first state has
     ``initial_mean`` and ``initial_cov`` before the first row is seen. Single missing entries are left out exactly.
+    A row is a step: where samples are missing from an even grid, their rows must be there, with NaN.
 
     Parameters
     ----------

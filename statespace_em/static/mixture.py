@@ -32,6 +32,7 @@ from statespace_em.families import (
     bound,
     check_constant,
     check_domains,
+    check_members,
     check_rows,
     cure,
     drawn_dataset,
@@ -241,10 +242,11 @@ class Mixture(LatentModel):
         return state_names(self.states)
 
     def _support(self) -> str:
-        return self.emission.support
+        return check_members(self.emission).support
 
     def _schema(self) -> Schema:
         names = self._names()
+        check_members(self.emission)
 
         def dims(n_features: int | None) -> Dims:
             return {"weight": ("state",), **shown_dims(self.emission, n_features)}
