@@ -17,6 +17,10 @@ from statespace_em._typing import Floats
 
 Domain: TypeAlias = Literal["simplex", "positive", "nonnegative", "covariance", "location", "real"]
 
+NEXT_TO_ZERO = 1e-5  # probabilities below this are asked whether they belong there
+GROWTH = 1e-3  # least relative growth in one EM step that tells they do not
+RAISED = 1e-4  # where they are put
+
 
 def to_vector(value: Floats, reference: Floats, domain: Domain, scale: Floats | None = None) -> Floats:
     """Coordinates (M,) of ``value``; ``scale`` is the unit of a "location"."""
@@ -48,6 +52,20 @@ def from_vector(vector: Floats, reference: Floats, domain: Domain, scale: Floats
         return _from_log_cholesky(vector, reference)
     difference = vector.reshape(reference.shape)
     return reference + (difference * scale if domain == "location" and scale is not None else difference)
+
+
+def lifted(value: Floats, image: Floats) -> Floats | None:
+    """Probabilities with those raised that are next to zero but grow from ``value`` to its EM ``image``.
+
+    At a maximum no probability grows (Karush, Kuhn and Tucker); one that EM multiplies by more than 1 while it is
+    next to zero has been driven past where it belongs, and would take very long to come back.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        grows = (value > 0.0) & (value < NEXT_TO_ZERO) & (image > (1.0 + GROWTH) * value)
+    if not grows.any():
+        return None
+    raised = np.where(grows, RAISED, value)
+    return np.asarray(raised / raised.sum(-1, keepdims=True))
 
 
 def pull_back(gradient: Floats, value: Floats, reference: Floats) -> Floats:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import pairwise
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -53,6 +53,15 @@ class EMModel(Protocol[P, D_contra, S]):
 
     def from_vector(self, vector: Floats, reference: P) -> P:
         """Inverse of `to_vector`; what is not free is taken from the reference."""
+        ...
+
+
+@runtime_checkable
+class HasVanishing(Protocol):
+    """An `EMModel` with probabilities, which EM can neither bring back from next to zero nor tell from zero soon."""
+
+    def lifted(self, params: Any, image: Any) -> Any | None:
+        """Parameters with the probabilities raised that are next to zero but grow under EM; None if none do."""
         ...
 
 
@@ -224,7 +233,17 @@ def run_em(
             on_step(step)
         agreed = agreed + 1 if _gain_to_come([s.objective for s in trace[-2 * window - 1 :]], window) < tol else 0
         if agreed == CONFIRM:
-            return EMResult(params, statistics, tuple(trace), "converged", n_steps)
+            lift = model.lifted(params, model.m_step(statistics, params)) if isinstance(model, HasVanishing) else None
+            if lift is None or n_steps == max_iter:
+                return EMResult(params, statistics, tuple(trace), "converged", n_steps)
+            n_steps, agreed = n_steps + 1, 0
+            climbed = _climb(model, data, lift, trace[-1], n_steps, extrapolated=True)
+            if climbed is None:
+                return EMResult(params, statistics, tuple(trace), "converged", n_steps)
+            params, statistics, step = climbed
+            trace.append(step)
+            if mixer:
+                mixer.reset()
         if len(trace) > 10 and step.objective - trace[-11].objective < slow:
             break
     return EMResult(params, statistics, tuple(trace), "max_iter", n_steps)

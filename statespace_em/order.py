@@ -21,7 +21,8 @@ def _means(family: EmissionFamily[Any, Any], params: Any) -> Floats:
 
 def _variances(family: EmissionFamily[Any, Any], params: Any) -> Floats:
     var: Floats = np.asarray(family.marginals(params).var(), dtype=float)
-    return np.asarray(np.log(var).mean(1))
+    with np.errstate(divide="ignore"):  # a state of nothing but zero counts has no variance and comes first
+        return np.asarray(np.log(var).mean(1))
 
 
 RULES = {"mean": _means, "variance": _variances}

@@ -203,7 +203,8 @@ class InverseWishart:
     @property
     def is_flat(self) -> bool:
         """Whether the prior leaves the covariance unbounded below, as maximum likelihood does."""
-        return not np.any(np.asarray(self.scale) > 0.0)
+        scale = np.asarray(self.scale)
+        return not (scale > 0.0 if scale.ndim == 0 else np.linalg.eigvalsh(scale)[0] > 1e-12 * np.abs(scale).max())
 
     def weight(self, size: int) -> float:
         """Observations that the prior adds to the divisor."""
@@ -222,7 +223,7 @@ class InverseWishart:
 
     def log_density(self, cov: Floats) -> float:
         """Log density of one covariance (p, p) or the sum over several (..., p, p), up to a constant."""
-        if self.dof is None and self.is_flat:
+        if self.dof is None and not np.any(np.asarray(self.scale)):
             return 0.0
         size = cov.shape[-1]
         trace = np.trace(np.linalg.solve(cov, np.broadcast_to(self.matrix(size), cov.shape)), axis1=-2, axis2=-1)

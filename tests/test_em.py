@@ -1,5 +1,7 @@
 """The EM engine: what a fit returns, that it climbs, where it stops, and what it leaves alone."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hmm_cases import FAMILIES, case, model_of, with_prior
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 import statespace_em as sse
 from statespace_em import em
+from statespace_em.domains import lifted
 from statespace_em.errors import ConvergenceWarning, ParameterError
 from statespace_em.sequence.hmm_core import HMMCore
 
@@ -284,3 +287,29 @@ def test_nothing_but_degenerate_starts_is_reported_with_a_cure(covariance):
 def test_options_out_of_range_are_named(options, word):
     with pytest.raises(ParameterError, match=word):
         sse.PoissonHMM(2).fit(sse.datasets.earthquakes(), **options)
+
+
+def test_a_probability_driven_next_to_zero_is_brought_back():
+    """The accelerator may drive a probability to 1e-49 where it belongs higher; EM alone would take long to grow it."""
+    rng = np.random.default_rng(178)
+    rng.choice(7), rng.integers(2, 5), rng.choice(3), rng.integers(1, 4), rng.choice(4)
+    noise = rng.standard_normal((60, 2)) * np.where(rng.random((60, 1)) < 0.4, rng.choice([0.5, 2, 3]), 1)
+    y = np.clip(np.round(noise[:, 0] * 2), -3, 3).astype(int)
+    for n_states in (3, 4):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = sse.CategoricalHMM(n_states).fit(y)
+            end = model.score(y)
+            further = model.fit(y, start=model.params_, accelerate=False, max_iter=3000, tol=0.0).score(y)
+        assert further - end < 1e-6
+
+
+@pytest.mark.parametrize(("image", "raises"), [(1.5e-49, True), (0.9e-49, False), (1.0000001e-49, False)])
+def test_only_what_grows_next_to_zero_is_raised(image, raises):
+    value = np.array([[1e-49, 0.4, 0.6], [0.0, 0.5, 0.5]])
+    raised = lifted(value, np.array([[image, 0.4, 0.6], [0.0, 0.5, 0.5]]))
+    assert (raised is not None) == raises
+    if raises:
+        np.testing.assert_allclose(raised.sum(1), 1.0, rtol=1e-15)
+        assert raised[0, 0] > 1e-5
+        assert raised[1, 0] == 0.0

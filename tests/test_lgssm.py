@@ -875,3 +875,34 @@ def test_an_observation_without_density_is_named():
     y = pd.DataFrame(np.ones((3, 2)), index=pd.date_range("2020-01-01", periods=3, name="day"))
     with pytest.raises(SingularInnovationError, match="day 2020-01-01"):
         model.score(y, params)
+
+
+def test_a_covariance_with_a_period_is_not_taken_for_settled():
+    """A rotation without noise swaps the variances at every blank row: 45 blanks leave them swapped."""
+    turn = sse.LinearGaussianSSM(2, initial="known")
+    fixed = {"transition": [[0, -1], [1, 0]], "observation": [[1, 0]], "process_cov": np.zeros((2, 2))}
+    fixed |= {"measurement_cov": [[1]], "initial_mean": [0, 0]}
+    seen = np.array([0.3, -1.2, 0.8, 0.1, -0.4])
+    late = turn.parameters(initial_cov=np.diag([4.0, 1.0]), **fixed)
+    early = turn.parameters(initial_cov=np.diag([1.0, 4.0]), **fixed)
+    y = np.concatenate([np.full(45, np.nan), seen])
+    assert turn.score(y, early) == pytest.approx(turn.score(seen, late), rel=1e-12)
+    whole, part = turn.e_step(y, early), turn.e_step(seen, late)
+    for name in ("gamma", "cov"):
+        np.testing.assert_allclose(whole[name].values[45:], part[name].values, rtol=0, atol=1e-12)
+    back = np.array([[0.0, -1.0], [1.0, 0.0]])  # without noise the smoothed past is the present turned back
+    for t in range(44, -1, -1):
+        np.testing.assert_allclose(
+            back @ whole["cov"].values[t] @ back.T, whole["cov"].values[t + 1], rtol=0, atol=1e-12
+        )
+
+
+def test_noise_that_vanishes_never_turns_negative():
+    rng = np.random.default_rng(121)
+    y = {k: np.convolve(rng.normal(size=50), 0.8 ** np.arange(50))[:50] for k in range(2)}
+    model = sse.LinearGaussianSSM(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(y, max_iter=2000)
+    assert np.linalg.eigvalsh(model.params_["measurement_cov"].values)[0] >= 0.0
+    assert np.isfinite(model.score(y))

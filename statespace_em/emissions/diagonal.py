@@ -14,7 +14,7 @@ from statespace_em.emissions.base import Support, filled
 from statespace_em.priors import NormalInverseGamma
 
 LOG_2_PI = float(np.log(2.0 * np.pi))
-FLOOR = 1e-8  # smallest variance of a state, relative to that of all the data
+FLOOR = 1e-10  # smallest variance of a state, relative to that of all the data
 
 
 class DiagonalParams(NamedTuple):
@@ -39,7 +39,7 @@ class DiagonalGaussian:
     Parameters
     ----------
     prior
-        Normal-inverse-gamma prior; flat by default. Then variances are kept above ``1e-8`` times those of the data,
+        Normal-inverse-gamma prior; flat by default. Then variances are kept above ``1e-10`` times those of the data,
         which is part of the maximisation, and a state at that floor is reported.
     spherical
         Whether the entries of a state share one variance.

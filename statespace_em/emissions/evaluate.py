@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from statespace_em._typing import Floats, Ints
-from statespace_em.domains import Domain, from_vector, n_coordinates, n_free, to_vector
+from statespace_em.domains import Domain, from_vector, lifted, n_coordinates, n_free, to_vector
 from statespace_em.emissions.base import EmissionFamily, HasDomains
 
 BLOCK = 4096  # rows evaluated at a time, so that temporaries stay in the cache
@@ -79,6 +79,17 @@ def emission_from_vector(family: Any, vector: Floats, reference: Any, scale: Flo
             values[name] = from_vector(vector[:size], values[name], family.domains[name], scale)
             vector = vector[size:]
     return params_type(tuple(family.dims))(**values)
+
+
+def emission_lifted(family: Any, params: Any, image: Any) -> Any | None:
+    """Parameters with vanishing but growing probabilities raised; None if the family has none."""
+    names = tuple(family.dims)
+    if not isinstance(family, HasDomains):
+        return None
+    values = {name: getattr(params, name) for name in names}
+    raised = {n: lifted(v, getattr(image, n)) for n, v in values.items() if family.domains[n] == "simplex"}
+    found = {name: value for name, value in raised.items() if value is not None}
+    return params_type(names)(**(values | found)) if found else None
 
 
 def emission_arranged(family: EmissionFamily[Any, Any], params: Any, order: Ints) -> Any:

@@ -38,7 +38,7 @@ class FullGaussian:
     Parameters
     ----------
     prior
-        Normal-inverse-Wishart prior; flat by default. Then covariances are kept above ``1e-8`` times the pooled
+        Normal-inverse-Wishart prior; flat by default. Then covariances are kept above ``1e-10`` times the pooled
         covariance of the data, which is part of the maximisation, and a state at that floor is reported.
     tied
         Whether all states share one covariance.

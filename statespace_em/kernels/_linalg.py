@@ -84,9 +84,11 @@ def settled(stack: Floats, s: int, t: int) -> bool:
     """Whether a covariance recursion stands still: rows s and t of the stack agree to round-off.
 
     The tolerance is half a rounding unit per step, so that a drift too slow to see in one step still counts,
-    and never above 1e-14 of the standard deviations.
+    and never above 1e-14 of the standard deviations. Over a single step it is that: neighbours must be asked as
+    well, for a recursion with a period looks settled at any lag that is a multiple of it.
     """
-    tolerance = min(1e-14, 0.25 * EPS * abs(t - s))
+    lag = abs(t - s)
+    tolerance = 1e-14 if lag == 1 else min(1e-14, 0.25 * EPS * lag)
     for i in range(stack.shape[1]):
         for j in range(i + 1):
             scale = np.sqrt(stack[t, i, i] * stack[t, j, j])

@@ -78,7 +78,7 @@ def filter_rows(
                 return 1 + t
             age += 1
             if constant and age >= 2 * SHORTEST and age & (age - 1) == 0:
-                steady = settled(predicted_cov, t - age // 2, t)
+                steady = settled(predicted_cov, t - 1, t) and settled(predicted_cov, t - age // 2, t)
         log_likelihood[t] = log_norm - 0.5 * _update_mean(
             t, p, seen, y, C, d, S, inverse, W, predicted_mean, filtered_mean, v, innovation
         )
@@ -261,7 +261,7 @@ def smooth_rows(
                 _smooth_cov(t, J, base, cov, cross_cov)
                 age += 1
                 if ready and age >= 2 * SHORTEST and age & (age - 1) == 0:
-                    steady = settled(cov, t + age // 2, t)
+                    steady = settled(cov, t + 1, t) and settled(cov, t + age // 2, t)
         for i in range(n):
             if not abs(mean[t, i]) < np.inf:
                 return 1 + t

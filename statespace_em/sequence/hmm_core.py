@@ -11,11 +11,12 @@ import numpy as np
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.core import Posterior, Rows
 from statespace_em.data import Batch
-from statespace_em.domains import Domain, from_vector, n_coordinates, n_free, to_vector
+from statespace_em.domains import Domain, from_vector, lifted, n_coordinates, n_free, to_vector
 from statespace_em.emissions.base import EmissionFamily, HasFloor
 from statespace_em.emissions.evaluate import (
     emission_arranged,
     emission_from_vector,
+    emission_lifted,
     emission_n_free,
     emission_vector,
     family_statistics,
@@ -114,6 +115,13 @@ class HMMCore:
                 vector = vector[size:]
         emission = emission_from_vector(self.family, vector, reference.emission, self.scale, self.frozen)
         return HMMParams(emission=emission, **values)
+
+    def lifted(self, params: HMMParams, image: HMMParams) -> HMMParams | None:
+        """Probabilities raised that are next to zero but grow under EM; None if none do."""
+        found: dict[str, Any] = {n: lifted(getattr(params, n), getattr(image, n)) for n in CHAIN_DOMAINS}
+        found["emission"] = emission_lifted(self.family, params.emission, image.emission)
+        found = {name: value for name, value in found.items() if value is not None and name not in self.frozen}
+        return params._replace(**found) if found else None
 
     def starts(
         self, batch: Batch, n_starts: int, rng: np.random.Generator, given: Mapping[str, Floats]

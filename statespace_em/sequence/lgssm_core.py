@@ -145,7 +145,7 @@ class LGSSMCore:
                 half = change @ cross.T
                 scatter = residual - half - half.T + change @ square @ change.T
             if cov not in self.frozen:
-                new[cov] = prior.mode((scatter + scatter.T) / 2.0, count)
+                new[cov] = prior.mode(_semidefinite((scatter + scatter.T) / 2.0), count)
         return self._complete(new)
 
     def _complete(self, values: dict[str, Floats]) -> LGSSMParams:
@@ -316,6 +316,12 @@ def _span(cov: Floats) -> _Span | None:
         roots = np.sqrt(values[kept])
         return _Span(scale[:, None] * vectors[:, kept] * roots, (vectors[:, kept] / roots).T / scale)
     return None
+
+
+def _semidefinite(scatter: Floats) -> Floats:
+    """Take away the negative eigenvalues that round-off leaves where a noise vanishes."""
+    values, vectors = np.linalg.eigh(scatter)
+    return scatter if values[0] >= 0.0 else np.asarray((vectors * np.maximum(values, 0.0)) @ vectors.T)
 
 
 def _regression(cross: Floats, square: Floats, free: Bools) -> Floats:

@@ -14,12 +14,13 @@ from statespace_em import _validate
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.core import Core, Posterior
 from statespace_em.data import Batch
-from statespace_em.domains import from_vector, n_coordinates, n_free, to_vector
+from statespace_em.domains import from_vector, lifted, n_coordinates, n_free, to_vector
 from statespace_em.emissions.base import EmissionFamily, HasFloor
 from statespace_em.emissions.evaluate import (
     column_scale,
     emission_arranged,
     emission_from_vector,
+    emission_lifted,
     emission_n_free,
     emission_vector,
     family_statistics,
@@ -130,6 +131,16 @@ class MixtureCore:
             weight, vector = from_vector(vector[:size], weight, "simplex"), vector[size:]
         return MixtureParams(
             weight, emission_from_vector(self.family, vector, reference.emission, self.scale, self.frozen)
+        )
+
+    def lifted(self, params: MixtureParams, image: MixtureParams) -> MixtureParams | None:
+        """Probabilities raised that are next to zero but grow under EM; None if none do."""
+        weight = lifted(params.weight, image.weight)
+        emission = emission_lifted(self.family, params.emission, image.emission)
+        if weight is None and emission is None:
+            return None
+        return MixtureParams(
+            params.weight if weight is None else weight, params.emission if emission is None else emission
         )
 
     def starts(

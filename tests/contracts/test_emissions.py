@@ -6,7 +6,7 @@ from scipy import linalg, stats
 
 from statespace_em.emissions import Categorical, Gaussian, Poisson
 from statespace_em.emissions.categorical import CategoricalParams
-from statespace_em.emissions.diagonal import DiagonalParams
+from statespace_em.emissions.diagonal import FLOOR, DiagonalParams
 from statespace_em.emissions.gaussian import GaussianParams
 from statespace_em.emissions.poisson import PoissonParams
 from statespace_em.priors import Dirichlet, Gamma, NormalInverseGamma, NormalInverseWishart
@@ -133,7 +133,7 @@ def test_a_state_without_weight_keeps_its_parameters(family, params):
 @pytest.mark.parametrize("covariance", ["full", "tied", "diagonal", "spherical"])
 def test_the_floor_is_the_constrained_maximum(covariance):
     tolerance = 1e-6
-    # two states, the second on nearly identical rows: its variance ends at 1e-8 of the pooled one
+    # two states, the second on nearly identical rows: its variance ends at the floor, FLOOR of the pooled one
     y = np.concatenate([REAL, np.full((5, D), 0.3) + 1e-9 * RNG.normal(size=(5, D))])
     weights = np.column_stack([np.arange(len(y)) < N, np.arange(len(y)) >= N]).astype(float)
     family = Gaussian(covariance)
@@ -149,7 +149,7 @@ def test_the_floor_is_the_constrained_maximum(covariance):
     pooled = np.cov(y.T, bias=True)
     if covariance == "full":
         relative = linalg.eigh(params.cov[1], pooled, eigvals_only=True)
-        np.testing.assert_allclose(relative, 1e-8, rtol=tolerance)
+        np.testing.assert_allclose(relative, FLOOR, rtol=tolerance)
     else:
         expected = np.diag(pooled) if covariance == "diagonal" else np.diag(pooled).mean()
-        np.testing.assert_allclose(params.var[1], 1e-8 * expected, rtol=tolerance)
+        np.testing.assert_allclose(params.var[1], FLOOR * expected, rtol=tolerance)
