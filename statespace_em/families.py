@@ -190,11 +190,11 @@ def check_rows(batch: Batch, n_states: int) -> None:
 
 
 def warn_few(batch: Batch, n_free: int) -> None:
-    """Warn where there are fewer entries than free parameters."""
-    seen = int((~np.isnan(batch.y)).sum())
+    """Warn where there are fewer rows with an entry than free parameters."""
+    seen = int((~np.isnan(batch.y)).any(1).sum())
     if seen < n_free:
         warnings.warn(
-            f"y has {seen} entries, fewer than the {n_free} free parameters: the estimates will not mean much. "
+            f"y has {seen} rows, fewer than the {n_free} free parameters: the estimates will not mean much. "
             "Use fewer states, a smaller covariance structure, or priors.",
             DataWarning,
             stacklevel=4,

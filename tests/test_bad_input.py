@@ -183,7 +183,7 @@ def test_fewer_distinct_rows_than_states(no_work, model, y):
     ids=lambda x: type(x).__name__,
 )
 def test_fewer_rows_than_free_parameters_is_a_warning(model, y):
-    with pytest.warns(DataWarning, match=rf"y has {len(y)} entries, fewer than the \d free parameters: .* Use fewer"):
+    with pytest.warns(DataWarning, match=rf"y has {len(y)} rows, fewer than the \d free parameters: .* Use fewer"):
         model.fit(y)
 
 

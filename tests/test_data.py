@@ -459,6 +459,7 @@ def test_unreadable_input(kind):
 
 
 @pytest.mark.parametrize("family", [sse.emissions.Gaussian(), sse.emissions.Poisson()], ids=["gaussian", "poisson"])
+@pytest.mark.filterwarnings("ignore::statespace_em.errors.DataWarning")  # few rows on purpose
 def test_what_is_all_missing_cannot_be_fitted_but_can_be_asked(family):
     y = np.c_[[0, 1, 5, 6, 1, 0, 7], np.full(7, NAN)]
     with pytest.raises(DataError, match="column 1 has no value at all, so it tells nothing: leave it out"):

@@ -389,6 +389,7 @@ def test_one_em_step_matches_dense_completion(n, D, missing, with_offsets):
         ("free", 3, ()),
     ],
 )
+@pytest.mark.filterwarnings("ignore::statespace_em.errors.DataWarning")  # few rows on purpose
 def test_what_initial_holds(initial, n_sequences, kept):
     model, params, p, sequences = case(2, 2, lengths=(14,) * n_sequences, initial=initial)
     y = as_input(sequences)
