@@ -208,10 +208,12 @@ def run_em(
     if head is None:
         head = _first(model, data, start, on_step)
     params, statistics, trace, n_steps, agreed = head.params, head.statistics, list(head.trace), head.n_steps, 0
+    plain = 0  # steps without mixing, by which EM confirms what the erratic gains of mixed steps say
+    needed = CONFIRM  # doubled whenever EM does not confirm, so that mixing gets its time
     while n_steps < max_iter:
         image = model.m_step(statistics, params)
         climbed = None
-        trial = _mixed(model, mixer, params, image, start) if mixer else None
+        trial = _mixed(model, mixer, params, image, start) if mixer and not plain else None
         if mixer and trial is not None:
             n_steps += 1
             climbed = _climb(model, data, trial, trace[-1], n_steps, extrapolated=True)
@@ -232,7 +234,14 @@ def run_em(
         if on_step is not None:
             on_step(step)
         agreed = agreed + 1 if _gain_to_come([s.objective for s in trace[-2 * window - 1 :]], window) < tol else 0
-        if agreed == CONFIRM:
+        if mixer and agreed == needed and plain < 2:
+            plain, agreed = plain + 1, needed - 1
+            mixer.reset()
+        elif mixer and plain:
+            sure = _gain_to_come([s.objective for s in trace[-3:]], 1) < tol
+            sure = sure or step.objective - trace[-2].objective < 1e-3 * tol
+            plain, agreed, needed = 0, needed if sure else 0, needed if sure else 2 * needed
+        if agreed == needed:
             lift = model.lifted(params, model.m_step(statistics, params)) if isinstance(model, HasVanishing) else None
             if lift is None or n_steps == max_iter:
                 return EMResult(params, statistics, tuple(trace), "converged", n_steps)
