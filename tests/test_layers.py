@@ -20,7 +20,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 CHECKOUT = (ROOT / "pyproject.toml").exists()
 
 LAYERS = {
-    0: ("_typing", "_validate", "domains", "em", "errors", "kernels", "priors", "quasi_newton"),
+    0: ("_threads", "_typing", "_validate", "domains", "em", "errors", "kernels", "priors", "quasi_newton"),
     1: ("emissions", "order", "start"),
     2: ("containers", "core", "data", "families", "labels", "reports", "schema", "storage"),
     3: ("model",),
