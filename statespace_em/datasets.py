@@ -15,13 +15,11 @@ import pandas as pd
 import xarray as xr
 
 from statespace_em.errors import DataError
+from statespace_em.geodesy import to_plane
 
 __all__ = ["buoy", "cycling", "earthquakes", "nile", "old_faithful", "radar", "sp500", "stocks"]
 
 Labelled = TypeVar("Labelled", "pd.Series[Any]", pd.DataFrame)
-
-_WGS84_SEMI_MAJOR_AXIS = 6378137.0  # m
-_WGS84_FLATTENING = 1 / 298.257223563
 
 
 def stocks() -> pd.DataFrame:
@@ -70,8 +68,8 @@ def cycling() -> pd.DataFrame:
     -------
     pandas.DataFrame
         4391 rows, indexed by ``time`` since the start (timedelta, every second). ``latitude``, ``longitude``:
-        degrees, in steps of 1.3e-6 (0.15 m). ``east``, ``north``: metres from the first point in the tangent
-        plane there, by the WGS84 ellipsoid's two radii of curvature. ``altitude``: m, in steps of 0.2.
+        degrees, in steps of 1.3e-6 (0.15 m). ``east``, ``north``: metres from the first point in the plane
+        that touches the WGS84 ellipsoid there, see `statespace_em.geodesy`. ``altitude``: m, in steps of 0.2.
         ``speed``: m/s. ``distance``: m. ``power``: W. ``cadence``: 1/min. ``clock``: the logger's stamp, s.
 
     Examples
@@ -84,8 +82,8 @@ def cycling() -> pd.DataFrame:
     frame.index = pd.timedelta_range("0s", periods=len(frame), freq="s", name="time")
     for name in ("latitude", "longitude"):
         frame[name] = frame[f"{name}_semicircles"] * (180 / 2**31)
-    latitude, longitude = frame["latitude"].to_numpy(), frame["longitude"].to_numpy()
-    frame["east"], frame["north"] = _tangent_plane(latitude, longitude)
+    plane = to_plane(frame[["latitude", "longitude"]])
+    frame["east"], frame["north"] = plane["east"], plane["north"]
     units = {"latitude": "degrees", "longitude": "degrees", "east": "m", "north": "m", "altitude": "m"}
     units |= {"speed": "m/s", "distance": "m", "power": "W", "cadence": "1/min", "clock": "s"}
     return _describe(frame[list(units)], units, "personal ride, through bokeh_sampledata 2026.1", "CC0-1.0")
@@ -286,14 +284,3 @@ def _read(name: str, **options: Any) -> pd.DataFrame:
 def _describe(data: Labelled, units: str | dict[str, str], source: str, licence: str) -> Labelled:
     data.attrs.update(units=units, source=source, licence=licence)
     return data
-
-
-def _tangent_plane(latitude: np.ndarray, longitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return metres east and north of the first point; angles in degrees."""
-    squared_eccentricity = _WGS84_FLATTENING * (2 - _WGS84_FLATTENING)
-    start = np.deg2rad(latitude[0])
-    shape = np.sqrt(1 - squared_eccentricity * np.sin(start) ** 2)
-    prime_vertical = _WGS84_SEMI_MAJOR_AXIS / shape
-    meridional = _WGS84_SEMI_MAJOR_AXIS * (1 - squared_eccentricity) / shape**3
-    east = prime_vertical * np.cos(start) * np.deg2rad(longitude - longitude[0])
-    return east, meridional * np.deg2rad(latitude - latitude[0])

@@ -21,8 +21,8 @@ CHECKOUT = (ROOT / "pyproject.toml").exists()
 
 LAYERS = {
     0: ("_threads", "_typing", "_validate", "domains", "em", "errors", "kernels", "priors", "quasi_newton"),
-    1: ("emissions", "order", "start"),
-    2: ("containers", "core", "data", "families", "labels", "reports", "schema", "storage"),
+    1: ("continuous", "emissions", "order", "start"),
+    2: ("containers", "core", "data", "families", "geodesy", "labels", "reports", "schema", "storage"),
     3: ("model",),
     4: ("sequence", "static"),
     5: ("datasets", "plotting", "testing"),
