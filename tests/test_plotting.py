@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time as clock
-
 import matplotlib
 
 matplotlib.use("Agg")
@@ -245,13 +243,11 @@ def test_panel_without_a_choice_names_the_sequences(y):
         plotting.plot_regimes(y, probabilities(), sequence="u")
 
 
-def test_long_series_stay_fast():
+def test_long_series_are_drawn_with_few_vertices():
     n = 100_000
     path = (np.random.default_rng(0).random(n) < 0.3).astype(int)
     posterior = probabilities(path=path, index=None, states=["a", "b"])
-    start = clock.perf_counter()
     top, bottom = plotting.plot_regimes(np.zeros(n), posterior)
-    assert clock.perf_counter() - start < 5
     assert len(top.collections) == 2
     assert len(bottom.collections[0].get_paths()[0].vertices) < 50_000
 
