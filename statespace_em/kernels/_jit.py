@@ -8,3 +8,6 @@ jit = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 # for helpers of kernels: passing array arguments would cost more than the work
 inlined = numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+
+# for loops that add: the order of the terms is left to the compiler, which vectorises them; NaN and inf keep their meaning
+sums = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})

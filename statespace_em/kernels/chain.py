@@ -1,8 +1,10 @@
 """Recursions of a finite Markov chain with observed likelihoods (Rabiner 1989; Murphy 2012, ch. 17).
 
-Rows of several sequences stand end to end; ``first[t]`` marks the first row of each. ``A`` has shape
-(1, K, K) when constant and (N, K, K) when it varies; ``A[t]`` leads from row t to row t + 1.
-``b[t, k]`` is p(y[t] | k) up to a factor of the row, so that its largest entry is 1.
+They run over a block of rows and hand on what the next block needs, so that memory does not grow with the series.
+Rows of several sequences stand end to end; ``first[t]`` marks the first row of each. ``A`` has one matrix when it
+is constant, else one a row: ``A[t]`` leads from row t to row t + 1. ``into`` holds their transposes, ``into[t]``
+leading into row t, so that both directions read memory in order. ``b[t, k]`` is p(y[t] | k) up to a factor of the
+row, so that its largest entry is 1.
 """
 
 from __future__ import annotations
@@ -10,116 +12,199 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
-from statespace_em.kernels._jit import jit
+from statespace_em.kernels._jit import jit, sums
 
-LOST = 1e-280  # relative weight below which a product in double precision may have dropped a state
-UNDERFLOW = 1e-300  # in b: not impossible, but less than exp can represent
+LOST = 1e-200  # weight below which a state that can be reached may drop out of double precision
+UNDERFLOW = -690.0  # log of b: not impossible, but less than exp can represent with all its digits
+SMALL, LARGE = 2.0**-100, 2.0**100  # weights are rescaled by powers of two, which changes no digit
 
 
-@jit
-def forward(b: Floats, pi: Floats, A: Floats, first: Bools, sparse: bool, alpha: Floats, scale: Floats) -> int:
-    """Fill ``alpha[t, k]`` = p(k | y_1..t) and ``scale[t]`` = p(y[t] | y_1..t-1); count the rows lost.
+@sums
+def relative(log_b: Floats, floor: bool, b: Floats, top: Floats) -> None:
+    """Fill ``top`` with the largest entry of each row and ``b`` with the distances to it, which exp turns into b.
 
-    A row is lost (its scale NaN) when a state that can be reached no longer fits into a double although a
-    later row may need it; with ``sparse`` False (no tiny transition) only a vanishing total can do that.
+    With ``floor`` what is possible stays above `UNDERFLOW`. A row with NaN, or of nothing but -inf, gets -inf.
+    """
+    N, K = log_b.shape
+    for t in range(N):
+        best = -np.inf
+        for k in range(K):
+            best = max(best, log_b[t, k])
+        top[t] = best
+        for k in range(K):
+            away = log_b[t, k] - best
+            if floor and away < UNDERFLOW and log_b[t, k] > -np.inf:
+                away = UNDERFLOW
+            b[t, k] = away if best > -np.inf else -np.inf
+
+
+@sums
+def forward(
+    b: Floats, pi: Floats, into: Floats, first: Bools, sparse: bool, carry: Floats, alpha: Floats, scale: Floats
+) -> int:
+    """Fill ``alpha[t, k]``, in proportion to p(k | y_1..t), and ``scale[t]`` = p(y[t] | y_1..t-1); count rows lost.
+
+    ``carry`` (K,) is p(k | rows before the block) and becomes that after it. A row is lost (its scale NaN) when a
+    state that can be reached no longer fits into a double although a later row may need it; with ``sparse`` False
+    (no tiny transition) only a vanishing total can do that.
     """
     N, K = b.shape
-    varies = int(A.shape[0] > 1)
-    lost = 0
+    varies = int(into.shape[0] > 1)
+    before, lost = 1.0, 0
     for t in range(N):
-        total = 0.0
+        total, drop = 0.0, False
+        if first[t]:
+            before = 1.0
         for j in range(K):
+            p = 0.0
             if first[t]:
                 p = pi[j]
             else:
-                p = 0.0
                 for i in range(K):
-                    p += alpha[t - 1, i] * A[(t - 1) * varies, i, j]
-            alpha[t, j] = p * b[t, j]
-            total += alpha[t, j]
-        drop = not total > LOST
-        if sparse and not drop:
-            for j in range(K):
-                if b[t, j] > 0.0 and (alpha[t, j] < LOST * total or b[t, j] <= UNDERFLOW):
-                    p = 0.0
-                    if first[t]:
-                        p = pi[j]
-                    else:
-                        for i in range(K):
-                            p = max(p, alpha[t - 1, i] * A[(t - 1) * varies, i, j])
-                    drop = drop or p > 0.0
-        if total > 0.0:
-            for j in range(K):
-                alpha[t, j] /= total
+                    p += carry[i] * into[t * varies, j, i]
+            weight = p * b[t, j]
+            alpha[t, j] = weight
+            total += weight
+            drop |= sparse and p > 0.0 and b[t, j] > 0.0 and weight < LOST * before
+        if drop or not total > LOST * before:
+            lost += 1
+            scale[t] = np.nan
         else:
-            alpha[t] = 1.0 / K
-        scale[t] = np.nan if drop else total
-        lost += drop
+            scale[t] = total / before
+        if not total > 0.0:
+            total = float(K)
+            for j in range(K):
+                alpha[t, j] = 1.0
+        while total < SMALL:
+            total *= LARGE
+            for j in range(K):
+                alpha[t, j] *= LARGE
+        before = total
+        for j in range(K):
+            carry[j] = alpha[t, j]
+    for j in range(K):
+        carry[j] /= before
     return lost
 
 
 @jit
+def add_logs(scale: Floats, top: Floats, first: Bools, sequence: int, log_likelihood: Floats) -> None:
+    """Add log ``scale`` + ``top`` of a block to its sequences; ``sequence`` is the one before its first new one.
+
+    Logarithms of products, since a logarithm costs as much as a row of the recursion.
+    """
+    product, total = 1.0, 0.0
+    for t in range(scale.shape[0]):
+        if first[t]:
+            if t > 0:
+                log_likelihood[sequence] += total + np.log(product)
+            product, total = 1.0, 0.0
+            sequence += 1
+        if product < SMALL:
+            total += np.log(product)
+            product = 1.0
+        product *= scale[t]
+        total += top[t]
+    log_likelihood[sequence] += total + np.log(product)
+
+
+@sums
+def messages(b: Floats, A: Floats, first: Bools, ends: bool, carry: Floats) -> None:
+    """Lead ``carry``, see `backward`, through a block without its alpha; for chains without tiny transitions."""
+    N, K = b.shape
+    varies = int(A.shape[0] > 1)
+    beta = np.ones(K)
+    for t in range(N - 1, -1, -1):
+        if ends if t == N - 1 else first[t + 1]:
+            for i in range(K):
+                beta[i] = 1.0
+        else:
+            for i in range(K):
+                s = 0.0
+                for j in range(K):
+                    s += A[t * varies, i, j] * carry[j]
+                beta[i] = s
+        size = 0.0
+        for i in range(K):
+            carry[i] = b[t, i] * beta[i]
+            size += carry[i]
+        if size < SMALL:
+            for i in range(K):
+                carry[i] /= size
+
+
+@sums
 def backward(
     b: Floats,
     A: Floats,
     first: Bools,
-    scale: Floats,
+    ends: bool,
     alpha: Floats,
+    carry: Floats,
+    gamma: Floats,
     xi: Floats,
     xi_sum: Floats,
     firsts: Floats,
 ) -> None:
-    """Turn ``alpha`` in place into gamma; add the pairs into ``xi_sum`` and the first rows into ``firsts``.
+    """Fill ``gamma``; add the pairs that start in the block into ``xi_sum`` and its first rows into ``firsts``.
 
-    ``xi`` (N, K, K) receives every pair, or has no rows. gamma = alpha * beta, Rabiner 1989, eq. 27 and 37.
+    ``carry`` (K,) is p(rows after the block | k next), up to a factor, and becomes that of the block before;
+    ``ends`` says that no row of the sequence follows. ``xi`` (N, K, K) receives every pair, or has no rows.
+    gamma = alpha * beta, Rabiner 1989, eq. 27 and 37.
     """
     N, K = b.shape
     varies = int(A.shape[0] > 1)
     keep = xi.shape[0] > 0
-    m = np.zeros(K)
     beta = np.ones(K)
-    outer = np.zeros((K, K))
+    outer, pairs = np.zeros((K, K)), np.zeros((K, K))  # without A where it is constant, and with it
     for t in range(N - 1, -1, -1):
-        if t == N - 1 or first[t + 1]:
-            beta[:] = 1.0
-        else:
-            for j in range(K):
-                m[j] = b[t + 1, j] * beta[j] / scale[t + 1]
-            norm = 0.0
-            for i in range(K):
+        last = ends if t == N - 1 else first[t + 1]
+        norm = 0.0
+        for i in range(K):
+            s = 1.0
+            if not last:
                 s = 0.0
                 for j in range(K):
-                    s += A[t * varies, i, j] * m[j]
-                beta[i] = s
-                norm += alpha[t, i] * s
+                    s += A[t * varies, i, j] * carry[j]
+            beta[i] = s
+            gamma[t, i] = alpha[t, i] * s
+            norm += gamma[t, i]
+        norm = 1.0 / norm
+        if not last and (varies or keep):
             for i in range(K):
-                beta[i] /= norm
-                m[i] /= norm
-            if varies or keep:
-                for i in range(K):
-                    for j in range(K):
-                        pair = alpha[t, i] * A[t * varies, i, j] * m[j]
-                        xi_sum[i, j] += pair
-                        if keep:
-                            xi[t, i, j] = pair
-            else:
-                for i in range(K):
-                    for j in range(K):
-                        outer[i, j] += alpha[t, i] * m[j]
+                share = alpha[t, i] * norm
+                for j in range(K):
+                    pair = share * A[t * varies, i, j] * carry[j]
+                    pairs[i, j] += pair
+                    if keep:
+                        xi[t, i, j] = pair
+        elif not last:
+            for i in range(K):
+                share = alpha[t, i] * norm
+                for j in range(K):
+                    outer[i, j] += share * carry[j]
+        size = 0.0
         for i in range(K):
-            alpha[t, i] *= beta[i]
-            if first[t]:
-                firsts[i] += alpha[t, i]
+            gamma[t, i] *= norm
+            # a state that cannot be reached tells nothing, and its message could overflow
+            carry[i] = b[t, i] * beta[i] if alpha[t, i] > 0.0 else 0.0
+            size += carry[i]
+        if first[t]:
+            for i in range(K):
+                firsts[i] += gamma[t, i]
+        if size < SMALL or size > LARGE:
+            for i in range(K):
+                carry[i] /= size
     for i in range(K):
         for j in range(K):
-            xi_sum[i, j] += A[0, i, j] * outer[i, j]
+            xi_sum[i, j] += pairs[i, j] + A[0, i, j] * outer[i, j]
 
 
 @jit
-def predict(alpha: Floats, pi: Floats, A: Floats, first: Bools, predicted: Floats) -> None:
-    """Fill ``predicted[t, j]`` = p(j | y_1..t-1) from the filtered ``alpha``."""
-    N, K = alpha.shape
-    varies = int(A.shape[0] > 1)
+def predict(filtered: Floats, pi: Floats, into: Floats, first: Bools, carry: Floats, predicted: Floats) -> None:
+    """Fill ``predicted[t, j]`` = p(j | y_1..t-1); ``carry`` is the filtered row before the block."""
+    N, K = filtered.shape
+    varies = int(into.shape[0] > 1)
     for t in range(N):
         for j in range(K):
             if first[t]:
@@ -127,8 +212,10 @@ def predict(alpha: Floats, pi: Floats, A: Floats, first: Bools, predicted: Float
             else:
                 p = 0.0
                 for i in range(K):
-                    p += alpha[t - 1, i] * A[(t - 1) * varies, i, j]
+                    p += carry[i] * into[t * varies, j, i]
                 predicted[t, j] = p
+        for j in range(K):
+            carry[j] = filtered[t, j]
 
 
 @jit
@@ -146,19 +233,26 @@ def _logsumexp(x: Floats) -> float:
 
 @jit
 def forward_log(
-    log_b: Floats, log_pi: Floats, log_A: Floats, log_alpha: Floats, log_predicted: Floats, log_scale: Floats
+    log_b: Floats,
+    log_pi: Floats,
+    log_into: Floats,
+    first: Bools,
+    carry: Floats,
+    log_alpha: Floats,
+    log_predicted: Floats,
+    log_scale: Floats,
 ) -> int:
-    """Log-space forward pass over one sequence; return the first impossible row, or -1."""
+    """`forward` in log space, where nothing is lost; return the first impossible row, or -1."""
     N, K = log_b.shape
-    varies = int(log_A.shape[0] > 1)
+    varies = int(log_into.shape[0] > 1)
     term = np.empty(K)
     for t in range(N):
         for j in range(K):
-            if t == 0:
+            if first[t]:
                 log_predicted[t, j] = log_pi[j]
             else:
                 for i in range(K):
-                    term[i] = log_alpha[t - 1, i] + log_A[(t - 1) * varies, i, j]
+                    term[i] = carry[i] + log_into[t * varies, j, i]
                 log_predicted[t, j] = _logsumexp(term)
             log_alpha[t, j] = log_predicted[t, j] + log_b[t, j]
         log_scale[t] = _logsumexp(log_alpha[t])
@@ -166,6 +260,7 @@ def forward_log(
             return t
         for j in range(K):
             log_alpha[t, j] -= log_scale[t]
+            carry[j] = log_alpha[t, j]
     return -1
 
 
@@ -173,25 +268,28 @@ def forward_log(
 def backward_log(
     log_b: Floats,
     log_A: Floats,
-    log_scale: Floats,
+    first: Bools,
+    ends: bool,
     log_alpha: Floats,
+    log_scale: Floats,
+    carry: Floats,
     gamma: Floats,
     xi: Floats,
     xi_sum: Floats,
+    firsts: Floats,
 ) -> None:
-    """Log-space backward pass over one sequence; fills ``gamma`` and, where it has rows, ``xi``."""
+    """`backward` in log space; ``carry`` is the log of that of `backward`, over the scale of its row."""
     N, K = log_b.shape
     varies = int(log_A.shape[0] > 1)
-    log_beta = np.zeros(K)
-    m = np.empty(K)
+    log_beta = np.empty(K)
     term = np.empty(K)
     for t in range(N - 1, -1, -1):
-        if t < N - 1:
-            for j in range(K):
-                m[j] = log_b[t + 1, j] + log_beta[j] - log_scale[t + 1]
+        if ends if t == N - 1 else first[t + 1]:
+            log_beta[:] = 0.0
+        else:
             for i in range(K):
                 for j in range(K):
-                    term[j] = log_A[t * varies, i, j] + m[j]
+                    term[j] = log_A[t * varies, i, j] + carry[j]
                     pair = np.exp(log_alpha[t, i] + term[j])
                     xi_sum[i, j] += pair
                     if xi.shape[0] > 0:
@@ -199,59 +297,59 @@ def backward_log(
                 log_beta[i] = _logsumexp(term)
         for i in range(K):
             gamma[t, i] = np.exp(log_alpha[t, i] + log_beta[i])
+            carry[i] = log_b[t, i] + log_beta[i] - log_scale[t]
+            if first[t]:
+                firsts[i] += gamma[t, i]
 
 
 @jit
-def viterbi(log_b: Floats, log_pi: Floats, log_A: Floats, first: Bools, back: Ints, path: Ints, best: Floats) -> int:
-    """Most probable ``path`` (N,) and its log joint probability for each sequence in ``best`` (S,).
+def viterbi(
+    log_b: Floats, log_pi: Floats, log_into: Floats, first: Bools, carry: Floats, back: Ints, best: Floats
+) -> int:
+    """Score the best path into each state: ``carry`` (K,) before and after the block (Viterbi 1967; Rabiner, eq. 33).
 
-    ``back`` (N, K) is scratch of any integer type. Ties go to the lower index. Returns the first row at which
-    no path is possible, or -1 (Viterbi 1967; Rabiner 1989, eq. 33).
+    ``back[t, k]`` says where the best path into k comes from; at the first row of a sequence, where the best path of
+    the one before ends, whose score goes to ``best``. Ties go to the lower index. Returns the first row at which no
+    path is possible, or -1.
     """
     N, K = log_b.shape
-    varies = int(log_A.shape[0] > 1)
+    varies = int(log_into.shape[0] > 1)
     delta = np.empty(K)
-    old = np.empty(K)
-    s = best.shape[0] - 1
     for t in range(N):
         top = -np.inf
+        end = 0
+        if first[t]:
+            for j in range(1, K):
+                end = j if carry[j] > carry[end] else end
+            best[t] = carry[end]
         for j in range(K):
-            if first[t]:
-                value = log_pi[j]
-            else:
-                value = -np.inf
+            value = log_pi[j]
+            where = end
+            if not first[t]:
+                value = carry[0] + log_into[t * varies, j, 0]
                 where = 0
-                for i in range(K):
-                    candidate = old[i] + log_A[(t - 1) * varies, i, j]
+                for i in range(1, K):
+                    candidate = carry[i] + log_into[t * varies, j, i]
                     if candidate > value:
                         value = candidate
                         where = i
-                back[t, j] = where
+            back[t, j] = where
             delta[j] = value + log_b[t, j]
             top = max(top, delta[j])
-        if top == -np.inf:
+        if not top > -np.inf:
             return t
-        old[:] = delta
-        if t == N - 1 or first[t + 1]:
-            path[t] = np.argmax(delta)
-    end = N - 1
-    for t in range(N - 1, -1, -1):
-        if t < end:
-            path[t] = back[t + 1, path[t + 1]]
-        if first[t]:
-            best[s] = _path_score(log_b, log_pi, log_A, path, t, end)
-            s -= 1
-            end = t - 1
+        for j in range(K):
+            carry[j] = delta[j]
     return -1
 
 
 @jit
-def _path_score(log_b: Floats, log_pi: Floats, log_A: Floats, path: Ints, start: int, end: int) -> float:
-    varies = int(log_A.shape[0] > 1)
-    score = log_pi[path[start]] + log_b[start, path[start]]
-    for t in range(start + 1, end + 1):
-        score += log_A[(t - 1) * varies, path[t - 1], path[t]] + log_b[t, path[t]]
-    return score
+def trace_back(back: Ints, last: int, path: Ints) -> None:
+    """Follow ``back`` (N, K) from state ``last`` at the end to the ``path`` (N,)."""
+    state = last
+    for t in range(path.shape[0] - 1, -1, -1):
+        path[t] = state
+        state = back[t, state]
 
 
 @jit

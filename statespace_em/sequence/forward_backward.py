@@ -1,16 +1,41 @@
-"""Posteriors of a hidden chain from log-densities: scaled recursions, in log space where scaling cannot do it."""
+"""Posteriors of a hidden chain from log-densities: scaled recursions, in log space where scaling cannot do it.
+
+Rows are worked on in blocks that fit the cache. First one pass runs forward to the middle of a span of sequences and
+another, on a second thread, backward to it; each keeps what it hands from block to block. Then both go on: as every
+block now has both messages, its posterior is made, summed and forgotten. So memory does not grow with the series,
+but for one row a block and what is asked for row by row.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial, reduce
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from statespace_em._typing import Floats, Ints
+from statespace_em import _threads
+from statespace_em._typing import Bools, Floats, Ints
+from statespace_em.emissions.evaluate import add
 from statespace_em.errors import ImpossibleObservationError
 from statespace_em.kernels import chain
+from statespace_em.sequence.recursions import Block, Chain, Logs, Scaled
 
-TINY = 1e-100  # below this a transition no longer guarantees that a dropped state does not matter
+ENTRIES = 24_576  # rows times states of a block, so that its arrays stay in the second-level cache
+KEPT = 8  # blocks whose first pass is kept for the second; more are cheaper to make again than to fetch from memory
+SPAN = 65_536  # rows that are worth a task of their own
+
+Density: TypeAlias = Callable[[int, int], Floats]  # first row and the one after the last -> log densities (n, K)
+Visit: TypeAlias = Callable[[int, int, Floats], Any]  # the same rows and their gamma -> additive statistics, or None
+
+
+class ChainSums(NamedTuple):
+    """What the E-step of a hidden chain sums up."""
+
+    statistics: Any  # of the visits
+    xi_sum: Floats  # (K, K)
+    firsts: Floats  # (K,), sum of gamma over the first rows
 
 
 class ChainPosterior(NamedTuple):
@@ -31,59 +56,19 @@ class ChainFilter(NamedTuple):
     log_likelihood: Floats  # (N,), log p(y_t | y_1..t-1), nats
 
 
-class _Scaled(NamedTuple):
-    b: Floats  # (N, K), likelihoods over the largest of the row
-    alpha: Floats  # (N, K), filtered
-    scale: Floats  # (N,)
-    log_scale: Floats  # (N,), with the row maxima put back
-    lost: Ints  # sequences that scaling cannot represent
+class _LostError(ArithmeticError):
+    """Scaling cannot represent a row."""
 
 
-def _forward(log_b: Floats, pi: Floats, A: Floats, starts: Ints) -> _Scaled:
-    top = log_b.max(1)
-    if not top.min() > -np.inf:
-        raise ImpossibleObservationError(int(np.argmin(top > -np.inf)))
-    b = np.empty(log_b.shape)
-    np.subtract(log_b, top[:, None], out=b)
-    np.exp(b, out=b)
-    sparse = bool(A.min() < TINY)
-    if sparse:
-        np.maximum(b, chain.UNDERFLOW, out=b, where=log_b > -np.inf)
-    alpha, scale = np.empty(log_b.shape), np.empty(len(log_b))
-    lost = np.empty(0, dtype=np.int64)
-    if chain.forward(b, pi, A, _first(starts), sparse, alpha, scale):
-        lost = np.unique(np.searchsorted(starts, np.flatnonzero(np.isnan(scale)), side="right") - 1)
-    with np.errstate(invalid="ignore"):
-        return _Scaled(b, alpha, scale, np.log(scale) + top, lost)
-
-
-def _first(starts: Ints) -> np.ndarray:
-    first = np.zeros(starts[-1], bool)
-    first[starts[:-1]] = True
-    return first
-
-
-def _logs(pi: Floats, A: Floats) -> tuple[Floats, Floats]:
-    with np.errstate(divide="ignore"):
-        return np.log(pi), np.log(A)
-
-
-def _log_forward(log_b: Floats, log_pi: Floats, log_A: Floats, offset: int) -> tuple[Floats, Floats, Floats]:
-    log_alpha, log_predicted = np.empty((2, *log_b.shape))
-    log_scale = np.empty(len(log_b))
-    impossible = chain.forward_log(log_b, log_pi, log_A, log_alpha, log_predicted, log_scale)
-    if impossible >= 0:
-        raise ImpossibleObservationError(offset + impossible)
-    return log_alpha, log_predicted, log_scale
-
-
-def smooth(log_b: Floats, pi: Floats, A: Floats, starts: Ints, *, pairs: bool = False) -> ChainPosterior:
+def smooth(
+    log_b: Floats | Density, pi: Floats, A: Floats, starts: Ints, *, pairs: bool = False
+) -> ChainPosterior:
     """Posterior of states and pairs of states given all rows.
 
     Parameters
     ----------
     log_b
-        Log densities (N, K) of the rows of sequences end to end.
+        Log densities (N, K) of the rows of sequences end to end, or the function that gives those of a block.
     pi, A
         Initial (K,) and transition probabilities (1 or N, K, K).
     starts
@@ -96,66 +81,221 @@ def smooth(log_b: Floats, pi: Floats, A: Floats, starts: Ints, *, pairs: bool = 
     ImpossibleObservationError
         With the number of the first row that no path can produce.
     """
-    log_b = np.ascontiguousarray(log_b)
-    scaled = _forward(log_b, pi, A, starts)
-    n_rows, n_states = log_b.shape
+    n_rows, n_states = int(starts[-1]), len(pi)
+    gamma = np.empty((n_rows, n_states))
     xi = np.full((n_rows if pairs else 0, n_states, n_states), np.nan)
-    xi_sum, firsts = np.zeros((n_states, n_states)), np.zeros(n_states)
-    log_scale, gamma = scaled.log_scale, scaled.alpha
-    log_pi, log_A = _logs(pi, A)
-    for begin, end, lost in _runs(starts, scaled.lost):
-        rows = slice(begin, end)
-        steps = A if len(A) == 1 else A[rows]
-        if not lost:
-            first = _first(starts)[rows]
-            chain.backward(scaled.b[rows], steps, first, scaled.scale[rows], gamma[rows], xi[rows], xi_sum, firsts)
-            continue
-        log_steps = log_A if len(A) == 1 else log_A[rows]
-        log_alpha, _, log_scale[rows] = _log_forward(log_b[rows], log_pi, log_steps, begin)
-        chain.backward_log(log_b[rows], log_steps, log_scale[rows], log_alpha, gamma[rows], xi[rows], xi_sum)
-        firsts += gamma[begin]
-    return ChainPosterior(gamma, xi, xi_sum, firsts, np.add.reduceat(log_scale, starts[:-1]))
+
+    def keep(begin: int, end: int, part: Floats) -> None:
+        gamma[begin:end] = part
+
+    sums, log_likelihood = smooth_sums(log_b, pi, A, starts, keep, xi=xi)
+    return ChainPosterior(gamma, xi, sums.xi_sum, sums.firsts, log_likelihood)
 
 
-def _runs(starts: Ints, lost: Ints) -> list[tuple[int, int, bool]]:
-    """Row ranges: each lost sequence alone, the others between them together."""
-    runs, begin = [], 0
-    for s in lost:
-        if starts[s] > begin:
-            runs.append((begin, int(starts[s]), False))
-        runs.append((int(starts[s]), int(starts[s + 1]), True))
-        begin = int(starts[s + 1])
-    if begin < starts[-1]:
-        runs.append((begin, int(starts[-1]), False))
-    return runs
+def smooth_sums(
+    log_b: Floats | Density, pi: Floats, A: Floats, starts: Ints, visit: Visit, *, xi: Floats | None = None
+) -> tuple[ChainSums, Floats]:
+    """Sums over the posterior of all rows, and the log-likelihood of each sequence (S,).
+
+    ``visit`` is given every block of gamma, once for each that counts; blocks come in no order and from several
+    threads, but what the visits return is added in the same order whatever the number of threads. For the other
+    arguments see `smooth`.
+    """
+    work = _Work(_density(log_b), Chain(pi, A), starts, visit, np.empty((0, 0, 0)) if xi is None else xi)
+    spans = _spans(starts)
+    parts = _threads.run([partial(work.span, begin, end) for begin, end in spans])
+    return reduce(_sum, parts), work.log_likelihood
 
 
-def filter_states(log_b: Floats, pi: Floats, A: Floats, starts: Ints) -> ChainFilter:
+def filter_states(log_b: Floats | Density, pi: Floats, A: Floats, starts: Ints) -> ChainFilter:
     """Causal probabilities; see `smooth` for the arguments. A later row never changes a bit of an earlier one."""
-    log_b = np.ascontiguousarray(log_b)
-    scaled = _forward(log_b, pi, A, starts)
-    filtered, log_scale = scaled.alpha, scaled.log_scale
-    predicted = np.empty(log_b.shape)
-    chain.predict(filtered, pi, A, _first(starts), predicted)
-    log_pi, log_A = _logs(pi, A)
-    for s in scaled.lost:
+    density, steps, first = _density(log_b), Chain(pi, A), first_rows(starts)
+    n_rows, n_states = len(first), len(pi)
+    filtered, predicted = np.empty((2, n_rows, n_states))
+    log_scale, scaled = np.empty(n_rows), Scaled(steps, first)
+    carry, before = np.zeros((2, n_states))
+    for begin, end in _blocks(0, n_rows, n_states):
+        rows = slice(begin, end)
+        block, _ = scaled.forward(begin, end, density(begin, end), carry)
+        np.divide(block.alpha, block.alpha.sum(1)[:, None], out=filtered[rows])
+        into = steps.into(begin, end)
+        chain.predict(filtered[rows], steps.pi, into, first[rows], before, predicted[rows])
+        log_scale[rows] = np.log(block.scale) + block.top
+    for s in _sequences(np.flatnonzero(np.isnan(log_scale)), starts):
         # from the row that was lost on; before it the scaled values stand, so that the future cannot touch them
-        rows = slice(int(starts[s]), int(starts[s + 1]))
-        log_steps = log_A if len(A) == 1 else log_A[rows]
-        log_alpha, log_predicted, exact = _log_forward(log_b[rows], log_pi, log_steps, rows.start)
-        onwards = slice(rows.start + int(np.argmax(np.isnan(scaled.scale[rows]))), rows.stop)
-        tail = slice(onwards.start - rows.start, None)
-        filtered[onwards], predicted[onwards] = np.exp(log_alpha[tail]), np.exp(log_predicted[tail])
-        log_scale[onwards] = exact[tail]
+        onwards = int(starts[s]) + int(np.argmax(np.isnan(log_scale[starts[s] : starts[s + 1]])))
+        logs, carry = Logs(steps, first), np.zeros(n_states)
+        for begin, end in _blocks(int(starts[s]), int(starts[s + 1]), n_states):
+            block, log_predicted = logs.forward_predicted(begin, end, density(begin, end), carry)
+            rows, tail = slice(max(begin, onwards), end), slice(max(onwards - begin, 0), None)
+            filtered[rows], predicted[rows] = np.exp(block.alpha[tail]), np.exp(log_predicted[tail])
+            log_scale[rows] = block.scale[tail]
     return ChainFilter(filtered, predicted, log_scale)
 
 
-def most_probable_path(log_b: Floats, pi: Floats, A: Floats, starts: Ints) -> tuple[Ints, Floats]:
+def most_probable_path(log_b: Floats | Density, pi: Floats, A: Floats, starts: Ints) -> tuple[Ints, Floats]:
     """Viterbi path (N,) and its log joint probability (S,); see `smooth` for the arguments."""
-    n_rows, n_states = log_b.shape
-    back = np.empty((n_rows, n_states), dtype=np.uint8 if n_states <= 256 else np.int32)
-    path, best = np.empty(n_rows, dtype=np.int64), np.empty(len(starts) - 1)
-    impossible = chain.viterbi(np.ascontiguousarray(log_b), *_logs(pi, A), _first(starts), back, path, best)
-    if impossible >= 0:
-        raise ImpossibleObservationError(impossible)
+    density, steps, first = _density(log_b), Chain(pi, A).logs(), first_rows(starts)
+    n_states = len(pi)
+    path, best = np.empty(len(first), dtype=np.int64), np.empty(len(starts) - 1)
+
+    def span(begin: int, end: int) -> None:
+        back = np.empty((end - begin, n_states), dtype=np.uint8 if n_states <= 256 else np.int32)
+        carry, ends = np.zeros(n_states), np.empty(end - begin)
+        for start, stop in _blocks(begin, end, n_states):
+            rows, own = slice(start, stop), slice(start - begin, stop - begin)
+            log_rows = np.ascontiguousarray(density(start, stop))
+            into = steps.into(start, stop)
+            bad = chain.viterbi(log_rows, steps.pi, into, first[rows], carry, back[own], ends[own])
+            if bad >= 0:
+                raise ImpossibleObservationError(start + bad)
+        chain.trace_back(back, int(np.argmax(carry)), path[begin:end])
+        one, other = np.searchsorted(starts, (begin, end))
+        best[one:other] = np.append(ends[starts[one + 1 : other] - begin], carry.max())
+
+    _threads.run([partial(span, begin, end) for begin, end in _spans(starts)])
     return path, best
+
+
+class _Work:
+    """What the threads of one E-step share."""
+
+    def __init__(self, density: Density, chain: Chain, starts: Ints, visit: Visit, xi: Floats) -> None:
+        self.density, self.chain, self.starts, self.visit, self.xi = density, chain, starts, visit, xi
+        self.first = first_rows(starts)
+        self.log_likelihood = np.zeros(len(starts) - 1)
+
+    def span(self, begin: int, end: int) -> ChainSums:
+        """Sums of some sequences; those that scaling cannot represent are done again in log space."""
+        scaled = Scaled(self.chain, self.first)
+        try:
+            return self.sums(scaled, begin, end)
+        except _LostError:
+            one, other = np.searchsorted(self.starts, (begin, end))
+            self.log_likelihood[one:other] = 0.0
+        lost, carry = [], np.zeros(len(self.chain.pi))
+        for rows in _blocks(begin, end, len(carry)):
+            block, _ = scaled.forward(*rows, self.density(*rows), carry)
+            lost.append(rows[0] + np.flatnonzero(np.isnan(block.scale)))
+        again = _sequences(np.concatenate(lost), self.starts)
+        logs = Logs(self.chain, self.first)
+        return reduce(
+            _sum, [self.sums(logs if bad else scaled, *rows) for *rows, bad in _runs(self.starts, begin, end, again)]
+        )
+
+    def sums(self, arithmetic: Scaled | Logs, begin: int, end: int) -> ChainSums:
+        """Sums of some sequences in one arithmetic, by two passes that meet in the middle and go on."""
+        n_states = len(self.chain.pi)
+        blocks = _blocks(begin, end, n_states)
+        middle = len(blocks) if arithmetic.sparse or len(blocks) <= KEPT else len(blocks) // 2
+        filtered: dict[int, Floats] = {}  # what is handed to a block by the one before
+        messages: dict[int, Floats] = {len(blocks) - 1: np.zeros(n_states)}  # and by the one after
+        kept: dict[int, Block] = {}
+
+        def forward() -> None:
+            carry = np.zeros(n_states)
+            for i in range(middle):
+                filtered[i] = carry.copy()
+                kept[i] = self._forward(arithmetic, *blocks[i], carry, new=True)
+                kept.pop(i - KEPT, None)
+            filtered[middle] = carry
+
+        def backward() -> None:
+            carry = np.zeros(n_states)
+            for i in reversed(range(middle, len(blocks))):
+                arithmetic.messages(*blocks[i], self.density(*blocks[i]), self._ends(blocks[i][1]), carry)
+                messages[i - 1] = carry.copy()
+
+        def left() -> ChainSums:
+            carry, sums = messages[middle - 1], self._empty()
+            for i in reversed(range(middle)):
+                block = kept.pop(i, None) or self._forward(arithmetic, *blocks[i], filtered[i], new=False)
+                sums = self._add(sums, arithmetic, block, carry)
+            return sums
+
+        def right() -> ChainSums:
+            carry, sums = filtered[middle], self._empty()
+            for i in range(middle, len(blocks)):
+                block = self._forward(arithmetic, *blocks[i], carry, new=True)
+                sums = self._add(sums, arithmetic, block, messages[i])
+            return sums
+
+        if middle == len(blocks):
+            forward()
+            return left()
+        _threads.run([forward, backward])
+        return reduce(_sum, _threads.run([left, right]))
+
+    def _forward(self, arithmetic: Scaled | Logs, begin: int, end: int, carry: Floats, *, new: bool) -> Block:
+        block, fine = arithmetic.forward(begin, end, self.density(begin, end), carry)
+        if not fine:
+            raise _LostError
+        if new:
+            before = int(np.searchsorted(self.starts, begin)) - 1
+            arithmetic.add_logs(block, before, self.log_likelihood)
+        return block
+
+    def _ends(self, end: int) -> bool:
+        return end == len(self.first) or bool(self.first[end])
+
+    def _empty(self) -> ChainSums:
+        n_states = len(self.chain.pi)
+        return ChainSums(None, np.zeros((n_states, n_states)), np.zeros(n_states))
+
+    def _add(self, sums: ChainSums, arithmetic: Scaled | Logs, block: Block, carry: Floats) -> ChainSums:
+        xi = self.xi[block.begin : block.end]
+        gamma = arithmetic.backward(block, self._ends(block.end), carry, xi, sums.xi_sum, sums.firsts)
+        part = self.visit(block.begin, block.end, gamma)
+        return sums._replace(statistics=_added(sums.statistics, part))
+
+
+def first_rows(starts: Ints) -> Bools:
+    """Whether each row (N,) is the first of its sequence."""
+    first = np.zeros(starts[-1], bool)
+    first[starts[:-1]] = True
+    return first
+
+
+def _density(log_b: Floats | Density) -> Density:
+    return log_b if callable(log_b) else lambda begin, end: log_b[begin:end]
+
+
+def _added(left: Any, right: Any) -> Any:
+    if left is None or right is None:
+        return right if left is None else left
+    return add(left, right)
+
+
+def _sum(left: ChainSums, right: ChainSums) -> ChainSums:
+    statistics = _added(left.statistics, right.statistics)
+    return ChainSums(statistics, left.xi_sum + right.xi_sum, left.firsts + right.firsts)
+
+
+def _blocks(begin: int, end: int, n_states: int) -> list[tuple[int, int]]:
+    size = max(ENTRIES // n_states, 64)
+    return [(start, min(start + size, end)) for start in range(begin, end, size)]
+
+
+def _spans(starts: Ints) -> list[tuple[int, int]]:
+    """Cut rows between sequences into spans that are worth a task."""
+    cuts = [0]
+    for start in starts[1:-1] if starts[-1] > SPAN else ():
+        if start - cuts[-1] >= SPAN:
+            cuts.append(int(start))
+    return list(pairwise([*cuts, int(starts[-1])]))
+
+
+def _sequences(rows: Ints, starts: Ints) -> Ints:
+    """Sequences that these rows are in."""
+    return np.unique(np.searchsorted(starts, rows, side="right") - 1)
+
+
+def _runs(starts: Ints, begin: int, end: int, lost: Ints) -> list[tuple[int, int, bool]]:
+    """Row ranges: each lost sequence alone, the others between them together."""
+    runs = []
+    for s in lost:
+        if starts[s] > begin:
+            runs.append((begin, int(starts[s]), False))
+        begin = int(starts[s + 1])
+        runs.append((int(starts[s]), begin, True))
+    return [*runs, (begin, end, False)] if begin < end else runs

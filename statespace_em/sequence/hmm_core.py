@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -21,13 +22,19 @@ from statespace_em.emissions.evaluate import (
     emission_vector,
     family_statistics,
     guessed_emission,
-    log_density,
     params_type,
 )
 from statespace_em.kernels import chain
 from statespace_em.labels import Dims
 from statespace_em.priors import Dirichlet
-from statespace_em.sequence.forward_backward import ChainFilter, filter_states, most_probable_path, smooth
+from statespace_em.sequence.forward_backward import (
+    ChainFilter,
+    Density,
+    filter_states,
+    most_probable_path,
+    smooth,
+    smooth_sums,
+)
 from statespace_em.start import responsibilities
 
 CHAIN_DOMAINS: Mapping[str, Domain] = {"initial": "simplex", "transition": "simplex"}
@@ -64,15 +71,19 @@ class HMMCore:
     row_dims: ClassVar[Dims] = {"gamma": ("state",)}
     sum_dims: ClassVar[Dims] = {"xi": ("state", "next_state")}
 
-    def _smooth(self, params: HMMParams, batch: Batch, *, pairs: bool) -> Any:
-        log_b = log_density(self.family, params.emission, batch.y)
-        return smooth(log_b, params.initial, params.transition[None], batch.starts, pairs=pairs)
+    def _density(self, params: HMMParams, batch: Batch) -> Density:
+        """Log densities of blocks of rows; what a row allows, or is known to be, would be added here."""
+        return lambda begin, end: self.family.log_prob(params.emission, batch.y[begin:end])
 
     def e_step(self, params: HMMParams, data: Batch) -> tuple[HMMStatistics, float]:
-        """Additive statistics and the log-likelihood in nats."""
-        found = self._smooth(params, data, pairs=False)
-        emission = family_statistics(self.family, params.emission, data.y, found.gamma)
-        return HMMStatistics(found.firsts, found.xi_sum, emission), float(found.log_likelihood.sum())
+        """Additive statistics and the log-likelihood in nats; nothing it makes grows with the rows."""
+
+        def visit(begin: int, end: int, gamma: Floats) -> Any:  # weights of rows would multiply gamma here
+            return self.family.statistics(params.emission, data.y[begin:end], gamma)
+
+        density = self._density(params, data)
+        sums, log_likelihood = smooth_sums(density, params.initial, params.transition[None], data.starts, visit)
+        return HMMStatistics(sums.firsts, sums.xi_sum, sums.statistics), math.fsum(log_likelihood)
 
     def m_step(self, statistics: HMMStatistics, previous: HMMParams | None) -> HMMParams:
         """Dirichlet modes for the chain, the family's own M-step for the emissions; frozen blocks stay."""
@@ -141,7 +152,8 @@ class HMMCore:
 
     def posterior(self, params: HMMParams, batch: Batch, *, pairs: bool) -> Posterior:
         """Posterior of every row."""
-        found = self._smooth(params, batch, pairs=pairs)
+        density = self._density(params, batch)
+        found = smooth(density, params.initial, params.transition[None], batch.starts, pairs=pairs)
         rows: Rows = {"gamma": (("state",), found.gamma)}
         pair_dims = ("state", "next_state")
         if pairs:
@@ -156,13 +168,11 @@ class HMMCore:
 
     def filter(self, params: HMMParams, batch: Batch) -> ChainFilter:
         """Causal probabilities of every row."""
-        log_b = log_density(self.family, params.emission, batch.y)
-        return filter_states(log_b, params.initial, params.transition[None], batch.starts)
+        return filter_states(self._density(params, batch), params.initial, params.transition[None], batch.starts)
 
     def decode(self, params: HMMParams, batch: Batch) -> tuple[Ints, Floats]:
         """Viterbi path of every sequence and its log joint probability."""
-        log_b = log_density(self.family, params.emission, batch.y)
-        return most_probable_path(log_b, params.initial, params.transition[None], batch.starts)
+        return most_probable_path(self._density(params, batch), params.initial, params.transition[None], batch.starts)
 
     def sample(self, params: HMMParams, n_steps: int, rng: np.random.Generator) -> tuple[Ints, Floats]:
         """States (N,) and observations (N, D) of one sequence."""
