@@ -12,6 +12,7 @@ from statespace_em._typing import Floats, Ints
 from statespace_em.domains import Domain
 from statespace_em.emissions.base import Support
 from statespace_em.errors import ParameterError
+from statespace_em.kernels.emissions import categorical_density, categorical_sums
 from statespace_em.priors import Dirichlet
 
 
@@ -51,27 +52,19 @@ class Categorical:
     def log_prob(self, params: CategoricalParams, y: Floats) -> Floats:
         """Log probability (N, K) in nats."""
         with np.errstate(divide="ignore"):
-            log_prob = np.log(params.prob)
-        n_states, n_channels, _ = log_prob.shape
-        blank = np.zeros((n_channels, 1, n_states))  # a last row for missing symbols
-        table = np.concatenate([log_prob.transpose(1, 2, 0), blank], axis=1)
-        total = np.zeros((len(y), n_states))
-        for d in range(n_channels):
-            total += table[d, np.where(np.isnan(y[:, d]), -1, y[:, d]).astype(np.intp)]
-        return total
+            table = np.log(params.prob.transpose(1, 2, 0))
+        log_b = np.empty((len(y), len(params.prob)))
+        categorical_density(y, np.ascontiguousarray(table), log_b)
+        return log_b
 
     def statistics(self, params: CategoricalParams | None, y: Floats, weights: Floats) -> CategoricalStatistics:
         """Weighted counts of the symbols seen."""
         size = self.n_symbols if params is None else params.prob.shape[2]
         if size is None:
             raise ParameterError("Categorical(n_symbols=...) must be given before there are parameters.")
-        counts = np.empty((weights.shape[1], y.shape[1], size))
-        for d in range(y.shape[1]):
-            seen = ~np.isnan(y[:, d])
-            codes = y[seen, d].astype(np.intp)
-            for k in range(weights.shape[1]):
-                counts[k, d] = np.bincount(codes, weights[seen, k], minlength=size)
-        return CategoricalStatistics(counts)
+        counts = np.zeros((y.shape[1], size, weights.shape[1]))
+        categorical_sums(y, weights, counts)
+        return CategoricalStatistics(counts.transpose(2, 0, 1))
 
     def m_step(self, statistics: CategoricalStatistics, previous: CategoricalParams | None) -> CategoricalParams:
         """Weighted frequencies, or their MAP form; zeros stay zero and a state without data keeps its own."""

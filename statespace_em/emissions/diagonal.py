@@ -11,6 +11,7 @@ import numpy as np
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.domains import Domain
 from statespace_em.emissions.base import Support, filled
+from statespace_em.kernels.emissions import diagonal_density, diagonal_sums
 from statespace_em.priors import NormalInverseGamma
 
 LOG_2_PI = float(np.log(2.0 * np.pi))
@@ -66,33 +67,18 @@ class DiagonalGaussian:
 
     def log_prob(self, params: DiagonalParams, y: Floats) -> Floats:
         """Log density (N, K) in nats."""
-        values, seen = filled(y)
-        var = _entrywise(params)
-        total = np.zeros((len(var), len(y)))
-        for d in range(y.shape[1]):  # entry by entry: no temporary of size N * K * D, same bits for any N
-            away = values[:, d] - params.mean[:, d, None]
-            away *= away
-            away /= var[:, d, None]
-            away += np.log(var[:, d, None]) + LOG_2_PI
-            away *= seen[:, d]
-            total -= away
-        total *= 0.5
-        return total.T
+        var = np.ascontiguousarray(_entrywise(params).T)
+        log_b = np.empty((len(y), len(params.mean)))
+        mean = np.ascontiguousarray(params.mean.T)
+        diagonal_density(y, mean, 1.0 / var, -0.5 * (np.log(var) + LOG_2_PI), log_b)
+        return log_b
 
     def statistics(self, params: DiagonalParams | None, y: Floats, weights: Floats) -> DiagonalStatistics:
         """Weights, deviations and squares of the entries seen."""
-        n_states, size = weights.shape[1], y.shape[1]
-        mean = np.zeros((n_states, size)) if params is None else params.mean
-        weight, first, second = np.empty((3, n_states, size))
-        for d in range(size):
-            seen = ~np.isnan(y[:, d])
-            value, part = (y[:, d], weights) if seen.all() else (y[seen, d], weights[seen])
-            away = value - mean[:, d, None]
-            weighted = part.T * away
-            weight[:, d] = part.sum(0)
-            first[:, d] = weighted.sum(1)
-            second[:, d] = np.einsum("kn,kn->k", weighted, away)
-        return DiagonalStatistics(weight, first, second)
+        sums = np.zeros((3, y.shape[1], weights.shape[1]))
+        mean = np.zeros(sums.shape[1:]) if params is None else np.ascontiguousarray(params.mean.T)
+        diagonal_sums(y, mean, weights, *sums)
+        return DiagonalStatistics(*sums.transpose(0, 2, 1))
 
     def m_step(self, statistics: DiagonalStatistics, previous: DiagonalParams | None) -> DiagonalParams:
         """Weighted mean and variance, or their MAP form, under the floor; without data the old values stay."""

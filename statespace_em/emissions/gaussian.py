@@ -13,6 +13,7 @@ from statespace_em.domains import Domain
 from statespace_em.emissions.base import Support
 from statespace_em.emissions.diagonal import FLOOR, LOG_2_PI, DiagonalGaussian, centre_of
 from statespace_em.errors import ParameterError
+from statespace_em.kernels.emissions import full_density, full_sums
 from statespace_em.priors import NormalInverseGamma, NormalInverseWishart
 
 
@@ -66,17 +67,12 @@ class FullGaussian:
 
     def log_prob(self, params: GaussianParams, y: Floats) -> Floats:
         """Log density (N, K) in nats."""
-        n_states = len(params.mean)
-        result = np.empty((n_states, len(y)))
+        log_b = np.empty((len(y), len(params.mean)))
         for rows, seen in _patterns(y):
-            part = y[:, seen] if rows is None else y[np.ix_(rows, seen)]
-            root = np.linalg.cholesky(params.cov[..., seen, :][..., seen])
-            factor = np.asarray(np.broadcast_to(root, (n_states, *root.shape[-2:])), dtype=float)
-            value: Floats = _log_density(part, params.mean[:, seen], factor)
             if rows is None:
-                return value.T
-            result[:, rows] = value
-        return result.T
+                return _log_density(params, y, seen)
+            log_b[rows] = _log_density(params, y[np.ix_(rows, seen)], seen)
+        return log_b
 
     def statistics(self, params: GaussianParams | None, y: Floats, weights: Floats) -> GaussianStatistics:
         """Weights, deviations and scatters; missing entries enter by their conditional moments."""
@@ -85,14 +81,12 @@ class FullGaussian:
         n_states, size = params.mean.shape
         total = np.zeros(n_states), np.zeros((n_states, size)), np.zeros((n_states, size, size))
         for rows, seen in _patterns(y):
-            if not seen.any():
-                continue
-            part = y[:, seen] if rows is None else y[np.ix_(rows, seen)]
-            weight = weights if rows is None else weights[rows]
-            for k in range(n_states):
-                cov = params.cov if params.cov.ndim == 2 else params.cov[k]
-                for sums, value in zip(total, _completed(part - params.mean[k, seen], weight[:, k], cov, seen)):
-                    sums[k] += value
+            if rows is None:
+                return _moments(params.mean, y, weights)
+            if seen.any():
+                part = _moments(params.mean[:, seen], y[np.ix_(rows, seen)], weights[rows])
+                for sums, value in zip(total, _completed(part, params.cov, seen)):
+                    sums += value
         return GaussianStatistics(*total)
 
     def m_step(self, statistics: GaussianStatistics, previous: GaussianParams | None) -> GaussianParams:
@@ -183,34 +177,44 @@ def _patterns(y: Floats) -> list[tuple[Ints | None, Bools]]:
     return [(np.flatnonzero(index.ravel() == i), ~pattern) for i, pattern in enumerate(patterns)]
 
 
-def _log_density(y: Floats, mean: Floats, factor: Floats) -> Floats:
-    """Log density (K, N) by forward substitution, element by element so that a row's bits do not depend on N."""
+def _log_density(params: GaussianParams, y: Floats, seen: Bools) -> Floats:
+    """Log density (N, K) of the entries of y that are seen."""
+    mean = np.ascontiguousarray(params.mean[:, seen].T)
+    root = np.linalg.cholesky(params.cov[..., seen, :][..., seen])
+    factor: Floats = np.array(
+        np.broadcast_to(root, (mean.shape[1], *root.shape[-2:])).transpose(1, 2, 0), dtype=float, order="C"
+    )
+    diagonal = np.diagonal(factor).T
+    constant = np.asarray(-np.log(diagonal).sum(0) - 0.5 * len(mean) * LOG_2_PI)
+    entries = np.arange(len(mean))
+    factor[entries, entries] = 1.0 / diagonal
+    log_b = np.empty((len(y), mean.shape[1]))
+    full_density(y, mean, factor, constant, log_b)
+    return log_b
+
+
+def _moments(mean: Floats, y: Floats, weights: Floats) -> GaussianStatistics:
+    """Weighted moments of whole rows around the means."""
     n_states, size = mean.shape
-    total = np.zeros((n_states, len(y)))
-    solved: list[Floats] = []
-    for i in range(size):
-        rest = y[:, i] - mean[:, i, None]
-        for j in range(i):
-            rest -= factor[:, i, j, None] * solved[j]
-        rest /= factor[:, i, i, None]
-        solved.append(rest)
-        total += rest * rest
-    log_det = 2.0 * np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(-1)
-    return np.asarray(-0.5 * (total + (log_det + size * LOG_2_PI)[:, None]))
+    weight, first, second = np.zeros(n_states), np.zeros((size, n_states)), np.zeros((size, size, n_states))
+    full_sums(y, np.ascontiguousarray(mean.T), weights, weight, first, second)
+    rows, columns = np.triu_indices(size, 1)
+    second[rows, columns] = second[columns, rows]
+    return GaussianStatistics(weight, first.T, second.transpose(2, 0, 1))
 
 
-def _completed(away: Floats, weight: Floats, cov: Floats, seen: Bools) -> tuple[Floats, Floats, Floats]:
-    """Weight, first and second moments of whole rows around the mean, given what is seen (Little & Rubin, ch. 11)."""
-    weighted = away * weight[:, None]
-    first, second, total = weighted.sum(0), weighted.T @ away, weight.sum()
-    if seen.all():
-        return total, first, second
-    spread = np.zeros((len(seen), int(seen.sum())))
-    spread[seen] = np.eye(spread.shape[1])
-    spread[~seen] = np.linalg.solve(cov[np.ix_(seen, seen)], cov[np.ix_(seen, ~seen)]).T
-    rest = np.zeros_like(cov)
-    rest[np.ix_(~seen, ~seen)] = cov[np.ix_(~seen, ~seen)] - spread[~seen] @ cov[np.ix_(seen, ~seen)]
-    return total, spread @ first, spread @ second @ spread.T + total * rest
+def _completed(part: GaussianStatistics, cov: Floats, seen: Bools) -> GaussianStatistics:
+    """Moments of whole rows, given those of what is seen (Little & Rubin, ch. 11)."""
+    weight, first, second = part
+    covs = np.broadcast_to(cov, (len(weight), len(seen), len(seen)))
+    inside, across = covs[:, seen][:, :, seen], covs[:, seen][:, :, ~seen]
+    spread = np.zeros((len(weight), len(seen), int(seen.sum())))
+    spread[:, seen] = np.eye(spread.shape[2])
+    spread[:, ~seen] = np.linalg.solve(inside, across).swapaxes(1, 2)
+    rest = np.zeros(covs.shape)
+    rest[np.ix_(np.arange(len(weight)), ~seen, ~seen)] = covs[:, ~seen][:, :, ~seen] - spread[:, ~seen] @ across
+    whole = spread @ second @ spread.swapaxes(1, 2) + weight[:, None, None] * rest
+    return GaussianStatistics(weight, np.einsum("kij,kj->ki", spread, first), whole)
 
 
 def _guessed(y: Floats, weights: Floats) -> GaussianStatistics:

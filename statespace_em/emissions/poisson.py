@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from scipy.special import gammaln, xlogy
+from scipy.special import gammaln
 
 from statespace_em._typing import Floats, Ints
 from statespace_em.domains import Domain
 from statespace_em.emissions.base import Support, filled
+from statespace_em.kernels.emissions import poisson_density, poisson_sums
 from statespace_em.priors import Gamma
 
 
@@ -46,17 +47,17 @@ class Poisson:
 
     def log_prob(self, params: PoissonParams, y: Floats) -> Floats:
         """Log probability (N, K) in nats."""
-        counts, seen = filled(y)
-        fit = np.zeros((len(y), len(params.rate)))
-        for d in range(y.shape[1]):  # entry by entry: no temporary of size N * K * D, same bits for any N
-            rate = params.rate[:, d]
-            fit += xlogy(counts[:, d, None], rate) - seen[:, d, None] * rate - gammaln(counts[:, d, None] + 1.0)
-        return fit
+        rate = np.ascontiguousarray(params.rate.T)
+        log_b = np.empty((len(y), len(params.rate)))
+        with np.errstate(divide="ignore"):
+            poisson_density(y, _log_factorial(y), rate, np.log(rate), log_b)
+        return log_b
 
     def statistics(self, params: PoissonParams | None, y: Floats, weights: Floats) -> PoissonStatistics:
         """Weighted totals and exposures."""
-        counts, seen = filled(y)
-        return PoissonStatistics(weights.T @ counts, weights.T @ seen)
+        sums = np.zeros((2, y.shape[1], weights.shape[1]))
+        poisson_sums(y, weights, *sums)
+        return PoissonStatistics(*sums.transpose(0, 2, 1))
 
     def m_step(self, statistics: PoissonStatistics, previous: PoissonParams | None) -> PoissonParams:
         """Weighted mean count, or its MAP form; a state without data keeps its rate."""
@@ -75,3 +76,12 @@ class Poisson:
         from scipy import stats  # here because it is slow to import and only checking and forecasting need it
 
         return stats.poisson(params.rate)
+
+
+def _log_factorial(y: Floats) -> Floats:
+    """Logs of the factorials of counts (N, D), from a table where that is the shorter; 0 where y is missing."""
+    counts, _ = filled(y)
+    largest = counts.max(initial=0.0)
+    if largest >= counts.size:
+        return np.asarray(gammaln(counts + 1.0))
+    return np.asarray(gammaln(np.arange(1.0, largest + 2.0))[counts.astype(np.intp)])

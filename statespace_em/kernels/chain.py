@@ -28,8 +28,12 @@ def relative(log_b: Floats, floor: bool, b: Floats, top: Floats) -> None:
     N, K = log_b.shape
     for t in range(N):
         best = -np.inf
+        strange = False
         for k in range(K):
             best = max(best, log_b[t, k])
+            strange |= log_b[t, k] != log_b[t, k]
+        if strange:
+            best = -np.inf
         top[t] = best
         for k in range(K):
             away = log_b[t, k] - best
@@ -256,7 +260,7 @@ def forward_log(
                 log_predicted[t, j] = _logsumexp(term)
             log_alpha[t, j] = log_predicted[t, j] + log_b[t, j]
         log_scale[t] = _logsumexp(log_alpha[t])
-        if log_scale[t] == -np.inf:
+        if not log_scale[t] > -np.inf:
             return t
         for j in range(K):
             log_alpha[t, j] -= log_scale[t]

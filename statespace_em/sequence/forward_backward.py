@@ -60,9 +60,7 @@ class _LostError(ArithmeticError):
     """Scaling cannot represent a row."""
 
 
-def smooth(
-    log_b: Floats | Density, pi: Floats, A: Floats, starts: Ints, *, pairs: bool = False
-) -> ChainPosterior:
+def smooth(log_b: Floats | Density, pi: Floats, A: Floats, starts: Ints, *, pairs: bool = False) -> ChainPosterior:
     """Posterior of states and pairs of states given all rows.
 
     Parameters
@@ -272,7 +270,7 @@ def _sum(left: ChainSums, right: ChainSums) -> ChainSums:
 
 
 def _blocks(begin: int, end: int, n_states: int) -> list[tuple[int, int]]:
-    size = max(ENTRIES // n_states, 64)
+    size = max(ENTRIES // n_states, 1)
     return [(start, min(start + size, end)) for start in range(begin, end, size)]
 
 

@@ -114,9 +114,7 @@ class Logs:
         """As `Scaled.backward`."""
         gamma, steps = np.empty(block.b.shape), self.chain.out_of(block.begin, block.end)
         first = self.first[block.begin : block.end]
-        chain.backward_log(
-            block.b, steps, first, ends, block.alpha, block.scale, carry, gamma, xi, xi_sum, firsts
-        )
+        chain.backward_log(block.b, steps, first, ends, block.alpha, block.scale, carry, gamma, xi, xi_sum, firsts)
         return gamma
 
     def add_logs(self, block: Block, sequence: int, log_likelihood: Floats) -> None:

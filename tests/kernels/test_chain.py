@@ -1,11 +1,19 @@
 """Forward-backward, filter and Viterbi against the enumeration of all paths."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import pytest
 from oracles import chain_oracle
 
+from statespace_em import _threads
 from statespace_em.errors import ImpossibleObservationError
-from statespace_em.sequence.forward_backward import filter_states, most_probable_path, smooth
+from statespace_em.sequence import forward_backward
+from statespace_em.sequence.forward_backward import filter_states, most_probable_path, smooth, smooth_sums
+
+
+class Counted(NamedTuple):
+    count: Any
 
 
 def case(seed, K, T, *, zeros=False, varies=False, extreme=0.0):
@@ -103,3 +111,68 @@ def test_impossible_row_is_named(function):
     log_b[1] = -np.inf
     with pytest.raises(ImpossibleObservationError, match="1"):
         function(log_b, np.array([0.5, 0.5]), np.full((1, 2, 2), 0.5), one(3))
+
+
+@pytest.fixture
+def tiny_blocks(monkeypatch):
+    """Blocks of a few rows and tasks of a few blocks, so that small cases take every way through them."""
+    monkeypatch.setattr(forward_backward, "ENTRIES", 12)
+    monkeypatch.setattr(forward_backward, "KEPT", 2)
+    monkeypatch.setattr(forward_backward, "SPAN", 40)
+
+
+@pytest.mark.parametrize("varies", [False, True])
+@pytest.mark.parametrize(("zeros", "extreme"), [(False, 0.0), (True, 0.0), (True, 600.0), (True, 5000.0)])
+def test_many_blocks_equal_one(zeros, extreme, varies, tiny_blocks, monkeypatch):
+    log_b, pi, A = case(5, 3, 150, zeros=zeros, extreme=extreme, varies=varies)
+    starts = np.array([0, 1, 30, 31, 72, 75, 150])
+    cut = smooth(log_b, pi, A, starts, pairs=True), filter_states(log_b, pi, A, starts)
+    path = most_probable_path(log_b, pi, A, starts)
+    monkeypatch.setattr(forward_backward, "ENTRIES", 10_000)
+    monkeypatch.setattr(forward_backward, "SPAN", 10_000)
+    whole = smooth(log_b, pi, A, starts, pairs=True), filter_states(log_b, pi, A, starts)
+    for got, expected in zip(cut, whole):
+        for name, value in expected._asdict().items():
+            np.testing.assert_allclose(getattr(got, name), value, rtol=1e-11, atol=1e-12, err_msg=name)
+    for got, expected in zip(path, most_probable_path(log_b, pi, A, starts)):
+        np.testing.assert_allclose(got, expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+def test_the_number_of_threads_changes_no_bit(zeros, tiny_blocks):
+    log_b, pi, A = case(6, 3, 200, zeros=zeros, extreme=300.0)
+    starts = np.array([0, 150, 151, 190, 200])
+    results = []
+    for threads in (1, 2, 5):
+        with _threads.limited(threads):
+            results.append(smooth(log_b, pi, A, starts, pairs=True))
+    for other in results[1:]:
+        for name, value in other._asdict().items():
+            np.testing.assert_array_equal(value, getattr(results[0], name), err_msg=name)
+
+
+def test_visits_see_every_row_once_though_some_sequences_are_done_again(tiny_blocks):
+    log_b, pi, A = case(3, 3, 120, zeros=True, extreme=5000.0)
+    starts = np.array([0, 50, 90, 120])
+    sums, _ = smooth_sums(log_b, pi, A, starts, lambda begin, end, gamma: Counted(np.array([end - begin, gamma.sum()])))
+    np.testing.assert_allclose(sums.statistics.count, [120.0, 120.0], rtol=1e-12)
+
+
+def test_first_impossible_row_is_named_whatever_block_it_is_in(tiny_blocks):
+    log_b, pi, A = case(1, 3, 100)
+    log_b[[61, 83]] = -np.inf
+    for threads in (1, 2):
+        with _threads.limited(threads), pytest.raises(ImpossibleObservationError, match="61"):
+            smooth(log_b, pi, A, one(100))
+    log_b[7] = np.nan
+    with pytest.raises(ImpossibleObservationError, match="7"):
+        smooth(log_b, pi, A, one(100))
+
+
+def test_states_that_cannot_be_reached_do_not_overflow_the_backward_pass():
+    # only the first state is ever possible, and each row prefers the other by 1e+199
+    log_b = np.tile([-199 * np.log(10), 0.0], (60, 1))
+    pi, A = np.array([1.0, 0.0]), np.array([[[1.0, 0.0], [0.5, 0.5]]])
+    got = smooth(log_b, pi, A, one(60))
+    np.testing.assert_allclose(got.gamma, np.tile([1.0, 0.0], (60, 1)), rtol=0, atol=1e-15)
+    np.testing.assert_allclose(got.log_likelihood, [60 * log_b[0, 0]], rtol=1e-14)
