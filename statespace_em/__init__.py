@@ -2,7 +2,7 @@
 
 import importlib
 
-from statespace_em import datasets, emissions, errors, priors
+from statespace_em import compare, datasets, emissions, errors, priors
 from statespace_em.sequence.hmm import HMM, CategoricalHMM, GaussianHMM, PoissonHMM
 from statespace_em.sequence.lgssm import LinearGaussianSSM
 from statespace_em.static.mixture import Mixture
@@ -15,6 +15,7 @@ __all__ = [
     "LinearGaussianSSM",
     "Mixture",
     "PoissonHMM",
+    "compare",
     "datasets",
     "emissions",
     "errors",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from decimal import Decimal
 from numbers import Real
@@ -85,6 +86,14 @@ def as_batch(
         rows, book = parts[0] if len(parts) == 1 else np.concatenate(parts), None
         _check_values(rows, labels, support)
     return Batch(np.ascontiguousarray(rows, dtype=float), starts), labels, book
+
+
+def fingerprint(batch: Batch, labels: Labels) -> str:
+    """Describe observations in words and by a checksum, so that a fit can tell whether it has seen them."""
+    values = np.where(np.isnan(batch.y), np.nan, batch.y + 0.0)  # one kind of NaN, and no negative zero
+    code = hashlib.sha256(values.tobytes() + batch.starts.tobytes()).hexdigest()[:12]
+    many = f" in {len(batch.starts) - 1} sequences" if len(batch.starts) > 2 else ""
+    return f"{len(values)} rows{many}, columns {listed(labels.features)}, checksum {code}"
 
 
 def _columns(table: Table) -> list[Any]:

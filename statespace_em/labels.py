@@ -210,6 +210,20 @@ def state_names(states: int | Sequence[Any]) -> list[Any]:
     return names
 
 
+def posterior_variable(posterior: xr.Dataset, name: str) -> xr.DataArray:
+    """Return a variable of what `e_step` returned, or raise ParameterError."""
+    if not isinstance(posterior, xr.Dataset) or name not in posterior:
+        raise ParameterError(f"the posterior has no variable {name!r}: pass what e_step returned.")
+    if name == "gamma" and not np.isfinite(posterior[name]).any():
+        raise ParameterError(f"{name} of the posterior is all missing: pass what e_step returned for this y.")
+    return posterior[name]
+
+
+def summed(variable: xr.DataArray, dims: tuple[str, ...]) -> Floats:
+    """Sum over time and sequences, whatever they are called; the blank last sample does not count."""
+    return np.asarray(variable.sum([d for d in variable.dims if d not in dims]).transpose(*dims).values, dtype=float)
+
+
 @contextmanager
 def labelled_rows(labels: Labels) -> Iterator[None]:
     """Say where in the user's terms an observation is impossible; the cores know only row numbers."""

@@ -14,9 +14,8 @@ import pandas as pd
 import xarray as xr
 
 from statespace_em import _validate, em, storage
-from statespace_em._typing import Floats
 from statespace_em.core import Core
-from statespace_em.data import Batch, as_batch
+from statespace_em.data import Batch, as_batch, fingerprint
 from statespace_em.errors import (
     ConvergenceWarning,
     FileFormatError,
@@ -24,7 +23,7 @@ from statespace_em.errors import (
     ParameterError,
 )
 from statespace_em.families import nearly_singular, warn_few
-from statespace_em.labels import Labels, labelled_rows
+from statespace_em.labels import Labels, labelled_rows, posterior_variable, summed
 from statespace_em.quasi_newton import HasScore, run_quasi_newton
 from statespace_em.reports import progress_bar, starts_table, trace_table
 from statespace_em.schema import Schema
@@ -33,8 +32,9 @@ from statespace_em.schema import Schema
 class LatentModel(ABC):
     """A model with hidden states: fitted by EM, asked by labelled questions.
 
-    The constructor stores its arguments as they are; `fit` sets ``params_``, ``trace_``, ``starts_``, ``status_``
-    and ``converged_``; every other method is a pure function of the settings, ``params`` and ``y``.
+    The constructor stores its arguments as they are; `fit` sets ``params_``, ``trace_``, ``starts_``, ``status_``,
+    ``converged_``, ``n_parameters_`` (how many were free) and ``fitted_to_`` (a fingerprint of y); every other method
+    is a pure function of the settings, ``params`` and ``y``.
     """
 
     params_: xr.Dataset
@@ -42,6 +42,8 @@ class LatentModel(ABC):
     starts_: pd.DataFrame
     status_: str
     converged_: bool
+    n_parameters_: int
+    fitted_to_: str
     unsorted: Literal["error", "sort"]
 
     # what a model supplies
@@ -169,7 +171,8 @@ class LatentModel(ABC):
         else:
             guesses = core.starts(batch, n_starts, np.random.default_rng(seed), given)
             starts = [core.build({**core.flatten(guess), **given}) for guess in guesses]
-        warn_few(batch, core.n_free(starts[0]))
+        n_parameters = core.n_free(starts[0])  # at a start: what EM sends to 0 was free to be otherwise
+        warn_few(batch, n_parameters)
         with labelled_rows(labels), progress_bar(progress) as on_step:
             runs = em.run_starts(
                 core,
@@ -189,6 +192,7 @@ class LatentModel(ABC):
         self.trace_ = trace_table(chosen.trace)
         self.starts_ = starts_table(runs)
         self.status_, self.converged_ = chosen.status, chosen.status == "converged"
+        self.n_parameters_, self.fitted_to_ = n_parameters, fingerprint(batch, labels)
         self._warn(chosen, core, batch, tol)
         return self
 
@@ -263,8 +267,8 @@ class LatentModel(ABC):
         batch, labels, symbols = self._read(y, known)
         core = self._core(n_symbols=None if symbols is None else len(symbols), batch=batch)
         tree = None if known is None else core.build(self._schema().arrays(known))
-        arrays = {name: labels.flat(_variable(posterior, name), dims) for name, dims in core.row_dims.items()}
-        arrays |= {name: _summed(_variable(posterior, name), dims) for name, dims in core.sum_dims.items()}
+        arrays = {name: labels.flat(posterior_variable(posterior, name), dims) for name, dims in core.row_dims.items()}
+        arrays |= {name: summed(posterior_variable(posterior, name), dims) for name, dims in core.sum_dims.items()}
         statistics = core.statistics(tree, batch, arrays)
         return self._schema().label(core.flatten(core.m_step(statistics, tree)), labels, symbols)
 
@@ -317,7 +321,8 @@ class LatentModel(ABC):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write settings and fitted parameters to NetCDF."""
-        fit = {"status": getattr(self, "status_", None), "trace": None}
+        fit = {name: getattr(self, f"{name}_", None) for name in ("status", "n_parameters", "fitted_to")}
+        fit["trace"] = None
         if hasattr(self, "trace_"):
             fit["trace"] = {"iteration": self.trace_.index.tolist(), **self.trace_.to_dict("list")}
         storage.save_model(path, type(self).__name__, self.get_params(), self._known(None), fit)
@@ -350,6 +355,8 @@ class LatentModel(ABC):
             model.trace_ = pd.DataFrame(fit["trace"]).set_index("iteration")
         if fit["status"] is not None:
             model.status_, model.converged_ = fit["status"], fit["status"] == "converged"
+        if fit.get("n_parameters") is not None:  # files of the first version do not have it
+            model.n_parameters_, model.fitted_to_ = fit["n_parameters"], fit["fitted_to"]
         return model
 
     # helpers of the above
@@ -381,19 +388,6 @@ class LatentModel(ABC):
         batch, labels, symbols = self._read(y, known)
         core = self._core(n_symbols=None if symbols is None else len(symbols), batch=batch)
         return core, core.build(arrays), batch, labels, known
-
-
-def _variable(posterior: xr.Dataset, name: str) -> xr.DataArray:
-    if not isinstance(posterior, xr.Dataset) or name not in posterior:
-        raise ParameterError(f"the posterior has no variable {name!r}: pass what e_step returned.")
-    if name == "gamma" and not np.isfinite(posterior[name]).any():
-        raise ParameterError(f"{name} of the posterior is all missing: pass what e_step returned for this y.")
-    return posterior[name]
-
-
-def _summed(variable: xr.DataArray, dims: tuple[str, ...]) -> Floats:
-    """Sum over time and sequences, whatever they are called; the blank last sample does not count."""
-    return np.asarray(variable.sum([d for d in variable.dims if d not in dims]).transpose(*dims).values, dtype=float)
 
 
 def _same(value: Any, default: Any) -> bool:

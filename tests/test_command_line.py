@@ -16,7 +16,7 @@ import xarray as xr
 
 import statespace_em as sse
 from statespace_em.__main__ import main
-from statespace_em.cli import models, output, run
+from statespace_em.cli import output, run
 from statespace_em.cli.arguments import parse
 
 QUICK = ["--starts", "2"]
@@ -348,7 +348,7 @@ def test_compare(tmp_path, capsys):
 
 
 def n_parameters(model, y, **options):
-    return models.n_parameters(model.fit(y, n_starts=1, tol=0.0, max_iter=5, **options), y)
+    return model.fit(y, n_starts=1, tol=0.0, max_iter=5, **options).n_parameters_
 
 
 def test_n_parameters_of_every_model():
@@ -366,7 +366,7 @@ def test_a_probability_that_vanishes_counts():
     y = pd.DataFrame({"s": ["a"] * 20 + ["b"] * 20})
     model = sse.CategoricalHMM(2).fit(y)
     assert (model.params_["prob"].values < 1e-12).any()
-    assert models.n_parameters(model, y) == 1 + 2 + 2
+    assert model.n_parameters_ == 1 + 2 + 2
 
 
 # what is refused

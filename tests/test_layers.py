@@ -21,11 +21,14 @@ CHECKOUT = (ROOT / "pyproject.toml").exists()
 
 LAYERS = {
     0: ("_threads", "_typing", "_validate", "domains", "em", "errors", "kernels", "priors", "quasi_newton"),
-    1: ("continuous", "emissions", "order", "start"),
-    2: ("containers", "core", "data", "families", "geodesy", "labels", "reports", "schema", "storage"),
+    1: ("continuous", "emissions", "order", "predictive", "start"),
+    2: (
+        *("containers", "core", "data", "families", "geodesy", "labels", "matching", "reports", "residuals"),
+        *("schema", "storage"),
+    ),
     3: ("model",),
     4: ("sequence", "static"),
-    5: ("datasets", "plotting", "testing"),
+    5: ("checks", "compare", "datasets", "paths", "plotting", "regimes", "testing"),
     6: ("__main__", "cli"),
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}

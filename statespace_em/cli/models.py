@@ -93,19 +93,16 @@ def build(options: argparse.Namespace, states: int | list[str]) -> LatentModel:
     return sse.Mixture(states, family, **({"order_by": "mean"} | order))
 
 
-def fit(options: argparse.Namespace, y: pd.DataFrame, wanted: Plan) -> LatentModel:
-    """Fit with the options of the command line."""
-    linear = isinstance(wanted.model, sse.LinearGaussianSSM)
-    return wanted.model.fit(
-        y,
-        start=wanted.start,
-        freeze=wanted.freeze,
-        n_starts=options.starts,
-        max_iter=options.max_iter,
-        tol=options.tol if options.tol is not None else 1e-5 if linear else 1e-8,
-        seed=options.seed,
-        progress=options.progress,
-    )
+def fit_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Options of ``fit`` as the command line has them."""
+    linear = ALIASES.get(options.model, options.model) == "lgssm"
+    return {
+        "n_starts": options.starts,
+        "max_iter": options.max_iter,
+        "tol": options.tol if options.tol is not None else 1e-5 if linear else 1e-8,
+        "seed": options.seed,
+        "progress": options.progress,
+    }
 
 
 def load(path: Path) -> LatentModel:
@@ -115,16 +112,6 @@ def load(path: Path) -> LatentModel:
     if kind not in CLASSES:
         raise FileFormatError(f"{str(path)!r} holds a {kind}, which the command line does not know.")
     return CLASSES[kind].load(path)
-
-
-def n_parameters(model: LatentModel, y: pd.DataFrame, freeze: tuple[str, ...] = ()) -> int:
-    """Count the free parameters, at a start: a probability that EM has sent to 0 was free to be otherwise."""
-    _, tree, batch, _, known = model._ready(y, None)
-    core = model._core(n_symbols=known.sizes.get("symbol"), freeze=freeze, batch=batch)
-    if isinstance(model, sse.LinearGaussianSSM):
-        arbitrary = 0 if freeze else known.sizes["state"] ** 2  # a change of basis of the states changes nothing
-        return core.n_free(tree) - arbitrary
-    return core.n_free(next(iter(core.starts(batch, 1, np.random.default_rng(0), {}))))
 
 
 def _usual_design(states: int | None, y: pd.DataFrame) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from statespace_em import storage
+from statespace_em import compare, storage
 from statespace_em.cli import models, output, tables
 from statespace_em.cli.arguments import UsageError, parse
 from statespace_em.cli.picture import draw, picture_name
@@ -55,14 +55,12 @@ def _fit(options: argparse.Namespace) -> int:
     output.check_folder(target, force=options.force)
     y = read(options, models.kind_of(options))
     wanted = models.plan(options, y)
-    model = models.fit(options, y, wanted)
+    model = wanted.model.fit(y, start=wanted.start, freeze=wanted.freeze, **models.fit_options(options))
     posterior = model.e_step(y)
-    log_likelihood = float(posterior["log_likelihood"].sum())
-    count = models.n_parameters(model, y, wanted.freeze)
-    numbers = tables.criteria(log_likelihood, count, y)
+    found = compare.table({"model": model}, y).to_dict("index")["model"]
     print(tables.headline(model, y))
-    print(tables.ending(model, log_likelihood))
-    print(f"{count} free parameters, AIC {numbers['aic']:.4f}, BIC {numbers['bic']:.4f}")
+    print(tables.ending(model, found["log_likelihood"]))
+    print(f"{found['n_parameters']} free parameters, AIC {found['aic']:.4f}, BIC {found['bic']:.4f}")
     print(f"\n{tables.summary(model)}\n")
     with output.new_folder(target, force=options.force) as folder:
         model.save(folder / "model.nc")
@@ -112,13 +110,9 @@ def _compare(options: argparse.Namespace) -> int:
     models.check_options(options)
     counts = _counts(options.states)
     y = read(options, models.kind_of(options))
-    rows = []
-    for n_states in counts:
-        model = models.fit(options, y, models.Plan(models.build(options, n_states)))
-        log_likelihood, count = model.score(y), models.n_parameters(model, y)
-        row: dict[str, Any] = {"states": n_states, "log_likelihood": log_likelihood, "n_parameters": count}
-        rows.append({**row, **tables.criteria(log_likelihood, count, y), "status": model.status_})
-    table = pd.DataFrame(rows)
+    fits = compare.fit_each(lambda n_states: models.build(options, n_states), counts, y, **models.fit_options(options))
+    table = compare.table(fits, y)[["log_likelihood", "n_parameters", "aic", "bic", "status"]]
+    table = table.rename_axis("states").reset_index()
     print(table.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
     best = {name: counts[int(table[name].to_numpy().argmin())] for name in ("aic", "bic")}
     print(f"\nlowest AIC: states = {best['aic']}; lowest BIC: states = {best['bic']}")

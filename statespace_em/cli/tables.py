@@ -85,15 +85,6 @@ def ending(model: LatentModel, log_likelihood: float) -> str:
     return text
 
 
-def criteria(log_likelihood: float, n_parameters: int, y: pd.DataFrame) -> dict[str, float]:
-    """AIC (Akaike 1974) and BIC (Schwarz 1978); the rows that hold something count."""
-    n_rows = int((~y.isna().all(axis="columns")).sum())
-    return {
-        "aic": 2 * n_parameters - 2 * log_likelihood,
-        "bic": float(np.log(n_rows)) * n_parameters - 2 * log_likelihood,
-    }
-
-
 def summary(model: LatentModel) -> str:
     """Write the parameters for people: a row a state; matrices for a linear-Gaussian model."""
     if not isinstance(model, sse.LinearGaussianSSM):

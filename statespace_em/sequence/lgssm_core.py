@@ -17,6 +17,7 @@ from statespace_em.kernels import kalman
 from statespace_em.kernels.kalman import GaussianSums
 from statespace_em.labels import Dims
 from statespace_em.priors import InverseWishart
+from statespace_em.sequence.lgssm_basis import arbitrary
 from statespace_em.sequence.lgssm_params import DOMAINS, LGSSMParams
 from statespace_em.sequence.lgssm_score import score
 from statespace_em.sequence.lgssm_start import guessed_params
@@ -294,8 +295,9 @@ class LGSSMCore:
         return params
 
     def n_free(self, params: LGSSMParams) -> int:
-        """Entries that are not frozen; a change of basis of the states is not taken off."""
-        return sum(n_free(getattr(params, name), domain) for name, domain in DOMAINS.items() if name not in self.frozen)
+        """Entries that are not frozen, less those that a mere change of basis of the states would move."""
+        free = sum(n_free(getattr(params, name), domain) for name, domain in DOMAINS.items() if name not in self.frozen)
+        return free - arbitrary(params, self.frozen, tied=self.tied)
 
 
 class _Span(NamedTuple):

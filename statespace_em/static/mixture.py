@@ -239,9 +239,15 @@ class Mixture(LatentModel):
         return drawn_dataset(name_array(self._names())[states], y, known)
 
     def decode(self, y: Any, params: xr.Dataset | None = None) -> xr.DataArray:
-        """Most probable component of each row, by name."""
-        gamma = self.e_step(y, params)["gamma"]
-        return gamma.fillna(-1.0).idxmax("state").where(gamma.notnull().all("state")).rename("state")
+        """Most probable component of each row, by name.
+
+        The coordinate ``log_prob`` ([sequence]) is the log joint probability of these components and y, in nats.
+        """
+        posterior = self.e_step(y, params)
+        gamma = posterior["gamma"]
+        best = xr.ufuncs.log(gamma.max("state")).sum(gamma.dims[-2])
+        decoded = gamma.fillna(-1.0).idxmax("state").where(gamma.notnull().all("state")).rename("state")
+        return decoded.assign_coords(log_prob=posterior["log_likelihood"] + best)
 
     def summary(self) -> pd.DataFrame:
         """Parameters of the fit, one row a component: ``weight``, then the emissions."""
