@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.optimize import minimize
+from scipy.special import expit, logsumexp
 
 import statespace_em as sse
 from statespace_em.emissions import Gaussian, Poisson
@@ -61,6 +64,100 @@ def test_coal_two_states():
 
 def test_coal_three_states():
     close(sse.PoissonHMM(3).fit(COAL).score(COAL), -169.04381, 5)
+
+
+def change_points(y):
+    """Log-likelihood (n,) of one change after year 1, ..., n (n: none), each at its own rates."""
+    left = [stats.poisson.logpmf(y[:k], max(y[:k].mean(), 1e-300)).sum() for k in range(1, len(y) + 1)]
+    right = [stats.poisson.logpmf(y[k:], max(y[k:].mean(), 1e-300)).sum() for k in range(1, len(y))]
+    return np.array(left) + np.append(right, 0.0)
+
+
+def left_right(y, rates, leave, n_features=1):
+    """Two states that follow one another: structural zeros in both initial and transition."""
+    model = sse.PoissonHMM(["before", "after"])
+    return model, model.parameters(
+        initial=[1.0, 0.0], transition=[[1.0 - leave, leave], [0.0, 1.0]],
+        rate=np.repeat(np.reshape(rates, (2, 1)), n_features, axis=1),
+    )  # fmt: skip
+
+
+def test_coal_change_point():
+    """Maximised over the year: Carlin, Gelfand & Smith 1992."""
+    profile = change_points(COAL)
+    best = int(np.argmax(profile)) + 1
+    assert 1850 + best == 1891
+    close(profile.max(), -168.5760, 4)
+    close([COAL[:best].mean(), COAL[best:].mean()], [3.0976, 0.9014], 4)
+    # the most probable path of a left-right chain is that change; its log probability is the change point's
+    # log-likelihood plus the log prior of the year, (1 - p)**(year - 1) p
+    leave = 0.01
+    model, params = left_right(COAL, [COAL[:best].mean(), COAL[best:].mean()], leave)
+    path = model.decode(COAL, params)
+    assert (path.values == "before").sum() == best
+    prior = (best - 1) * np.log1p(-leave) + np.log(leave)
+    close(float(path["log_prob"]) - prior, -168.5760, 4)
+
+
+def test_coal_left_right_chain_is_a_mixture_of_change_points():
+    """Its likelihood is the sum over the years of geometric prior times that of the change, at common rates."""
+    rates, leave, n = (3.0976, 0.9014), 0.02, len(COAL)
+    model, params = left_right(COAL, rates, leave)
+    steps = [stats.poisson.logpmf(COAL, rate) for rate in rates]
+    change = np.array([steps[0][:k].sum() + steps[1][k:].sum() for k in range(1, n + 1)])
+    years = np.arange(1, n + 1)
+    prior = (years - 1) * np.log1p(-leave) + np.where(years < n, np.log(leave), 0.0)
+    np.testing.assert_allclose(model.score(COAL, params), logsumexp(change + prior), rtol=1e-13)
+    gamma = model.e_step(COAL, params)["gamma"].sel(state="after").values
+    weight = np.exp(change + prior - logsumexp(change + prior))
+    np.testing.assert_allclose(gamma[1:], np.cumsum(weight)[:-1], atol=1e-12)
+
+
+def test_coal_left_right_fit_keeps_its_zeros_and_is_the_free_optimum():
+    model, start = left_right(COAL, [2.0, 1.0], 0.1)
+    model.fit(COAL, start=start)
+    close(model.score(COAL), -171.89363, 5)
+    close(model.params_["rate"].values.ravel(), [3.12322, 0.92485], 5)
+    close(model.params_["transition"], [[0.97485, 0.02515], [0.0, 1.0]], 5)
+    assert model.params_["transition"].values[1, 0] == 0.0
+    assert model.params_["initial"].values.tolist() == [1.0, 0.0]
+    assert model.score(COAL) < change_points(COAL).max()  # an average of likelihoods is below their maximum
+
+
+@pytest.mark.filterwarnings("ignore::statespace_em.errors.DataWarning")  # a copy is no new row
+def test_coal_change_point_is_the_limit_of_many_copies():
+    """With the series seen m times over one hidden path, a copy's share of the likelihood tends to the maximum.
+
+    ll = log sum_k prior_k exp(m f_k), so that max f + log(prior) / m <= ll / m <= max f.
+    """
+    gaps = []
+    for m in (1, 10, 100, 1000):
+        model, start = left_right(COAL, [2.5, 1.0], 0.05, n_features=m)
+        y = np.repeat(COAL[:, None], m, axis=1)
+        model.fit(y, start=start)
+        gaps.append(-168.5760 - model.score(y) / m)
+        leave = float(model.params_["transition"][0, 1])
+        prior = 40 * np.log1p(-leave) + np.log(leave)
+        assert -5.1e-5 <= gaps[-1] <= -prior / m + 5.1e-5
+    assert np.all(np.diff(gaps) < 0.0)
+    close(model.params_["rate"][:, 0], [3.0976, 0.9014], 4)
+    assert (model.decode(y).values == "before").sum() == 1891 - 1850
+
+
+def test_coal_stationary_two_states():
+    """Initial distribution tied to the transitions: maximised over the public score by a general optimiser."""
+    model = sse.PoissonHMM(2)
+
+    def minus(x):
+        p, q = expit(x[:2])
+        stationary = np.array([q, p]) / (p + q)
+        params = model.parameters(
+            initial=stationary, transition=[[1 - p, p], [q, 1 - q]], rate=np.exp(x[2:]).reshape(2, 1)
+        )
+        return -model.score(COAL, params)
+
+    best = minimize(minus, [-3.0, -3.0, 1.0, 0.0], method="L-BFGS-B", options={"ftol": 1e-13})
+    close(-best.fun, -173.55830, 5)
 
 
 # textbook examples
