@@ -18,6 +18,7 @@ from statespace_em.emissions.base import Support
 from statespace_em.errors import DataError, ParameterError
 from statespace_em.labels import Labels, listed, show
 
+LARGEST = 1e150  # of a real observation; squares of larger ones overflow
 NUMBERS = "fiub"  # kinds of dtype that turn into floats as they are
 Levels: TypeAlias = tuple[Ints, list[Any]]  # codes of the entries of a column, -1 = missing, and what they stand for
 
@@ -146,10 +147,14 @@ def _check_values(y: Floats, labels: Labels, support: str) -> None:
     def fail(bad: AnyArray, what: str, remedy: str) -> None:
         if bad.any():
             row, column = (int(i) for i in np.argwhere(bad)[0])
-            raise DataError(f"{show(_plain(y[row, column]))} {what} ({labels.where(row, column)}): {remedy}.")
+            value = float(y[row, column])
+            shown = show(_plain(value) if abs(value) < 1e16 else value)
+            raise DataError(f"{shown} {what} ({labels.where(row, column)}): {remedy}.")
 
     missing = "correct it, or mark it missing with NaN"
     fail(np.isinf(y), "is not finite", missing)
+    if support == "real":
+        fail(np.abs(y) > LARGEST, "is too large: its square is beyond floating point", f"change its unit, or {missing}")
     if support == "count":
         fail(y < 0.0, "is negative, but counts are expected", missing)
         fail(np.floor(y) < y, "is not a whole number, but counts are expected", "use a model for real numbers")

@@ -226,7 +226,14 @@ class InverseWishart:
         if self.dof is None and not np.any(np.asarray(self.scale)):
             return 0.0
         size = cov.shape[-1]
-        trace = np.trace(np.linalg.solve(cov, np.broadcast_to(self.matrix(size), cov.shape)), axis1=-2, axis2=-1)
+        try:
+            trace = np.trace(np.linalg.solve(cov, np.broadcast_to(self.matrix(size), cov.shape)), axis1=-2, axis2=-1)
+        except np.linalg.LinAlgError:
+            raise ParameterError(
+                f"the inverse-Wishart prior has no density at a singular covariance (variances "
+                f"{np.diagonal(cov, axis1=-2, axis2=-1).tolist()}): give it variance in every direction, or leave out "
+                "the prior."
+            ) from None
         return float(-0.5 * np.sum(self.weight(size) * np.linalg.slogdet(cov)[1] + trace))
 
     def mode(self, scatter: Floats, count: Floats | float) -> Floats:

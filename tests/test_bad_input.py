@@ -94,6 +94,14 @@ def test_infinities(no_work, name, value):
     refused(no_work, DataError, message, *everywhere(name, y))
 
 
+@pytest.mark.parametrize("name", sorted({*NUMERIC} - {"poisson", "mixture"}))
+def test_numbers_whose_square_overflows(no_work, name):
+    y = MODELS[name][2].astype(float)
+    y.iloc[3, 1] = -1e200
+    message = r"^-1e\+200 is too large: its square is beyond floating point \(column 'b', day 2020-01-04\): change its"
+    refused(no_work, DataError, message, *everywhere(name, y))
+
+
 @pytest.mark.parametrize("name", NUMERIC)
 def test_text_among_numbers(no_work, name):
     y = MODELS[name][2].astype(object)

@@ -149,6 +149,16 @@ def test_returns_in_units_of_one():
     np.testing.assert_allclose(plain.trace_["objective"].iloc[-1], shifted, rtol=1e-10)
 
 
+@pytest.mark.parametrize("level", [1e8, 1e10])
+@pytest.mark.parametrize("covariance", GAUSSIAN)
+def test_levels_whose_squares_swallow_the_spread(covariance, level):
+    """The first guess, in squares of y, has no digit of the spread; nothing overflows and the fit is that at 0."""
+    rng = np.random.default_rng(0)
+    y = np.repeat([[0.0, 0.0], [6.0, 3.0]], 100, axis=0) + rng.normal(size=(200, 2))
+    near, far = (sse.GaussianHMM(2, covariance).fit(y + shift) for shift in (0.0, level))
+    assert far.score(y + level) == pytest.approx(near.score(y), rel=1e-14 * level)
+
+
 @pytest.mark.parametrize("covariance", GAUSSIAN)
 def test_levels_of_a_million_with_a_spread_of_one(covariance):
     tolerance = 1e-4

@@ -867,6 +867,16 @@ def test_wrong_use_is_refused_with_a_remedy():
         sse.LinearGaussianSSM(1).fit(np.column_stack([np.ones(20), np.arange(20)]))
 
 
+def test_a_prior_on_a_singular_noise_is_refused_by_name():
+    y, model, start, freeze = track()
+    singular = start.assign(process_cov=start["process_cov"] * np.diag([0.0, 1.0, 0.0, 1.0]))
+    model.set_params(process_prior=InverseWishart(6.0, 1.0))
+    with pytest.raises(ParameterError, match=r"^process_cov: the inverse-Wishart prior has no density at a singular"):
+        model.fit(y, start=singular, freeze=freeze)
+    with pytest.raises(ParameterError, match="leave out the prior"):
+        model.log_prior(singular)
+
+
 def test_an_observation_without_density_is_named():
     model = sse.LinearGaussianSSM(1)
     params = model.parameters(

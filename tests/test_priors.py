@@ -201,6 +201,12 @@ def test_values_out_of_range_are_named(build, word):
         build()
 
 
+def test_singular_covariance_has_no_density():
+    with pytest.raises(ParameterError, match=r"no density at a singular covariance \(variances \[0\.0, 1\.0\]\)"):
+        InverseWishart(5.0, 1.0).log_density(np.diag([0.0, 1.0]))
+    assert InverseWishart().log_density(np.diag([0.0, 1.0])) == 0.0
+
+
 def test_priors_compare_and_hash_by_value():
     assert NormalInverseWishart(scale=np.eye(2)) == NormalInverseWishart(scale=((1.0, 0.0), (0.0, 1.0)))
     assert hash(Dirichlet(np.array([1.0, 2.0]))) == hash(Dirichlet((1, 2)))

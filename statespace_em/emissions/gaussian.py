@@ -239,16 +239,21 @@ def _pooled(statistics: GaussianStatistics, centre: Floats) -> Floats:
     return np.asarray(total.sum(0) / max(count, 1e-300))
 
 
-def _whitener(pooled: Floats) -> Floats:
-    """Cholesky factor of the pooled covariance, or of its diagonal where columns are linearly dependent."""
+def _whitener(pooled: Floats, cov: Floats) -> Floats:
+    """Cholesky factor of the pooled covariance, or of its diagonal where columns are linearly dependent.
+
+    A pooled variance that is lost to round-off (data far from 0) gives way to the largest of ``cov``.
+    """
     try:
         return np.asarray(np.linalg.cholesky(pooled))
     except np.linalg.LinAlgError:
-        return np.diag(np.sqrt(np.maximum(np.diag(pooled), np.finfo(float).tiny)))
+        own = np.diagonal(cov, axis1=-2, axis2=-1).reshape(-1, len(pooled)).max(0)
+        var = np.where(np.diag(pooled) > 0.0, np.diag(pooled), own)
+        return np.diag(np.sqrt(np.where(var > 0.0, var, 1.0)))
 
 
 def _whitened(cov: Floats, pooled: Floats) -> tuple[Floats, Floats]:
-    inverse = np.linalg.inv(_whitener(pooled))
+    inverse = np.linalg.inv(_whitener(pooled, cov))
     white = inverse @ cov @ inverse.T
     return np.linalg.eigh((white + np.swapaxes(white, -1, -2)) / 2)
 
@@ -262,5 +267,5 @@ def _floored(cov: Floats, pooled: Floats) -> Floats:
     values, vectors = _whitened(cov, pooled)
     if np.all(values[..., 0] >= FLOOR):
         return (cov + np.swapaxes(cov, -1, -2)) / 2
-    half = _whitener(pooled) @ vectors * np.sqrt(np.maximum(values, FLOOR))[..., None, :]
+    half = _whitener(pooled, cov) @ vectors * np.sqrt(np.maximum(values, FLOOR))[..., None, :]
     return np.asarray(half @ np.swapaxes(half, -1, -2))

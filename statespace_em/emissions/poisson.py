@@ -15,6 +15,8 @@ from statespace_em.emissions.base import Support, filled
 from statespace_em.kernels.emissions import poisson_density, poisson_sums
 from statespace_em.priors import Gamma
 
+LARGE = 256.0  # counts from here on lose digits to rate - count * log(rate), terms that are large and nearly cancel
+
 
 class PoissonParams(NamedTuple):
     """Parameters of `Poisson`."""
@@ -49,8 +51,13 @@ class Poisson:
         """Log probability (N, K) in nats."""
         rate = np.ascontiguousarray(params.rate.T)
         log_b = np.empty((len(y), len(params.rate)))
+        large = y >= LARGE
+        plain = np.where(large, np.nan, y) if large.any() else y
         with np.errstate(divide="ignore"):
-            poisson_density(y, _log_factorial(y), rate, np.log(rate), log_b)
+            poisson_density(plain, _log_factorial(plain), rate, np.log(rate), log_b)
+        for d in np.flatnonzero(large.any(0)):
+            rows = large[:, d]
+            log_b[rows] += _log_prob_of_large(y[rows, d, None], params.rate[:, d])
         return log_b
 
     def statistics(self, params: PoissonParams | None, y: Floats, weights: Floats) -> PoissonStatistics:
@@ -85,3 +92,20 @@ def _log_factorial(y: Floats) -> Floats:
     if largest >= counts.size:
         return np.asarray(gammaln(counts + 1.0))
     return np.asarray(gammaln(np.arange(1.0, largest + 2.0))[counts.astype(np.intp)])
+
+
+def _log_prob_of_large(counts: Floats, rate: Floats) -> Floats:
+    """Log probability by its saddle point (Loader 2000): -1/2 log(2 pi n) - Stirling's error - deviance / 2.
+
+    Half the deviance is n (x - log(1 + x)) with x = rate / n - 1, by a series where that cancels.
+    """
+    inverse = 1.0 / counts**2
+    stirling = (1.0 / 12.0 - inverse * (1.0 / 360.0 - inverse * (1.0 / 1260.0 - inverse / 1680.0))) / counts
+    x = (rate - counts) / counts
+    v = x / (2.0 + x)  # log(1 + x) = 2 artanh(v), and x - 2 v = x v
+    tail = np.zeros_like(x)
+    for power in range(15, 1, -2):
+        tail = v**2 * (1.0 / power + tail)
+    with np.errstate(divide="ignore"):
+        loss = np.where(np.abs(x) < 0.1, v * (x - 2.0 * tail), x - np.log1p(x))
+    return np.asarray(-0.5 * np.log(2.0 * np.pi * counts) - stirling - counts * loss)

@@ -155,8 +155,13 @@ class LGSSMCore:
 
     def log_prior(self, params: LGSSMParams) -> float:
         """Log prior density in nats, without constants."""
-        density = self.process_prior.log_density(params.process_cov)
-        return density + self.measurement_prior.log_density(params.measurement_cov)
+        density = 0.0
+        for name, prior in (("process_cov", self.process_prior), ("measurement_cov", self.measurement_prior)):
+            try:
+                density += prior.log_density(getattr(params, name))
+            except ParameterError as error:
+                raise ParameterError(f"{name}: {error}") from None
+        return density
 
     def _units(self, reference: LGSSMParams) -> dict[str, Floats]:
         """Unit of each real parameter, from the scales of states and measurements."""

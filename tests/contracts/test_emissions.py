@@ -75,6 +75,29 @@ def test_poisson(prior):
     check_emission_family(Poisson(prior), params, COUNTS, reference=poisson)
 
 
+@pytest.mark.parametrize("count", [0, 1, 17, 255, 256, 257, 1_000, 10**6, 10**8, 10**12, 2**53])
+def test_poisson_keeps_its_digits(count):
+    """Against 50 digits, from far below the rate to far above it; both sides of where the formula changes."""
+    mpmath = pytest.importorskip("mpmath")
+    sd = max(count, 1) ** 0.5
+    near = count + sd * np.array([-3.0, -1e-3, 0.0, 1e-3, 3.0, 30.0])
+    rates = np.concatenate([near, count * np.array([0.5, 0.91, 1.1]), [3.0 * count + 1.0]])
+    rates = rates[rates > 0.0]
+    found = Poisson().log_prob(PoissonParams(rates[:, None]), np.array([[float(count)]]))[0]
+    with mpmath.workdps(50):
+        n, rate = mpmath.mpf(count), [mpmath.mpf(float(value)) for value in rates]
+        expected = [float(n * mpmath.log(value) - value - mpmath.loggamma(n + 1)) for value in rate]
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_large_and_small_counts_side_by_side():
+    rates = np.array([[3.0, 1e7], [0.0, 9e6]])
+    y = np.array([[2.0, 1e7], [np.nan, 1e7 + 5.0], [0.0, np.nan], [400.0, 12.0]])
+    with np.errstate(invalid="ignore"):
+        expected = np.where(np.isnan(y)[:, None], 0.0, stats.poisson.logpmf(y[:, None], rates)).sum(-1)
+    np.testing.assert_allclose(Poisson().log_prob(PoissonParams(rates), y), expected, rtol=1e-8)
+
+
 @pytest.mark.parametrize("prior", [Dirichlet(), Dirichlet(2.5), Dirichlet((1.0, 2.0, 3.0, 4.0))])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_categorical(channels, prior):
