@@ -62,56 +62,55 @@ def solve_upper(factor: Floats, inverse: Floats, n: int, x: Floats) -> None:
 
 
 @inlined
-def copy_row(stack: Floats, source: int, target: int) -> None:
-    """``stack[target] = stack[source]`` for a stack of matrices."""
-    for i in range(stack.shape[1]):
-        for j in range(stack.shape[2]):
-            stack[target, i, j] = stack[source, i, j]
+def times_transposed(F: Floats, P: Floats, out: Floats) -> None:
+    """Fill ``out`` with F P'."""
+    for i in range(F.shape[0]):
+        for j in range(P.shape[0]):
+            value = 0.0
+            for k in range(F.shape[1]):
+                value += F[i, k] * P[j, k]
+            out[i, j] = value
 
 
 @inlined
-def same_rows(stack: Floats, s: int, t: int) -> bool:
-    """Whether two matrices of a stack agree to the last bit."""
-    for i in range(stack.shape[1]):
+def sandwich(F: Floats, P: Floats, base: Floats, work: Floats, out: Floats) -> None:
+    """Fill ``out`` with base + F P F' for symmetric P; only the lower triangle of ``base`` is read."""
+    times_transposed(F, P, work)
+    for i in range(F.shape[0]):
         for j in range(i + 1):
-            if stack[s, i, j] != stack[t, i, j]:
-                return False
-    return True
+            value = base[i, j]
+            for k in range(F.shape[1]):
+                value += work[i, k] * F[j, k]
+            out[i, j] = value
+            out[j, i] = value
 
 
 @inlined
-def settled(stack: Floats, s: int, t: int) -> bool:
-    """Whether a covariance recursion stands still: rows s and t of the stack agree to round-off.
+def settled(old: Floats, new: Floats, lag: int) -> bool:
+    """Whether a covariance recursion stands still: two values of it, ``lag`` steps apart, agree to round-off.
 
     The tolerance is half a rounding unit per step, so that a drift too slow to see in one step still counts,
     and never above 1e-14 of the standard deviations. Over a single step it is that: neighbours must be asked as
     well, for a recursion with a period looks settled at any lag that is a multiple of it.
     """
-    lag = abs(t - s)
     tolerance = 1e-14 if lag == 1 else min(1e-14, 0.25 * EPS * lag)
-    for i in range(stack.shape[1]):
+    for i in range(new.shape[0]):
         for j in range(i + 1):
-            scale = np.sqrt(stack[t, i, i] * stack[t, j, j])
-            if not abs(stack[t, i, j] - stack[s, i, j]) <= tolerance * scale:
+            scale = np.sqrt(new[i, i] * new[j, j])
+            if not abs(new[i, j] - old[i, j]) <= tolerance * scale:
                 return False
     return True
 
 
 @inlined
-def find_seen(y: Floats, t: int, old: int, seen: Ints) -> tuple[int, bool]:
-    """Order the entries of row t in ``seen``, the p observed first; return p and whether the order changed.
-
-    ``old`` is the p of the order found in ``seen``.
-    """
+def find_seen(y: Floats, t: int, seen: Ints) -> int:
+    """Order the entries of row t in ``seen``, those observed first; return how many these are."""
     p, last = 0, y.shape[1] - 1
-    changed = False
     for k in range(y.shape[1]):
         if np.isnan(y[t, k]):
-            place = last
+            seen[last] = k
             last -= 1
         else:
-            place = p
+            seen[p] = k
             p += 1
-        changed = changed or seen[place] != k
-        seen[place] = k
-    return p, changed or p != old
+    return p

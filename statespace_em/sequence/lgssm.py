@@ -20,8 +20,9 @@ from statespace_em.labels import Labels, labelled_rows, state_names
 from statespace_em.priors import InverseWishart
 from statespace_em.schema import Schema
 from statespace_em.sequence.base import SequenceModel, future_dataset
-from statespace_em.sequence.lgssm_core import LGSSMCore, kalman_filter, rts_smoother
+from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_params import DOMAINS
+from statespace_em.sequence.lgssm_passes import kalman_filter, smoothed_mean
 
 DIMS = {
     "transition": ("next_state", "state"),
@@ -104,7 +105,7 @@ class LinearGaussianSSM(SequenceModel):
         """Most probable states given all of y: the smoothed mean ([sequence,] time, state)."""
         _, tree, batch, labels, _ = self._ready(y, params)
         with labelled_rows(labels):
-            mean = rts_smoother(tree, batch, kalman_filter(tree, batch)).mean
+            mean = smoothed_mean(tree, batch)
         decoded = labels.dataset({"state_mean": (("state",), mean)}, self._schema().state_coords)["state_mean"]
         decoded.attrs["conditioning"] = "1:T"
         return decoded

@@ -12,78 +12,15 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.core import Posterior
 from statespace_em.data import Batch
 from statespace_em.domains import from_vector, n_coordinates, n_free, pull_back, to_vector
-from statespace_em.errors import ParameterError, SingularInnovationError
-from statespace_em.kernels import kalman
+from statespace_em.errors import ParameterError
 from statespace_em.kernels.kalman import GaussianSums
 from statespace_em.labels import Dims
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence.lgssm_basis import arbitrary
 from statespace_em.sequence.lgssm_params import DOMAINS, LGSSMParams
+from statespace_em.sequence.lgssm_passes import Smoothed, expectations, moment_sums, pair_moments, smoother
 from statespace_em.sequence.lgssm_score import score
 from statespace_em.sequence.lgssm_start import guessed_params
-
-
-class Filtered(NamedTuple):
-    """What is known of the states at the time."""
-
-    predicted_mean: Floats  # (N, n)
-    predicted_cov: Floats  # (N, n, n)
-    filtered_mean: Floats  # (N, n)
-    filtered_cov: Floats  # (N, n, n)
-    log_likelihood: Floats  # (N,), nats
-    innovation: Floats  # (N, D), or no rows
-    innovation_cov: Floats  # (N, D, D), or no rows
-
-
-class Smoothed(NamedTuple):
-    """What is known of the states in hindsight."""
-
-    mean: Floats  # (N, n)
-    cov: Floats  # (N, n, n)
-    cross_cov: Floats  # (N, n, n), of s_t and s_{t+1}; NaN at the last row of a sequence
-
-
-def kalman_filter(params: LGSSMParams, batch: Batch, *, innovations: bool = False) -> Filtered:
-    """Causal moments of every row.
-
-    Raises
-    ------
-    SingularInnovationError
-        With the number of the first row whose innovation covariance is not positive definite.
-    """
-    n_rows, size = batch.y.shape
-    n_states = len(params.initial_mean)
-    wanted = n_rows if innovations else 0
-    found = Filtered(
-        np.empty((n_rows, n_states)),
-        np.empty((n_rows, n_states, n_states)),
-        np.empty((n_rows, n_states)),
-        np.empty((n_rows, n_states, n_states)),
-        np.empty(n_rows),
-        np.empty((wanted, size)),
-        np.empty((wanted, size, size)),
-    )
-    status = kalman.filter_rows(
-        batch.y, batch.first, params.transition[None], params.state_offset[None], params.process_cov[None],
-        params.observation[None], params.observation_offset[None], params.measurement_cov[None],
-        params.initial_mean, params.initial_cov, *found,
-    )  # fmt: skip
-    if status:
-        raise SingularInnovationError(status - 1)
-    return found
-
-
-def rts_smoother(params: LGSSMParams, batch: Batch, known: Filtered) -> Smoothed:
-    """Moments of every row given all rows."""
-    n_rows, n_states = known.filtered_mean.shape
-    shapes = [(n_states,), (n_states, n_states), (n_states, n_states)]
-    found = Smoothed(*(np.empty((n_rows, *shape)) for shape in shapes))
-    status = kalman.smooth_rows(
-        batch.first, params.transition[None], params.process_cov[None], *known[:4], *found
-    )  # fmt: skip
-    if status:
-        raise SingularInnovationError(status - 1)
-    return found
 
 
 @dataclass(frozen=True)
@@ -105,14 +42,7 @@ class LGSSMCore:
 
     def e_step(self, params: LGSSMParams, data: Batch) -> tuple[GaussianSums, float]:
         """Additive statistics and the log-likelihood in nats."""
-        known = kalman_filter(params, data)
-        return self._sums(params, data, rts_smoother(params, data, known)), float(known.log_likelihood.sum())
-
-    def _sums(self, params: LGSSMParams, batch: Batch, smoothed: Smoothed) -> GaussianSums:
-        return kalman.moment_sums(
-            batch.y, batch.first, params.transition[None], params.state_offset[None], params.observation[None],
-            params.observation_offset[None], params.measurement_cov[None], params.initial_mean, *smoothed,
-        )  # fmt: skip
+        return expectations(params, data)
 
     def m_step(self, statistics: GaussianSums, previous: LGSSMParams) -> LGSSMParams:
         """Joint regressions for [A b] and [C d], then Q and R from their residuals (Shumway & Stoffer 1982)."""
@@ -256,23 +186,23 @@ class LGSSMCore:
 
     def posterior(self, params: LGSSMParams, batch: Batch, *, pairs: bool) -> Posterior:
         """Posterior of every row."""
-        known = kalman_filter(params, batch)
-        mean, cov, cross_cov = rts_smoother(params, batch, known)
+        smoothed, row_log_likelihood = smoother(params, batch)
+        mean, cov, cross_cov = smoothed
         square, pair_dims = ("state", "state_aux"), ("state", "next_state")
         rows = {"gamma": (("state",), mean), "cov": (square, cov), "cross_cov": (pair_dims, cross_cov)}
-        log_likelihood = np.add.reduceat(known.log_likelihood, batch.starts[:-1])
-        xi = np.array(cross_cov)
-        xi[:-1] += mean[:-1, :, None] * mean[1:, None, :]
+        log_likelihood = np.add.reduceat(row_log_likelihood, batch.starts[:-1])
         if pairs:
-            return Posterior(rows | {"xi": (pair_dims, xi)}, {}, log_likelihood)
-        return Posterior(rows, {"xi": (pair_dims, np.nansum(xi, axis=0))}, log_likelihood)
+            return Posterior(rows | {"xi": (pair_dims, pair_moments(smoothed))}, {}, log_likelihood)
+        inside = ~batch.first[1:]
+        xi = mean[:-1][inside].T @ mean[1:][inside] + cross_cov[:-1][inside].sum(0)
+        return Posterior(rows, {"xi": (pair_dims, xi)}, log_likelihood)
 
     def statistics(self, params: LGSSMParams | None, batch: Batch, posterior: Mapping[str, Floats]) -> GaussianSums:
         """Statistics of a given posterior."""
         if params is None:
             raise ParameterError("this M-step needs the parameters that the posterior was made with: pass params=.")
         moments = (np.ascontiguousarray(posterior[name]) for name in ("gamma", "cov", "cross_cov"))
-        return self._sums(params, batch, Smoothed(*moments))
+        return moment_sums(params, batch, Smoothed(*moments))
 
     def flatten(self, params: LGSSMParams) -> dict[str, Floats]:
         """Parameters by name; an offset that is zero and stays so is left out."""

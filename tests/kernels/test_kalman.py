@@ -28,23 +28,33 @@ def firsts(sequences):
     return first
 
 
-def run(y, p, first=None, *, filter_rows=kalman.filter_rows, smooth_rows=kalman.smooth_rows, status=0):
+def run(y, p, first=None, *, form=lambda kernel: kernel, status=0):
     """Filter and smooth; the arrays start with rubbish, so that whatever is not written shows."""
     N, D = y.shape
     n = p.m0.size
     first = firsts([y]) if first is None else first
     pm, fm, m = (np.full((N, n), 7e77) for _ in range(3))
-    pc, fc, c, x = (np.full((N, n, n), 7e77) for _ in range(4))
+    pc, fc, c, x, J = (np.full((N, n, n), 7e77) for _ in range(5))
     ll, v, S = np.full(N, 7e77), np.full((N, D), 7e77), np.full((N, D, D), 7e77)
-    assert filter_rows(y, first, *p, pm, pc, fm, fc, ll, v, S) == status
+    slot, place = np.full((2, N), 7 << 60)
+    gains = np.full((N, D, n), 7e77), np.full((N, D, D), 7e77), np.full(N, 7e77)
+    covariances = form(kalman.filter_covariances)
+    assert covariances(y, first, p.A, p.Q, p.C, p.R, p.P0, slot, pc, fc, *gains, S) == status
     if status == 0:
-        assert smooth_rows(first, p.A, p.Q, pm, pc, fm, fc, m, c, x) == 0
+        form(kalman.filter_means)(y, first, slot, p.A, p.b, p.C, p.d, p.m0, *gains, pm, fm, ll, v)
+        form(kalman.smooth_covariances)(first, slot, p.A, p.Q, pc, fc, J, place, c, x)
+        assert form(kalman.smooth_means)(first, slot, J, pm, fm, m) == 0
+        for which, stacks in ((slot, (pc, fc, S)), (place, (c, x))):
+            for stack in stacks:
+                form(kalman.expand)(which, stack)
     return Posterior(ll.sum(), ll, pm, pc, fm, fc, v, S, m, c, x)
 
 
-def sums(y, p, moments, first=None, *, moment_sums=kalman.moment_sums):
+def sums(y, p, moments, first=None, *, form=lambda kernel: kernel):
     first = firsts([y]) if first is None else first
-    return moment_sums(y, first, p.A, p.b, p.C, p.d, p.R, p.m0, moments.mean, moments.cov, moments.cross_cov)
+    each = np.arange(len(y))
+    args = y, first, p.A, p.b, p.C, p.d, p.R, p.m0, moments.mean, each, moments.cov, moments.cross_cov
+    return form(kalman.moment_sums)(*args)
 
 
 def assert_equal(actual, expected, names=None, *, rtol=1e-10, atol=1e-10):
@@ -230,6 +240,37 @@ def test_settled_covariances_match_the_full_recursion(seed, pattern):
     assert_equal(short, full)
 
 
+def test_sequences_share_covariances_where_the_same_entries_are_missing():
+    """Hundreds of sequences, more histories than are compared, against each sequence without sharing."""
+    rng = np.random.default_rng(19)
+    p = random_parameters(rng, 2, 6)
+    lengths = rng.integers(1, 130, 200)
+    sequences = [rng.normal(size=(T, 6)) for T in lengths]
+    for y in sequences[100:]:
+        y[rng.random(y.shape) < (0.5 if len(y) < 60 else 0.003)] = np.nan
+    y, first = np.concatenate(sequences), firsts(sequences)
+    never_shares = p._replace(Q=np.repeat(p.Q, len(y), axis=0))
+    assert_equal(run(y, p, first), run(y, never_shares, first), rtol=1e-12, atol=1e-12)
+
+
+def test_equal_sequences_keep_one_set_of_covariances():
+    rng = np.random.default_rng(20)
+    p = random_parameters(rng, 2, 1)
+    first = np.arange(50_000) % 500 == 0
+    y = rng.normal(size=(50_000, 1))
+    blank = np.full((50_000, 2, 2), np.nan)
+    slot, place = np.empty((2, 50_000), int)
+    pc, fc, J, c, x = (blank.copy() for _ in range(5))
+    gains = np.empty((50_000, 1, 2)), np.empty((50_000, 1, 1)), np.empty(50_000)
+    none = np.empty((0, 1, 1))
+    kalman.filter_covariances(y, first, p.A, p.Q, p.C, p.R, p.P0, slot, pc, fc, *gains, none)
+    kalman.smooth_covariances(first, slot, p.A, p.Q, pc, fc, J, place, c, x)
+    assert slot.max() < 200
+    assert place.min() > 50_000 - 400
+    assert np.isnan(fc[200:]).all()
+    assert np.isnan(c[:-400]).all()
+
+
 def test_slow_convergence_is_not_cut_short():
     p = trend(1e-10)
     y = np.random.default_rng(9).normal(size=(20_000, 1))
@@ -303,9 +344,8 @@ def test_python_and_compiled_kernels_agree():
     first = np.zeros(150, bool)
     first[[0, 100]] = True
     fast = run(y, p, first)
-    slow = run(y, p, first, filter_rows=plain(kalman.filter_rows), smooth_rows=plain(kalman.smooth_rows))
-    assert_equal(slow, fast, rtol=1e-12, atol=1e-12)
-    slow_sums = sums(y, p, fast, first, moment_sums=plain(kalman.moment_sums))
+    assert_equal(run(y, p, first, form=plain), fast, rtol=1e-12, atol=1e-12)
+    slow_sums = sums(y, p, fast, first, form=plain)
     assert_equal(slow_sums, sums(y, p, fast, first), rtol=1e-12, atol=1e-12)
 
 
@@ -314,10 +354,14 @@ def test_innovations_are_optional():
     p = random_parameters(rng, 2, 2)
     y = rng.normal(size=(100, 2))
     full = run(y, p)
-    out = [np.empty_like(a) for a in (*full[2:6], full.contributions)]
-    assert kalman.filter_rows(y, firsts([y]), *p, *out, np.empty((0, 2)), np.empty((0, 2, 2))) == 0
-    np.testing.assert_array_equal(out[3], full.filtered_cov)
-    np.testing.assert_array_equal(out[4], full.contributions)
+    pm, pc, fm, fc, ll = (np.empty_like(a) for a in (*full[2:6], full.contributions))
+    slot, gains = np.empty(100, int), (np.empty((100, 2, 2)), np.empty((100, 2, 2)), np.empty(100))
+    none = np.empty((0, 2)), np.empty((0, 2, 2))
+    first = firsts([y])
+    assert kalman.filter_covariances(y, first, p.A, p.Q, p.C, p.R, p.P0, slot, pc, fc, *gains, none[1]) == 0
+    kalman.filter_means(y, first, slot, p.A, p.b, p.C, p.d, p.m0, *gains, pm, fm, ll, none[0])
+    np.testing.assert_array_equal(fc[slot], full.filtered_cov)
+    np.testing.assert_array_equal(ll, full.contributions)
 
 
 @pytest.mark.parametrize("bad", ["duplicate sensor", "negative", "nan"])
@@ -331,8 +375,7 @@ def test_status_names_the_row(bad):
         p.C[[3, 5], 1], p.R[[3, 5]] = p.C[[3, 5], 0], 0.0  # a blank row needs no inverse
     else:
         p.R[[3, 5]] = np.nan if bad == "nan" else -100 * np.eye(2)
-    result = run(y, p, status=1 + 5)
-    assert np.isfinite(result.contributions[:5]).all()
+    run(y, p, status=1 + 5)
 
 
 def test_smoother_status_names_the_row():
@@ -340,8 +383,8 @@ def test_smoother_status_names_the_row():
     p = random_parameters(rng, 2, 1)
     r = run(rng.normal(size=(9, 1)), p)
     r.filtered_mean[4] = np.inf
-    out = r.mean, r.cov, r.cross_cov
-    assert kalman.smooth_rows(firsts([r.mean]), p.A, p.Q, *r[2:6], *out) == 1 + 4
+    J = np.tile(0.1 * np.eye(2), (9, 1, 1))
+    assert kalman.smooth_means(firsts([r.mean]), np.arange(9), J, r.predicted_mean, r.filtered_mean, r.mean) == 1 + 4
 
 
 @pytest.mark.parametrize("varying", [(), ("A", "b", "Q")], ids=["constant", "varying"])

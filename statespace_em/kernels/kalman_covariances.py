@@ -1,0 +1,328 @@
+"""Covariances of a linear-Gaussian model: they depend on which entries of y are seen, never on their values.
+
+Rows of equal history have equal covariances, so each distinct one is worked out and kept once: ``slot[t]`` is the
+place of row t in the stacks of the filter, ``place[t]`` in those of the smoother. Without missing entries a constant
+model has a few dozen, whatever the number of rows and sequences, because the recursions settle. Slots are numbered
+as they first occur from the front (slot[t] <= t), places from the back (place[t] >= t), so that `expand` turns a
+stack into one entry a row in place. Symbols and conventions as in kalman.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from statespace_em._typing import Bools, Floats, Ints
+from statespace_em.kernels._jit import inlined, jit
+from statespace_em.kernels._linalg import (
+    EPS,
+    cholesky,
+    find_seen,
+    sandwich,
+    settled,
+    solve_lower,
+    solve_upper,
+    times_transposed,
+)
+
+LOG_2PI = 1.8378770664093453
+SHORTEST = 16  # undisturbed rows before a covariance recursion is asked whether it has settled
+MOST = 32  # histories compared with a new row; beyond that it is worked out without looking further
+
+
+@jit
+def filter_covariances(
+    y: Floats, first: Bools, A: Floats, Q: Floats, C: Floats, R: Floats, P0: Floats,
+    slot: Ints, predicted: Floats, filtered: Floats, gain: Floats, whiten: Floats, log_norm: Floats,
+    innovation_cov: Floats,
+) -> int:  # fmt: skip
+    """Fill ``slot`` (N,) and, by slot, Cov(s[t] | y[..t-1]), Cov(s[t] | y[..t]) and what the means need.
+
+    That is the transposed gain (D, n), inv(L) (D, D) with L L' the covariance S of the innovation, both 0 where an
+    entry is missing, and -log((2 pi)^(p/2) |L|). ``innovation_cov`` receives S, NaN where y is missing, or has no
+    rows. All stacks have room for N. Returns 0, or 1 + the first row where S is not positive definite.
+    Durbin & Koopman 2012, sec. 4.3, in Joseph form.
+    """
+    N, D = y.shape
+    n = P0.shape[0]
+    constant = A.shape[0] == 1 and Q.shape[0] == 1 and C.shape[0] == 1 and R.shape[0] == 1
+    child, sibling, parent = np.empty(N + 1, np.int64), np.empty(N, np.int64), np.empty(N, np.int64)
+    row, age = np.empty(N, np.int64), np.empty(N, np.int64)
+    seen = np.empty(D, np.int64)
+    L, inverse, CP, K, work = np.empty((D, D)), np.empty(D), np.empty((D, n)), np.empty((D, n)), np.empty((n, n))
+    child[N] = -1  # of the start of a sequence
+    n_slots, s = 0, N
+    for t in range(N):
+        before = N if first[t] else s
+        still = before < N and age[before] == 0
+        if still:
+            for k in range(D):
+                still = still and np.isnan(y[t, k]) == np.isnan(y[row[before], k])
+        if still:
+            slot[t] = s
+            continue
+        s = _find_slot(y, t, before, row, child, sibling) if constant else -1
+        if s < 0:
+            s, n_slots = n_slots, n_slots + 1
+            if before == N:
+                for i in range(n):
+                    for j in range(n):
+                        predicted[s, i, j] = P0[max(i, j), min(i, j)]
+            elif constant and age[before] == 0:
+                for i in range(n):
+                    for j in range(n):
+                        predicted[s, i, j] = predicted[before, i, j]
+            else:
+                a, q = (t - 1) * int(A.shape[0] > 1), (t - 1) * int(Q.shape[0] > 1)
+                sandwich(A[a], filtered[before], Q[q], work, predicted[s])
+            p = find_seen(y, t, seen)
+            c, r = t * int(C.shape[0] > 1), t * int(R.shape[0] > 1)
+            norm = _innovation(p, seen, C[c], R[r], predicted[s], innovation_cov, s, L, inverse, CP)
+            if not norm < np.inf:
+                return 1 + t
+            log_norm[s] = norm
+            _gain(p, seen, L, inverse, CP, K, gain[s], whiten[s])
+            _joseph(p, seen, C[c], R[r], predicted[s], CP, K, work, filtered[s])
+            row[s], parent[s], child[s], age[s] = t, before, -1, 1
+            if constant:
+                sibling[s], child[before] = child[before], s
+                if before < N and _equal_gaps(y, t, row[before]):
+                    age[s] = age[before] + 1
+                    if _stands_still(s, age[s], parent, predicted):
+                        age[s] = 0
+        slot[t] = s
+    return 0
+
+
+@inlined
+def _equal_gaps(y: Floats, s: int, t: int) -> bool:
+    same = True
+    for k in range(y.shape[1]):
+        same = same and np.isnan(y[s, k]) == np.isnan(y[t, k])
+    return same
+
+
+@inlined
+def _find_slot(y: Floats, t: int, before: int, row: Ints, child: Ints, sibling: Ints) -> int:
+    """Slot that follows another where the entries of row t are seen; -1 if there is none. Age 0: it has settled."""
+    s = child[before]
+    for _ in range(MOST):
+        if s < 0 or _equal_gaps(y, t, row[s]):
+            break
+        s = sibling[s]
+    else:
+        s = -1
+    return s
+
+
+@inlined
+def _stands_still(s: int, age: int, parent: Ints, stack: Floats) -> bool:
+    """Whether the recursion that led to s has settled, asked at ages 32, 64, 128, ...; see `settled`."""
+    if age < 2 * SHORTEST or age & (age - 1) != 0 or not settled(stack[parent[s]], stack[s], 1):
+        return False
+    old = s
+    for _ in range(age // 2):
+        old = parent[old]
+    return settled(stack[old], stack[s], age // 2)
+
+
+@inlined
+def _innovation(
+    p: int, seen: Ints, C: Floats, R: Floats, predicted: Floats, innovation_cov: Floats, s: int,
+    L: Floats, inverse: Floats, CP: Floats,
+) -> float:  # fmt: skip
+    """Fill CP = C P and the factor L of S = C P C' + R; return -log((2 pi)^(p/2) |L|), NaN if S is not PD."""
+    n = C.shape[1]
+    for k in range(p):
+        for j in range(n):
+            value = 0.0
+            for i in range(n):
+                value += C[seen[k], i] * predicted[j, i]
+            CP[k, j] = value
+        for m in range(k + 1):
+            value = R[seen[k], seen[m]]
+            for i in range(n):
+                value += CP[k, i] * C[seen[m], i]
+            L[k, m] = value
+    if innovation_cov.shape[0] > 0:
+        innovation_cov[s] = np.nan
+        for k in range(p):
+            for m in range(k + 1):
+                innovation_cov[s, seen[k], seen[m]] = L[k, m]
+                innovation_cov[s, seen[m], seen[k]] = L[k, m]
+    if cholesky(L, p, 4 * p * EPS, inverse) > 0:
+        return np.nan
+    log_norm = 0.0 - 0.5 * p * LOG_2PI
+    for k in range(p):
+        log_norm += np.log(inverse[k])
+    return log_norm
+
+
+@inlined
+def _gain(p: int, seen: Ints, L: Floats, inverse: Floats, CP: Floats, K: Floats, gain: Floats, whiten: Floats) -> None:
+    """Fill K = inv(S) C P, and the same and inv(L) with zeros where an entry is missing."""
+    D, n = gain.shape
+    for k in range(D):
+        for j in range(n):
+            gain[k, j] = 0.0
+        for m in range(D):
+            whiten[k, m] = 0.0
+    for k in range(p):
+        for j in range(n):
+            K[k, j] = CP[k, j]
+        for m in range(k, -1, -1):
+            value = 1.0 if m == k else 0.0
+            for i in range(m, k):
+                value -= L[k, i] * whiten[seen[i], seen[m]]
+            whiten[seen[k], seen[m]] = value * inverse[k]
+    solve_lower(L, inverse, p, K)
+    solve_upper(L, inverse, p, K)
+    for k in range(p):
+        for j in range(n):
+            gain[seen[k], j] = K[k, j]
+
+
+@inlined
+def _joseph(
+    p: int, seen: Ints, C: Floats, R: Floats, predicted: Floats, CP: Floats, K: Floats, M: Floats, filtered: Floats
+) -> None:
+    """Write (I - K C) P (I - K C)' + K R K' as M + (K R - M C') K' with M = P - K C P.
+
+    ``K`` is stored transposed; ``CP`` is overwritten.
+    """
+    n = C.shape[1]
+    for i in range(n):
+        for j in range(n):
+            value = predicted[i, j]
+            for k in range(p):
+                value -= K[k, i] * CP[k, j]
+            M[i, j] = value
+    for k in range(p):
+        for i in range(n):
+            value = 0.0
+            for m in range(p):
+                value += K[m, i] * R[seen[m], seen[k]]
+            for j in range(n):
+                value -= M[i, j] * C[seen[k], j]
+            CP[k, i] = value
+    for i in range(n):
+        for j in range(i + 1):
+            value = M[i, j]
+            for k in range(p):
+                value += CP[k, i] * K[k, j]
+            filtered[i, j] = value
+            filtered[j, i] = value
+
+
+@jit
+def smooth_covariances(
+    first: Bools, slot: Ints, A: Floats, Q: Floats, predicted: Floats, filtered: Floats,
+    J: Floats, place: Ints, cov: Floats, cross_cov: Floats,
+) -> None:  # fmt: skip
+    """Fill ``place`` (N,), by place Cov(s[t] | y) and Cov(s[t], s[t+1] | y), and the gain ``J`` by slot.
+
+    Rauch, Tung & Striebel 1965 with J = P_f A' inv(P_p), V[t] = (I - J A) P_f (I - J A)' + J (Q + V[t+1]) J',
+    a sum of squares; P_p may be singular. The second is NaN where a sequence ends. All stacks have room for N.
+    """
+    N, n = first.shape[0], filtered.shape[1]
+    constant = A.shape[0] == 1 and Q.shape[0] == 1
+    child, sibling, parent = np.empty(N + 1, np.int64), np.empty(N, np.int64), np.empty(N, np.int64)
+    own, age, known = np.empty(N, np.int64), np.empty(N, np.int64), np.zeros(N, np.bool_)
+    base, F, L = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
+    work, inverse, zero = np.empty((n, n)), np.empty(n), np.zeros((n, n))
+    child[N] = -1  # of the end of a sequence
+    lowest, v, based = N, N, -1
+    for t in range(N - 1, -1, -1):
+        s = slot[t]
+        after = N if t == N - 1 or first[t + 1] else v
+        if after < N and age[after] == 0 and own[after] == s:
+            place[t] = v
+            continue
+        v = _find_place(s, after, own, child, sibling) if constant else -1
+        if v < 0:
+            lowest -= 1
+            v = lowest
+            if after == N:
+                for i in range(n):
+                    for j in range(n):
+                        cov[v, i, j] = filtered[s, i, j]
+                        cross_cov[v, i, j] = np.nan
+            else:
+                a, q = t * int(A.shape[0] > 1), t * int(Q.shape[0] > 1)
+                if not known[s]:
+                    _smoother_gain(A[a], predicted[slot[t + 1]], filtered[s], J[s], L, inverse, work)
+                    known[s] = constant
+                if based != s or not constant:
+                    _smoother_base(A[a], Q[q], filtered[s], J[s], zero, F, work, base)
+                    based = s
+                times_transposed(J[s], cov[after], cross_cov[v])  # cov is symmetric
+                sandwich(J[s], cov[after], base, work, cov[v])
+            own[v], parent[v], child[v], age[v] = s, after, -1, 1
+            if constant:
+                sibling[v], child[after] = child[after], v
+                if after < N and own[after] == s:
+                    age[v] = age[after] + 1
+                    if _stands_still(v, age[v], parent, cov):
+                        age[v] = 0
+        place[t] = v
+
+
+@inlined
+def _find_place(s: int, after: int, own: Ints, child: Ints, sibling: Ints) -> int:
+    v = child[after]
+    for _ in range(MOST):
+        if v < 0 or own[v] == s:
+            break
+        v = sibling[v]
+    else:
+        v = -1
+    return v
+
+
+@inlined
+def _smoother_gain(
+    A: Floats, predicted: Floats, filtered: Floats, J: Floats, L: Floats, inverse: Floats, work: Floats
+) -> None:
+    """Fill J = P_f A' inv(P_p)."""
+    n = A.shape[0]
+    for i in range(n):
+        for j in range(n):
+            L[i, j] = predicted[i, j]
+    times_transposed(A, filtered, work)
+    cholesky(L, n, 4 * n * EPS, inverse)
+    solve_lower(L, inverse, n, work)
+    solve_upper(L, inverse, n, work)
+    for i in range(n):
+        for j in range(n):
+            J[i, j] = work[j, i]
+
+
+@inlined
+def _smoother_base(
+    A: Floats, Q: Floats, filtered: Floats, J: Floats, zero: Floats, F: Floats, work: Floats, base: Floats
+) -> None:
+    """Fill (I - J A) P_f (I - J A)' + J Q J'."""
+    n = A.shape[0]
+    for i in range(n):
+        for j in range(n):
+            value = 1.0 if i == j else 0.0
+            for k in range(n):
+                value -= J[i, k] * A[k, j]
+            F[i, j] = value
+    sandwich(J, Q, zero, work, base)
+    sandwich(F, filtered, base, work, base)
+
+
+@jit
+def expand(place: Ints, stack: Floats) -> None:
+    """Give every row its own entry: ``stack[t] = stack[place[t]]``, whether places look back or ahead."""
+    N, n, m = stack.shape
+    for t in range(N - 1, -1, -1):
+        if place[t] < t:
+            for i in range(n):
+                for j in range(m):
+                    stack[t, i, j] = stack[place[t], i, j]
+    for t in range(N):
+        if place[t] > t:
+            for i in range(n):
+                for j in range(m):
+                    stack[t, i, j] = stack[place[t], i, j]
