@@ -345,7 +345,7 @@ class LatentModel(ABC):
         """
         kind, saved, params, fit = storage.load_model(path)
         if kind != cls.__name__:
-            raise FileFormatError(f"{str(path)!r} holds a {kind}: read it with {kind}.load.")
+            raise FileFormatError(f"{str(path)!r} holds a {kind}: read it with {storage.reader(kind)}.")
         model = cls(
             **{name: storage.from_json(value) for name, value in saved.items() if name not in settings},
             **settings,

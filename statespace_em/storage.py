@@ -17,6 +17,7 @@ from statespace_em import emissions, priors
 from statespace_em.errors import FileFormatError, ParameterError
 
 FORMAT = 1
+STREAM = "stream of "  # before the name of the model, in files that hold a stream
 KNOWN = {
     kind.__name__: kind
     for kind in (
@@ -88,6 +89,11 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def reader(kind: str) -> str:
+    """Name of the method that reads a file of this kind."""
+    return f"{kind.removeprefix(STREAM)}.{'resume' if kind.startswith(STREAM) else 'load'}"
 
 
 def save_model(

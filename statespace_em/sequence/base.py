@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from typing import Any
 
@@ -9,8 +10,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from statespace_em import storage
+from statespace_em.errors import FileFormatError
 from statespace_em.labels import Labels
 from statespace_em.model import LatentModel
+from statespace_em.sequence.stream import Stream, split_state
 
 
 class SequenceModel(LatentModel):
@@ -31,6 +35,36 @@ class SequenceModel(LatentModel):
     @abstractmethod
     def sample(self, n_steps: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:
         """Simulate one sequence."""
+
+    @abstractmethod
+    def stream(self, params: xr.Dataset | None = None) -> Stream[Any]:
+        """Filter that takes one row at a time, from the start of a sequence."""
+
+    @classmethod
+    def resume(cls, path: str | os.PathLike[str], **settings: Any) -> Stream[Any]:
+        """Continue a stream written by its `save`; no code in the file is run.
+
+        Parameters
+        ----------
+        path
+            The file.
+        settings
+            Constructor arguments of the model to use in place of the saved ones, such as a family of your own.
+
+        Raises
+        ------
+        FileFormatError
+            If the file is not a saved stream of this model, or of a newer version.
+        """
+        kind, saved, params, fit = storage.load_model(path)
+        if kind != storage.STREAM + cls.__name__:
+            raise FileFormatError(f"{str(path)!r} holds a {kind}: read it with {storage.reader(kind)}.")
+        given = {name: storage.from_json(value) for name, value in saved.items() if name not in settings}
+        model = cls(**given, **settings)
+        model.params_, state = split_state(params)
+        stream = model.stream()
+        stream.restore(state, fit["stream"])
+        return stream
 
 
 def future_dataset(

@@ -32,6 +32,7 @@ from statespace_em.priors import Dirichlet
 from statespace_em.schema import Schema
 from statespace_em.sequence.base import SequenceModel, future_dataset
 from statespace_em.sequence.hmm_core import HMMCore
+from statespace_em.sequence.stream_chain import ChainStream
 
 TRANSPOSED = (
     " Rows are the state now, columns the next state; if yours are the other way round, label the dims and they "
@@ -128,6 +129,27 @@ class HiddenMarkovModel(SequenceModel):
         for name in dataset.data_vars:
             dataset[name].attrs["conditioning"] = "1:T"
         return dataset
+
+    def stream(self, params: xr.Dataset | None = None) -> ChainStream:
+        """Filter that takes one row at a time, from the start of a sequence, in constant memory.
+
+        Examples
+        --------
+        >>> import statespace_em as sse
+        >>> quakes = sse.datasets.earthquakes()
+        >>> model = sse.PoissonHMM(["quiet", "active"]).fit(quakes)
+        >>> stream = model.stream()
+        >>> for year, count in quakes.items():
+        ...     step = stream.update(count, time=year)
+        >>> step.filtered.round(3).tolist()                           # p(state | all years so far)
+        [0.999, 0.001]
+        >>> stream.predicted.round(3).tolist()                        # of the year to come
+        [0.928, 0.072]
+        """
+        known = self._known(params)
+        core = self._core(n_symbols=known.sizes.get("symbol"))
+        tree = core.build(self._schema().arrays(known))
+        return ChainStream(self, known, core, tree)  # type: ignore[arg-type]
 
     def sample(self, n_steps: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:
         """Simulate one sequence.

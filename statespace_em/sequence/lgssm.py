@@ -23,6 +23,7 @@ from statespace_em.sequence.base import SequenceModel, future_dataset
 from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_params import DOMAINS
 from statespace_em.sequence.lgssm_passes import kalman_filter, smoothed_mean
+from statespace_em.sequence.stream_kalman import KalmanStream
 
 DIMS = {
     "transition": ("next_state", "state"),
@@ -175,6 +176,27 @@ class LinearGaussianSSM(SequenceModel):
         for name in dataset.data_vars:
             dataset[name].attrs["conditioning"] = "1:T"
         return dataset
+
+    def stream(self, params: xr.Dataset | None = None) -> KalmanStream:
+        """Kalman filter that takes one row at a time, from the start of a sequence, in constant memory.
+
+        Examples
+        --------
+        >>> import statespace_em as sse
+        >>> model = sse.LinearGaussianSSM(["level"])
+        >>> level = model.parameters(
+        ...     transition=[[1]], observation=[[1]], process_cov=[[1500]], measurement_cov=[[15000]],
+        ...     initial_mean=[1000], initial_cov=[[1e5]],
+        ... )
+        >>> stream = model.stream(level)
+        >>> steps = [stream.update(flow, time=year) for year, flow in sse.datasets.nile().items()]
+        >>> steps[-1].filtered.round(1).tolist(), stream.predicted_cov.round(0).tolist()
+        ([797.4], [[5552.0]])
+        >>> dict(stream.dataset(steps[:3]).filtered.sizes)            # labelled, as filter(y) does
+        {'time': 3, 'state': 1}
+        """
+        known = self._known(params)
+        return KalmanStream(self, known, self._core().build(self._schema().arrays(known)))
 
     def sample(self, n_steps: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:
         """Simulate one sequence: ``state`` (time, state) and ``y`` (time, feature)."""
