@@ -3,6 +3,7 @@
 import importlib
 
 from statespace_em import compare, datasets, emissions, errors, priors
+from statespace_em.many import fit_many
 from statespace_em.sequence.hmm import HMM, CategoricalHMM, GaussianHMM, PoissonHMM
 from statespace_em.sequence.lgssm import LinearGaussianSSM
 from statespace_em.static.mixture import Mixture
@@ -19,6 +20,7 @@ __all__ = [
     "datasets",
     "emissions",
     "errors",
+    "fit_many",
     "priors",
 ]
 

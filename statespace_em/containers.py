@@ -53,12 +53,12 @@ def read_tables(y: Any, features: AnyArray | None, unsorted: str) -> tuple[list[
 
 def _split(y: Any) -> tuple[str | None, list[tuple[Any, Any]]]:
     """Name of the sequence dimension, or None, and the sequences with their keys."""
-    y = _stacked(y) if isinstance(y, xr.Dataset) else y
+    y = stacked(y) if isinstance(y, xr.Dataset) else y
     if isinstance(y, Mapping):
         return "sequence", list(y.items())
     if isinstance(y, xr.DataArray):
-        name = _sequence_dim(y)
-        return (None, [(0, y)]) if name is None else (name, _slices(y, name))
+        name = sequence_dim(y)
+        return (None, [(0, y)]) if name is None else (name, _tables_of_array(y, name))
     if isinstance(y, pd.Series | pd.DataFrame) and isinstance(y.index, pd.MultiIndex):
         return _groups(y)
     if isinstance(y, list | tuple):
@@ -71,6 +71,46 @@ def _split(y: Any) -> tuple[str | None, list[tuple[Any, Any]]]:
     return None, [(0, y)]
 
 
+def split_series(y: Any, by: str) -> tuple[str, pd.Index, list[Any]]:
+    """Name of the dimension, keys and parts of many independent series; see `statespace_em.fit_many`.
+
+    Raises
+    ------
+    DataError
+        If y is a single series, or a key occurs twice.
+    """
+    dim: str | None
+    pairs: list[tuple[Any, Any]]
+    if by == "column":
+        if (
+            not isinstance(y, pd.DataFrame)
+            or isinstance(y.columns, pd.MultiIndex)
+            or isinstance(y.index, pd.MultiIndex)
+        ):
+            raise DataError(
+                f"by='column' takes a frame with one level of columns and of rows, but y is {_what(y)}: leave it out, "
+                "or flatten the levels."
+            )
+        dim = str(y.columns.name or "series")
+        pairs = [(key, y.iloc[:, i]) for i, key in enumerate(y.columns)]
+    elif isinstance(y, xr.DataArray) and (dim := series_dim(y)) is not None:
+        pairs = slices(y, dim)
+    else:
+        dim, pairs = _split(y)
+        if dim is None:
+            raise DataError(
+                f"y is a single series ({_what(y)}): pass a dict or list of series, or by='column' for the columns "
+                "of a frame."
+            )
+        dim = "series" if dim == "sequence" and not isinstance(y, xr.DataArray) else dim
+    keys = pd.Index([key for key, _ in pairs], tupleize_cols=False)
+    if not pairs:
+        raise DataError("y holds no series: pass at least one.")
+    if not keys.is_unique:
+        raise DataError(f"the series {show(keys[keys.duplicated()][0])} occurs twice: rename or drop one.")
+    return str(dim), keys, [part for _, part in pairs]
+
+
 def _is_sequence(item: Any) -> bool:
     return isinstance(item, Iterable) and not isinstance(item, str | bytes) and getattr(item, "ndim", 1) > 0
 
@@ -81,7 +121,7 @@ def _what(y: Any) -> str:
     return show(y) if y is None or isinstance(y, str) else f"{'an' if kind[0] in 'aeio' else 'a'} {kind}"
 
 
-def _stacked(y: xr.Dataset) -> xr.DataArray:
+def stacked(y: xr.Dataset) -> xr.DataArray:
     """Variables of a Dataset as features."""
     dims = {str(name): variable.dims for name, variable in y.data_vars.items()}
     if not dims:
@@ -99,7 +139,7 @@ def _stacked(y: xr.Dataset) -> xr.DataArray:
     return y.to_dataarray("feature").transpose(..., "feature")
 
 
-def _sequence_dim(y: xr.DataArray) -> str | None:
+def sequence_dim(y: xr.DataArray) -> str | None:
     """Dimension of the sequences: by name, else where the lengths are; None for a single sequence."""
     if "sequence" in y.dims:
         return "sequence"
@@ -107,20 +147,48 @@ def _sequence_dim(y: xr.DataArray) -> str | None:
         return str(y["length"].dims[0])
     if y.ndim < 3:
         return None
-    time = _time_dim(y)
+    time = time_dim(y)
     rest = [dim for dim in y.dims if dim not in (time, "feature")]
     if len(rest) != 1 or not (time == "time" or isinstance(y.indexes.get(time), DATED)):
         raise DataError(f"y has dims ({', '.join(map(str, y.dims))}): name them 'sequence', 'time' and 'feature'.")
     return str(rest[0])
 
 
-def _slices(y: xr.DataArray, name: str) -> list[tuple[Any, xr.DataArray]]:
+def series_dim(y: xr.DataArray) -> str | None:
+    """Dimension of many independent series: that of the sequences, or the one beside time."""
+    if y.ndim == 2 and "feature" not in y.dims and sequence_dim(y) is None:
+        return next(str(name) for name in y.dims if name != time_dim(y))
+    return sequence_dim(y)
+
+
+def slices(y: xr.DataArray, name: str) -> list[tuple[Any, xr.DataArray]]:
     """Sequences of an array, without the padding that a coordinate ``length`` tells of."""
     parts = [y.isel({name: i}, drop=True) for i in range(y.sizes[name])]
     if "length" in y.coords and y["length"].dims == (name,):
         lengths = y["length"].values
-        parts = [part.isel({_time_dim(part): slice(0, int(n))}) for part, n in zip(parts, lengths)]
+        parts = [part.isel({time_dim(part): slice(0, int(n))}) for part, n in zip(parts, lengths)]
     return list(zip(pd.Index(y[name].values), parts))
+
+
+def _tables_of_array(y: xr.DataArray, name: str) -> list[tuple[Any, Table]]:
+    """Tables of the `slices`, made at once: one by one they cost more than the arithmetic on short sequences."""
+    keys = pd.Index(y[name].values)
+    if y.sizes[name] == 0:
+        return []
+    first = _table_of_array(y.isel({name: 0}, drop=True), f" of {name} {show(keys[0])}")
+    rest = [dim for dim in y.dims if dim not in (name, first.time)]
+    values = y.transpose(name, first.time, *rest).values
+    values = values if rest else values[:, :, None]
+    lengths = np.full(len(keys), values.shape[1])
+    if "length" in y.coords and y["length"].dims == (name,):
+        lengths = np.clip(y["length"].values.astype(np.int64), 0, values.shape[1])
+    own = first.time not in y.indexes and "timestamp" in y.coords and y["timestamp"].dims == (name, first.time)
+    indexes = {} if own else {n: first.times[:n] for n in np.unique(lengths)}  # shared: their checks are made once
+    tables = []
+    for i, n in enumerate(lengths):
+        times = pd.Index(y["timestamp"].values[i, :n]) if own else indexes[n]
+        tables.append(first._replace(values=values[i, :n], times=times))
+    return list(zip(keys, tables))
 
 
 def _groups(y: pd.Series | pd.DataFrame) -> tuple[str, list[tuple[Any, Any]]]:
@@ -142,7 +210,7 @@ def _groups(y: pd.Series | pd.DataFrame) -> tuple[str, list[tuple[Any, Any]]]:
 # one sequence
 
 
-def _time_dim(y: xr.DataArray) -> str:
+def time_dim(y: xr.DataArray) -> str:
     """Dimension of time: by name, else the first with dates, else the first not labelled by words."""
     dims = [dim for dim in y.dims if dim != "feature"]
     if not dims:
@@ -153,7 +221,9 @@ def _time_dim(y: xr.DataArray) -> str:
 
 
 def _table(y: Any, where: str) -> Table:
-    y = _stacked(y) if isinstance(y, xr.Dataset) else y
+    if isinstance(y, Table):
+        return y
+    y = stacked(y) if isinstance(y, xr.Dataset) else y
     if isinstance(y, xr.DataArray):
         return _table_of_array(y, where)
     if isinstance(y, pd.Series | pd.DataFrame):
@@ -171,7 +241,7 @@ def _table(y: Any, where: str) -> Table:
 
 
 def _table_of_array(y: xr.DataArray, where: str) -> Table:
-    time = _time_dim(y)
+    time = time_dim(y)
     others = [dim for dim in y.dims if dim != time]
     if len(others) > 1:
         raise DataError(f"y{where} has dims ({', '.join(map(str, y.dims))}), expected (time,) or (time, feature).")

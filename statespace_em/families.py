@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -15,7 +14,7 @@ from statespace_em import _validate
 from statespace_em._typing import AnyArray, Floats
 from statespace_em.data import Batch
 from statespace_em.emissions.base import EmissionFamily, HasDomains, HasFloor
-from statespace_em.errors import DataError, DataWarning, ParameterError
+from statespace_em.errors import DataError, ParameterError
 from statespace_em.labels import listed, show
 
 Family = EmissionFamily[Any, Any]
@@ -187,18 +186,6 @@ def check_rows(batch: Batch, n_states: int) -> None:
         distinct = len(np.unique(rows, axis=0))
         if distinct < n_states:
             raise DataError(f"y has fewer different rows ({distinct}) than states ({n_states}): ask for fewer states.")
-
-
-def warn_few(batch: Batch, n_free: int) -> None:
-    """Warn where there are fewer rows with an entry than free parameters."""
-    seen = int((~np.isnan(batch.y)).any(1).sum())
-    if seen < n_free:
-        warnings.warn(
-            f"y has {seen} rows, fewer than the {n_free} free parameters: the estimates will not mean much. "
-            "Use fewer states, a smaller covariance structure, or priors.",
-            DataWarning,
-            stacklevel=4,
-        )
 
 
 def nearly_singular(arrays: Mapping[str, Floats]) -> list[str]:

@@ -16,16 +16,14 @@ import xarray as xr
 from statespace_em import _validate, em, storage
 from statespace_em.core import Core
 from statespace_em.data import Batch, as_batch, fingerprint
-from statespace_em.errors import (
-    ConvergenceWarning,
-    FileFormatError,
-    NotFittedError,
-    ParameterError,
-)
-from statespace_em.families import nearly_singular, warn_few
+from statespace_em.errors import DataError, FileFormatError, NotFittedError
+from statespace_em.fitting import Fit, FitOptions, climb, not_converged, starting_points, too_few
 from statespace_em.labels import Labels, labelled_rows, posterior_variable, summed
-from statespace_em.quasi_newton import HasScore, run_quasi_newton
 from statespace_em.reports import progress_bar, starts_table, trace_table
+from statespace_em.scale.chunks import Chunks, cut, is_chunked
+from statespace_em.scale.core import ChunkedCore
+from statespace_em.scale.lazily import chunkwise
+from statespace_em.scale.survey import prepared, survey
 from statespace_em.schema import Schema
 
 
@@ -107,7 +105,9 @@ class LatentModel(ABC):
         Parameters
         ----------
         y
-            Observations, see `statespace_em.data.as_batch`; NaN marks missing entries.
+            Observations, see `statespace_em.data.as_batch`; NaN marks missing entries. A DataArray of Dask chunks (dims
+            sequence, time[, feature], chunked along the sequences) is read chunk by chunk, wherever Dask does its
+            work, and never as a whole: starts are guessed from a sample, the same one every time.
         start
             Parameters to start from, once and without restarts; a Dataset that lacks some variables fixes only
             the starts of those it has.
@@ -140,86 +140,47 @@ class LatentModel(ABC):
         ConvergenceWarning
             If the fit ended otherwise than converged.
         """
-        _validate.at_least("max_iter", max_iter, 1, whole=True)
-        _validate.at_least("tol", tol, 0.0)
-        if threads is not None:
-            _validate.at_least("threads", threads, 1, whole=True)
-        n_starts = self._default_starts() if n_starts is None else n_starts
-        _validate.at_least("n_starts", n_starts, 1, whole=True)
-        _validate.one_of("accelerate", accelerate, (True, False))
-        _validate.at_least("seed", seed, 0, whole=True)
-        schema = self._schema()
-        if isinstance(freeze, str):
-            raise ParameterError(f"freeze is {freeze!r}, expected a list of names: freeze=[{freeze!r}].")
-        if start is not None and not isinstance(start, xr.Dataset):
-            raise ParameterError(
-                f"start is of type {type(start).__name__}, expected what model.parameters(...) returns."
-            )
-        for name in freeze:
-            _validate.one_of("freeze", name, schema.parameters)
-        given = {} if start is None else schema.arrays(start, partial=True)
-        if set(freeze) - set(given):
-            missing = sorted(set(freeze) - set(given))[0]
-            raise ParameterError(f"freeze names {missing!r}, whose value is not known: give it in start=.")
-        batch, labels, symbols = self._read(y, start)
-        self._check_data(batch, labels, freeze)
-        core = self._core(n_symbols=None if symbols is None else len(symbols), freeze=freeze, batch=batch, given=given)
-        complete = set(given) >= schema.required
-        n_starts = 1 if complete else n_starts
-        if complete:
-            starts = [core.build(given)]
-        else:
-            guesses = core.starts(batch, n_starts, np.random.default_rng(seed), given)
-            starts = [core.build({**core.flatten(guess), **given}) for guess in guesses]
-        n_parameters = core.n_free(starts[0])  # at a start: what EM sends to 0 was free to be otherwise
-        warn_few(batch, n_parameters)
-        with labelled_rows(labels), progress_bar(progress) as on_step:
-            runs = em.run_starts(
-                core,
-                batch,
-                starts,
-                n_polish=max(3, n_starts // 3),
-                is_degenerate=lambda params, statistics: bool(core.degenerate(params, statistics).any()),
-                max_iter=max_iter,
-                tol=tol,
-                accelerate=accelerate,
-                on_step=on_step,
-                run=run_quasi_newton if accelerate and isinstance(core, HasScore) else em.run_em,
-            )
-        chosen = runs[em.best_of(runs)]
-        params = chosen.params if given else core.arranged(chosen.params, core.order_of(chosen.params))
-        self.params_ = schema.label(core.flatten(params), labels, symbols)
-        self.trace_ = trace_table(chosen.trace)
-        self.starts_ = starts_table(runs)
-        self.status_, self.converged_ = chosen.status, chosen.status == "converged"
-        self.n_parameters_, self.fitted_to_ = n_parameters, fingerprint(batch, labels)
-        self._warn(chosen, core, batch, tol)
+        options = FitOptions(start, freeze, n_starts, max_iter, tol, accelerate, seed, threads, progress)
+        found = self._estimate(y, options)
+        self.params_ = self._schema().label(found.arrays, found.labels, found.symbols)
+        self.trace_ = trace_table(found.chosen.trace)
+        self.starts_ = starts_table(found.runs)
+        self.status_, self.converged_ = found.chosen.status, found.chosen.status == "converged"
+        self.n_parameters_, self.fitted_to_ = found.n_parameters, found.fitted_to
+        for category, message in found.complaints:
+            warnings.warn(message, category, stacklevel=2)
         return self
 
-    def _warn(self, run: em.EMResult[Any, Any], core: Core, batch: Batch, tol: float) -> None:
-        if run.status == "degenerate":
-            bad = core.degenerate(run.params, run.statistics)
-            where = [name for name, at_floor in zip(self._schema().names, bad[core.order_of(run.params)]) if at_floor]
-            message = (
-                f"the likelihood has no bound: the variance of state {', '.join(map(repr, where))} runs to its floor "
-                "from every start. Use fewer states, or a prior that keeps variances away from zero: "
-                f"{self._cure(batch)}."
-            )
-        elif run.status == "max_iter" and tol > 0.0:
-            message = f"stopped after {run.n_steps} E-steps before it converged: raise max_iter, or loosen tol={tol:g}."
-        elif run.status == "decreased":
-            suspects = nearly_singular(core.flatten(run.params))
-            state = f"{' and '.join(suspects)} nearly singular" if suspects else "no covariance is singular"
-            message = (
-                f"the objective fell by more than round-off ({state}); the best parameters are kept. "
-                f"Where a variance runs to zero, a prior on it helps: {self._cure(batch)}."
-            )
+    def _estimate(self, y: Any, options: FitOptions) -> Fit:
+        """Fit without a trace on the model or a warning, as threads need it."""
+        schema = self._schema()
+        given = options.given(schema)
+        data: Batch | Chunks
+        if is_chunked(y):
+            data = cut(y)
+            batch, telling, labels, symbols, reading = survey(data, self._reading(options.start), len(schema.names))
         else:
-            return
-        warnings.warn(message, ConvergenceWarning, stacklevel=3)
+            batch, labels, symbols = self._read(y, options.start)
+            data = telling = batch
+        self._check_data(telling, labels, options.freeze)
+        n_symbols = None if symbols is None else len(symbols)
+        core = self._core(n_symbols=n_symbols, freeze=options.freeze, batch=telling, given=given)
+        n_starts = self._default_starts() if options.n_starts is None else options.n_starts
+        starts = starting_points(core, batch, options, given, schema.required, n_starts)
+        n_parameters = core.n_free(starts[0])  # at a start: what EM sends to 0 was free to be otherwise
+        complaints = too_few(batch, n_parameters)
+        with labelled_rows(labels), progress_bar(options.progress) as on_step:
+            engine = ChunkedCore(core, reading) if isinstance(data, Chunks) else core
+            runs = climb(core, engine, data, starts, options, on_step)
+        chosen = runs[em.best_of(runs)]
+        params = chosen.params if given else core.arranged(chosen.params, core.order_of(chosen.params))
+        complaints += not_converged(chosen, core, schema.names, lambda: self._cure(batch), options)
+        seen = fingerprint(batch, labels)
+        return Fit(core.flatten(params), labels, symbols, runs, chosen, complaints, n_parameters, seen)
 
     # the E- and the M-step
 
+    @chunkwise
     def e_step(self, y: Any, params: xr.Dataset | None = None, *, xi: Literal["each", "sum"] = "each") -> xr.Dataset:
         """Posterior of the states given all of y.
 
@@ -276,9 +237,17 @@ class LatentModel(ABC):
 
     def score(self, y: Any, params: xr.Dataset | None = None) -> float:
         """Log-likelihood of all of y in nats, summed over sequences."""
+        if is_chunked(y):
+            return self._score_of_chunks(cut(y), self._known(params))
         core, tree, batch, labels, _ = self._ready(y, params)
         with labelled_rows(labels):
             return float(core.e_step(tree, batch)[1])
+
+    def _score_of_chunks(self, chunks: Chunks, known: xr.Dataset) -> float:
+        arrays = self._schema().arrays(known)
+        _, reading = prepared(chunks, self._reading(known))
+        core = self._core(n_symbols=known.sizes.get("symbol"))
+        return ChunkedCore(core, reading).e_step(core.build(arrays), chunks)[1]
 
     def log_prior(self, params: xr.Dataset | None = None) -> float:
         """Log prior density of the parameters in nats, up to a constant that is 0 under flat priors."""
@@ -373,13 +342,19 @@ class LatentModel(ABC):
 
     def _read(self, y: Any, params: xr.Dataset | None) -> tuple[Batch, Labels, list[Any] | None]:
         """Read y; with parameters, its columns and symbols are theirs."""
+        if is_chunked(y):
+            raise DataError("y is in chunks, which this question does not take: pass y.compute() if it fits in memory.")
+        return as_batch(y, **self._reading(params))
+
+    def _reading(self, params: xr.Dataset | None) -> dict[str, Any]:
+        """Keywords of `as_batch`."""
         symbols = self._schema().symbols
         features = None
         if params is not None:
-            if "symbol" in params.coords:
+            if "symbol" in params.dims:
                 symbols = params["symbol"].values.tolist()
             features = np.atleast_1d(params["feature"].values) if "feature" in params.coords else None
-        return as_batch(y, support=self._support(), symbols=symbols, features=features, unsorted=self.unsorted)
+        return {"support": self._support(), "symbols": symbols, "features": features, "unsorted": self.unsorted}
 
     def _ready(self, y: Any, params: xr.Dataset | None) -> tuple[Core, Any, Batch, Labels, xr.Dataset]:
         """Everything that a question about y needs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,3 +59,15 @@ def progress_bar(wanted: bool) -> Iterator[em.OnStep | None]:
             bar.set_postfix_str(f"objective {step.objective:.6f}")
 
         yield on_step
+
+
+@contextmanager
+def counter(wanted: bool, total: int, unit: str) -> Iterator[Callable[[int], object]]:
+    """Count what is done of a known number of things."""
+    if not wanted:
+        yield lambda n: None
+        return
+    from tqdm.auto import tqdm  # here because it is slow to import and rarely wanted
+
+    with tqdm(total=total, desc="EM", unit=f" {unit}") as bar:
+        yield bar.update

@@ -23,11 +23,11 @@ LAYERS = {
     0: ("_threads", "_typing", "_validate", "domains", "em", "errors", "kernels", "priors", "quasi_newton"),
     1: ("continuous", "emissions", "order", "predictive", "start"),
     2: (
-        *("containers", "core", "data", "families", "geodesy", "labels", "matching", "reports", "residuals"),
-        *("schema", "storage"),
+        *("containers", "core", "data", "families", "fitting", "geodesy", "labels", "matching", "reports"),
+        *("residuals", "scale", "schema", "storage"),
     ),
     3: ("model",),
-    4: ("sequence", "static"),
+    4: ("many", "sequence", "static"),
     5: ("checks", "compare", "datasets", "paths", "plotting", "regimes", "testing"),
     6: ("__main__", "cli"),
 }
@@ -36,7 +36,7 @@ ANYTHING = ("testing",)  # checks of models, for users to run
 NUMBERS = {"numpy", "scipy"}
 LABELLED = NUMBERS | {"pandas", "xarray"}
 THIRD = {0: NUMBERS, 1: NUMBERS, 2: LABELLED | {"tqdm"}, 3: LABELLED, 4: LABELLED, 5: LABELLED, 6: LABELLED}
-ALSO = {"plotting": {"matplotlib"}, "cli": {"matplotlib"}, "kernels._jit": {"numba"}}
+ALSO = {"plotting": {"matplotlib"}, "cli": {"matplotlib"}, "kernels._jit": {"numba"}, "scale": {"dask", "distributed"}}
 
 
 def module_of(path: Path) -> str:

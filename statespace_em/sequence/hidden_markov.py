@@ -29,6 +29,7 @@ from statespace_em.families import (
 from statespace_em.labels import Dims, Labels, labelled_rows, name_array, state_names
 from statespace_em.order import rule
 from statespace_em.priors import Dirichlet
+from statespace_em.scale.lazily import chunkwise
 from statespace_em.schema import Schema
 from statespace_em.sequence.base import SequenceModel, future_dataset
 from statespace_em.sequence.hmm_core import HMMCore
@@ -54,6 +55,7 @@ class HiddenMarkovModel(SequenceModel):
     def _family(self) -> EmissionFamily[Any, Any]:
         """Family of the emissions."""
 
+    @chunkwise
     def decode(self, y: Any, params: xr.Dataset | None = None) -> xr.DataArray:
         """Most probable path of states given all of y (Viterbi 1967).
 
@@ -70,6 +72,7 @@ class HiddenMarkovModel(SequenceModel):
         decoded.attrs["conditioning"] = "1:T"
         return decoded.assign_coords(log_prob=labels.per_sequence(best))
 
+    @chunkwise
     def filter(self, y: Any, params: xr.Dataset | None = None) -> xr.Dataset:
         """State probabilities as they were known at each time: later rows never change them (Hamilton 1989).
 
@@ -92,6 +95,7 @@ class HiddenMarkovModel(SequenceModel):
             dataset[name].attrs["conditioning"] = seen
         return dataset
 
+    @chunkwise
     def forecast(self, y: Any, horizon: int, params: xr.Dataset | None = None) -> xr.Dataset:
         """Distribution of states and observations 1, ..., ``horizon`` steps after the end of y.
 

@@ -18,6 +18,7 @@ from statespace_em.families import check_constant_columns
 from statespace_em.kernels import kalman
 from statespace_em.labels import Labels, labelled_rows, state_names
 from statespace_em.priors import InverseWishart
+from statespace_em.scale.lazily import chunkwise
 from statespace_em.schema import Schema
 from statespace_em.sequence.base import SequenceModel, future_dataset
 from statespace_em.sequence.lgssm_core import LGSSMCore
@@ -102,6 +103,7 @@ class LinearGaussianSSM(SequenceModel):
         self.measurement_prior = measurement_prior
         self.unsorted = unsorted
 
+    @chunkwise
     def decode(self, y: Any, params: xr.Dataset | None = None) -> xr.DataArray:
         """Most probable states given all of y: the smoothed mean ([sequence,] time, state)."""
         _, tree, batch, labels, _ = self._ready(y, params)
@@ -111,6 +113,7 @@ class LinearGaussianSSM(SequenceModel):
         decoded.attrs["conditioning"] = "1:T"
         return decoded
 
+    @chunkwise
     def filter(self, y: Any, params: xr.Dataset | None = None) -> xr.Dataset:
         """Kalman filter: the states as they were known at each time; later rows never change them.
 
@@ -140,6 +143,7 @@ class LinearGaussianSSM(SequenceModel):
             dataset[name].attrs["conditioning"] = "1:t" if str(name).startswith("filtered") else "1:t-1"
         return dataset
 
+    @chunkwise
     def forecast(self, y: Any, horizon: int, params: xr.Dataset | None = None) -> xr.Dataset:
         """Distribution of states and observations 1, ..., ``horizon`` steps after the end of y.
 

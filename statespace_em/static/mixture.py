@@ -44,6 +44,7 @@ from statespace_em.labels import Dims, Labels, name_array, state_names
 from statespace_em.model import LatentModel
 from statespace_em.order import rule
 from statespace_em.priors import Dirichlet
+from statespace_em.scale.lazily import chunkwise
 from statespace_em.schema import Schema
 from statespace_em.start import responsibilities
 
@@ -238,6 +239,7 @@ class Mixture(LatentModel):
         y = self.emission.sample(tree.emission, states, rng)
         return drawn_dataset(name_array(self._names())[states], y, known)
 
+    @chunkwise
     def decode(self, y: Any, params: xr.Dataset | None = None) -> xr.DataArray:
         """Most probable component of each row, by name.
 

@@ -1,0 +1,145 @@
+"""One fit: its options, the climb from the starts, and what to say about how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from statespace_em import _validate, em
+from statespace_em._typing import Floats
+from statespace_em.core import Core
+from statespace_em.data import Batch
+from statespace_em.errors import ConvergenceWarning, DataWarning, ParameterError
+from statespace_em.families import nearly_singular
+from statespace_em.labels import Labels
+from statespace_em.quasi_newton import HasScore, run_quasi_newton
+from statespace_em.schema import Schema
+
+Complaint = tuple[type[Warning], str]
+
+
+class FitOptions(NamedTuple):
+    """Keywords of `LatentModel.fit`, where they are explained."""
+
+    start: xr.Dataset | None = None
+    freeze: Sequence[str] = ()
+    n_starts: int | None = None
+    max_iter: int = 1000
+    tol: float = 1e-8
+    accelerate: bool = True
+    seed: int = 0
+    threads: int | None = None
+    progress: bool = False
+
+    def given(self, schema: Schema) -> dict[str, Floats]:
+        """Check the options against the parameters of a model; return those that it starts at."""
+        _validate.at_least("max_iter", self.max_iter, 1, whole=True)
+        _validate.at_least("tol", self.tol, 0.0)
+        if self.threads is not None:
+            _validate.at_least("threads", self.threads, 1, whole=True)
+        if self.n_starts is not None:
+            _validate.at_least("n_starts", self.n_starts, 1, whole=True)
+        _validate.one_of("accelerate", self.accelerate, (True, False))
+        _validate.at_least("seed", self.seed, 0, whole=True)
+        if isinstance(self.freeze, str):
+            raise ParameterError(f"freeze is {self.freeze!r}, expected a list of names: freeze=[{self.freeze!r}].")
+        if self.start is not None and not isinstance(self.start, xr.Dataset):
+            raise ParameterError(
+                f"start is of type {type(self.start).__name__}, expected what model.parameters(...) returns."
+            )
+        for name in self.freeze:
+            _validate.one_of("freeze", name, schema.parameters)
+        given = {} if self.start is None else schema.arrays(self.start, partial=True)
+        if set(self.freeze) - set(given):
+            missing = sorted(set(self.freeze) - set(given))[0]
+            raise ParameterError(f"freeze names {missing!r}, whose value is not known: give it in start=.")
+        return given
+
+
+class Fit(NamedTuple):
+    """What a fit found."""
+
+    arrays: dict[str, Floats]  # the parameters by name
+    labels: Labels  # of the observations
+    symbols: list[Any] | None
+    runs: list[em.EMResult[Any, Any]]  # one a start
+    chosen: em.EMResult[Any, Any]
+    complaints: list[Complaint]  # warnings due
+    n_parameters: int  # free ones
+    fitted_to: str  # fingerprint of the observations, or of the sample that starts were guessed from
+
+
+def starting_points(
+    core: Core, batch: Batch, options: FitOptions, given: Mapping[str, Floats], required: Collection[str], n_starts: int
+) -> list[Any]:
+    """Parameters to climb from: what the user gave, completed by guesses where that is not everything."""
+    if set(given) >= set(required):
+        return [core.build(given)]
+    guesses = core.starts(batch, n_starts, np.random.default_rng(options.seed), given)
+    return [core.build({**core.flatten(guess), **given}) for guess in guesses]
+
+
+def climb(
+    core: Core,
+    engine: em.EMModel[Any, Any, Any],
+    data: Any,
+    starts: Sequence[Any],
+    options: FitOptions,
+    on_step: em.OnStep | None,
+) -> list[em.EMResult[Any, Any]]:
+    """Run from every start, and polish the best; the ``engine`` is the core, or what takes its steps on other data."""
+    return em.run_starts(
+        engine,
+        data,
+        starts,
+        n_polish=max(3, len(starts) // 3),
+        is_degenerate=lambda params, statistics: bool(core.degenerate(params, statistics).any()),
+        max_iter=options.max_iter,
+        tol=options.tol,
+        accelerate=options.accelerate,
+        on_step=on_step,
+        run=run_quasi_newton if options.accelerate and isinstance(core, HasScore) else em.run_em,
+    )
+
+
+def too_few(batch: Batch, n_free: int) -> list[Complaint]:
+    """Complain where there are fewer rows with an entry than free parameters."""
+    seen = int((~np.isnan(batch.y)).any(1).sum())
+    if seen >= n_free:
+        return []
+    message = (
+        f"y has {seen} rows, fewer than the {n_free} free parameters: the estimates will not mean much. "
+        "Use fewer states, a smaller covariance structure, or priors."
+    )
+    return [(DataWarning, message)]
+
+
+def not_converged(
+    run: em.EMResult[Any, Any], core: Core, names: Sequence[Any], cure: Callable[[], str], options: FitOptions
+) -> list[Complaint]:
+    """Complain where a run ended otherwise than converged; ``cure()`` is a prior that bounds the likelihood."""
+    if run.status == "degenerate":
+        bad = core.degenerate(run.params, run.statistics)
+        where = [name for name, at_floor in zip(names, bad[core.order_of(run.params)]) if at_floor]
+        message = (
+            f"the likelihood has no bound: the variance of state {', '.join(map(repr, where))} runs to its floor "
+            "from every start. Use fewer states, or a prior that keeps variances away from zero: "
+            f"{cure()}."
+        )
+    elif run.status == "max_iter" and options.tol > 0.0:
+        message = (
+            f"stopped after {run.n_steps} E-steps before it converged: raise max_iter, or loosen tol={options.tol:g}."
+        )
+    elif run.status == "decreased":
+        suspects = nearly_singular(core.flatten(run.params))
+        state = f"{' and '.join(suspects)} nearly singular" if suspects else "no covariance is singular"
+        message = (
+            f"the objective fell by more than round-off ({state}); the best parameters are kept. "
+            f"Where a variance runs to zero, a prior on it helps: {cure()}."
+        )
+    else:
+        return []
+    return [(ConvergenceWarning, message)]
