@@ -1,0 +1,1 @@
+"""Times of this package beside its peers, at the same work and with the numbers compared: `python tests/benchmarks`."""

@@ -1,0 +1,75 @@
+"""statsmodels with whichever of its filters and smoothers is the fastest here."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from benchmarks.case import Side
+from benchmarks.simulate import Linear
+
+FILTERS = ("filter_conventional", "filter_univariate")
+SMOOTHERS = {
+    "filter_conventional": ("smooth_conventional", "smooth_classical", "smooth_alternative"),
+    "filter_univariate": ("smooth_univariate",),
+}
+OUTPUTS = ("smoother_state", "smoother_state_cov", "smoother_state_autocov")  # no disturbances: they are not asked for
+
+
+def filter_side(y: np.ndarray, values: Linear) -> tuple[Side, str]:
+    """Predicted and filtered moments; the name of the method."""
+    models = {name: _model(y, values, name) for name in FILTERS}
+    name = min(models, key=lambda name: _seconds(models[name].filter))
+    return Side(models[name].filter, _filtered), name
+
+
+def smoother_side(y: np.ndarray, values: Linear) -> tuple[Side, str]:
+    """Smoothed moments and lag-one covariances; the name of the method."""
+    models = {(f, s): _model(y, values, f, s) for f in FILTERS for s in SMOOTHERS[f]}
+    name = min(models, key=lambda name: _seconds(models[name].smooth))
+    return Side(models[name].smooth, _smoothed), name[1]
+
+
+def _filtered(found: Any) -> dict[str, np.ndarray]:
+    return {
+        "log_likelihood": found.llf,
+        "filtered": found.filtered_state.T,
+        "filtered_cov": found.filtered_state_cov.transpose(2, 0, 1),
+        "predicted": found.predicted_state.T[:-1],
+    }
+
+
+def _smoothed(found: Any) -> dict[str, np.ndarray]:
+    return {
+        "log_likelihood": found.llf,
+        "mean": found.smoothed_state.T,
+        "cov": found.smoothed_state_cov.transpose(2, 0, 1),
+        "cross_cov": found.smoothed_state_autocov.transpose(2, 1, 0)[:-1],
+    }
+
+
+def _model(y: np.ndarray, values: Linear, filtering: str, smoothing: str | None = None) -> Any:
+    from statsmodels.tsa.statespace.kalman_smoother import KalmanSmoother
+
+    n_features, n_states = values.observation.shape
+    model = KalmanSmoother(k_endog=n_features, k_states=n_states)
+    model.bind(np.array(y))
+    model["transition"], model["state_cov"] = values.transition, values.process_cov
+    model["selection"] = np.eye(n_states)
+    model["design"], model["obs_cov"] = values.observation, values.measurement_cov
+    model.initialize_known(values.initial_mean, values.initial_cov)
+    model.set_filter_method(0, **{filtering: True})
+    if smoothing is not None:
+        model.set_smooth_method(0, **{smoothing: True})
+        model.set_smoother_output(0, **dict.fromkeys(OUTPUTS, True))
+    return model
+
+
+def _seconds(run: Any) -> float:
+    """Time of a second run."""
+    run()
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
