@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from scipy.optimize import line_search
 
 from statespace_em._typing import Floats
 from statespace_em.em import EMModel, EMResult, OnStep, Step, run_em
@@ -67,6 +66,8 @@ def ascend(evaluate: Evaluate, start: Point, *, tol: float, on_step: Callable[[P
 
 def _search(evaluate: Evaluate, here: Point, direction: Floats) -> Point | None:
     """Find a higher point along ``direction``; None if there is none."""
+    from scipy.optimize import line_search  # here because it is slow to import and a hidden Markov model does without
+
     seen: dict[bytes, Point] = {}
 
     def at(x: Floats) -> Point | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.cluster.vq import kmeans2
 
 from statespace_em._typing import Bools, Floats, Ints
 
@@ -55,6 +54,8 @@ def _one_hot(y: Floats) -> Floats:
 
 def _clusters(features: Floats, n_states: int, rng: np.random.Generator) -> Ints:
     """k-means labels (Arthur & Vassilvitskii 2007 starts); on a sample where there are very many rows."""
+    from scipy.cluster.vq import kmeans2  # here because it is slow to import and a fit from a given start does without
+
     jitter = features + 1e-9 * rng.standard_normal(features.shape)
     sample = jitter if len(jitter) <= 20_000 else jitter[rng.choice(len(jitter), 20_000, replace=False)]
     if len(sample) < n_states:
