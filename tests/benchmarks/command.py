@@ -53,7 +53,8 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python tests/benchmarks",
         description="Time statespace_em beside its peers: the same work, in turn, numbers compared. Times are medians; "
-        "ratios are theirs over ours. Ends with 1 if any numbers disagree or a row fails, not if a target is missed.",
+        "ratios are theirs over ours, of wall time and of processor time (all threads together). Ends with 1 if any "
+        "numbers disagree or a row fails, not if a target is missed.",
     )
     parser.add_argument("--only", default="", metavar="PATTERN", help="rows whose name matches this regular expression")
     parser.add_argument("--quick", action="store_true", help="small sizes: to see whether everything runs")

@@ -12,7 +12,7 @@ HEADINGS = {
     "more": "Further comparisons",
     "growth": "How cost grows",
 }
-COLUMNS = ("work", "peer", "ours", "theirs", "ratio", "target", "", "numbers", "MB")
+COLUMNS = ("work", "peer", "ours", "theirs", "ratio", "target", "", "processor", "numbers", "MB")
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -48,13 +48,21 @@ def broken(rows: Sequence[Row]) -> bool:
 def _cells(row: Row) -> tuple[str, ...]:
     name, peer = row["work"], row["peer"] or ""
     if "ours" not in row:
-        return name, peer, "", "", "", row["target"] or "", row["status"], row["note"], ""
+        return name, peer, "", "", "", row["target"] or "", row["status"], "", row["note"], ""
     theirs = _time(row["theirs"], row["rows"]) if "theirs" in row else ""
     ratio = f"{row['ratio']:.3g}x" if "ratio" in row else ""
     verdict = {True: "met", False: "missed", None: ""}[row.get("met")]
     note = " ".join(part for part in (_agreement(row), f"({row['note']})" if row["note"] else "") if part)
     megabytes = f"{row['peak_megabytes']:.0f}"
-    return name, peer, _time(row["ours"], row["rows"]), theirs, ratio, row["target"] or "", verdict, note, megabytes
+    times = _time(row["ours"], row["rows"]), theirs, ratio
+    return name, peer, *times, row["target"] or "", verdict, _processor(row), note, megabytes
+
+
+def _processor(row: Row) -> str:
+    """Ratio of the processor times: what is left of the ratio when nothing runs beside anything else."""
+    if "theirs" not in row or row["ours"]["processor"] < 0.05:  # coarser than the clock that counts it
+        return ""
+    return f"{row['theirs']['processor'] / row['ours']['processor']:.3g}x"
 
 
 def _agreement(row: Row) -> str:

@@ -1,8 +1,9 @@
-"""Wall times of two pieces of work in turn."""
+"""Wall and processor times of two pieces of work in turn."""
 
 from __future__ import annotations
 
 import gc
+import os
 import statistics
 import time
 from typing import Any, NamedTuple
@@ -11,11 +12,12 @@ from benchmarks.case import Side, Work
 
 
 class Times(NamedTuple):
-    """Seconds of one run."""
+    """Seconds of one run: wall time, and what all threads and child processes together took of the processors."""
 
     median: float
     min: float
     max: float
+    processor: float  # median; it tells less of the load of the machine than wall time does
 
 
 class Timed(NamedTuple):
@@ -32,19 +34,26 @@ def alternate(work: Work, repeats: int) -> Timed:
     sides = [side for side in (work.ours, work.theirs) if side is not None]
     results: list[Any] = [side.run() if work.warm_up else None for side in sides]
     seconds: list[list[float]] = [[] for _ in sides]
+    processor: list[list[float]] = [[] for _ in sides]
     for _ in range(repeats):
         for i, side in enumerate(sides):
             results[i] = None  # memory is given back before the next run asks for it
-            elapsed, results[i] = _timed(side)
+            elapsed, spent, results[i] = _timed(side)
             seconds[i].append(elapsed)
-    times = [Times(statistics.median(s), min(s), max(s)) for s in seconds]
+            processor[i].append(spent)
+    times = [Times(statistics.median(s), min(s), max(s), statistics.median(p)) for s, p in zip(seconds, processor)]
     if work.theirs is None:
         return Timed(times[0], None, results[0], None)
     return Timed(times[0], times[1], *results)
 
 
-def _timed(side: Side) -> tuple[float, Any]:
+def _timed(side: Side) -> tuple[float, float, Any]:
     gc.collect()
-    begin = time.perf_counter()
+    spent, begin = _processor(), time.perf_counter()
     result = side.run()
-    return time.perf_counter() - begin, result
+    return time.perf_counter() - begin, _processor() - spent, result
+
+
+def _processor() -> float:
+    """Seconds of processor time of this process and of the children that have ended."""
+    return sum(os.times()[:4])
