@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
-from scipy.optimize import linear_sum_assignment
 
 from statespace_em._typing import Floats, Ints
 from statespace_em.errors import ParameterError
@@ -55,6 +54,8 @@ def match_states(params: xr.Dataset, reference: xr.Dataset) -> xr.Dataset:
 
 def matching_order(params: xr.Dataset, reference: xr.Dataset) -> Ints:
     """Permutation (K,): entry k is the position in ``params`` of the state most like state k of ``reference``."""
+    from scipy.optimize import linear_sum_assignment  # here because it is slow to import and fits do without
+
     params = _comparable(params, reference)
     distance = state_distances(params, reference)
     rows, columns = linear_sum_assignment(distance)
