@@ -9,17 +9,25 @@ entries that are structurally zero in the reference stay so.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal, TypeAlias
 
 import numpy as np
 
-from statespace_em._typing import Floats
+from statespace_em._typing import Floats, Ints
 
 Domain: TypeAlias = Literal["simplex", "positive", "nonnegative", "covariance", "location", "real"]
 
 NEXT_TO_ZERO = 1e-5  # probabilities below this are asked whether they belong there
 GROWTH = 1e-3  # least relative growth in one EM step that tells they do not
 RAISED = 1e-4  # where they are put
+
+
+@cache
+def _below_diagonal(size: int) -> tuple[Ints, Ints]:
+    """Rows and columns below the diagonal; looked up several times in every step of a fit."""
+    rows, columns = np.tril_indices(size, -1)
+    return rows, columns
 
 
 def to_vector(value: Floats, reference: Floats, domain: Domain, scale: Floats | None = None) -> Floats:
@@ -73,7 +81,7 @@ def pull_back(gradient: Floats, value: Floats, reference: Floats) -> Floats:
     whitener = np.linalg.cholesky(reference)
     factor = np.linalg.solve(whitener, np.linalg.cholesky(value))
     change = 2.0 * whitener.T @ gradient @ whitener @ factor
-    below = change[np.tril_indices(len(value), -1)]
+    below = change[_below_diagonal(len(value))]
     return np.concatenate([np.diag(change) * np.diag(factor), below])
 
 
@@ -97,7 +105,7 @@ def _log_cholesky(value: Floats, reference: Floats) -> Floats:
     """Log-Cholesky coordinates (Pinheiro & Bates 1996) of matrices (..., p, p) in the space whitened by a reference."""
     size = value.shape[-1]
     factor = np.linalg.solve(np.linalg.cholesky(reference), np.linalg.cholesky(value)).reshape(-1, size, size)
-    rows, columns = np.tril_indices(size, -1)
+    rows, columns = _below_diagonal(size)
     diagonal = np.diagonal(factor, axis1=1, axis2=2)
     return np.concatenate([np.log(diagonal), factor[:, rows, columns]], axis=1).ravel()
 
@@ -106,7 +114,7 @@ def _from_log_cholesky(vector: Floats, reference: Floats) -> Floats:
     size = reference.shape[-1]
     parts = vector.reshape(-1, size * (size + 1) // 2)
     factor = np.zeros((len(parts), size, size))
-    diagonal, (rows, columns) = np.arange(size), np.tril_indices(size, -1)
+    diagonal, (rows, columns) = np.arange(size), _below_diagonal(size)
     factor[:, diagonal, diagonal] = np.exp(parts[:, :size])
     factor[:, rows, columns] = parts[:, size:]
     half = np.linalg.cholesky(reference) @ factor.reshape(reference.shape)

@@ -8,6 +8,7 @@ log likelihood plus that log density.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -77,6 +78,8 @@ class Dirichlet:
 
     def log_density(self, prob: Floats) -> float:
         """Sum of (concentration - 1) log prob over the outcomes that are not structurally impossible."""
+        if self.sticky == 0.0 and self.concentration == 1.0:
+            return 0.0
         extra = self.pseudo_counts(prob.shape)
         return float(np.sum(xlogy(extra, np.where(prob > 0.0, prob, 1.0))))
 
@@ -243,6 +246,19 @@ class InverseWishart:
         return np.asarray((scatter + self.matrix(size)) / np.where(divisor > 0.0, divisor, 1.0)[..., None, None])
 
 
+# parts of the prior below, which every M-step asks for: made and checked once
+
+
+@lru_cache
+def _covariance_prior(dof: float | None, scale: float | tuple[Any, ...]) -> InverseWishart:
+    return InverseWishart(dof, scale)
+
+
+@lru_cache
+def _mean_prior(mean: float | tuple[Any, ...], strength: float) -> NormalInverseGamma:
+    return NormalInverseGamma(mean=mean, strength=strength)
+
+
 @dataclass(frozen=True)
 class NormalInverseWishart:
     """Normal-inverse-Wishart prior on a mean vector and a covariance (Gelman et al. 2013, sec. 3.6).
@@ -265,7 +281,7 @@ class NormalInverseWishart:
     @property
     def covariance(self) -> InverseWishart:
         """The prior of the covariance alone."""
-        return InverseWishart(self.dof, self.scale)
+        return _covariance_prior(self.dof, self.scale)
 
     @property
     def is_flat(self) -> bool:
@@ -274,7 +290,7 @@ class NormalInverseWishart:
 
     def pull(self, weight: Floats, average: Floats) -> Floats:
         """Mode of the means (K, D) given the averages of ``weight`` (K,) observations."""
-        return NormalInverseGamma(mean=self.mean, strength=self.strength).pull(weight[:, None], average)
+        return _mean_prior(self.mean, self.strength).pull(weight[:, None], average)
 
     def spread(self, mean: Floats) -> Floats:
         """Outer products (K, D, D) that the prior of the mean adds to the scatter."""
