@@ -122,7 +122,7 @@ class LatentModel(ABC):
         seed
             Of the guesses; the same call gives the same answer.
         threads
-            Number of threads; None leaves the choice to the model.
+            Number of threads; None leaves the choice to the model. For Dask chunks its scheduler decides.
         progress
             Whether to show a progress bar.
 
