@@ -39,10 +39,11 @@ def read_tables(y: Any, features: AnyArray | None, unsorted: str) -> tuple[list[
     if not parts:
         raise DataError("y holds no sequence: pass at least one.")
     keys = pd.Index([key for key, _ in parts], tupleize_cols=False)
+    wanted = None if features is None else pd.Index(features, tupleize_cols=False)
     tables = []
     for key, part in parts:
         where = "" if sequence is None else f" of {sequence} {show(key)}"
-        tables.append(_ordered(_selected(_table(part, where), features, where), where, unsorted))
+        tables.append(_ordered(_selected(_table(part, where), wanted, where), where, unsorted))
     tables = _aligned(tables, sequence, keys)
     time = tables[0].time
     for name in (time, sequence):
@@ -289,11 +290,10 @@ def _plain_array(y: Any, where: str) -> AnyArray:
     return values.astype(float) if kind in ("integer", "floating", "mixed-integer-float") else values
 
 
-def _selected(table: Table, features: AnyArray | None, where: str) -> Table:
+def _selected(table: Table, wanted: pd.Index | None, where: str) -> Table:
     """Columns that the parameters know: by name where both have names, else by position."""
-    if features is None:
+    if wanted is None or table.columns.equals(wanted):
         return table
-    wanted = pd.Index(features, tupleize_cols=False)
     missing = wanted[~wanted.isin(table.columns)]
     numbered = wanted.equals(pd.RangeIndex(len(wanted)))
     if not table.named or (numbered and len(missing)):
@@ -328,7 +328,7 @@ def _aligned(tables: list[Table], sequence: str | None, keys: pd.Index) -> list[
                 f"{listed(first)}: give every sequence the same columns."
             )
     if tables[which].named:
-        return [_selected(table, first.to_numpy(dtype=object), "") for table in tables]
+        return [_selected(table, first, "") for table in tables]
     return [table._replace(columns=pd.RangeIndex(len(first))) for table in tables]  # series of several names
 
 
