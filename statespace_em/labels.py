@@ -75,7 +75,7 @@ class Labels:
         lengths = self.lengths
         coords: dict[str, Any] = {self.sequence: self.keys, "length": (self.sequence, lengths)}
         longest = self.times[int(np.argmax(lengths))]
-        if all(index.equals(longest[: len(index)]) for index in self.times):
+        if all(index is longest or index.equals(longest[: len(index)]) for index in self.times):
             return {**coords, self.time: xr.Variable(self.time, longest)}
         stamps = self.times[0].append(list(self.times[1:]))
         inside = np.arange(lengths.max()) < lengths[:, None]

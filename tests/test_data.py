@@ -681,3 +681,20 @@ def test_no_row_is_read_by_itself(make, support):
     small, large = make(y[:1000]), make(y)
     calls(lambda: as_batch(small, support=support))
     assert calls(lambda: as_batch(large, support=support)) < 2 * calls(lambda: as_batch(small, support=support))
+
+
+def test_sequences_of_an_array_are_read_as_each_of_them():
+    """Labels of the slices are looked at once: columns in another order, time to sort."""
+    model = sse.LinearGaussianSSM(1, unsorted="sort")
+    params = model.parameters(
+        transition=[[0.9]], process_cov=[[1]], observation=[[1], [2]], measurement_cov=np.eye(2),
+        initial_mean=[0], initial_cov=[[1]],
+    ).assign_coords(feature=["a", "b"], feature_aux=["a", "b"])  # fmt: skip
+    values = np.random.default_rng(1).normal(size=(5, 3, 2))
+    values[2, 1, 0] = np.nan
+    time = pd.to_datetime(["2024-01-03", "2024-01-01", "2024-01-02", "2024-01-05", "2024-01-04"])
+    y = xr.DataArray(values, {"time": time, "unit": list("xyz"), "feature": ["b", "a"]}, ("time", "unit", "feature"))
+    together = model.e_step(y, params)
+    for unit in "xyz":
+        alone = model.e_step(y.sel(unit=unit, drop=True), params)
+        xr.testing.assert_equal(together.sel(unit=unit).drop_vars(["unit", "length"]), alone)

@@ -1,0 +1,69 @@
+"""Parts, threads and shared covariances give what one pass over each sequence gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from oracles_gaussian import random_parameters
+
+from statespace_em import _threads
+from statespace_em.data import Batch
+from statespace_em.errors import SingularInnovationError
+from statespace_em.sequence import lgssm_passes as passes
+from statespace_em.sequence.lgssm_params import LGSSMParams
+
+
+def case(missing):
+    rng = np.random.default_rng(0)
+    p = random_parameters(rng, 3, 2)
+    params = LGSSMParams(
+        transition=p.A[0], process_cov=p.Q[0], observation=p.C[0], measurement_cov=p.R[0],
+        initial_mean=p.m0, initial_cov=p.P0, state_offset=p.b[0], observation_offset=p.d[0],
+    )  # fmt: skip
+    lengths = [1, 200, 30, 2, 90, 200, 1, 1]
+    y = rng.normal(size=(sum(lengths), 2))
+    y[rng.random(y.shape) < missing] = np.nan
+    return params, Batch(y, np.cumsum([0, *lengths]))
+
+
+def answers(params, batch):
+    known = passes.kalman_filter(params, batch, innovations=True)
+    smoothed, log_likelihood = passes.smoother(params, batch)
+    sums, total = passes.expectations(params, batch)
+    mean, pairs = passes.smoothed_mean(params, batch), passes.pair_moments(smoothed)
+    return [*known, *smoothed, log_likelihood, mean, pairs], [*sums, total]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("block", [1, 64, 10_000])
+@pytest.mark.parametrize("missing", [0.0, 0.1])
+def test_parts_and_threads_change_nothing(missing, block, threads, monkeypatch):
+    params, batch = case(missing)
+    rows, sums = answers(params, batch)
+    monkeypatch.setattr(passes, "FEW", 1)
+    monkeypatch.setattr(passes, "BLOCK", block)
+    with _threads.limited(threads):
+        other_rows, other_sums = answers(params, batch)
+    for value, expected in zip(other_rows, rows):
+        np.testing.assert_array_equal(value, expected)
+    for value, expected in zip(other_sums, sums):
+        np.testing.assert_allclose(value, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_sums_from_covariances_once_are_those_from_every_row():
+    params, batch = case(0.1)
+    smoothed, _ = passes.smoother(params, batch)
+    for value, expected in zip(passes.moment_sums(params, batch, smoothed), passes.expectations(params, batch)[0]):
+        np.testing.assert_allclose(value, expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("question", [passes.kalman_filter, passes.smoother, passes.expectations])
+def test_a_singular_row_is_named_by_its_number_in_the_whole(question, monkeypatch):
+    params, batch = case(0.0)
+    monkeypatch.setattr(passes, "FEW", 1)
+    monkeypatch.setattr(passes, "BLOCK", 50)
+    y = batch.y.copy()
+    y[:203] = np.nan  # blank rows need no inverse
+    dead = params._replace(measurement_cov=np.zeros((2, 2)), observation=np.ones((2, 3)))
+    with pytest.raises(SingularInnovationError, match="203"):
+        question(dead, batch._replace(y=y))
