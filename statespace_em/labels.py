@@ -54,7 +54,7 @@ class Labels:
         variables = {name: self._variable(dims, values) for name, (dims, values) in rows.items()}
         used = {dim for variable in variables.values() for dim in variable.dims}
         own = {dim: values for dim, values in coords.items() if dim in used}
-        return xr.Dataset(variables, own).assign_coords(self.time_coords())
+        return xr.Dataset(variables, {**own, **self.time_coords()})
 
     def _variable(self, dims: tuple[str, ...], values: AnyArray) -> xr.Variable:
         if self.sequence is None:
@@ -171,10 +171,11 @@ def unpack(dataset: xr.Dataset, dims: Dims) -> dict[str, Floats]:
             raise ParameterError(
                 f"the parameters have no variable {name!r}: this model needs {', '.join(dims)}, and was given {given}."
             )
-        if set(dataset[name].dims) != set(wanted):
-            have = ", ".join(map(str, dataset[name].dims))
+        variable = dataset.variables[name]  # without the coordinates: these cost more than all the rest
+        if set(variable.dims) != set(wanted):
+            have = ", ".join(map(str, variable.dims))
             raise ParameterError(f"{name} has dims ({have}), expected ({', '.join(wanted)}): rename them.")
-        arrays[name] = np.ascontiguousarray(dataset[name].transpose(*wanted).values, dtype=float)
+        arrays[name] = np.ascontiguousarray(variable.transpose(*wanted).values, dtype=float)
     return arrays
 
 

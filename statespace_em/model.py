@@ -203,12 +203,13 @@ class LatentModel(ABC):
             posterior = core.posterior(tree, batch, pairs=xi == "each")
         coords = self._schema().state_coords
         dataset = labels.dataset(posterior.rows, coords)
-        dataset = dataset.assign({name: (dims, value) for name, (dims, value) in posterior.sums.items()})
-        dataset = dataset.assign_coords({dim: coords[dim] for dim in dataset.dims if dim in coords})
-        dataset = dataset.assign(log_likelihood=labels.per_sequence(posterior.log_likelihood))
+        if posterior.sums:
+            dataset = dataset.assign({name: (dims, value) for name, (dims, value) in posterior.sums.items()})
+            dataset = dataset.assign_coords({dim: coords[dim] for dim in dataset.dims if dim in coords})
+        dataset["log_likelihood"] = labels.per_sequence(posterior.log_likelihood)
         for name in dataset.data_vars:
-            dataset[name].attrs["conditioning"] = "1:T"
-        dataset["log_likelihood"].attrs["units"] = "nats"
+            dataset.variables[name].attrs["conditioning"] = "1:T"
+        dataset.variables["log_likelihood"].attrs["units"] = "nats"
         return dataset
 
     def m_step(self, y: Any, posterior: xr.Dataset, params: xr.Dataset | None = None) -> xr.Dataset:

@@ -140,7 +140,7 @@ class LinearGaussianSSM(SequenceModel):
         coords = {**self._schema().state_coords, "feature": labels.features, "feature_aux": labels.features}
         dataset = labels.dataset(rows, coords)
         for name in dataset.data_vars:
-            dataset[name].attrs["conditioning"] = "1:t" if str(name).startswith("filtered") else "1:t-1"
+            dataset.variables[name].attrs["conditioning"] = "1:t" if str(name).startswith("filtered") else "1:t-1"
         return dataset
 
     @chunkwise
