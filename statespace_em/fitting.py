@@ -70,6 +70,7 @@ class Fit(NamedTuple):
     complaints: list[Complaint]  # warnings due
     n_parameters: int  # free ones
     fitted_to: str  # fingerprint of the observations, or of the sample that starts were guessed from
+    vanished: dict[str, Floats]  # directions (p, k) in which the maximum has made a covariance singular
 
 
 def starting_points(
@@ -121,23 +122,26 @@ def not_converged(
     run: em.EMResult[Any, Any], core: Core, names: Sequence[Any], cure: Callable[[], str], options: FitOptions
 ) -> list[Complaint]:
     """Complain where a run ended otherwise than converged; ``cure()`` is a prior that bounds the likelihood."""
+    suspects = nearly_singular(core.flatten(run.params))
+    singular = f"{' and '.join(suspects)} nearly singular" if suspects else "no covariance is singular"
     if run.status == "degenerate":
         bad = core.degenerate(run.params, run.statistics)
         where = [name for name, at_floor in zip(names, bad[core.order_of(run.params)]) if at_floor]
-        message = (
+        what = (
             f"the likelihood has no bound: the variance of state {', '.join(map(repr, where))} runs to its floor "
-            "from every start. Use fewer states, or a prior that keeps variances away from zero: "
-            f"{cure()}."
+            "from every start"
+            if where
+            else "the likelihood grows without bound, or to a peak too sharp for arithmetic, from every start "
+            f"({singular}): some rows are explained without error"
         )
+        message = f"{what}. Use fewer states, or a prior that keeps variances away from zero: {cure()}."
     elif run.status == "max_iter" and options.tol > 0.0:
         message = (
             f"stopped after {run.n_steps} E-steps before it converged: raise max_iter, or loosen tol={options.tol:g}."
         )
     elif run.status == "decreased":
-        suspects = nearly_singular(core.flatten(run.params))
-        state = f"{' and '.join(suspects)} nearly singular" if suspects else "no covariance is singular"
         message = (
-            f"the objective fell by more than round-off ({state}); the best parameters are kept. "
+            f"the objective fell by more than round-off ({singular}); the best parameters are kept. "
             f"Where a variance runs to zero, a prior on it helps: {cure()}."
         )
     else:

@@ -14,12 +14,13 @@ import pandas as pd
 import xarray as xr
 
 from statespace_em import _validate, em, storage
+from statespace_em.boundary import HasBoundary
 from statespace_em.core import Core
 from statespace_em.data import Batch, as_batch, fingerprint
 from statespace_em.errors import DataError, FileFormatError, NotFittedError
 from statespace_em.fitting import Fit, FitOptions, climb, not_converged, starting_points, too_few
 from statespace_em.labels import Labels, labelled_rows, posterior_variable, summed
-from statespace_em.reports import progress_bar, starts_table, trace_table
+from statespace_em.reports import note_boundary, progress_bar, starts_table, trace_table
 from statespace_em.scale.chunks import Chunks, cut, is_chunked
 from statespace_em.scale.core import ChunkedCore
 from statespace_em.scale.lazily import chunkwise
@@ -143,6 +144,7 @@ class LatentModel(ABC):
         options = FitOptions(start, freeze, n_starts, max_iter, tol, accelerate, seed, threads, progress)
         found = self._estimate(y, options)
         self.params_ = self._schema().label(found.arrays, found.labels, found.symbols)
+        note_boundary(self.params_, found.vanished)
         self.trace_ = trace_table(found.chosen.trace)
         self.starts_ = starts_table(found.runs)
         self.status_, self.converged_ = found.chosen.status, found.chosen.status == "converged"
@@ -172,11 +174,13 @@ class LatentModel(ABC):
         with labelled_rows(labels), progress_bar(options.progress) as on_step:
             engine = ChunkedCore(core, reading) if isinstance(data, Chunks) else core
             runs = climb(core, engine, data, starts, options, on_step)
-        chosen = runs[em.best_of(runs)]
+        best = em.best_of(runs)
+        chosen = runs[best]
+        vanished = core.vanished(chosen.params, starts[best]) if isinstance(core, HasBoundary) else {}
         params = chosen.params if given else core.arranged(chosen.params, core.order_of(chosen.params))
         complaints += not_converged(chosen, core, schema.names, lambda: self._cure(batch), options)
         seen = fingerprint(batch, labels)
-        return Fit(core.flatten(params), labels, symbols, runs, chosen, complaints, n_parameters, seen)
+        return Fit(core.flatten(params), labels, symbols, runs, chosen, complaints, n_parameters, seen, vanished)
 
     # the E- and the M-step
 

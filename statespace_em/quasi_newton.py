@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from statespace_em._typing import Floats
+from statespace_em.boundary import HasBoundary, finish
 from statespace_em.em import EMModel, EMResult, OnStep, Step, run_em
 
 P = TypeVar("P")
@@ -185,7 +186,11 @@ def run_quasi_newton(
     """
     options: dict[str, Any] = {"tol": tol, "accelerate": accelerate, "on_step": on_step}
     end = run_em(model, data, start, max_iter=max_iter, head=head, slow=SLOW, **options)
-    while end.status == "max_iter" and end.n_steps < max_iter:
+    while end.n_steps < max_iter:
+        if isinstance(model, HasBoundary) and model.near_boundary(end.params, end.statistics, start):
+            return finish(model, data, end, start, max_iter=max_iter, tol=tol, on_step=on_step)
+        if end.status != "max_iter":
+            return end
         ascent = _Ascent(model, data, end, max_iter, on_step)
         point = ascent.start()
         if point is None:
@@ -194,7 +199,7 @@ def run_quasi_newton(
         gained = ascent.end.objective - end.objective
         end = ascent.end._replace(n_steps=ascent.n_steps)
         if gained <= 10.0 * tol:
-            if converged and tol > 0.0:
-                return end._replace(status="converged")
-            break
-    return run_em(model, data, start, max_iter=max_iter, head=end, **options)
+            if not (converged and tol > 0.0):
+                break
+            end = end._replace(status="converged")
+    return run_em(model, data, start, max_iter=max_iter, head=end, **options) if end.status == "max_iter" else end

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from statespace_em import em
+from statespace_em._typing import Floats
 
 SAME_OPTIMUM = 1e-4  # nats within which two starts count as having found the same optimum
 
@@ -71,3 +73,21 @@ def counter(wanted: bool, total: int, unit: str) -> Iterator[Callable[[int], obj
 
     with tqdm(total=total, desc="EM", unit=f" {unit}") as bar:
         yield bar.update
+
+
+def note_boundary(params: xr.Dataset, vanished: Mapping[str, Floats]) -> None:
+    """Write into ``attrs["boundary"]`` of a covariance that the maximum is where it is singular, and along what."""
+    for name, away in vanished.items():
+        if name in params:
+            labels = params[name][params[name].dims[-2]].values.tolist()
+            along = " and ".join(_direction(column, labels) for column in away.T)
+            params[name].attrs["boundary"] = f"singular: the likelihood is highest without variance of {along}"
+
+
+def _direction(column: Floats, labels: Sequence[Any]) -> str:
+    """A direction in words: the label where it is one, a sum with weights where not."""
+    top = int(np.argmax(np.abs(column)))
+    column = column * np.sign(column[top])
+    if abs(column[top]) > 1.0 - 1e-12:
+        return str(labels[top])
+    return " ".join(f"{weight:+.3g} {label}" for weight, label in zip(column, labels))

@@ -20,7 +20,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 CHECKOUT = (ROOT / "pyproject.toml").exists()
 
 LAYERS = {
-    0: ("_threads", "_typing", "_validate", "domains", "em", "errors", "kernels", "priors", "quasi_newton"),
+    0: ("_threads", "_typing", "_validate", "boundary", "domains", "em", "errors", "kernels", "priors", "quasi_newton"),
     1: ("continuous", "emissions", "order", "predictive", "start"),
     2: (
         *("containers", "core", "data", "families", "fitting", "geodesy", "labels", "matching", "reports"),

@@ -66,6 +66,9 @@ class LinearGaussianSSM(SequenceModel):
 
     Notes
     -----
+    Where the likelihood is highest with a singular noise, the fit ends exactly there and says so in
+    ``params_["measurement_cov"].attrs["boundary"]`` (or ``"process_cov"``, ``"initial_cov"``).
+
     With everything free the basis of the states is arbitrary: freeze ``observation`` (or ``transition``) at a
     value with a meaning, as in ``fit(y, start=model.parameters(...), freeze=["observation"])``.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,9 +16,17 @@ from statespace_em.errors import ParameterError
 from statespace_em.kernels.kalman import GaussianSums
 from statespace_em.labels import Dims
 from statespace_em.priors import InverseWishart
+from statespace_em.sequence import lgssm_boundary
 from statespace_em.sequence.lgssm_basis import arbitrary
-from statespace_em.sequence.lgssm_params import DOMAINS, LGSSMParams
-from statespace_em.sequence.lgssm_passes import Smoothed, expectations, moment_sums, pair_moments, smoother
+from statespace_em.sequence.lgssm_params import DOMAINS, LGSSMParams, span_of
+from statespace_em.sequence.lgssm_passes import (
+    Smoothed,
+    expectations,
+    kalman_filter,
+    moment_sums,
+    pair_moments,
+    smoother,
+)
 from statespace_em.sequence.lgssm_score import score
 from statespace_em.sequence.lgssm_start import guessed_params
 
@@ -116,7 +124,7 @@ class LGSSMCore:
                 continue
             value, origin = getattr(params, name), getattr(reference, name)
             if domain == "covariance":
-                span = _span(origin)
+                span = span_of(origin)
                 if span is not None:
                     value, origin = span.inverse @ value @ span.inverse.T, np.eye(len(span.inverse))
                 try:
@@ -135,7 +143,7 @@ class LGSSMCore:
             if name in self.frozen:
                 continue
             origin = values[name]
-            span = _span(origin) if domain == "covariance" else None
+            span = span_of(origin) if domain == "covariance" else None
             if span is not None:
                 origin = np.eye(len(span.inverse))
             size = n_coordinates(origin, domain)
@@ -169,6 +177,27 @@ class LGSSMCore:
                 if name not in self.frozen
             ]
         )
+
+    def near_boundary(self, params: LGSSMParams, statistics: GaussianSums, start: LGSSMParams) -> bool:
+        """Whether a free covariance is close to singular."""
+        return lgssm_boundary.near(params, statistics, start, self.frozen)
+
+    def chart(self, params: LGSSMParams, statistics: GaussianSums, start: LGSSMParams) -> lgssm_boundary.FactorChart:
+        """Coordinates by factors of the covariances, smooth where one is singular."""
+        return lgssm_boundary.FactorChart(params, statistics, start, self.frozen, self.tied)
+
+    def on_face(self, params: LGSSMParams, statistics: GaussianSums, start: LGSSMParams, share: float) -> LGSSMParams:
+        """Parameters with the variances below this share of their scale at exactly 0."""
+        face = lgssm_boundary.on_face(params, statistics, start, self.frozen, share)
+        return self._complete(params._asdict() | face)
+
+    def unbounded(self, params: LGSSMParams, data: Batch) -> bool:
+        """Whether some row is predicted without error."""
+        return lgssm_boundary.explains_exactly(kalman_filter(params, data, innovations=True).innovation_cov)
+
+    def vanished(self, params: LGSSMParams, start: LGSSMParams) -> dict[str, Floats]:
+        """Directions (p, k) in which a free covariance has no variance but had some at the start."""
+        return lgssm_boundary.vanished(params, start, self.frozen)
 
     def starts(
         self, batch: Batch, n_starts: int, rng: np.random.Generator, given: Mapping[str, Floats]
@@ -233,26 +262,6 @@ class LGSSMCore:
         """Entries that are not frozen, less those that a mere change of basis of the states would move."""
         free = sum(n_free(getattr(params, name), domain) for name, domain in DOMAINS.items() if name not in self.frozen)
         return free - arbitrary(params, self.frozen, tied=self.tied)
-
-
-class _Span(NamedTuple):
-    """Range of a singular covariance, r of n dimensions."""
-
-    basis: Floats  # (n, r)
-    inverse: Floats  # (r, n), its left inverse; the covariance is basis basis'
-
-
-def _span(cov: Floats) -> _Span | None:
-    """Return the range of a covariance; None where that is everything."""
-    try:
-        np.linalg.cholesky(cov)
-    except np.linalg.LinAlgError:
-        scale = np.sqrt(np.where(np.diag(cov) > 0.0, np.diag(cov), 1.0))
-        values, vectors = np.linalg.eigh(cov / np.outer(scale, scale))
-        kept = values > 16 * len(cov) * np.finfo(float).eps
-        roots = np.sqrt(values[kept])
-        return _Span(scale[:, None] * vectors[:, kept] * roots, (vectors[:, kept] / roots).T / scale)
-    return None
 
 
 def _semidefinite(scatter: Floats) -> Floats:

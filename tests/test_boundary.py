@@ -1,0 +1,214 @@
+"""Maxima where a covariance is singular: reached, recognised, and told from a likelihood without bound."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.optimize import minimize
+
+import statespace_em as sse
+from statespace_em.data import as_batch
+from statespace_em.errors import ConvergenceWarning
+from statespace_em.sequence.lgssm_core import LGSSMCore, LGSSMParams
+
+ACCURACY = 1e-6  # nats, as promised
+
+
+def autoregression(y):
+    """Maximum of y[t] = c + a y[t-1] + e with a free first mean: its log-likelihood, a, and the variance of e."""
+    x = np.column_stack([np.ones(len(y) - 1), y[:-1]])
+    slope, *_ = np.linalg.lstsq(x, y[1:], rcond=None)
+    variance = float(np.square(y[1:] - x @ slope).sum() / len(y))
+    return -0.5 * len(y) * (np.log(2 * np.pi * variance) + 1.0), slope[1], variance
+
+
+@pytest.mark.parametrize("offsets", [("observation_offset",), ("observation_offset", "state_offset")])
+def test_level_without_measurement_noise_is_an_autoregression(offsets):
+    """Half-hourly temperatures: the closed form of the face is the maximum, and the default fit ends on it."""
+    y = sse.datasets.buoy()[:1000]
+    best, slope, variance = autoregression(y.to_numpy())
+    model = sse.LinearGaussianSSM(1, **dict.fromkeys(offsets, "free")).fit(y)
+    assert model.status_ == "converged"
+    assert model.score(y) == pytest.approx(best, abs=ACCURACY / 10)
+    assert (model.starts_["objective"] > best - ACCURACY).all()
+    p = {name: float(model.params_[name].squeeze()) for name in model.params_ if model.params_[name].size == 1}
+    assert p["measurement_cov"] == 0.0
+    assert p["transition"] == pytest.approx(slope, abs=1e-5)
+    assert p["observation"] ** 2 * p["process_cov"] == pytest.approx(variance, rel=1e-5)
+    note = model.params_["measurement_cov"].attrs["boundary"]
+    assert note == "singular: the likelihood is highest without variance of temperature"
+    assert "boundary" not in model.params_["process_cov"].attrs
+    for share in (1e-6, 1e-4, 1e-2):  # no variance is better than any
+        noisy = model.params_.copy(deep=True)
+        noisy["measurement_cov"] += share * variance
+        assert model.score(y, noisy) < best
+
+
+def test_random_walk_of_the_buoy():
+    """Daily means from a vague start: H = 0 exactly, and the variance of the steps in closed form."""
+    y = sse.datasets.buoy().resample("1D").mean()
+    vague = 1e9
+    model = sse.LinearGaussianSSM(["level"], initial="known")
+    start = model.parameters(
+        transition=[[1]], observation=[[1]], process_cov=[[1.0]], measurement_cov=[[1.0]], initial_mean=[0],
+        initial_cov=[[vague]],
+    )  # fmt: skip
+    model.fit(y, start=start, freeze=["transition", "observation"])
+    steps = np.square(np.diff(y))
+    variance = steps.mean()
+    best = -0.5 * (
+        len(steps) * (np.log(2 * np.pi * variance) + 1.0) + np.log(2 * np.pi * vague) + y.iloc[0] ** 2 / vague
+    )
+    assert model.converged_
+    assert float(model.params_["measurement_cov"].squeeze()) == 0.0
+    assert model.params_["measurement_cov"].attrs["boundary"].startswith("singular")
+    assert float(model.params_["process_cov"].squeeze()) == pytest.approx(variance, rel=1e-6)
+    assert model.score(y) == pytest.approx(best, abs=ACCURACY / 10)
+
+
+def test_constant_level():
+    """White noise around a constant: the level's own noise goes to 0, and the mean and variance of y remain."""
+    rng = np.random.default_rng(4)
+    y = rng.normal(size=80)
+    y -= np.polyval(np.polyfit(np.arange(80), y, 1), np.arange(80))  # no trend: a drift would only fit noise
+    model = sse.LinearGaussianSSM(["level"], initial="known")
+    start = model.parameters(
+        transition=[[1]], observation=[[1]], process_cov=[[0.3]], measurement_cov=[[1.0]], initial_mean=[0],
+        initial_cov=[[1.0]],
+    )  # fmt: skip
+    model.fit(y, start=start, freeze=["transition", "observation", "initial_cov"])
+    assert model.converged_
+    assert float(model.params_["process_cov"].squeeze()) == 0.0
+    assert model.params_["process_cov"].attrs["boundary"] == (
+        "singular: the likelihood is highest without variance of level"
+    )
+
+    def minus(x):
+        cov = np.exp(x[0]) * np.eye(80) + 1.0
+        return 0.5 * (80 * np.log(2 * np.pi) + np.linalg.slogdet(cov)[1] + y @ np.linalg.solve(cov, y))
+
+    assert model.score(y) == pytest.approx(-minimize(minus, [0.0], tol=1e-12).fun, abs=ACCURACY / 10)
+
+
+def companion(x, core):
+    """Every system of two states and one measurement with its noise, in a basis of its own."""
+    q = np.array([[x[2], 0.0], [x[3], x[4]]])
+    Q = q @ q.T
+    return LGSSMParams(
+        np.array([[x[0], 1.0], [x[1], 0.0]]), Q, np.array([[1.0, 0.0]]), np.array([[x[5] ** 2]]), x[6:8], Q,
+        np.zeros(2), np.zeros(1),
+    )  # fmt: skip
+
+
+def in_companion_basis(params):
+    """Coordinates of `companion` at a fit."""
+    A, C = params["transition"].values, params["observation"].values
+    observed = np.vstack([C, C @ A])
+    a = np.linalg.solve(observed.T, (C @ A @ A).ravel())  # C A^2 = a[1] C A + a[0] C
+    T = np.vstack([C, C @ A - a[1] * C])
+    Q = T @ params["process_cov"].values @ T.T
+    values, vectors = np.linalg.eigh(Q)
+    q = np.linalg.qr((vectors * np.sqrt(np.maximum(values, 0.0))).T)[1].T
+    R = float(params["measurement_cov"].squeeze())
+    return np.array([a[1], a[0], q[0, 0], q[1, 0], q[1, 1], np.sqrt(R), *(T @ params["initial_mean"].values)])
+
+
+def test_nile_with_two_states():
+    """Singular Q: a general optimiser in another basis, from the fit and from around it, finds nothing higher."""
+    y = sse.datasets.nile()
+    model = sse.LinearGaussianSSM(2).fit(y)
+    assert model.converged_
+    assert "boundary" in model.params_["process_cov"].attrs
+    core, batch = LGSSMCore(2, (), tied=True), as_batch(y)[0]
+
+    def minus(x):
+        try:
+            return -core.e_step(companion(x, core), batch)[1]
+        except ValueError:
+            return 1e6
+
+    at = in_companion_basis(model.params_)
+    assert -minus(at) == pytest.approx(model.score(y), abs=1e-8)
+    rng, scale = np.random.default_rng(0), np.maximum(np.abs(at), [0.1, 0.1, 10, 10, 10, 10, 10, 10])
+    ends = []
+    for size in (0.0, 0.003, 0.003, 0.01, 0.01):
+        began = at + size * scale * rng.normal(size=8)
+        end = minimize(lambda z: minus(z * scale), began / scale, method="L-BFGS-B", options={"maxiter": 400})
+        end = minimize(lambda z: minus(z * scale), end.x, method="Nelder-Mead", options={"maxiter": 600, "fatol": 1e-9})
+        ends.append(-end.fun)
+    near = [end for end in ends if end < model.score(y) + 0.5]  # others have left for another maximum
+    assert near
+    assert max(near) <= model.score(y) + ACCURACY
+
+
+@pytest.mark.parametrize("c", [1e-4, 1e5])
+def test_units_do_not_matter(c):
+    y = sse.datasets.buoy()[:300]
+    ends = []
+    for factor in (1.0, c):
+        model = sse.LinearGaussianSSM(1, observation_offset="free").fit(factor * y)
+        assert float(model.params_["measurement_cov"].squeeze()) == 0.0
+        ends.append(model.score(factor * y) + len(y) * np.log(factor))
+    assert ends[0] == pytest.approx(ends[1], abs=ACCURACY)
+
+
+def rows_of_two():
+    """One autoregression seen by two sensors, of which the first has no noise."""
+    rng = np.random.default_rng(1)
+    level = np.zeros(150)
+    for t in range(1, 150):
+        level[t] = 0.8 * level[t - 1] + rng.normal()
+    return pd.DataFrame({"exact": level, "rough": 2.0 * level + rng.normal(size=150)})
+
+
+def test_the_feature_without_noise_is_named():
+    y = rows_of_two()
+    model = sse.LinearGaussianSSM(["level"]).fit(y)
+    assert model.converged_
+    note = model.params_["measurement_cov"].attrs["boundary"]
+    assert note == "singular: the likelihood is highest without variance of +0.999 exact -0.0457 rough"
+    R = model.params_["measurement_cov"].values
+    assert np.linalg.eigvalsh(R)[0] == pytest.approx(0.0, abs=1e-12)
+    _, away = np.linalg.eigh(R)
+    for share in (1e-5, 1e-3):  # no variance along it is better than any
+        noisy = model.params_.assign(
+            measurement_cov=model.params_["measurement_cov"] + share * np.outer(*2 * [away[:, 0]])
+        )
+        assert model.score(y, noisy) < model.score(y)
+    start = model.params_.copy(deep=True)
+    start["measurement_cov"] += 0.05 * np.eye(2)
+    again = sse.LinearGaussianSSM(["level"]).fit(y, start=start.drop_vars("initial_cov", errors="ignore"))
+    assert again.score(y) == pytest.approx(model.score(y), abs=ACCURACY)
+
+
+def test_a_singular_start_is_kept_and_not_called_a_boundary():
+    y = np.cumsum(np.cumsum(np.random.default_rng(3).normal(size=100))) + np.random.default_rng(4).normal(size=100)
+    model = sse.LinearGaussianSSM(["position", "speed"], initial="known")
+    start = model.parameters(
+        transition=[[1, 1], [0, 1]], observation=[[1, 0]], process_cov=[[0, 0], [0, 1]], measurement_cov=[[1]],
+        initial_mean=[0, 0], initial_cov=100 * np.eye(2),
+    )  # fmt: skip
+    model.fit(y, start=start, freeze=["transition", "observation"])
+    assert model.converged_
+    assert "boundary" not in model.params_["process_cov"].attrs
+    np.testing.assert_allclose(model.params_["process_cov"].values[0], [0.0, 0.0], atol=1e-12)
+
+
+def test_a_likelihood_without_bound_is_called_so():
+    """The first row is explained exactly by a free mean while later noise enters with a delay: no bound."""
+    y = np.random.default_rng(1).normal(size=40)
+    model = sse.LinearGaussianSSM(2, initial="tied")
+    start = model.parameters(
+        transition=[[0.1, 1.0], [0.1, 0.1]], observation=[[1, 0]], process_cov=[[1e-4, 0], [0, 1.0]],
+        measurement_cov=[[1e-4]], initial_mean=[y[0], 0.0],
+    )  # fmt: skip
+    with pytest.warns(ConvergenceWarning, match=r"without bound.*InverseWishart"):
+        model.fit(y, start=start, freeze=["observation"])
+    assert model.status_ == "degenerate"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prior = sse.priors.InverseWishart(dof=3, scale=0.02)  # as the message says
+        cured = sse.LinearGaussianSSM(2, initial="tied", measurement_prior=prior)
+        cured.fit(y, start=start, freeze=["observation"])
+    assert cured.converged_
