@@ -60,7 +60,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _processor(row: Row) -> str:
     """Ratio of the processor times: what is left of the ratio when nothing runs beside anything else."""
-    if "theirs" not in row or row["ours"]["processor"] < 0.05:  # coarser than the clock that counts it
+    if "theirs" not in row or not row["ours"]["processor"]:
         return ""
     return f"{row['theirs']['processor'] / row['ours']['processor']:.3g}x"
 
