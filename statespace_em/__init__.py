@@ -2,7 +2,8 @@
 
 import importlib
 
-from statespace_em import compare, datasets, emissions, errors, priors
+from statespace_em import checks, compare, datasets, emissions, errors, paths, priors, regimes
+from statespace_em.compare import walk_forward
 from statespace_em.many import fit_many
 from statespace_em.sequence.hmm import HMM, CategoricalHMM, GaussianHMM, PoissonHMM
 from statespace_em.sequence.lgssm import LinearGaussianSSM
@@ -16,12 +17,16 @@ __all__ = [
     "LinearGaussianSSM",
     "Mixture",
     "PoissonHMM",
+    "checks",
     "compare",
     "datasets",
     "emissions",
     "errors",
     "fit_many",
+    "paths",
     "priors",
+    "regimes",
+    "walk_forward",
 ]
 
 

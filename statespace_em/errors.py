@@ -43,6 +43,10 @@ class NotFittedError(StateSpaceError, RuntimeError, AttributeError):
     """The model has no parameters yet."""
 
 
+class LookAheadError(StateSpaceError, RuntimeError):
+    """A value that should rest on the past alone changed with the future."""
+
+
 class FileFormatError(StateSpaceError, ValueError):
     """The file is not a saved model, or was written by a newer version."""
 

@@ -21,7 +21,16 @@ SAME = {
     "state_aux": "state",
     "feature_aux": "feature",
 }  # second name of a square matrix
-RESERVED = {"state", "feature", "symbol", "horizon", "length", *SAME}  # names that results use for something else
+RESERVED = {
+    "state",
+    "feature",
+    "symbol",
+    "horizon",
+    "level",
+    "path",
+    "length",
+    *SAME,
+}  # names that results use for something else
 
 
 @dataclass(frozen=True)

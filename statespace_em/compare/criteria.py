@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from statespace_em import _validate
+from statespace_em.compare.walking import walk_forward
 from statespace_em.data import fingerprint
 from statespace_em.errors import DataError, DataWarning, NotFittedError, ParameterError
 from statespace_em.labels import listed, show
@@ -17,8 +18,8 @@ from statespace_em.labels import listed, show
 DISCRETE = ("count", "category")
 
 
-def table(models: Mapping[Any, Any], y: Any) -> pd.DataFrame:
-    """Compare fits of the same data, one row a fit; of every criterion lower is better.
+def table(models: Mapping[Any, Any], y: Any, *, log_score: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    """Compare fits of the same data, one row a fit; of the criteria lower is better.
 
     Parameters
     ----------
@@ -26,6 +27,9 @@ def table(models: Mapping[Any, Any], y: Any) -> pd.DataFrame:
         Fitted models by name; hidden Markov models, mixtures and linear-Gaussian models may be mixed.
     y
         What all of them were fitted to.
+    log_score
+        Options of `walk_forward`, such as ``{"refit": "YE", "min_train": 500}``, to add the rolling out-of-sample
+        score; each model is refitted as often as they say.
 
     Returns
     -------
@@ -46,7 +50,10 @@ def table(models: Mapping[Any, Any], y: Any) -> pd.DataFrame:
             Viterbi path (Biernacki, Celeux & Govaert 2000; for hidden Markov models Celeux & Durand 2008). It favours
             states that can be told apart; NaN where states are not discrete;
         ``status``
-            how the fit ended.
+            how the fit ended;
+        ``log_score``
+            if asked for: mean of log p(y_t | rows before) in nats a row, over the rows that all models predicted
+            out of sample; higher is better.
 
     Raises
     ------
@@ -73,9 +80,10 @@ def table(models: Mapping[Any, Any], y: Any) -> pd.DataFrame:
     """
     if not isinstance(models, Mapping) or not models:
         raise ParameterError(f"models is {models!r:.60}, expected a dict of fitted models by name.")
-    _check_same(models, y)
+    check_same(models, y)
     rows = {name: _row(model, y) for name, model in models.items()}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=list(next(iter(rows.values()))))
+    found = pd.DataFrame.from_dict(rows, orient="index", columns=list(next(iter(rows.values()))))
+    return found if log_score is None else found.assign(log_score=_log_scores(models, y, log_score))
 
 
 def fit_each(
@@ -118,7 +126,7 @@ def fit_each(
     return {f"{name}, {k}": make(k).fit(y, **options) for name, make in build.items() for k in counts}
 
 
-def _check_same(models: Mapping[Any, Any], y: Any) -> None:
+def check_same(models: Mapping[Any, Any], y: Any) -> None:
     """Refuse models that are not fitted, or that were fitted to something else than y."""
     columns: dict[Any, list[Any]] = {}
     for name, model in models.items():
@@ -147,6 +155,12 @@ def _check_same(models: Mapping[Any, Any], y: Any) -> None:
             DataWarning,
             stacklevel=3,
         )
+
+
+def _log_scores(models: Mapping[Any, Any], y: Any, options: Mapping[str, Any]) -> list[float]:
+    scores = [walk_forward(model, y, **options)["log_score"].values for model in models.values()]
+    n_common = min(map(len, scores))  # walks end at the same row, and begin when each model had rows enough
+    return [float(score[-n_common:].mean()) for score in scores]
 
 
 def _row(model: Any, y: Any) -> dict[str, Any]:

@@ -83,6 +83,15 @@ class HasFloor(Protocol[Q_contra, S_contra]):
         ...
 
 
+@runtime_checkable
+class HasConditionals(Protocol[Q_contra]):
+    """A family whose entries depend on each other given the state must say how, for residuals of several columns."""
+
+    def conditionals(self, params: Q_contra, y: Floats) -> Any:
+        """Frozen scipy.stats distribution over (N, K, D): of each entry given those seen before it in its row."""
+        ...
+
+
 def filled(y: Floats) -> tuple[Floats, Bools]:
     """Return y with 0 in place of NaN, and where it is seen."""
     seen = ~np.isnan(y)

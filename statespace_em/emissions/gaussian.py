@@ -136,6 +136,25 @@ class FullGaussian:
         var = np.diagonal(params.cov, axis1=-2, axis2=-1)
         return stats.norm(params.mean, np.sqrt(np.broadcast_to(var, params.mean.shape)))
 
+    def conditionals(self, params: GaussianParams, y: Floats) -> Any:
+        """``scipy.stats.norm`` over (N, K, D): each entry given those seen before it; NaN where y is missing."""
+        from scipy import stats  # here because it is slow to import and only checking needs it
+
+        shape = (len(y), *params.mean.shape)
+        mean, sd = np.full(shape, np.nan), np.full(shape, np.nan)
+        for rows, seen in _patterns(y):
+            part = y[:, seen] if rows is None else y[np.ix_(rows, seen)]
+            where = np.arange(len(y)) if rows is None else rows
+            root = np.linalg.cholesky(params.cov[..., seen, :][..., seen])
+            factor = np.broadcast_to(root, (shape[1], *root.shape[-2:]))
+            solved = np.zeros((len(part), shape[1], part.shape[1]))
+            for i, d in enumerate(np.flatnonzero(seen)):
+                shift = sum((solved[:, :, j] * factor[:, i, j] for j in range(i)), np.zeros(solved.shape[:2]))
+                mean[where, :, d] = params.mean[:, d] + shift
+                sd[where, :, d] = factor[:, i, i]
+                solved[:, :, i] = (part[:, i, None] - mean[where, :, d]) / factor[:, i, i]
+        return stats.norm(mean, sd)
+
 
 def Gaussian(
     covariance: Literal["full", "diagonal", "spherical", "tied"] = "full",

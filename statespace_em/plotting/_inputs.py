@@ -16,7 +16,7 @@ from statespace_em.plotting._style import TimeAxis, time_axis
 
 Floats = npt.NDArray[np.float64]
 _KINDS = {"1:T": "smoothed", "1:t": "filtered", "1:t-1": "predicted"}
-_KIND_OF_NAME = {"gamma": "smoothed", "filtered": "filtered", "predicted": "predicted"}
+_KIND_OF_NAME = {"gamma": "smoothed", "smoothed": "smoothed", "filtered": "filtered", "predicted": "predicted"}
 _EXPLAINED = {
     "smoothed": "with hindsight, data 1:T",
     "filtered": "known at the time, data 1:t",
@@ -167,7 +167,9 @@ def as_latent(posterior: Any, *, sequence: Hashable | None = None) -> Latent:
     index = array.indexes.get(time)
     if index is None and "timestamp" in array.coords:  # sequences that do not share their times
         index = pd.Index(array.coords["timestamp"].values)
-    kind = _KINDS.get(str(array.attrs.get("conditioning")), _KIND_OF_NAME.get(str(array.name), ""))
+    given = str(array.attrs.get("conditioning"))
+    by_name = "" if given.startswith("1:t+") else _KIND_OF_NAME.get(str(array.name), "")  # a fixed lag is none of them
+    kind = _KINDS.get(given, by_name)
     return Latent(
         mean=array.transpose(time, "state").values.astype(float),
         cov=None if cov is None else cov.transpose(time, "state", "state_aux").values.astype(float),

@@ -10,10 +10,24 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from statespace_em import storage
+from statespace_em import _validate, storage
+from statespace_em._typing import AnyArray
+from statespace_em.core import Core
+from statespace_em.data import Batch
 from statespace_em.errors import FileFormatError
-from statespace_em.labels import Labels
+from statespace_em.labels import Labels, labelled_rows
 from statespace_em.model import LatentModel
+from statespace_em.predictive import Predictive
+from statespace_em.residuals import labelled_residuals
+from statespace_em.scale.lazily import chunkwise
+from statespace_em.sequence.future import (
+    add_quantiles,
+    averaged,
+    check_levels,
+    density_dataset,
+    merged,
+    parameter_draws,
+)
 from statespace_em.sequence.stream import Stream, split_state
 
 
@@ -28,9 +42,197 @@ class SequenceModel(LatentModel):
     def filter(self, y: Any, params: xr.Dataset | None = None) -> xr.Dataset:
         """What was known of the states at each time: never touched by later rows."""
 
+    def smooth(self, y: Any, params: xr.Dataset | None = None) -> xr.Dataset:
+        """States given all of y: the ``gamma`` of `e_step` under the name ``smoothed``, beside `filter`'s words.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``smoothed`` ([sequence,] time, state), of a linear-Gaussian model also ``smoothed_cov``, and
+            ``log_likelihood``; ``attrs["conditioning"]`` is "1:T".
+        """
+        posterior = self.e_step(y, params, xi="sum")
+        names = {"gamma": "smoothed", "cov": "smoothed_cov"}
+        kept = [name for name in (*names, "log_likelihood") if name in posterior]
+        return posterior[kept].rename({old: new for old, new in names.items() if old in kept})
+
+    @chunkwise
+    def one_step(self, y: Any, params: xr.Dataset | None = None, *, quantiles: Any = None) -> xr.Dataset:
+        """Distribution of every row as it was forecast one row before: what `residuals` compare y with.
+
+        Parameters
+        ----------
+        y, params
+            Observations, and parameters (those of the fit unless given).
+        quantiles
+            Levels between 0 and 1, if any.
+
+        Returns
+        -------
+        xarray.Dataset
+            For numbers ``mean``, ``variance`` ([sequence,] time, feature) and, if asked for, ``quantile``
+            (time, level, feature) of the mixture over states; for symbols ``prob``. Later rows never change them.
+        """
+        levels = check_levels(quantiles)
+        core, tree, batch, labels, known = self._ready(y, params)
+        with labelled_rows(labels):
+            predictive = self._one_step(core, tree, batch)
+        features = {"feature": labels.features}
+        if self._support() == "category":
+            dims = tuple(dim for dim in ("feature", "symbol") if dim in known["prob"].dims)
+            prob = predictive.probabilities(known.sizes["symbol"])
+            rows = {"prob": (dims, prob if "feature" in dims else prob[:, 0])}
+            dataset = labels.dataset(rows, {**features, "symbol": known["symbol"].values})
+        else:
+            moments = {"mean": predictive.mean(), "variance": predictive.variance()}
+            at = {f"quantile {level}": predictive.quantile(level) for level in levels}
+            found: dict[str, tuple[tuple[str, ...], AnyArray]] = {n: (("feature",), v) for n, v in moments.items()}
+            if at:
+                found["quantile"] = (("level", "feature"), np.stack(list(at.values()), axis=1))
+            dataset = labels.dataset(found, {**features, "level": levels})
+        for name in dataset.data_vars:
+            dataset[name].attrs["conditioning"] = "1:t-1"
+        return dataset
+
+    def residuals(self, y: Any, params: xr.Dataset | None = None, *, seed: int = 0) -> xr.Dataset:
+        """One-step-ahead residuals: where each entry fell in the distribution forecast for it (Rosenblatt 1952).
+
+        An entry is judged by the rows before it and the entries before it in its own row, so that under a true
+        model all residuals are independent, also those of one row. Smoothed probabilities or a decoded path in
+        their place would reject a true model. For counts and symbols one uniform draw spreads each jump of the
+        distribution function (Dunn & Smyth 1996).
+
+        Parameters
+        ----------
+        y, params
+            Observations, and parameters (those of the fit unless given).
+        seed
+            Of the draws for counts and symbols; the same seed gives the same residuals.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``pit`` ([sequence,] time, feature), uniform under the model, and ``residual``, its normal score; NaN
+            where y is missing. See `checks.residual_tests` and `plotting.plot_residuals`.
+
+        Raises
+        ------
+        ParameterError
+            If the columns of the family depend on each other given the state, and it has no ``conditionals``.
+        """
+        core, tree, batch, labels, _ = self._ready(y, params)
+        with labelled_rows(labels):
+            predictive = self._joint(core, tree, batch)
+        return labelled_residuals(predictive, batch, labels, seed)
+
+    @chunkwise
+    def forecast(self, y: Any, horizon: int, params: xr.Dataset | None = None, *, quantiles: Any = None) -> xr.Dataset:
+        """Distribution of states and observations 1, ..., ``horizon`` steps after the end of y.
+
+        Parameters
+        ----------
+        y
+            Observations.
+        horizon
+            Number of steps.
+        params
+            Parameters (those of the fit unless given). With a dim ``draw``, as from a bootstrap, the forecast is the
+            mixture over the draws: the uncertainty of the parameters is in it.
+        quantiles
+            Levels between 0 and 1, if any.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``predicted`` ([sequence,] horizon, state); for numbers ``mean`` and ``variance`` (horizon, feature) and,
+            if asked for, ``quantile`` (horizon, level, feature), each exact for the mixture over states; for symbols
+            ``prob`` (horizon, [feature,] symbol). A linear-Gaussian model adds ``predicted_cov`` and ``cov``.
+            Regularly dated rows are continued in the coordinate of the time dimension.
+
+        Raises
+        ------
+        ParameterError
+            If the horizon is below 1, or a level is not between 0 and 1.
+        """
+        levels = check_levels(quantiles)
+        dataset, predictive = self._futures(y, horizon, params)
+        return add_quantiles(dataset, predictive, levels)
+
+    def forecast_density(self, y: Any, horizon: int, at: Any, params: xr.Dataset | None = None) -> xr.Dataset:
+        """Density and distribution function of the forecast at given values.
+
+        Parameters
+        ----------
+        y, horizon, params
+            As in `forecast`.
+        at
+            Values (in units of y) at which to evaluate.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``density`` (of counts: probability) and ``cdf`` ([sequence,] horizon, value, feature).
+        """
+        dataset, predictive = self._futures(y, horizon, params)
+        return density_dataset(dataset, predictive, at)
+
+    def simulate(
+        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset | None = None, *, seed: int | None = None
+    ) -> xr.Dataset:
+        """Simulate how one sequence goes on.
+
+        Parameters
+        ----------
+        y, horizon
+            One sequence, and the number of steps after its end.
+        n_paths
+            Number of independent paths.
+        params
+            As in `forecast`; of several draws of parameters the paths take turns.
+        seed
+            The same seed gives the same paths.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``y`` (path, horizon, feature) and ``state``: names (path, horizon), or of a linear-Gaussian model values
+            (path, horizon, state_name).
+        """
+        _validate.at_least("horizon", horizon, 1, whole=True)
+        _validate.at_least("n_paths", n_paths, 1, whole=True)
+        rng = np.random.default_rng(seed)
+        draws = parameter_draws(self._known(params))
+        parts = [
+            self._simulated(y, horizon, n_paths // len(draws) + (i < n_paths % len(draws)), own, rng)
+            for i, own in enumerate(draws[:n_paths])
+        ]
+        return parts[0] if len(parts) == 1 else xr.concat(parts, "path")
+
+    def _futures(self, y: Any, horizon: int, params: xr.Dataset | None) -> tuple[xr.Dataset, Predictive]:
+        """Forecast averaged over draws of parameters, and the mixture that it describes."""
+        _validate.at_least("horizon", horizon, 1, whole=True)
+        futures = [self._future(y, horizon, own) for own in parameter_draws(self._known(params))]
+        return averaged([dataset for dataset, _ in futures]), merged([predictive for _, predictive in futures])
+
+    # what a model supplies
+
     @abstractmethod
-    def forecast(self, y: Any, horizon: int, params: xr.Dataset | None = None) -> xr.Dataset:
-        """Distribution of the states and observations that follow y."""
+    def _one_step(self, core: Core, tree: Any, batch: Batch) -> Predictive:
+        """Distribution of every entry given the rows before it."""
+
+    @abstractmethod
+    def _joint(self, core: Core, tree: Any, batch: Batch) -> Predictive:
+        """Distribution of every entry given the rows before it and the entries before it in its row."""
+
+    @abstractmethod
+    def _future(self, y: Any, horizon: int, params: xr.Dataset) -> tuple[xr.Dataset, Predictive]:
+        """Forecast under one set of parameters, and the distribution (S, horizon, D) that it describes."""
+
+    @abstractmethod
+    def _simulated(
+        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator
+    ) -> xr.Dataset:
+        """Paths that continue one sequence under one set of parameters."""
 
     @abstractmethod
     def sample(self, n_steps: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -28,10 +28,13 @@ from statespace_em.families import (
 )
 from statespace_em.labels import Dims, Labels, labelled_rows, name_array, state_names
 from statespace_em.order import rule
+from statespace_em.predictive import Predictive, mixture, rosenblatt
 from statespace_em.priors import Dirichlet
 from statespace_em.scale.lazily import chunkwise
 from statespace_em.schema import Schema
 from statespace_em.sequence.base import SequenceModel, future_dataset
+from statespace_em.sequence.decoding import best_paths, decoded, fixed_lag, least_rows
+from statespace_em.sequence.future import future_paths, one_sequence
 from statespace_em.sequence.hmm_core import HMMCore
 from statespace_em.sequence.stream_chain import ChainStream
 
@@ -56,21 +59,76 @@ class HiddenMarkovModel(SequenceModel):
         """Family of the emissions."""
 
     @chunkwise
-    def decode(self, y: Any, params: xr.Dataset | None = None) -> xr.DataArray:
-        """Most probable path of states given all of y (Viterbi 1967).
+    def decode(
+        self,
+        y: Any,
+        params: xr.Dataset | None = None,
+        *,
+        method: Literal["viterbi", "posterior"] = "viterbi",
+        min_duration: int | Mapping[Any, int] | None = None,
+    ) -> xr.DataArray:
+        """Most probable states given all of y.
+
+        Parameters
+        ----------
+        y, params
+            Observations, and parameters (those of the fit unless given).
+        method
+            "viterbi": the most probable path as a whole (Viterbi 1967); "posterior": at each row the most probable
+            state, which makes fewest errors row by row but may be a path that is impossible.
+        min_duration
+            Least rows of an episode, for all states or by name; then the path is the most probable one among those
+            that keep to it. The first and the last episode may be shorter: the data may have cut them.
 
         Returns
         -------
         xarray.DataArray
-            Names of the states ([sequence,] time); the coordinate ``log_prob`` ([sequence]) is the log joint
-            probability of path and y, in nats.
+            Names of the states ([sequence,] time); for a path the coordinate ``log_prob`` ([sequence]) is the log
+            joint probability of path and y, in nats.
         """
+        least = least_rows(min_duration, self._names(), method)
         core, tree, batch, labels, _ = self._ready(y, params)
         with labelled_rows(labels):
-            path, best = core.decode(tree, batch)  # type: ignore[attr-defined]
-        decoded = labels.dataset({"state": ((), name_array(self._names())[path])}, {})["state"]
-        decoded.attrs["conditioning"] = "1:T"
-        return decoded.assign_coords(log_prob=labels.per_sequence(best))
+            path, best = decoded(core, tree, batch, method, least)  # type: ignore[arg-type]
+        found = labels.dataset({"state": ((), name_array(self._names())[path])}, {})["state"]
+        found.attrs["conditioning"] = "1:T"
+        return found if best is None else found.assign_coords(log_prob=labels.per_sequence(best))
+
+    def best_paths(self, y: Any, n_paths: int, params: xr.Dataset | None = None) -> xr.Dataset:
+        """Return the k most probable paths of one sequence given all of it (list Viterbi algorithm), best first.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``state``: names (path, time), and ``log_prob`` (path): the log joint probability of path and y, in nats;
+            fewer than asked for where no more are possible.
+        """
+        _validate.at_least("n_paths", n_paths, 1, whole=True)
+        core, tree, batch, labels, _ = self._ready(y, params)
+        with labelled_rows(labels):
+            found, score = best_paths(core, tree, batch, labels, n_paths)  # type: ignore[arg-type]
+        names = name_array(self._names())[found]
+        dataset = xr.Dataset({"state": (("path", labels.time), names), "log_prob": ("path", score)})
+        dataset["state"].attrs["conditioning"] = dataset["log_prob"].attrs["conditioning"] = "1:T"
+        return dataset.assign_coords(labels.time_coords())
+
+    @chunkwise
+    def fixed_lag(self, y: Any, lag: int, params: xr.Dataset | None = None) -> xr.Dataset:
+        """State probabilities as they were known ``lag`` rows later: between `filter` (0) and `smooth` (all).
+
+        Returns
+        -------
+        xarray.Dataset
+            ``smoothed`` p(s_t | y_1..t+lag) ([sequence,] time, state); the last ``lag`` rows of a sequence know all
+            of it and no more. ``attrs["conditioning"]`` is "1:t+lag" with the number in place of lag.
+        """
+        _validate.at_least("lag", lag, 0, whole=True)
+        core, tree, batch, labels, _ = self._ready(y, params)
+        with labelled_rows(labels):
+            smoothed = fixed_lag(core, tree, batch, lag)  # type: ignore[arg-type]
+        dataset = labels.dataset({"smoothed": (("state",), smoothed)}, self._schema().state_coords)
+        dataset["smoothed"].attrs["conditioning"] = f"1:t+{lag}"
+        return dataset
 
     @chunkwise
     def filter(self, y: Any, params: xr.Dataset | None = None) -> xr.Dataset:
@@ -95,18 +153,7 @@ class HiddenMarkovModel(SequenceModel):
             dataset[name].attrs["conditioning"] = seen
         return dataset
 
-    @chunkwise
-    def forecast(self, y: Any, horizon: int, params: xr.Dataset | None = None) -> xr.Dataset:
-        """Distribution of states and observations 1, ..., ``horizon`` steps after the end of y.
-
-        Returns
-        -------
-        xarray.Dataset
-            ``predicted`` ([sequence,] horizon, state); for numbers ``mean`` and ``variance`` (horizon, feature) of
-            the mixture over states, for symbols ``prob`` (horizon, [feature,] symbol). Regularly dated rows are
-            continued in the coordinate of the time dimension.
-        """
-        _validate.at_least("horizon", horizon, 1, whole=True)
+    def _future(self, y: Any, horizon: int, params: xr.Dataset) -> tuple[xr.Dataset, Predictive]:
         core, tree, batch, labels, known = self._ready(y, params)
         with labelled_rows(labels):
             now = core.filter(tree, batch).filtered[batch.starts[1:] - 1]  # type: ignore[attr-defined]
@@ -117,22 +164,36 @@ class HiddenMarkovModel(SequenceModel):
         variables: dict[str, Any] = {"predicted": (("state",), predicted)}
         coords = {**self._schema().state_coords, "feature": labels.features}
         family = self._family()
+        predictive = mixture(family, tree.emission, predicted)
         if family.support == "category":
             dims = tuple(d for d in known["prob"].dims if d != "state")
             prob = np.tensordot(predicted, known["prob"].transpose("state", *dims).values, axes=1)
             variables["prob"] = (dims, prob)
             coords["symbol"] = known["symbol"].values
         else:
-            marginals = family.marginals(tree.emission)
-            mean, var = np.asarray(marginals.mean()), np.asarray(marginals.var())
-            middle = predicted @ mean
-            away = mean - middle[:, :, None, :]
-            variables["mean"] = (("feature",), middle)
-            variables["variance"] = (("feature",), np.einsum("shk,shkd->shd", predicted, var + away**2))
+            variables["mean"] = (("feature",), predictive.mean())
+            variables["variance"] = (("feature",), predictive.variance())
         dataset = future_dataset(variables, labels, coords)
         for name in dataset.data_vars:
             dataset[name].attrs["conditioning"] = "1:T"
-        return dataset
+        return dataset, predictive
+
+    def _one_step(self, core: Core, tree: Any, batch: Batch) -> Predictive:
+        known = core.filter(tree, batch)  # type: ignore[attr-defined]
+        return mixture(self._family(), tree.emission, known.predicted)
+
+    def _joint(self, core: Core, tree: Any, batch: Batch) -> Predictive:
+        known = core.filter(tree, batch)  # type: ignore[attr-defined]
+        return rosenblatt(self._family(), tree.emission, batch.y, known.predicted)
+
+    def _simulated(
+        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator
+    ) -> xr.Dataset:
+        core, tree, batch, labels, known = self._ready(y, params)
+        with labelled_rows(labels):
+            now = core.filter(tree, batch).filtered[one_sequence(batch, labels)]  # type: ignore[attr-defined]
+        states, drawn = core.sample_from(tree, now @ tree.transition, n_paths, horizon, rng)  # type: ignore[attr-defined]
+        return future_paths(name_array(self._names())[states], drawn, known)
 
     def stream(self, params: xr.Dataset | None = None) -> ChainStream:
         """Filter that takes one row at a time, from the start of a sequence, in constant memory.

@@ -180,6 +180,16 @@ class HMMCore:
         chain.draw(params.initial, params.transition[None], rng.random(n_steps), path)
         return path, self.family.sample(params.emission, path, rng)
 
+    def sample_from(
+        self, params: HMMParams, initial: Floats, n_paths: int, n_steps: int, rng: np.random.Generator
+    ) -> tuple[Ints, Floats]:
+        """States (n_paths, n_steps) and observations (n_paths, n_steps, D) of paths with this first distribution."""
+        states = np.empty((n_paths, n_steps), dtype=np.int64)
+        for path in states:
+            chain.draw(initial, params.transition[None], rng.random(n_steps), path)
+        y = self.family.sample(params.emission, states.ravel(), rng)
+        return states, y.reshape(n_paths, n_steps, -1)
+
     def flatten(self, params: HMMParams) -> dict[str, Floats]:
         """Parameters by name."""
         emission = {name: getattr(params.emission, name) for name in self.family.dims}

@@ -17,10 +17,12 @@ from statespace_em.errors import DataError
 from statespace_em.families import check_constant_columns
 from statespace_em.kernels import kalman
 from statespace_em.labels import Labels, labelled_rows, state_names
+from statespace_em.predictive import Predictive, joint_normal, normal
 from statespace_em.priors import InverseWishart
 from statespace_em.scale.lazily import chunkwise
 from statespace_em.schema import Schema
 from statespace_em.sequence.base import SequenceModel, future_dataset
+from statespace_em.sequence.future import future_paths, one_sequence
 from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_params import DOMAINS
 from statespace_em.sequence.lgssm_passes import kalman_filter, smoothed_mean
@@ -146,17 +148,7 @@ class LinearGaussianSSM(SequenceModel):
             dataset.variables[name].attrs["conditioning"] = "1:t" if str(name).startswith("filtered") else "1:t-1"
         return dataset
 
-    @chunkwise
-    def forecast(self, y: Any, horizon: int, params: xr.Dataset | None = None) -> xr.Dataset:
-        """Distribution of states and observations 1, ..., ``horizon`` steps after the end of y.
-
-        Returns
-        -------
-        xarray.Dataset
-            ``predicted`` ([sequence,] horizon, state) with ``predicted_cov``, and of the observations ``mean``,
-            ``variance`` (horizon, feature) and ``cov`` (horizon, feature, feature_aux), measurement noise included.
-        """
-        _validate.at_least("horizon", horizon, 1, whole=True)
+    def _future(self, y: Any, horizon: int, params: xr.Dataset) -> tuple[xr.Dataset, Predictive]:
         _, tree, batch, labels, _ = self._ready(y, params)
         with labelled_rows(labels):
             known = kalman_filter(tree, batch)
@@ -182,7 +174,35 @@ class LinearGaussianSSM(SequenceModel):
         dataset = future_dataset(variables, labels, coords)
         for name in dataset.data_vars:
             dataset[name].attrs["conditioning"] = "1:T"
-        return dataset
+        return dataset, normal(signal, np.diagonal(signal_cov, axis1=-2, axis2=-1))
+
+    def _one_step(self, core: Core, tree: Any, batch: Batch) -> Predictive:
+        known = kalman_filter(tree, batch)
+        mean = known.predicted_mean @ tree.observation.T + tree.observation_offset
+        cov = tree.observation @ known.predicted_cov @ tree.observation.T + tree.measurement_cov
+        return normal(mean, np.diagonal(cov, axis1=-2, axis2=-1))
+
+    def _joint(self, core: Core, tree: Any, batch: Batch) -> Predictive:
+        known = kalman_filter(tree, batch, innovations=True)
+        return joint_normal(batch.y, known.innovation, known.innovation_cov)
+
+    def _simulated(
+        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator
+    ) -> xr.Dataset:
+        _, tree, batch, labels, known = self._ready(y, params)
+        with labelled_rows(labels):
+            now = kalman_filter(tree, batch)
+        last = one_sequence(batch, labels)
+        roots = [_root(cov) for cov in (now.filtered_cov[last], tree.process_cov, tree.measurement_cov)]
+        size = len(tree.initial_mean)
+        state = now.filtered_mean[last] + rng.standard_normal((n_paths, size)) @ roots[0].T
+        states = np.empty((n_paths, horizon, size))
+        for h in range(horizon):
+            state = state @ tree.transition.T + tree.state_offset + rng.standard_normal((n_paths, size)) @ roots[1].T
+            states[:, h] = state
+        noise = rng.standard_normal((n_paths, horizon, len(roots[2]))) @ roots[2].T
+        drawn = states @ tree.observation.T + tree.observation_offset + noise
+        return future_paths(states, drawn, known).assign_coords(state_name=self._names())
 
     def stream(self, params: xr.Dataset | None = None) -> KalmanStream:
         """Kalman filter that takes one row at a time, from the start of a sequence, in constant memory.

@@ -40,10 +40,12 @@ from statespace_em.families import (
     emission_summary,
     shown_dims,
 )
-from statespace_em.labels import Dims, Labels, name_array, state_names
+from statespace_em.labels import Dims, Labels, labelled_rows, name_array, state_names
 from statespace_em.model import LatentModel
 from statespace_em.order import rule
+from statespace_em.predictive import rosenblatt
 from statespace_em.priors import Dirichlet
+from statespace_em.residuals import labelled_residuals
 from statespace_em.scale.lazily import chunkwise
 from statespace_em.schema import Schema
 from statespace_em.start import responsibilities
@@ -250,6 +252,21 @@ class Mixture(LatentModel):
         best = xr.ufuncs.log(gamma.max("state")).sum(gamma.dims[-2])
         decoded = gamma.fillna(-1.0).idxmax("state").where(gamma.notnull().all("state")).rename("state")
         return decoded.assign_coords(log_prob=posterior["log_likelihood"] + best)
+
+    def residuals(self, y: Any, params: xr.Dataset | None = None, *, seed: int = 0) -> xr.Dataset:
+        """Where each entry fell in its distribution given the entries before it in its row (Rosenblatt 1952).
+
+        Returns
+        -------
+        xarray.Dataset
+            ``pit`` ([sequence,] time, feature), uniform under the model, and ``residual``, its normal score; NaN
+            where y is missing. For counts and symbols a uniform draw of this seed spreads each jump.
+        """
+        _, tree, batch, labels, _ = self._ready(y, params)
+        weight = np.broadcast_to(tree.weight, (len(batch.y), len(tree.weight)))
+        with labelled_rows(labels):
+            predictive = rosenblatt(self.emission, tree.emission, batch.y, weight)
+        return labelled_residuals(predictive, batch, labels, seed)
 
     def summary(self) -> pd.DataFrame:
         """Parameters of the fit, one row a component: ``weight``, then the emissions."""

@@ -1,0 +1,216 @@
+"""Refits on a calendar: what a model would have said on every day, from what was there on that day."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from statespace_em import _validate
+from statespace_em._typing import Ints
+from statespace_em.compare.audit import check_nothing_moved
+from statespace_em.compare.rows import Observations, observations
+from statespace_em.errors import ConvergenceWarning, DataError, ParameterError
+from statespace_em.labels import listed, show
+from statespace_em.matching import is_regime_model, match_states
+
+ROWS_A_STATE = 50  # rows before the first fit unless told, for each state
+CUTS = 2  # of an audit unless told
+
+
+class Block(NamedTuple):
+    """Rows that one fit is used for."""
+
+    train: int  # first row of the fit
+    begin: int  # first row after the fit
+    end: int
+
+
+def walk_forward(
+    model: Any,
+    y: Any,
+    *,
+    refit: str | int = "YE",
+    window: str | int = "expanding",
+    min_train: int | None = None,
+    fit: Mapping[str, Any] | None = None,
+    quantiles: Any = None,
+    audit: bool | int = False,
+) -> xr.Dataset:
+    """Refit a model on a calendar and keep what it said of every row at the time.
+
+    What is known when: a refit that is due at row t is fitted to rows before t and used from row t to the row
+    before the next refit. So ``predicted``, ``log_score``, ``mean``, ``variance`` and ``quantile`` of row t rest on
+    rows before t alone, parameters included; ``filtered`` of row t on row t as well, with parameters of rows before
+    it. States are aligned with those of the fit before, see `compare.match_states`.
+
+    Parameters
+    ----------
+    model
+        A sequence model; only its settings are used, it may be unfitted and stays as it is.
+    y
+        One sequence.
+    refit
+        Calendar of the refits: a pandas frequency ("YE", "QE", "ME", "W": refit before the first row of each new
+        year, quarter, ...), which needs dates, or a number of rows.
+    window
+        "expanding": fit to all rows so far; a number: to that many of the last rows.
+    min_train
+        Rows before the first fit; by default those of the window, or 50 a state.
+    fit
+        Options of `fit`, such as ``{"n_starts": 3}`` or ``{"start": ..., "freeze": [...]}``.
+    quantiles
+        Levels of predictive quantiles to keep, if any.
+    audit
+        Prove that nothing looks ahead: cut the rows at this number of places (True: 2), run again with the future
+        removed and with the future changed, and compare every value before the cut bit by bit.
+
+    Returns
+    -------
+    xarray.Dataset
+        For the rows after the first fit ``filtered``, ``predicted`` (time, state), ``log_score`` (time)
+        log p(y_t | rows before) in nats, ``mean``, ``variance`` (time, feature), for symbols ``prob``, and
+        ``used_refit`` (time). For every refit ``trained_from``, ``trained_until`` (the labels of its first and last
+        row), ``n_train``, ``status`` (refit) and its parameters as ``fitted_<name>`` (refit, ...).
+        ``attrs["audit"]`` says what was proved.
+
+    Raises
+    ------
+    ParameterError, DataError
+        If an option cannot be used, y has several sequences, or too few rows for the window asked for.
+    LookAheadError
+        If the audit finds a value that a later row has touched.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Once, if some of the refits did not converge.
+
+    Examples
+    --------
+    >>> import statespace_em as sse
+    >>> returns = 100 * sse.datasets.stocks()["log_return"]["IBM"]["2001":"2005"]
+    >>> walk = sse.walk_forward(sse.GaussianHMM(["calm", "stress"]), returns, refit="YE", min_train=400, audit=1)
+    >>> walk.trained_until.dt.date.astype(str).values.tolist()
+    ['2002-12-31', '2003-12-31', '2004-12-31']
+    >>> walk.filtered.dims, walk.sizes["date"]
+    (('date', 'state'), 756)
+    >>> walk.attrs["audit"]
+    'no value before the cut moved by one bit when the rows after it were removed or changed; cuts: 1'
+    """
+    data = observations(model, y)
+    n_states = len(model._schema().names)
+    if window != "expanding":
+        _window(window)
+    if min_train is None:
+        min_train = window if isinstance(window, int | np.integer) else ROWS_A_STATE * n_states
+    _validate.at_least("min_train", min_train, 1, whole=True)
+    _validate.at_least("audit", int(audit), 0, whole=True)
+    blocks = list(_blocks(data, refit, window, int(min_train)))
+    options = dict(fit or {})
+    result = _walk(model, data, blocks, options, quantiles)
+    stopped = result["trained_until"].values[result["status"].values != "converged"]
+    if len(stopped):
+        warnings.warn(
+            f"{len(stopped)} of {len(blocks)} refits did not converge, see status: those with rows up to "
+            f"{listed(stopped, most=3)}. Raise max_iter, or loosen tol, in fit=.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    if audit:
+        cuts = _cuts(blocks, CUTS if audit is True else int(audit))
+        for cut in cuts:
+            own = [block for block in blocks if block.begin <= cut]
+            for other in (data.until(cut + 1), data.changed_after(cut)):
+                shorter = [block._replace(end=min(block.end, len(other.batch.y))) for block in own]
+                again = _walk(model, other, shorter, options, quantiles)
+                check_nothing_moved(result, again, data.labels.time, cut + 1 - blocks[0].begin, data.labels.where(cut))
+        result.attrs["audit"] = (
+            "no value before the cut moved by one bit when the rows after it were removed or changed; "
+            f"cuts: {len(cuts)}"
+        )
+    return result
+
+
+def _window(window: Any) -> None:
+    if not isinstance(window, int | np.integer) or isinstance(window, bool) or window < 2:
+        raise ParameterError(f"window is {show(window)}, expected 'expanding' or a whole number of at least 2 rows.")
+
+
+def _blocks(data: Observations, refit: str | int, window: str | int, min_train: int) -> Iterator[Block]:
+    n_rows = len(data.batch.y)
+    if n_rows <= min_train:
+        raise DataError(
+            f"y has {n_rows} rows, but the first fit needs {min_train} and a row to predict after them: "
+            "pass more rows, or a smaller window or min_train."
+        )
+    begins = _refits(data.labels.times[0], refit, n_rows)
+    begins = begins[begins >= min_train] if isinstance(refit, str) else np.arange(min_train, n_rows, int(refit))
+    if not len(begins):
+        raise DataError(
+            f"no refit is due: y has {n_rows} rows, and none of the {refit!r} periods ends after row {min_train} "
+            "(min_train). Refit more often, or start with fewer rows."
+        )
+    for begin, end in zip(begins, [*begins[1:], n_rows]):
+        train = 0 if window == "expanding" else max(0, int(begin) - int(window))
+        yield Block(train, int(begin), int(end))
+
+
+def _refits(times: pd.Index, refit: str | int, n_rows: int) -> Ints:
+    """Rows before which a refit is due: the first of each period, which a calendar knows in advance."""
+    if not isinstance(refit, str):
+        _validate.at_least("refit", refit, 1, whole=True)
+        return np.arange(0, n_rows, int(refit))
+    dates = times.to_timestamp() if isinstance(times, pd.PeriodIndex) else times
+    if not isinstance(dates, pd.DatetimeIndex):
+        raise ParameterError(f"refit is {refit!r}, but the rows of y have no dates: pass a number of rows.")
+    try:
+        period = pd.Series(0, index=dates).groupby(pd.Grouper(freq=refit)).ngroup().to_numpy()
+    except ValueError:
+        raise ParameterError(f"refit is {refit!r}, expected a frequency such as 'YE', 'QE', 'ME', or rows.") from None
+    return np.flatnonzero(np.diff(period, prepend=period[:1]) != 0)
+
+
+def _walk(model: Any, data: Observations, blocks: list[Block], options: dict[str, Any], quantiles: Any) -> xr.Dataset:
+    time, times = data.labels.time, data.labels.times[0]
+    said, fits, previous = [], [], None
+    for number, block in enumerate(blocks):
+        fresh = type(model)(**model.get_params())
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # told once, at the end
+                fresh.fit(data.frame(block.train, block.begin), **options)
+        except DataError as error:
+            raise DataError(f"the refit to rows up to {show(times[block.begin - 1])} failed: {error}") from error
+        params = fresh.params_
+        if previous is not None and is_regime_model(params):
+            params = match_states(params, previous)
+        previous = params
+        rows = data.frame(block.train, block.end)
+        known = fresh.filter(rows, params)[["filtered", "predicted", "log_likelihood"]]
+        known = known.rename(log_likelihood="log_score")
+        known = known.merge(fresh.one_step(rows, params, quantiles=quantiles))
+        known = known.isel({time: slice(block.begin - block.train, None)})
+        said.append(known.assign(used_refit=(time, np.full(known.sizes[time], number))))
+        fitted = params.rename({name: f"fitted_{name}" for name in params.data_vars})
+        fits.append(fitted.assign(n_train=block.begin - block.train, status=fresh.status_))
+    result: xr.Dataset = xr.concat(said, time, coords="minimal", compat="override")
+    every: xr.Dataset = xr.concat(fits, "refit", coords="minimal", compat="override")
+    for name in said[0].data_vars:
+        result[name].attrs = said[0][name].attrs
+    result = result.merge(every)
+    ends = {"trained_from": [b.train for b in blocks], "trained_until": [b.begin - 1 for b in blocks]}
+    stamps = {name: ("refit", times[rows].to_numpy()) for name, rows in ends.items()}
+    return result.assign(stamps).assign_coords(refit=np.arange(len(blocks)))
+
+
+def _cuts(blocks: list[Block], n_cuts: int) -> Ints:
+    """Last rows before the cuts, spread over what was predicted; never the very last row, which has no future."""
+    first, last = blocks[0].begin, blocks[-1].end - 2
+    if last < first:
+        raise DataError("the audit needs at least two rows after the first fit: refit earlier, or leave audit out.")
+    return np.unique(np.linspace(first, last, n_cuts + 2)[1:-1].astype(np.int64))

@@ -1,0 +1,132 @@
+"""The regime report by hand and by pandas, blended moments by simulation-free formulas."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from hmm_cases import case, parameters_of
+
+import statespace_em as sse
+from statespace_em import regimes
+from statespace_em.errors import DataError, ParameterError
+
+DATES = pd.date_range("2020-01-06", periods=10, freq="B", name="date")
+HARD = np.repeat([0, 1, 0], [4, 3, 3])
+
+
+def probabilities(path=HARD, soft=0.0, conditioning="1:t"):
+    values = np.eye(2)[path] * (1 - soft) + soft / 2
+    coords = {"date": DATES, "state": ["calm", "stress"]}
+    return xr.DataArray(values, coords, ("date", "state"), attrs={"conditioning": conditioning})
+
+
+def returns():
+    return pd.Series(np.random.default_rng(0).normal(0.001, 0.02, size=10), index=DATES)
+
+
+@pytest.mark.parametrize("kind", ["log", "simple"])
+def test_hard_probabilities_give_the_moments_of_the_rows(kind):
+    values = returns()
+    table = regimes.report(values, probabilities(), kind=kind, periods_per_year=250, risk_free=0.01)
+    assert list(table.index) == ["calm", "stress"]
+    for k, name in enumerate(table.index):
+        own = values[k == HARD]
+        row = table.loc[name]
+        np.testing.assert_allclose(row["mean"], own.mean() * 250, rtol=1e-12)
+        np.testing.assert_allclose(row["volatility"], own.std(ddof=0) * 250**0.5, rtol=1e-12)
+        np.testing.assert_allclose(row["sharpe"], (row["mean"] - 0.01) / row["volatility"], rtol=1e-12)
+        simple = (np.expm1(values) if kind == "log" else values).where(k == HARD, 0.0)
+        wealth = pd.concat([pd.Series([1.0]), (1 + simple).cumprod()])
+        np.testing.assert_allclose(row["max_drawdown"], (1 - wealth / wealth.cummax()).max(), rtol=1e-12)
+    assert table["share"].to_list() == [0.7, 0.3]
+    assert table["n_episodes"].to_list() == [2, 1]
+    assert table["empirical_duration"].to_list() == [3.5, 3.0]
+    np.testing.assert_allclose(table["turnover"], 2 * 250 / 10)  # out and in again
+    assert table["expected_duration"].isna().all()
+    assert table.attrs["conditioning"] == "1:t"
+    assert table.attrs["returns"] == f"{kind}, fraction"
+    assert set(table.attrs["units"]) == set(table.columns)
+
+
+def test_soft_probabilities_are_weights():
+    values, soft = returns(), probabilities(soft=0.3)
+    table = regimes.report(values, soft)
+    weight = soft.sel(state="stress").values
+    mean = np.average(values, weights=weight)
+    per_year = 9 * 365.2425 / (DATES[-1] - DATES[0]).days
+    np.testing.assert_allclose(table.attrs["periods_per_year"], per_year, rtol=1e-12)
+    np.testing.assert_allclose(table.loc["stress", "mean"], mean * per_year, rtol=1e-12)
+    variance = np.average((values - mean) ** 2, weights=weight)
+    np.testing.assert_allclose(table.loc["stress", "volatility"], (variance * per_year) ** 0.5, rtol=1e-12)
+    np.testing.assert_allclose(table["share"].sum(), 1.0)
+
+
+def test_units_of_the_returns_do_not_matter_for_what_has_none():
+    values = returns()
+    values.iloc[2] = np.nan
+    fraction = regimes.report(values, probabilities())
+    percent = regimes.report(100 * values, probabilities(), unit="percent")
+    for name in ("sharpe", "max_drawdown", "share", "turnover"):
+        np.testing.assert_allclose(fraction[name], percent[name], rtol=1e-12)
+    np.testing.assert_allclose(100 * fraction["volatility"], percent["volatility"], rtol=1e-12)
+
+
+def test_expected_durations_and_months():
+    params = sse.GaussianHMM(["calm", "stress"]).parameters(transition=[[0.9, 0.1], [0.5, 0.5]])
+    index = pd.period_range("2020-01", periods=10, freq="M", name="date")
+    monthly = probabilities().assign_coords(date=index)
+    table = regimes.report(returns().to_numpy(), monthly, params=params)
+    np.testing.assert_allclose(table["expected_duration"], [10.0, 2.0])
+    np.testing.assert_allclose(table.attrs["periods_per_year"], 12.0, rtol=0.01)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diagonal"])
+def test_blended_moments_are_those_of_the_forecast(kind):
+    model, params, y = case(kind, 3, 20, 2)
+    ahead = model.forecast(y, 2, params)
+    blended = regimes.blended_moments(params, ahead["predicted"])
+    assert blended["cov"].dims == ("horizon", "feature", "feature_aux")
+    assert blended["cov"].attrs["conditioning"] == "1:T"
+    np.testing.assert_allclose(blended["mean"], ahead["mean"], rtol=1e-12)
+    np.testing.assert_allclose(np.diagonal(blended["cov"], axis1=1, axis2=2), ahead["variance"], rtol=1e-12)
+    weight = ahead["predicted"].values[0]
+    mean = params["mean"].values
+    covs = params["cov"].values if "cov" in params else np.array([np.diag(v) for v in params["var"].values])
+    second = (weight[:, None, None] * (np.broadcast_to(covs, (3, 2, 2)) + mean[:, :, None] * mean[:, None, :])).sum(0)
+    middle = weight @ mean
+    np.testing.assert_allclose(blended["cov"][0], second - np.outer(middle, middle), rtol=1e-10, atol=1e-12)
+    assert (np.linalg.eigvalsh(blended["cov"]) > 0).all()
+
+
+def test_spherical_variances_blend():
+    params = parameters_of("spherical", 2, np.random.default_rng(0))[1]
+    weight = xr.DataArray([1.0, 0.0], {"state": [0, 1]}, ("state",))
+    np.testing.assert_allclose(regimes.blended_moments(params, weight)["cov"], params["var"].values[0] * np.eye(2))
+
+
+def test_what_cannot_be_reported_is_refused():
+    with pytest.raises(ParameterError, match="periods_per_year cannot be told without dates"):
+        regimes.report(returns(), probabilities().assign_coords(date=range(10)))
+    with pytest.raises(DataError, match="returns have 9 rows, the probabilities 10"):
+        regimes.report(returns()[:9], probabilities())
+    with pytest.raises(DataError, match=r"returns have shape \(10, 2\), expected one column"):
+        regimes.report(np.zeros((10, 2)), probabilities())
+    with pytest.raises(DataError, match="a simple return of -3 loses more than everything: pass unit='percent'"):
+        regimes.report(np.full(10, -3.0), probabilities(), kind="simple")
+    with pytest.raises(ParameterError, match="kind is 'ln', expected one of 'log', 'simple'"):
+        regimes.report(returns(), probabilities(), kind="ln")
+    with pytest.raises(ParameterError, match="unit is 'bp'"):
+        regimes.report(returns(), probabilities(), unit="bp")
+    with pytest.raises(DataError, match="do not sum to 1"):
+        regimes.report(returns(), 2 * probabilities())
+    with pytest.raises(DataError, match="pass filtered, predicted or smoothed"):
+        regimes.report(returns(), probabilities().isel(date=0))
+    two = sse.GaussianHMM(2).parameters(transition=np.eye(2))
+    with pytest.raises(
+        ParameterError, match="the parameters are of states 0, 1, the probabilities of 'calm', 'stress'"
+    ):
+        regimes.report(returns(), probabilities(), params=two)
+    with pytest.raises(ParameterError, match="params have no mean with cov or var"):
+        regimes.blended_moments(two, probabilities())
+    with pytest.raises(DataError, match="probabilities have no dim 'state'"):
+        regimes.blended_moments(parameters_of("full", 2, np.random.default_rng(0))[1], probabilities()["date"])
