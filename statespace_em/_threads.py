@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -42,8 +43,15 @@ def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
     workers = min(count(), len(tasks))
     if workers <= 1:
         return [task() for task in tasks]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(_alone, tasks))
+    futures = [_pool(os.getpid(), workers).submit(_alone, task) for task in tasks]
+    wait(futures)  # also where one fails: the caller may do its share again, and must not meet the others then
+    return [future.result() for future in futures]
+
+
+@cache
+def _pool(process: int, workers: int) -> ThreadPoolExecutor:
+    """Keep threads, since to start them takes as long as an E-step on a few thousand rows; a fork has none of them."""
+    return ThreadPoolExecutor(workers, "statespace_em")
 
 
 def _alone(task: Callable[[], T]) -> T:

@@ -6,7 +6,8 @@ Dempster, Laird & Rubin 1977. Acceleration is Anderson mixing of the EM map on u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -258,6 +259,11 @@ def run_em(
     return EMResult(params, statistics, tuple(trace), "max_iter", n_steps)
 
 
+def one_by_one(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Results of tasks, done in turn."""
+    return [task() for task in tasks]
+
+
 def run_starts(
     model: EMModel[P, D, S],
     data: D,
@@ -270,12 +276,14 @@ def run_starts(
     accelerate: bool = True,
     on_step: OnStep | None = None,
     run: Callable[..., EMResult[P, S]] = run_em,
+    together: Callable[[Sequence[Callable[[], Any]]], list[Any]] = one_by_one,
 ) -> list[EMResult[P, S]]:
     """Give every start a short run and polish the ``n_polish`` best; one result a start, in their order.
 
     A run that ``is_degenerate`` (it heads for a likelihood without bound) gets that status and no place
     among the best; it is polished only if nothing else is left. The best run is always a polished one.
-    ``run`` makes a run, with the arguments of `run_em`.
+    ``run`` makes a run, with the arguments of `run_em`; ``together`` does independent tasks, in any order, and
+    returns their results in the given one.
     """
     options: dict[str, Any] = {"tol": tol, "accelerate": accelerate, "on_step": on_step}
     starts = list(starts)
@@ -284,7 +292,7 @@ def run_starts(
     def judged(end: EMResult[P, S]) -> EMResult[P, S]:
         return end._replace(status="degenerate") if is_degenerate(end.params, end.statistics) else end
 
-    runs = [judged(run(model, data, start, max_iter=short, **options)) for start in starts]
+    runs = [judged(end) for end in together([partial(run, model, data, s, max_iter=short, **options) for s in starts])]
 
     def unfinished(i: int) -> bool:
         return runs[i].status == "max_iter" and runs[i].n_steps < max_iter
@@ -295,12 +303,12 @@ def run_starts(
 
     order = sorted(range(len(runs)), key=lambda i: (runs[i].status == "degenerate", -runs[i].objective))
     repeats = [i for a, i in pairwise(order) if abs(runs[a].objective - runs[i].objective) < REPEAT]
-    polished = 0
-    for i in [i for i in order if i not in repeats] + repeats:  # what is on the same path tells nothing new
-        if polished >= n_polish:
-            break
-        polish(i)
-        polished += runs[i].status != "degenerate"
+    queue = [i for i in order if i not in repeats] + repeats  # what is on the same path tells nothing new
+    wanted = n_polish
+    while queue and wanted > 0:
+        now, queue = queue[:wanted], queue[wanted:]
+        together([partial(polish, i) for i in now])
+        wanted -= sum(runs[i].status != "degenerate" for i in now)
     while unfinished(best_of(runs)):  # a repeat of a run that turned out degenerate may have been passed over
         polish(best_of(runs))
     return runs

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from statespace_em import _validate, em
+from statespace_em import _threads, _validate, em
 from statespace_em._typing import Floats
 from statespace_em.core import Core
 from statespace_em.data import Batch
@@ -92,18 +92,23 @@ def climb(
     on_step: em.OnStep | None,
 ) -> list[em.EMResult[Any, Any]]:
     """Run from every start, and polish the best; the ``engine`` is the core, or what takes its steps on other data."""
-    return em.run_starts(
-        engine,
-        data,
-        starts,
-        n_polish=max(3, len(starts) // 3),
-        is_degenerate=lambda params, statistics: bool(core.degenerate(params, statistics).any()),
-        max_iter=options.max_iter,
-        tol=options.tol,
-        accelerate=options.accelerate,
-        on_step=on_step,
-        run=run_quasi_newton if options.accelerate and isinstance(core, HasScore) else em.run_em,
-    )
+    ascends = options.accelerate and isinstance(core, HasScore)
+    with _threads.limited(options.threads):
+        return em.run_starts(
+            engine,
+            data,
+            starts,
+            n_polish=max(3, len(starts) // 3),
+            is_degenerate=lambda params, statistics: bool(core.degenerate(params, statistics).any()),
+            max_iter=options.max_iter,
+            tol=options.tol,
+            accelerate=options.accelerate,
+            on_step=on_step,
+            run=run_quasi_newton if ascends else em.run_em,
+            # scipy's optimiser warns, and what is done about warnings is one setting for all threads; chunks are
+            # independent work already
+            together=em.one_by_one if ascends or engine is not core else _threads.run,
+        )
 
 
 def too_few(batch: Batch, n_free: int) -> list[Complaint]:

@@ -123,7 +123,8 @@ class LatentModel(ABC):
         seed
             Of the guesses; the same call gives the same answer.
         threads
-            Number of threads; None leaves the choice to the model. For Dask chunks its scheduler decides.
+            Number of threads, all cores by default. Starts run side by side, and so do the passes over a long
+            series; the result does not depend on it, to the last bit. For Dask chunks its scheduler decides.
         progress
             Whether to show a progress bar.
 

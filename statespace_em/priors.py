@@ -67,6 +67,11 @@ class Dirichlet:
         _at_least("concentration", self.concentration, 1.0)
         _at_least("sticky", self.sticky, 0.0)
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether the prior says nothing."""
+        return self.sticky == 0.0 and self.concentration == 1.0
+
     def pseudo_counts(self, shape: tuple[int, ...]) -> Floats:
         """Counts that the prior adds to an array of this shape."""
         extra = np.broadcast_to(np.asarray(self.concentration, float) - 1.0, shape)
@@ -78,7 +83,7 @@ class Dirichlet:
 
     def log_density(self, prob: Floats) -> float:
         """Sum of (concentration - 1) log prob over the outcomes that are not structurally impossible."""
-        if self.sticky == 0.0 and self.concentration == 1.0:
+        if self.is_flat:
             return 0.0
         extra = self.pseudo_counts(prob.shape)
         return float(np.sum(xlogy(extra, np.where(prob > 0.0, prob, 1.0))))
@@ -88,9 +93,13 @@ class Dirichlet:
 
         Outcomes that are 0 in ``previous`` stay exactly 0; a row without any count keeps ``previous``.
         """
+        total = counts if self.is_flat else counts + self.pseudo_counts(counts.shape)
         allowed = np.ones(counts.shape, bool) if previous is None else previous > 0.0
-        total = np.where(allowed, counts + self.pseudo_counts(counts.shape), 0.0)
+        if not allowed.all():
+            total = np.where(allowed, total, 0.0)
         mass = total.sum(-1, keepdims=True)
+        if (mass > 0.0).all():
+            return np.asarray(total / mass)
         fallback = allowed / allowed.sum(-1, keepdims=True) if previous is None else previous
         return np.asarray(np.where(mass > 0.0, total / np.where(mass > 0.0, mass, 1.0), fallback))
 
@@ -111,6 +120,8 @@ class Gamma:
 
     def log_density(self, value: Floats) -> float:
         """Sum of (shape - 1) log value - rate * value."""
+        if self.shape == 1.0 and self.rate == 0.0:
+            return 0.0
         return float(np.sum(xlogy(self.shape - 1.0, value) - self.rate * value))
 
     def mode(self, total: Floats, exposure: Floats, previous: Floats | None = None) -> Floats:
@@ -149,7 +160,7 @@ class NormalInverseGamma:
     @property
     def is_flat(self) -> bool:
         """Whether the prior leaves the variance unbounded below, as maximum likelihood does."""
-        return not np.all(np.asarray(self.scale) > 0.0)
+        return self.scale == 0.0 or not np.all(np.asarray(self.scale) > 0.0)
 
     @property
     def weight(self) -> float:
@@ -168,7 +179,7 @@ class NormalInverseGamma:
 
     def log_density(self, mean: Floats, var: Floats) -> float:
         """Joint log density of all entries, up to a constant."""
-        if self == NormalInverseGamma():
+        if (self.shape, self.scale, self.strength) == (-1.0, 0.0, 0.0):
             return 0.0
         mean, var = np.broadcast_arrays(mean, var)
         return float(-0.5 * np.sum(self.weight * np.log(var) + self.spread(mean) / var))

@@ -1,5 +1,7 @@
 """Hidden Markov models against the enumeration of all paths, and identities that any E-step must satisfy."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -10,6 +12,8 @@ from oracles import chain_oracle
 from scipy.special import xlogy
 
 import statespace_em as sse
+from statespace_em import _threads, core
+from statespace_em.data import Batch
 from statespace_em.errors import DataError, ImpossibleObservationError
 
 EXACT = 1e-12
@@ -274,3 +278,38 @@ def test_a_family_of_the_same_name_is_not_mistaken_for_ours(tmp_path):
         sse.HMM.load(tmp_path / "model.nc")
     again = sse.HMM.load(tmp_path / "model.nc", emission=Poisson())
     assert np.isfinite(again.score(counts))
+
+
+def test_a_start_of_a_very_long_series_is_guessed_from_stretches_of_it(monkeypatch):
+    monkeypatch.setattr(core, "ENOUGH", 200)
+    monkeypatch.setattr(core, "STRETCH", 50)
+    batch = Batch(np.arange(1000.0)[:, None], np.array([0, 20, 300, 980, 1000]))
+    some = core.excerpt(batch)
+    assert len(some.y) == 200
+    steps = np.diff(some.y[:, 0])[~some.first[1:]]
+    np.testing.assert_array_equal(steps, np.ones(len(steps)))  # rows of a stretch follow each other
+    assert some.y[0, 0] == 0.0
+    assert some.y[-1, 0] == 999.0
+    assert set(batch.starts[:-1]) & set(some.y[:, 0]) <= set(some.y[some.first, 0])
+    assert core.excerpt(Batch(np.ones((200, 1)), np.array([0, 200]))).starts.tolist() == [0, 200]
+
+
+def peak_of_e_step(n_rows):
+    """Most bytes that an E-step holds at once."""
+    batch = Batch(np.random.default_rng(0).normal(size=(n_rows, 1)), np.array([0, n_rows]))
+    model = sse.GaussianHMM(3, "diagonal")
+    engine = model._core(batch=batch)
+    params = next(engine.starts(Batch(batch.y[:1000], np.array([0, 1000])), 1, np.random.default_rng(0), {}))
+    engine.e_step(params, batch)  # compiled
+    with _threads.limited(2):
+        tracemalloc.start()
+        engine.e_step(params, batch)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return peak
+
+
+def test_the_memory_of_an_e_step_does_not_grow_with_the_rows():
+    short, long = peak_of_e_step(150_000), peak_of_e_step(600_000)
+    assert long - short < 2 * 450_000  # bytes: a row costs the mark of a first row and its share of a block
+    assert long < 16e6

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
+import pytest
+
+import statespace_em as sse
 from statespace_em import _threads
 
 
@@ -39,3 +43,40 @@ def test_a_limit_ends_with_its_block_and_none_keeps_it():
     with _threads.limited(7), _threads.limited(None):
         assert _threads.count() == 7
     assert _threads.count() == before
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        sse.GaussianHMM(2),
+        sse.Mixture(2, sse.emissions.Poisson()),
+        sse.LinearGaussianSSM(1),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_a_fit_does_not_depend_on_the_number_of_threads(model):
+    y = np.random.default_rng(3).poisson(np.repeat([2.0, 9.0, 2.0, 5.0], 30)).astype(float)
+    results = []
+    for threads in (1, 2, 3):
+        model.fit(y, threads=threads)
+        results.append((model.params_, model.trace_, model.starts_))
+    params, trace, starts = results[0]
+    for other in results[1:]:
+        assert params.identical(other[0])
+        assert trace.equals(other[1])
+        assert starts.equals(other[2])
+
+
+def test_the_starts_of_a_fit_run_side_by_side():
+    meet = threading.Barrier(2, timeout=30)  # breaks unless two starts are evaluated at the same time
+
+    class Meeting(sse.emissions.Poisson):
+        def log_prob(self, params, y):
+            if not meet.broken and waits:
+                waits.pop()
+                meet.wait()
+            return super().log_prob(params, y)
+
+    waits = [None] * 2
+    sse.HMM(2, Meeting()).fit(np.repeat([2.0, 9.0, 2.0, 5.0], 30), threads=2, n_starts=2)
+    assert waits == []

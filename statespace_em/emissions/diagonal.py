@@ -85,7 +85,7 @@ class DiagonalGaussian:
         weight, deviation, squares = statistics
         centre = np.zeros_like(deviation) if previous is None else previous.mean
         empty = weight <= 0.0
-        shift = np.where(empty, 0.0, deviation / np.where(empty, 1.0, weight))
+        shift = np.divide(deviation, weight, out=np.zeros(weight.shape), where=~empty)
         mean = centre if "mean" in self.frozen else self.prior.pull(weight, centre + shift)
         off = centre + shift - mean
         total = squares - weight * shift**2 + weight * off**2 + self.prior.spread(mean)
@@ -94,7 +94,7 @@ class DiagonalGaussian:
         if self.spherical:
             total, divisor, floor = total.sum(1), divisor.sum(1), floor.mean()
         var = np.maximum(total / np.where(divisor > 0.0, divisor, 1.0), floor)
-        if previous is not None:
+        if previous is not None and ("var" in self.frozen or empty.any()):
             if self.prior.strength == 0.0:
                 mean = np.where(empty, previous.mean, mean)
             if self.prior.is_flat:
@@ -130,8 +130,9 @@ class DiagonalGaussian:
 
 def _entrywise(params: DiagonalParams) -> Floats:
     """Variances as (K, D), also for a spherical covariance."""
-    var = params.var if params.var.ndim == 2 else params.var[:, None]
-    return np.broadcast_to(var, params.mean.shape)
+    if params.var.ndim == 2:
+        return params.var
+    return np.broadcast_to(params.var[:, None], params.mean.shape)
 
 
 def _pooled(statistics: DiagonalStatistics, centre: Floats) -> Floats:

@@ -16,6 +16,7 @@ from statespace_em.kernels.emissions import poisson_density, poisson_sums
 from statespace_em.priors import Gamma
 
 LARGE = 256.0  # counts from here on lose digits to rate - count * log(rate), terms that are large and nearly cancel
+LOG_FACTORIAL = gammaln(np.arange(1.0, LARGE + 1.0))  # of the counts below
 
 
 class PoissonParams(NamedTuple):
@@ -54,7 +55,7 @@ class Poisson:
         large = y >= LARGE
         plain = np.where(large, np.nan, y) if large.any() else y
         with np.errstate(divide="ignore"):
-            poisson_density(plain, _log_factorial(plain), rate, np.log(rate), log_b)
+            poisson_density(plain, LOG_FACTORIAL[filled(plain)[0].astype(np.intp)], rate, np.log(rate), log_b)
         for d in np.flatnonzero(large.any(0)):
             rows = large[:, d]
             log_b[rows] += _log_prob_of_large(y[rows, d, None], params.rate[:, d])
@@ -83,15 +84,6 @@ class Poisson:
         from scipy import stats  # here because it is slow to import and only checking and forecasting need it
 
         return stats.poisson(params.rate)
-
-
-def _log_factorial(y: Floats) -> Floats:
-    """Logs of the factorials of counts (N, D), from a table where that is the shorter; 0 where y is missing."""
-    counts, _ = filled(y)
-    largest = counts.max(initial=0.0)
-    if largest >= counts.size:
-        return np.asarray(gammaln(counts + 1.0))
-    return np.asarray(gammaln(np.arange(1.0, largest + 2.0))[counts.astype(np.intp)])
 
 
 def _log_prob_of_large(counts: Floats, rate: Floats) -> Floats:

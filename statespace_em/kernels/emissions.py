@@ -1,7 +1,8 @@
-"""Log densities and weighted sums of the common families; the states are innermost, so that they fill the lanes.
+"""Log densities and weighted sums of the common families.
 
 Parameters come with the state axis last. NaN in ``y`` (N, D) marks what is missing and adds nothing. A row is never
-mixed with another, so its bits do not depend on the rows around it.
+mixed with another, so its bits do not depend on the rows around it. The innermost loops run along columns of rows,
+which fills the vectors of the processor however few states there are.
 """
 
 from __future__ import annotations
@@ -9,7 +10,18 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Floats
-from statespace_em.kernels._jit import sums
+from statespace_em.kernels._jit import jit, sums
+
+
+@jit
+def _columns(y: Floats) -> Floats:
+    """Copy ``y`` (N, D) into columns (D, N), which vectors are fetched from several times as fast."""
+    N, D = y.shape
+    columns = np.empty((D, N))
+    for d in range(D):
+        for t in range(N):
+            columns[d, t] = y[t, d]
+    return columns
 
 
 @sums
@@ -17,15 +29,18 @@ def diagonal_density(y: Floats, mean: Floats, precision: Floats, constant: Float
     """Gaussian log densities ``log_b`` (N, K); ``constant`` is -log(2 pi var) / 2, like the others (D, K)."""
     N, D = y.shape
     K = mean.shape[1]
-    for t in range(N):
-        for k in range(K):
-            log_b[t, k] = 0.0
+    columns, total = _columns(y), np.empty(N)
+    for k in range(K):
         for d in range(D):
-            value = y[t, d]
-            if value == value:
-                for k in range(K):
-                    away = value - mean[d, k]
-                    log_b[t, k] += constant[d, k] - 0.5 * precision[d, k] * (away * away)
+            centre, half, top = mean[d, k], 0.5 * precision[d, k], constant[d, k]
+            for t in range(N):
+                away = columns[d, t] - centre
+                part = top - half * (away * away)
+                if columns[d, t] != columns[d, t]:
+                    part = 0.0
+                total[t] = part if d == 0 else total[t] + part
+        for t in range(N):
+            log_b[t, k] = total[t]
 
 
 @sums
@@ -33,16 +48,24 @@ def diagonal_sums(y: Floats, mean: Floats, gamma: Floats, weight: Floats, first:
     """Add the weights and the first and second moments around ``mean``, each (D, K), of weights ``gamma`` (N, K)."""
     N, D = y.shape
     K = mean.shape[1]
-    for t in range(N):
+    columns, shares = _columns(y), np.empty(N)
+    for k in range(K):
+        for t in range(N):
+            shares[t] = gamma[t, k]
         for d in range(D):
-            value = y[t, d]
-            if value == value:
-                for k in range(K):
-                    away = value - mean[d, k]
-                    share = gamma[t, k] * away
-                    weight[d, k] += gamma[t, k]
-                    first[d, k] += share
-                    second[d, k] += share * away
+            centre = mean[d, k]
+            total, moment, square = 0.0, 0.0, 0.0
+            for t in range(N):
+                away = columns[d, t] - centre
+                share = shares[t]
+                if columns[d, t] != columns[d, t]:
+                    away, share = 0.0, 0.0
+                total += share
+                moment += share * away
+                square += share * away * away
+            weight[d, k] += total
+            first[d, k] += moment
+            second[d, k] += square
 
 
 @sums
@@ -54,20 +77,24 @@ def full_density(y: Floats, mean: Floats, factor: Floats, constant: Floats, log_
     """
     N, D = y.shape
     K = mean.shape[1]
-    solved = np.empty((D, K))
-    for t in range(N):
-        for k in range(K):
-            log_b[t, k] = constant[k]
+    columns, solved, total = _columns(y), np.empty((D, N)), np.empty(N)
+    for k in range(K):
+        for t in range(N):
+            total[t] = constant[k]
         for i in range(D):
-            for k in range(K):
-                solved[i, k] = y[t, i] - mean[i, k]
+            for t in range(N):
+                solved[i, t] = columns[i, t] - mean[i, k]
             for j in range(i):
-                for k in range(K):
-                    solved[i, k] -= factor[i, j, k] * solved[j, k]
-            for k in range(K):
-                rest = solved[i, k] * factor[i, i, k]
-                solved[i, k] = rest
-                log_b[t, k] -= 0.5 * (rest * rest)
+                part = factor[i, j, k]
+                for t in range(N):
+                    solved[i, t] -= part * solved[j, t]
+            inverse = factor[i, i, k]
+            for t in range(N):
+                rest = solved[i, t] * inverse
+                solved[i, t] = rest
+                total[t] -= 0.5 * (rest * rest)
+        for t in range(N):
+            log_b[t, k] = total[t]
 
 
 @sums
@@ -75,17 +102,24 @@ def full_sums(y: Floats, mean: Floats, gamma: Floats, weight: Floats, first: Flo
     """Add weights (K,), first (D, K) and second moments (D, D, K), these below the diagonal only, around ``mean``."""
     N, D = y.shape
     K = mean.shape[1]
-    away = np.empty((D, K))
-    for t in range(N):
-        for k in range(K):
-            weight[k] += gamma[t, k]
+    columns, away, share = _columns(y), np.empty((D, N)), np.empty(N)
+    for k in range(K):
+        total = 0.0
+        for t in range(N):
+            share[t] = gamma[t, k]
+            total += share[t]
+        weight[k] += total
         for i in range(D):
-            for k in range(K):
-                away[i, k] = y[t, i] - mean[i, k]
-                first[i, k] += gamma[t, k] * away[i, k]
+            total = 0.0
+            for t in range(N):
+                away[i, t] = columns[i, t] - mean[i, k]
+                total += share[t] * away[i, t]
+            first[i, k] += total
             for j in range(i + 1):
-                for k in range(K):
-                    second[i, j, k] += gamma[t, k] * away[i, k] * away[j, k]
+                total = 0.0
+                for t in range(N):
+                    total += share[t] * away[i, t] * away[j, t]
+                second[i, j, k] += total
 
 
 @sums
@@ -93,17 +127,19 @@ def poisson_density(y: Floats, log_factorial: Floats, rate: Floats, log_rate: Fl
     """Log probabilities of counts (N, K), given the logs of their factorials (N, D) and rates (D, K)."""
     N, D = y.shape
     K = rate.shape[1]
-    for t in range(N):
-        for k in range(K):
-            log_b[t, k] = 0.0
+    columns, taken, total = _columns(y), _columns(log_factorial), np.empty(N)
+    for k in range(K):
         for d in range(D):
-            value = y[t, d]
-            if value > 0.0:  # 0 log 0 is 0
-                for k in range(K):
-                    log_b[t, k] += value * log_rate[d, k] - rate[d, k] - log_factorial[t, d]
-            elif value == 0.0:
-                for k in range(K):
-                    log_b[t, k] -= rate[d, k]
+            expected, log_expected = rate[d, k], log_rate[d, k]
+            for t in range(N):
+                part = columns[d, t] * log_expected - expected - taken[d, t]
+                if columns[d, t] == 0.0:  # 0 log 0 is 0
+                    part = -expected
+                if columns[d, t] != columns[d, t]:
+                    part = 0.0
+                total[t] = part if d == 0 else total[t] + part
+        for t in range(N):
+            log_b[t, k] = total[t]
 
 
 @sums
@@ -111,13 +147,20 @@ def poisson_sums(y: Floats, gamma: Floats, total: Floats, exposure: Floats) -> N
     """Add the weighted counts and the weights of those seen, each (D, K)."""
     N, D = y.shape
     K = total.shape[1]
-    for t in range(N):
+    columns, shares = _columns(y), np.empty(N)
+    for k in range(K):
+        for t in range(N):
+            shares[t] = gamma[t, k]
         for d in range(D):
-            value = y[t, d]
-            if value == value:
-                for k in range(K):
-                    total[d, k] += gamma[t, k] * value
-                    exposure[d, k] += gamma[t, k]
+            counts, weight = 0.0, 0.0
+            for t in range(N):
+                count, share = columns[d, t], shares[t]
+                if columns[d, t] != columns[d, t]:
+                    count, share = 0.0, 0.0
+                counts += share * count
+                weight += share
+            total[d, k] += counts
+            exposure[d, k] += weight
 
 
 @sums

@@ -24,7 +24,7 @@ from statespace_em.sequence.recursions import Block, Chain, Logs, Scaled
 
 ENTRIES = 24_576  # rows times states of a block, so that its arrays stay in the second-level cache
 KEPT = 8  # blocks whose first pass is kept for the second; more are cheaper to make again than to fetch from memory
-SPAN = 65_536  # rows that are worth a task of their own
+SPANS = 64  # most tasks that sequences are dealt out to
 
 Density: TypeAlias = Callable[[int, int], Floats]  # first row and the one after the last -> log densities (n, K)
 Visit: TypeAlias = Callable[[int, int, Floats], Any]  # the same rows and their gamma -> additive statistics, or None
@@ -100,7 +100,7 @@ def smooth_sums(
     arguments see `smooth`.
     """
     work = _Work(_density(log_b), Chain(pi, A), starts, visit, np.empty((0, 0, 0)) if xi is None else xi)
-    spans = _spans(starts)
+    spans = _spans(starts, len(pi))
     parts = _threads.run([partial(work.span, begin, end) for begin, end in spans])
     return reduce(_sum, parts), work.log_likelihood
 
@@ -151,7 +151,7 @@ def most_probable_path(log_b: Floats | Density, pi: Floats, A: Floats, starts: I
         one, other = np.searchsorted(starts, (begin, end))
         best[one:other] = np.append(ends[starts[one + 1 : other] - begin], carry.max())
 
-    _threads.run([partial(span, begin, end) for begin, end in _spans(starts)])
+    _threads.run([partial(span, begin, end) for begin, end in _spans(starts, n_states)])
     return path, best
 
 
@@ -274,13 +274,13 @@ def _blocks(begin: int, end: int, n_states: int) -> list[tuple[int, int]]:
     return [(start, min(start + size, end)) for start in range(begin, end, size)]
 
 
-def _spans(starts: Ints) -> list[tuple[int, int]]:
-    """Cut rows between sequences into spans that are worth a task."""
-    cuts = [0]
-    for start in starts[1:-1] if starts[-1] > SPAN else ():
-        if start - cuts[-1] >= SPAN:
-            cuts.append(int(start))
-    return list(pairwise([*cuts, int(starts[-1])]))
+def _spans(starts: Ints, n_states: int) -> list[tuple[int, int]]:
+    """Cut rows between sequences into spans of much the same size, each at least a block: tasks of their own."""
+    n_rows = int(starts[-1])
+    number = min(n_rows * n_states // ENTRIES, len(starts) - 1, SPANS)
+    wanted = np.arange(1, number) * (n_rows / max(number, 1))
+    cuts = sorted({0, n_rows, *starts[np.searchsorted(starts, wanted)].tolist()})
+    return list(pairwise(cuts))
 
 
 def _sequences(rows: Ints, starts: Ints) -> Ints:

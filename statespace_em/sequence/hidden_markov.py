@@ -288,7 +288,7 @@ class HiddenMarkovModel(SequenceModel):
             self.transition_prior,
             len(self._names()),
             tuple(freeze),
-            1.0 if batch is None else column_scale(batch.y),
+            1.0 if batch is None or given is None else column_scale(batch.y),  # asked for in fits only
             rule(self.order_by),
         )
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
-from statespace_em.core import Posterior, Rows
+from statespace_em.core import Posterior, Rows, excerpt
 from statespace_em.data import Batch
 from statespace_em.domains import Domain, from_vector, lifted, n_coordinates, n_free, to_vector
 from statespace_em.emissions.base import EmissionFamily, HasFloor
@@ -138,6 +138,7 @@ class HMMCore:
         self, batch: Batch, n_starts: int, rng: np.random.Generator, given: Mapping[str, Floats]
     ) -> Iterator[HMMParams]:
         """One M-step on each guess of the responsibilities."""
+        batch = excerpt(batch)
         category = self.family.support == "category"
         guesses = responsibilities(batch.y, batch.first, self.n_states, n_starts, category=category, rng=rng)
         for gamma in guesses:

@@ -12,7 +12,7 @@ import xarray as xr
 
 from statespace_em import _validate
 from statespace_em._typing import Bools, Floats, Ints
-from statespace_em.core import Core, Posterior
+from statespace_em.core import Core, Posterior, excerpt
 from statespace_em.data import Batch
 from statespace_em.domains import from_vector, lifted, n_coordinates, n_free, to_vector
 from statespace_em.emissions.base import EmissionFamily, HasFloor
@@ -150,6 +150,7 @@ class MixtureCore:
         self, batch: Batch, n_starts: int, rng: np.random.Generator, given: Mapping[str, Floats]
     ) -> Iterator[MixtureParams]:
         """One M-step on each guess of the responsibilities."""
+        batch = excerpt(batch)
         category = self.family.support == "category"
         guesses = responsibilities(batch.y, batch.first, self.n_states, n_starts, category=category, rng=rng)
         for gamma in guesses:
@@ -307,7 +308,7 @@ class Mixture(LatentModel):
             self.weight_prior,
             len(self._names()),
             tuple(freeze),
-            1.0 if batch is None else column_scale(batch.y),
+            1.0 if batch is None or given is None else column_scale(batch.y),  # asked for in fits only
             rule(self.order_by),
         )
 

@@ -118,7 +118,7 @@ def tiny_blocks(monkeypatch):
     """Blocks of a few rows and tasks of a few blocks, so that small cases take every way through them."""
     monkeypatch.setattr(forward_backward, "ENTRIES", 12)
     monkeypatch.setattr(forward_backward, "KEPT", 2)
-    monkeypatch.setattr(forward_backward, "SPAN", 40)
+    monkeypatch.setattr(forward_backward, "SPANS", 3)
 
 
 @pytest.mark.parametrize("varies", [False, True])
@@ -129,7 +129,6 @@ def test_many_blocks_equal_one(zeros, extreme, varies, tiny_blocks, monkeypatch)
     cut = smooth(log_b, pi, A, starts, pairs=True), filter_states(log_b, pi, A, starts)
     path = most_probable_path(log_b, pi, A, starts)
     monkeypatch.setattr(forward_backward, "ENTRIES", 10_000)
-    monkeypatch.setattr(forward_backward, "SPAN", 10_000)
     whole = smooth(log_b, pi, A, starts, pairs=True), filter_states(log_b, pi, A, starts)
     for got, expected in zip(cut, whole):
         for name, value in expected._asdict().items():
