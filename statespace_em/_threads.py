@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from functools import cache
 from typing import TypeVar
 
@@ -43,7 +43,8 @@ def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
     workers = min(count(), len(tasks))
     if workers <= 1:
         return [task() for task in tasks]
-    futures = [_pool(os.getpid(), workers).submit(_alone, task) for task in tasks]
+    # in the context of the caller, who may have told numpy what to do about round-off
+    futures = [_pool(os.getpid(), workers).submit(copy_context().run, _alone, task) for task in tasks]
     wait(futures)  # also where one fails: the caller may do its share again, and must not meet the others then
     return [future.result() for future in futures]
 

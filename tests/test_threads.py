@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -80,3 +81,26 @@ def test_the_starts_of_a_fit_run_side_by_side():
     waits = [None] * 2
     sse.HMM(2, Meeting()).fit(np.repeat([2.0, 9.0, 2.0, 5.0], 30), threads=2, n_starts=2)
     assert waits == []
+
+
+def test_tasks_inherit_what_numpy_does_about_round_off():
+    with np.errstate(over="raise"), _threads.limited(2):
+        seen = _threads.run([np.geterr] * 2)
+    assert [handling["over"] for handling in seen] == ["raise", "raise"]
+
+
+def test_a_failure_waits_for_the_others():
+    begun, done = threading.Event(), []
+
+    def slow():
+        begun.set()
+        time.sleep(0.05)
+        done.append(True)
+
+    def failing():
+        begun.wait(30)
+        raise ValueError("no")
+
+    with _threads.limited(2), pytest.raises(ValueError, match="no"):
+        _threads.run([failing, slow])
+    assert done == [True]

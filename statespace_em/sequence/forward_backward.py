@@ -25,6 +25,7 @@ from statespace_em.sequence.recursions import Block, Chain, Logs, Scaled
 ENTRIES = 24_576  # rows times states of a block, so that its arrays stay in the second-level cache
 KEPT = 8  # blocks whose first pass is kept for the second; more are cheaper to make again than to fetch from memory
 SPANS = 64  # most tasks that sequences are dealt out to
+SHARE = 4  # least blocks of such a task: below, waiting for a busy core costs more than a second one gains
 
 Density: TypeAlias = Callable[[int, int], Floats]  # first row and the one after the last -> log densities (n, K)
 Visit: TypeAlias = Callable[[int, int, Floats], Any]  # the same rows and their gamma -> additive statistics, or None
@@ -275,9 +276,9 @@ def _blocks(begin: int, end: int, n_states: int) -> list[tuple[int, int]]:
 
 
 def _spans(starts: Ints, n_states: int) -> list[tuple[int, int]]:
-    """Cut rows between sequences into spans of much the same size, each at least a block: tasks of their own."""
+    """Cut rows between sequences into spans of much the same size, worth tasks of their own."""
     n_rows = int(starts[-1])
-    number = min(n_rows * n_states // ENTRIES, len(starts) - 1, SPANS)
+    number = min(n_rows * n_states // (SHARE * ENTRIES), len(starts) - 1, SPANS)
     wanted = np.arange(1, number) * (n_rows / max(number, 1))
     cuts = sorted({0, n_rows, *starts[np.searchsorted(starts, wanted)].tolist()})
     return list(pairwise(cuts))

@@ -9,6 +9,7 @@ import numpy as np
 from statespace_em._typing import Bools, Floats
 from statespace_em.errors import ImpossibleObservationError
 from statespace_em.kernels import chain
+from statespace_em.kernels.chain_few import FEW, backward_few, forward_few
 
 TINY = 1e-30  # below this a transition no longer guarantees that a dropped state does not matter
 
@@ -52,6 +53,12 @@ class Scaled:
         self.chain, self.first = chain, first
         self.sparse = bool(chain.A.min() < TINY)
         self.constant = chain.into(0, 1) if len(chain.A) == 1 else None
+        n_states = len(chain.pi)
+        self.few = len(chain.A) == 1 and n_states <= FEW and not self.sparse
+        if self.few:
+            self.pi, self.out = np.zeros(FEW), np.zeros((FEW, FEW))
+            self.pi[:n_states], self.out[:n_states, :n_states] = chain.pi, chain.A[0]
+            self.into = np.ascontiguousarray(self.out.T)
 
     def evaluate(self, log_b: Floats) -> tuple[Floats, Floats]:
         """Likelihoods (n, K) over the largest of the row, and the log of that (n,)."""
@@ -63,8 +70,12 @@ class Scaled:
         """Forward pass from ``carry`` (K,), which it moves on, and whether all rows could be represented."""
         b, top = self.evaluate(log_b)
         alpha, scale = np.empty(b.shape), np.empty(len(b))
-        into = self.chain.into(begin, end) if self.constant is None else self.constant
-        lost = chain.forward(b, self.chain.pi, into, self.first[begin:end], self.sparse, carry, alpha, scale)
+        first = self.first[begin:end]
+        if self.few:
+            lost = forward_few(b, self.pi, self.into, first, carry, alpha, scale)
+        else:
+            into = self.chain.into(begin, end) if self.constant is None else self.constant
+            lost = chain.forward(b, self.chain.pi, into, first, self.sparse, carry, alpha, scale)
         return Block(begin, end, b, top, alpha, scale), not lost
 
     def messages(self, begin: int, end: int, log_b: Floats, ends: bool, carry: Floats) -> None:
@@ -76,7 +87,10 @@ class Scaled:
         """Gamma (n, K) of a block; moves ``carry`` on and adds to the sums."""
         gamma, steps = np.empty(block.b.shape), self.chain.out_of(block.begin, block.end)
         first = self.first[block.begin : block.end]
-        chain.backward(block.b, steps, first, ends, block.alpha, carry, gamma, xi, xi_sum, firsts)
+        if self.few and len(xi) == 0:
+            backward_few(block.b, self.out, first, ends, block.alpha, carry, gamma, xi_sum, firsts)
+        else:
+            chain.backward(block.b, steps, first, ends, block.alpha, carry, gamma, xi, xi_sum, firsts)
         return gamma
 
     def add_logs(self, block: Block, sequence: int, log_likelihood: Floats) -> None:

@@ -8,7 +8,7 @@ from oracles import chain_oracle
 
 from statespace_em import _threads
 from statespace_em.errors import ImpossibleObservationError
-from statespace_em.sequence import forward_backward
+from statespace_em.sequence import forward_backward, recursions
 from statespace_em.sequence.forward_backward import filter_states, most_probable_path, smooth, smooth_sums
 
 
@@ -119,6 +119,7 @@ def tiny_blocks(monkeypatch):
     monkeypatch.setattr(forward_backward, "ENTRIES", 12)
     monkeypatch.setattr(forward_backward, "KEPT", 2)
     monkeypatch.setattr(forward_backward, "SPANS", 3)
+    monkeypatch.setattr(forward_backward, "SHARE", 1)
 
 
 @pytest.mark.parametrize("varies", [False, True])
@@ -135,6 +136,18 @@ def test_many_blocks_equal_one(zeros, extreme, varies, tiny_blocks, monkeypatch)
             np.testing.assert_allclose(getattr(got, name), value, rtol=1e-11, atol=1e-12, err_msg=name)
     for got, expected in zip(path, most_probable_path(log_b, pi, A, starts)):
         np.testing.assert_allclose(got, expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("n_states", [1, 2, 3, 4])
+def test_few_states_in_registers_equal_the_general_recursion(n_states, monkeypatch):
+    log_b, pi, A = case(7, n_states, 300, extreme=100.0)
+    starts = np.array([0, 1, 120, 300])
+    few = smooth(log_b, pi, A, starts), filter_states(log_b, pi, A, starts)
+    monkeypatch.setattr(recursions, "FEW", 0)
+    general = smooth(log_b, pi, A, starts), filter_states(log_b, pi, A, starts)
+    for got, expected in zip(few, general):
+        for name, value in expected._asdict().items():
+            np.testing.assert_allclose(getattr(got, name), value, rtol=1e-12, atol=1e-13, err_msg=name)
 
 
 @pytest.mark.parametrize("zeros", [False, True])
