@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+import xarray as xr
 
 from statespace_em import em
 from statespace_em._typing import AnyArray, Bools, Floats, Ints
@@ -55,8 +56,8 @@ class Core(em.EMModel[Any, Batch, Any], Protocol):
         """Which states (K,) head for a likelihood without bound."""
         ...
 
-    def order_of(self, params: Any) -> Ints:
-        """Permutation (K,) that puts the states in their stated order."""
+    def order_of(self, params: Any, labelled: xr.Dataset) -> Ints:
+        """Permutation (K,) that puts the states in their stated order; the same parameters come labelled, too."""
         ...
 
     def arranged(self, params: Any, order: Ints) -> Any:
@@ -82,4 +83,27 @@ def excerpt(batch: Batch) -> Batch:
     first = batch.first[rows]
     first[::STRETCH] = True
     starts = np.append(np.flatnonzero(first), len(rows))
-    return batch._replace(y=batch.y[rows], starts=starts)
+    known = None if batch.known is None else batch.known[rows]
+    weights = None if batch.row_weight is None else batch.row_weight[rows]
+    own = batch.sequence_weight
+    if own is not None:
+        own = np.repeat(own, batch.lengths)[rows][starts[:-1]]
+    return Batch(batch.y[rows], starts, known, weights, own)
+
+
+@runtime_checkable
+class HasGradient(Protocol):
+    """A core that knows the score: the gradient of the log-likelihood."""
+
+    def gradient(self, params: Any, batch: Batch, reference: Any) -> Floats:
+        """Gradient in nats, in the coordinates of ``to_vector``, without the prior."""
+        ...
+
+
+@runtime_checkable
+class HasDerived(Protocol):
+    """A core whose parameters determine other quantities of interest."""
+
+    def derived(self, params: Any) -> dict[str, Floats]:
+        """Quantities (K,) by name."""
+        ...

@@ -28,6 +28,9 @@ class Batch(NamedTuple):
 
     y: Floats  # (N, D), NaN = missing
     starts: Ints  # (S + 1,), offset of the first row of each sequence, then N
+    known: Ints | None = None  # (N,), number of the state where it is known, else -1
+    row_weight: Floats | None = None  # (N,), power of the density of each row
+    sequence_weight: Floats | None = None  # (S,), power of the likelihood of each sequence
 
     @property
     def first(self) -> Bools:
@@ -35,6 +38,19 @@ class Batch(NamedTuple):
         first = np.zeros(len(self.y), bool)
         first[self.starts[:-1]] = True
         return first
+
+    @property
+    def lengths(self) -> Ints:
+        """Rows of each sequence (S,)."""
+        return np.diff(self.starts)
+
+    @property
+    def weight(self) -> Floats | None:
+        """Weight (N,) of each row in the statistics of the emissions; None if all are 1."""
+        if self.sequence_weight is None:
+            return self.row_weight
+        whole = np.repeat(self.sequence_weight, self.lengths)
+        return whole if self.row_weight is None else whole * self.row_weight
 
 
 def as_batch(

@@ -76,6 +76,12 @@ def lifted(value: Floats, image: Floats) -> Floats | None:
     return np.asarray(raised / raised.sum(-1, keepdims=True))
 
 
+def pull_back_simplex(gradient: Floats, value: Floats, reference: Floats) -> Floats:
+    """Gradient in the coordinates of probabilities along the last axis, from that with respect to the entries."""
+    along = (value * np.where(value > 0.0, gradient, 0.0)).sum(-1, keepdims=True)
+    return np.asarray((2.0 * np.sqrt(value) * (gradient - along))[reference > 0.0])
+
+
 def pull_back(gradient: Floats, value: Floats, reference: Floats) -> Floats:
     """Gradient in the coordinates of a covariance (p, p), from the symmetric G with d objective = tr(G d value)."""
     whitener = np.linalg.cholesky(reference)
@@ -83,6 +89,27 @@ def pull_back(gradient: Floats, value: Floats, reference: Floats) -> Floats:
     change = 2.0 * whitener.T @ gradient @ whitener @ factor
     below = change[_below_diagonal(len(value))]
     return np.concatenate([np.diag(change) * np.diag(factor), below])
+
+
+def gradient_vector(
+    gradient: Floats, value: Floats, reference: Floats, domain: Domain, scale: Floats | None = None
+) -> Floats:
+    """Gradient in the coordinates of `to_vector`, from that with respect to the entries of ``value``.
+
+    That of a covariance is the symmetric G with d objective = tr(G d cov).
+    """
+    if domain == "simplex":
+        return pull_back_simplex(gradient, value, reference)
+    if domain == "nonnegative":
+        support = reference > 0.0
+        return np.asarray(2.0 * np.sqrt(value * reference)[support] * gradient[support])
+    if domain == "positive":
+        return np.ravel(gradient * value)
+    if domain == "covariance":
+        size = value.shape[-1]
+        parts = zip(*(matrix.reshape(-1, size, size) for matrix in (gradient, value, reference)))
+        return np.concatenate([pull_back(*part) for part in parts])
+    return np.ravel(gradient * scale if domain == "location" and scale is not None else gradient)
 
 
 def n_coordinates(reference: Floats, domain: Domain) -> int:

@@ -30,6 +30,7 @@ WINDOW = 2  # steps over which an accelerated gain is measured: single ones are 
 MEMORY = 8  # past steps that Anderson mixing combines
 REPEAT = 1e-3  # nats within which two short runs are taken to be on the same path
 LEAP = 0.5  # longest leap beyond the EM step along any coordinate; they are free of units and of order 1
+SAME_OPTIMUM = 1e-4  # nats within which two starts count as having found the same optimum
 SHORT = 12  # E-steps given to each start before the best are polished
 
 
@@ -281,7 +282,8 @@ def run_starts(
     """Give every start a short run and polish the ``n_polish`` best; one result a start, in their order.
 
     A run that ``is_degenerate`` (it heads for a likelihood without bound) gets that status and no place
-    among the best; it is polished only if nothing else is left. The best run is always a polished one.
+    among the best; it is polished only if nothing else is left. The best run is always a polished one. Where its
+    optimum was found once only, the other starts are polished as well, until one agrees.
     ``run`` makes a run, with the arguments of `run_em`; ``together`` does independent tasks, in any order, and
     returns their results in the given one.
     """
@@ -311,9 +313,26 @@ def run_starts(
         wanted -= sum(runs[i].status != "degenerate" for i in now)
     while unfinished(best_of(runs)):  # a repeat of a run that turned out degenerate may have been passed over
         polish(best_of(runs))
+    rest = [i for i in order if unfinished(i)]
+    while rest and found_by(runs) == 1:  # an optimum found once may be beaten by what was left behind
+        now, rest = rest[:n_polish], rest[n_polish:]
+        together([partial(polish, i) for i in now])
     return runs
 
 
-def best_of(runs: list[EMResult[P, S]]) -> int:
+def found_by(runs: Sequence[EMResult[P, S]]) -> int:
+    """Number of starts that found the best optimum, or were on its path when they were left."""
+    best = runs[best_of(runs)]
+    path = [step.objective for step in best.trace if step.iteration <= SHORT][-1]
+
+    def agrees(run: EMResult[P, S]) -> bool:
+        if run.status == "max_iter":
+            return abs(run.objective - path) < REPEAT
+        return run.status == "converged" and abs(run.objective - best.objective) < SAME_OPTIMUM
+
+    return sum(run is best or agrees(run) for run in runs)
+
+
+def best_of(runs: Sequence[EMResult[P, S]]) -> int:
     """Index of the highest objective among the runs that are not degenerate, or among all if all are."""
     return max(range(len(runs)), key=lambda i: (runs[i].status != "degenerate", runs[i].objective))

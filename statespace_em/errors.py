@@ -30,6 +30,15 @@ class ImpossibleObservationError(RowError):
     )
 
 
+class ImpossibleStateError(RowError):
+    """A state that is said to be known has probability zero; carries the number of the row and of the state."""
+
+    explanation = (
+        "has probability zero there: no allowed path leads to it, or the state cannot produce the observation. "
+        "Correct states=, or let other parameters allow it"
+    )
+
+
 class SingularInnovationError(RowError):
     """The predicted distribution of an observation has no density."""
 
@@ -57,6 +66,14 @@ class StateSpaceWarning(UserWarning):
 
 class ConvergenceWarning(StateSpaceWarning):
     """The fit stopped before it reached the accuracy asked for."""
+
+
+class LocalOptimumWarning(ConvergenceWarning):
+    """The best optimum was found by one start only: there may be a higher one."""
+
+
+class InformationWarning(StateSpaceWarning):
+    """The data say nothing of some parameters, or the parameters are not at a maximum: no standard errors there."""
 
 
 class DataWarning(StateSpaceWarning):

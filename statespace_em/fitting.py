@@ -9,16 +9,17 @@ import numpy as np
 import xarray as xr
 
 from statespace_em import _threads, _validate, em
-from statespace_em._typing import Floats
+from statespace_em._typing import Floats, Ints
 from statespace_em.core import Core
 from statespace_em.data import Batch
-from statespace_em.errors import ConvergenceWarning, DataWarning, ParameterError
+from statespace_em.errors import ConvergenceWarning, DataWarning, LocalOptimumWarning, ParameterError
 from statespace_em.families import nearly_singular
 from statespace_em.labels import Labels
 from statespace_em.quasi_newton import HasScore, run_quasi_newton
 from statespace_em.schema import Schema
 
 Complaint = tuple[type[Warning], str]
+ENOUGH_LOWER = 2  # starts that ended lower before one that ended higher is suspected to be chance
 
 
 class FitOptions(NamedTuple):
@@ -124,14 +125,19 @@ def too_few(batch: Batch, n_free: int) -> list[Complaint]:
 
 
 def not_converged(
-    run: em.EMResult[Any, Any], core: Core, names: Sequence[Any], cure: Callable[[], str], options: FitOptions
+    run: em.EMResult[Any, Any],
+    core: Core,
+    names: Sequence[Any],
+    order: Ints,
+    cure: Callable[[], str],
+    options: FitOptions,
 ) -> list[Complaint]:
     """Complain where a run ended otherwise than converged; ``cure()`` is a prior that bounds the likelihood."""
     suspects = nearly_singular(core.flatten(run.params))
     singular = f"{' and '.join(suspects)} nearly singular" if suspects else "no covariance is singular"
     if run.status == "degenerate":
         bad = core.degenerate(run.params, run.statistics)
-        where = [name for name, at_floor in zip(names, bad[core.order_of(run.params)]) if at_floor]
+        where = [name for name, at_floor in zip(names, bad[order]) if at_floor]
         what = (
             f"the likelihood has no bound: the variance of state {', '.join(map(repr, where))} runs to its floor "
             "from every start"
@@ -152,3 +158,21 @@ def not_converged(
     else:
         return []
     return [(ConvergenceWarning, message)]
+
+
+def found_once(runs: Sequence[em.EMResult[Any, Any]], chosen: em.EMResult[Any, Any]) -> list[Complaint]:
+    """Complain where the best optimum was found by one start only, while others converged to lower ones.
+
+    Then there may well be a higher one. A start that was left after its short run for being on the path of the best
+    one counts as having found it.
+    """
+    lower = [run for run in runs if run.status == "converged" and run.objective < chosen.objective - em.SAME_OPTIMUM]
+    if chosen.status != "converged" or em.found_by(runs) > 1 or len(lower) < ENOUGH_LOWER:
+        return []
+    second = max(run.objective for run in lower)
+    message = (
+        f"the best optimum was found by one of {len(runs)} starts only, {len(lower)} others converged to lower ones "
+        f"(the next {chosen.objective - second:.2g} nats below): there may be a higher one. Raise n_starts="
+        f"{len(runs)}, see starts_, or use fewer states."
+    )
+    return [(LocalOptimumWarning, message)]

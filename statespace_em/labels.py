@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from statespace_em._typing import AnyArray, Floats, Ints
-from statespace_em.errors import ParameterError, RowError
+from statespace_em.errors import ImpossibleStateError, ParameterError, RowError
 
 Dims = Mapping[str, tuple[str, ...]]
 SAME = {
@@ -235,10 +235,15 @@ def summed(variable: xr.DataArray, dims: tuple[str, ...]) -> Floats:
 
 
 @contextmanager
-def labelled_rows(labels: Labels) -> Iterator[None]:
+def labelled_rows(labels: Labels, states: Sequence[Any] = ()) -> Iterator[None]:
     """Say where in the user's terms an observation is impossible; the cores know only row numbers."""
     try:
         yield
+    except ImpossibleStateError as error:
+        row, state = error.args
+        raise ImpossibleStateError(
+            f"the known state {show(states[state])} at {labels.where(row)} {error.explanation}."
+        ) from None
     except RowError as error:
         where = labels.where(int(str(error)))
         raise type(error)(f"the observation at {where} {error.explanation}.") from None

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
-import os
 import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Sequence
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from statespace_em import _validate, em, storage
+from statespace_em import _validate, em
 from statespace_em.boundary import HasBoundary
+from statespace_em.conditions import with_conditions
 from statespace_em.core import Core
 from statespace_em.data import Batch, as_batch, fingerprint
-from statespace_em.errors import DataError, FileFormatError, NotFittedError
-from statespace_em.fitting import Fit, FitOptions, climb, not_converged, starting_points, too_few
+from statespace_em.errors import DataError, NotFittedError, ParameterError
+from statespace_em.fitting import Fit, FitOptions, climb, found_once, not_converged, starting_points, too_few
 from statespace_em.labels import Labels, labelled_rows, posterior_variable, summed
 from statespace_em.reports import note_boundary, progress_bar, starts_table, trace_table
 from statespace_em.scale.chunks import Chunks, cut, is_chunked
@@ -26,9 +25,11 @@ from statespace_em.scale.core import ChunkedCore
 from statespace_em.scale.lazily import chunkwise
 from statespace_em.scale.survey import prepared, survey
 from statespace_em.schema import Schema
+from statespace_em.settings import Settings
+from statespace_em.uncertainty import Uncertain
 
 
-class LatentModel(ABC):
+class LatentModel(Settings, Uncertain):
     """A model with hidden states: fitted by EM, asked by labelled questions.
 
     The constructor stores its arguments as they are; `fit` sets ``params_``, ``trace_``, ``starts_``, ``status_``,
@@ -44,6 +45,7 @@ class LatentModel(ABC):
     n_parameters_: int
     fitted_to_: str
     unsorted: Literal["error", "sort"]
+    takes_states: ClassVar[bool] = False  # whether states may be known and rows weighted
 
     # what a model supplies
 
@@ -88,6 +90,8 @@ class LatentModel(ABC):
         self,
         y: Any,
         *,
+        states: Any = None,
+        weights: Any = None,
         start: xr.Dataset | None = None,
         freeze: Sequence[str] = (),
         n_starts: int | None = None,
@@ -109,6 +113,12 @@ class LatentModel(ABC):
             Observations, see `statespace_em.data.as_batch`; NaN marks missing entries. A DataArray of Dask chunks (dims
             sequence, time[, feature], chunked along the sequences) is read chunk by chunk, wherever Dask does its
             work, and never as a whole: starts are guessed from a sample, the same one every time.
+        states
+            Names of the states where they are known, missing where not, in a container like that of y (models with
+            discrete states only). The likelihood is then that of y and these states, and states keep their order.
+        weights
+            One number a sequence, which multiplies its log-likelihood (2 is the sequence twice), or one a row, which
+            multiplies the log density of the row given its state (0 is a missing row; a power likelihood).
         start
             Parameters to start from, once and without restarts; a Dataset that lacks some variables fixes only
             the starts of those it has.
@@ -140,10 +150,10 @@ class LatentModel(ABC):
         Warns
         -----
         ConvergenceWarning
-            If the fit ended otherwise than converged.
+            If the fit ended otherwise than converged, or its optimum was found by one start only.
         """
         options = FitOptions(start, freeze, n_starts, max_iter, tol, accelerate, seed, threads, progress)
-        found = self._estimate(y, options)
+        found = self._estimate(y, options, states, weights)
         self.params_ = self._schema().label(found.arrays, found.labels, found.symbols)
         note_boundary(self.params_, found.vanished)
         self.trace_ = trace_table(found.chosen.trace)
@@ -154,17 +164,19 @@ class LatentModel(ABC):
             warnings.warn(message, category, stacklevel=2)
         return self
 
-    def _estimate(self, y: Any, options: FitOptions) -> Fit:
+    def _estimate(self, y: Any, options: FitOptions, states: Any = None, weights: Any = None) -> Fit:
         """Fit without a trace on the model or a warning, as threads need it."""
         schema = self._schema()
         given = options.given(schema)
         data: Batch | Chunks
         if is_chunked(y):
+            if states is not None or weights is not None:
+                raise ParameterError("states= and weights= are for observations in memory: call y.compute() first.")
             data = cut(y)
             batch, telling, labels, symbols, reading = survey(data, self._reading(options.start), len(schema.names))
         else:
             batch, labels, symbols = self._read(y, options.start)
-            data = telling = batch
+            data = telling = batch = self._conditioned(batch, labels, states, weights)
         self._check_data(telling, labels, options.freeze)
         n_symbols = None if symbols is None else len(symbols)
         core = self._core(n_symbols=n_symbols, freeze=options.freeze, batch=telling, given=given)
@@ -172,27 +184,41 @@ class LatentModel(ABC):
         starts = starting_points(core, batch, options, given, schema.required, n_starts)
         n_parameters = core.n_free(starts[0])  # at a start: what EM sends to 0 was free to be otherwise
         complaints = too_few(batch, n_parameters)
-        with labelled_rows(labels), progress_bar(options.progress) as on_step:
+        with labelled_rows(labels, schema.names), progress_bar(options.progress) as on_step:
             engine = ChunkedCore(core, reading) if isinstance(data, Chunks) else core
             runs = climb(core, engine, data, starts, options, on_step)
         best = em.best_of(runs)
         chosen = runs[best]
         vanished = core.vanished(chosen.params, starts[best]) if isinstance(core, HasBoundary) else {}
-        params = chosen.params if given else core.arranged(chosen.params, core.order_of(chosen.params))
-        complaints += not_converged(chosen, core, schema.names, lambda: self._cure(batch), options)
+        order = np.arange(len(schema.names))
+        if not given and batch.known is None:  # else the states are the user's
+            order = core.order_of(chosen.params, schema.label(core.flatten(chosen.params), labels, symbols))
+        arrays = core.flatten(core.arranged(chosen.params, order))
+        complaints += not_converged(chosen, core, schema.names, order, lambda: self._cure(batch), options)
+        complaints += found_once(runs, chosen)
         seen = fingerprint(batch, labels)
-        return Fit(core.flatten(params), labels, symbols, runs, chosen, complaints, n_parameters, seen, vanished)
+        return Fit(arrays, labels, symbols, runs, chosen, complaints, n_parameters, seen, vanished)
 
     # the E- and the M-step
 
     @chunkwise
-    def e_step(self, y: Any, params: xr.Dataset | None = None, *, xi: Literal["each", "sum"] = "each") -> xr.Dataset:
+    def e_step(
+        self,
+        y: Any,
+        params: xr.Dataset | None = None,
+        *,
+        states: Any = None,
+        weights: Any = None,
+        xi: Literal["each", "sum"] = "each",
+    ) -> xr.Dataset:
         """Posterior of the states given all of y.
 
         Parameters
         ----------
         y, params
             Observations, and parameters (those of the fit unless given).
+        states, weights
+            As in `fit`; a weight of a sequence does not change its own posterior.
         xi
             "each" returns xi at every time, "sum" only its sum over time, for long series.
 
@@ -203,8 +229,8 @@ class LatentModel(ABC):
             a sequence, and ``log_likelihood`` ([sequence]) in nats.
         """
         _validate.one_of("xi", xi, ("each", "sum"))
-        core, tree, batch, labels, known = self._ready(y, params)
-        with labelled_rows(labels):
+        core, tree, batch, labels, known = self._ready(y, params, states, weights)
+        with labelled_rows(labels, self._schema().names):
             posterior = core.posterior(tree, batch, pairs=xi == "each")
         coords = self._schema().state_coords
         dataset = labels.dataset(posterior.rows, coords)
@@ -217,7 +243,9 @@ class LatentModel(ABC):
         dataset.variables["log_likelihood"].attrs["units"] = "nats"
         return dataset
 
-    def m_step(self, y: Any, posterior: xr.Dataset, params: xr.Dataset | None = None) -> xr.Dataset:
+    def m_step(
+        self, y: Any, posterior: xr.Dataset, params: xr.Dataset | None = None, *, weights: Any = None
+    ) -> xr.Dataset:
         """New parameters that maximise the expected log joint (plus log prior) under this posterior.
 
         Parameters
@@ -229,24 +257,29 @@ class LatentModel(ABC):
         params
             The parameters that `e_step` was given; they matter where entries are missing and where probabilities
             are structurally zero.
+        weights
+            As in `fit`; those that `e_step` was given.
         """
         known = self._known(params, needed=False)
         batch, labels, symbols = self._read(y, known)
+        batch = self._conditioned(batch, labels, None, weights)
         core = self._core(n_symbols=None if symbols is None else len(symbols), batch=batch)
         tree = None if known is None else core.build(self._schema().arrays(known))
         arrays = {name: labels.flat(posterior_variable(posterior, name), dims) for name, dims in core.row_dims.items()}
-        arrays |= {name: summed(posterior_variable(posterior, name), dims) for name, dims in core.sum_dims.items()}
+        times: Any = 1.0 if batch.sequence_weight is None else labels.per_sequence(batch.sequence_weight)
+        found = {name: posterior_variable(posterior, name) * times for name in core.sum_dims}
+        arrays |= {name: summed(found[name], dims) for name, dims in core.sum_dims.items()}
         statistics = core.statistics(tree, batch, arrays)
         return self._schema().label(core.flatten(core.m_step(statistics, tree)), labels, symbols)
 
     # questions that need no hidden path
 
-    def score(self, y: Any, params: xr.Dataset | None = None) -> float:
-        """Log-likelihood of all of y in nats, summed over sequences."""
+    def score(self, y: Any, params: xr.Dataset | None = None, *, states: Any = None, weights: Any = None) -> float:
+        """Log-likelihood of all of y in nats, summed over sequences; ``states`` and ``weights`` as in `fit`."""
         if is_chunked(y):
             return self._score_of_chunks(cut(y), self._known(params))
-        core, tree, batch, labels, _ = self._ready(y, params)
-        with labelled_rows(labels):
+        core, tree, batch, labels, _ = self._ready(y, params, states, weights)
+        with labelled_rows(labels, self._schema().names):
             return float(core.e_step(tree, batch)[1])
 
     def _score_of_chunks(self, chunks: Chunks, known: xr.Dataset) -> float:
@@ -273,66 +306,6 @@ class LatentModel(ABC):
             Naming the parameter, the shape or value that is wrong, and what is expected.
         """
         return self._schema().dataset(arrays)
-
-    # settings, as scikit-learn's tools expect them
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Constructor arguments by name."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-
-    def set_params(self, **settings: Any) -> Self:
-        """Change constructor arguments by name."""
-        for name, value in settings.items():
-            _validate.one_of("setting", name, self.get_params())
-            setattr(self, name, value)
-        return self
-
-    def __repr__(self) -> str:
-        """Return the call that makes this model."""
-        defaults = {n: p.default for n, p in inspect.signature(type(self)).parameters.items()}
-        settings = self.get_params().items()
-        words = [f"{name}={value!r}" for name, value in settings if not _same(value, defaults[name])]
-        return f"{type(self).__name__}({', '.join(words)})"
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write settings and fitted parameters to NetCDF."""
-        fit = {name: getattr(self, f"{name}_", None) for name in ("status", "n_parameters", "fitted_to")}
-        fit["trace"] = None
-        if hasattr(self, "trace_"):
-            fit["trace"] = {"iteration": self.trace_.index.tolist(), **self.trace_.to_dict("list")}
-        storage.save_model(path, type(self).__name__, self.get_params(), self._known(None), fit)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], **settings: Any) -> Self:
-        """Read a model written by `save`; no code in the file is run.
-
-        Parameters
-        ----------
-        path
-            The file.
-        settings
-            Constructor arguments to use in place of the saved ones, such as a family of your own.
-
-        Raises
-        ------
-        FileFormatError
-            If the file is not a saved model, of another model, or of a newer version.
-        """
-        kind, saved, params, fit = storage.load_model(path)
-        if kind != cls.__name__:
-            raise FileFormatError(f"{str(path)!r} holds a {kind}: read it with {storage.reader(kind)}.")
-        model = cls(
-            **{name: storage.from_json(value) for name, value in saved.items() if name not in settings},
-            **settings,
-        )
-        model.params_ = params
-        if fit["trace"] is not None:
-            model.trace_ = pd.DataFrame(fit["trace"]).set_index("iteration")
-        if fit["status"] is not None:
-            model.status_, model.converged_ = fit["status"], fit["status"] == "converged"
-        if fit.get("n_parameters") is not None:  # files of the first version do not have it
-            model.n_parameters_, model.fitted_to_ = fit["n_parameters"], fit["fitted_to"]
-        return model
 
     # helpers of the above
 
@@ -362,14 +335,25 @@ class LatentModel(ABC):
             features = np.atleast_1d(params["feature"].values) if "feature" in params.coords else None
         return {"support": self._support(), "symbols": symbols, "features": features, "unsorted": self.unsorted}
 
-    def _ready(self, y: Any, params: xr.Dataset | None) -> tuple[Core, Any, Batch, Labels, xr.Dataset]:
+    def _conditioned(self, batch: Batch, labels: Labels, states: Any, weights: Any) -> Batch:
+        """Add known states and weights, where the model takes them."""
+        if states is None and weights is None:
+            return batch
+        if not self.takes_states:
+            word = "states" if states is not None else "weights"
+            raise ParameterError(f"{type(self).__name__} takes no {word}=: it is for models with discrete states.")
+        return with_conditions(batch, labels, self._schema().names, states, weights, self.unsorted)
+
+    def _ready(
+        self, y: Any, params: xr.Dataset | None, states: Any = None, weights: Any = None, freeze: Any = ()
+    ) -> tuple[Core, Any, Batch, Labels, xr.Dataset]:
         """Everything that a question about y needs."""
         known = self._known(params)
         arrays = self._schema().arrays(known)
         batch, labels, symbols = self._read(y, known)
-        core = self._core(n_symbols=None if symbols is None else len(symbols), batch=batch)
+        batch = self._conditioned(batch, labels, states, weights)
+        for name in freeze:
+            _validate.one_of("freeze", name, arrays)
+        n_symbols = None if symbols is None else len(symbols)
+        core = self._core(n_symbols=n_symbols, freeze=tuple(freeze), batch=batch)
         return core, core.build(arrays), batch, labels, known
-
-
-def _same(value: Any, default: Any) -> bool:
-    return value is default or (type(value) is type(default) and bool(np.all(value == default)))

@@ -13,8 +13,6 @@ import xarray as xr
 from statespace_em import em
 from statespace_em._typing import Floats
 
-SAME_OPTIMUM = 1e-4  # nats within which two starts count as having found the same optimum
-
 
 def trace_table(trace: Sequence[em.Step]) -> pd.DataFrame:
     """Trace of a run as a table indexed by iteration (the number of E-steps made)."""
@@ -34,7 +32,7 @@ def starts_table(runs: Sequence[em.EMResult[Any, Any]]) -> pd.DataFrame:
     objective = np.array([run.objective for run in runs])
     done = np.array([run.status == "converged" for run in runs])
     same = [
-        int((done & (np.abs(objective - value) < SAME_OPTIMUM)).sum()) if ok else 0
+        int((done & (np.abs(objective - value) < em.SAME_OPTIMUM)).sum()) if ok else 0
         for value, ok in zip(objective, done)
     ]
     columns = {

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import permutations
 
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
 
 SURE = 0.9  # weight of the guessed state; the rest is spread evenly, so that no state starts empty
+FEW = 5  # states up to which all their orders are tried
+TRIES = 200  # random orders tried with more
 
 
 def responsibilities(
@@ -90,3 +93,46 @@ def _stretches(features: Floats, first: Bools, n_states: int, rng: np.random.Gen
     square = np.add.reduceat(features**2, cuts) / length
     summary = np.concatenate([mean, np.log(np.maximum(square - mean**2, 1e-4))], axis=1)
     return np.repeat(_clusters(summary, n_states, rng), length[:, 0])
+
+
+# guesses that respect what is known of the chain
+
+
+def in_time(first: Bools, n_states: int) -> Floats:
+    """Guess (N, K): every sequence in equal stretches of time, one a state, as a path from left to right goes."""
+    return _soft((_place(first) * n_states).astype(np.int64), n_states)
+
+
+def with_known(gamma: Floats, known: Ints) -> Floats:
+    """Guess with its states named as the known ones (N,), -1 where not known, and those in place."""
+    from scipy.optimize import linear_sum_assignment  # here because it is slow to import and rarely wanted
+
+    seen = known >= 0
+    truth = np.eye(gamma.shape[1])[known[seen]]
+    _, order = linear_sum_assignment(truth.T @ gamma[seen], maximize=True)
+    named = gamma[:, order]
+    named[seen] = truth
+    return named
+
+
+def with_steps(gamma: Floats, first: Bools, allowed: Bools, rng: np.random.Generator) -> Floats:
+    """Guess with its states named so that most of its steps are allowed (K, K) ones."""
+    if allowed.all():
+        return gamma
+    inside = ~first[1:]
+    pairs = gamma[:-1][inside].T @ gamma[1:][inside]
+    n_states = len(pairs)
+    if n_states <= FEW:
+        orders = [np.array(order) for order in permutations(range(n_states))]
+    else:
+        middle = (gamma.T @ _place(first)) / gamma.sum(0)
+        orders = [np.arange(n_states), np.argsort(middle), *(rng.permutation(n_states) for _ in range(TRIES))]
+    fits = [pairs[np.ix_(order, order)][allowed].sum() for order in orders]
+    return np.asarray(gamma[:, orders[int(np.argmax(fits))]])
+
+
+def _place(first: Bools) -> Floats:
+    """How far into its sequence each row (N,) is, from 0 to 1."""
+    begins = np.flatnonzero(first)
+    lengths = np.diff(np.append(begins, len(first)))
+    return np.asarray((np.arange(len(first)) - np.repeat(begins, lengths) + 0.5) / np.repeat(lengths, lengths))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from statespace_em import emissions, priors
@@ -37,6 +38,11 @@ def to_json(value: Any) -> Any:
         }
     if isinstance(value, Mapping):
         return {"type": "dict", "items": [[to_json(k), to_json(v)] for k, v in value.items()]}
+    if isinstance(value, pd.Series | pd.DataFrame | xr.DataArray):
+        table = value if isinstance(value, xr.DataArray) else xr.DataArray(value.to_numpy(), value.axes)
+        coords = {str(dim): to_json(table[dim].values) for dim in table.dims if dim in table.coords}
+        dims = [str(dim) for dim in table.dims]
+        return {"type": "DataArray", "dims": dims, "coords": coords, "data": to_json(table.values)}
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
     if isinstance(value, np.ndarray | np.generic):
@@ -55,6 +61,8 @@ def from_json(value: Any) -> Any:
     kind = value["type"]
     if kind == "dict":
         return {_key(from_json(k)): from_json(v) for k, v in value["items"]}
+    if kind == "DataArray":
+        return xr.DataArray(value["data"], value["coords"], value["dims"])
     if kind.startswith("unknown:"):
         raise ParameterError(
             f"the model was saved with {kind.removeprefix('unknown:')}, which is not part of this package: "

@@ -299,7 +299,7 @@ def test_parameters_of_something_else(no_work):
         (lambda: sse.GaussianHMM(2, "ful").fit(REAL), "covariance is 'ful', expected one of 'full', 'diagonal', 'sph"),
         (
             lambda: sse.GaussianHMM(2, order_by="men").fit(REAL),
-            "order_by is 'men', expected one of 'mean', 'variance', No",
+            "order_by is 'men', expected one of 'mean', 'variance', 'pers",
         ),
         (lambda: sse.GaussianHMM(2, unsorted="yes").fit(REAL), "unsorted is 'yes', expected one of 'error', 'sort'"),
         (

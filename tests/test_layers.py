@@ -21,12 +21,12 @@ CHECKOUT = (ROOT / "pyproject.toml").exists()
 
 LAYERS = {
     0: ("_threads", "_typing", "_validate", "boundary", "domains", "em", "errors", "kernels", "priors", "quasi_newton"),
-    1: ("continuous", "emissions", "order", "predictive", "start"),
+    1: ("continuous", "emissions", "predictive", "start", "structure"),
     2: (
         *("containers", "core", "data", "families", "fitting", "geodesy", "labels", "matching", "reports"),
-        *("residuals", "scale", "schema", "storage"),
+        *("conditions", "constraints", "order", "residuals", "scale", "schema", "storage"),
     ),
-    3: ("model",),
+    3: ("model", "settings", "uncertainty"),
     4: ("many", "sequence", "static"),
     5: ("checks", "compare", "datasets", "paths", "plotting", "regimes", "testing"),
     6: ("__main__", "cli"),

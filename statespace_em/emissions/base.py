@@ -92,6 +92,18 @@ class HasConditionals(Protocol[Q_contra]):
         ...
 
 
+@runtime_checkable
+class HasScore(Protocol[Q_contra, S_contra]):
+    """A family may also know its score: standard errors are then exact and quick."""
+
+    def score(self, params: Q_contra, statistics: S_contra) -> Mapping[str, Floats]:
+        """Gradient of the expected log likelihood at the parameters that the statistics were made with.
+
+        One array a parameter, in nats per unit of it; for a covariance the symmetric G with d objective = tr(G d cov).
+        """
+        ...
+
+
 def filled(y: Floats) -> tuple[Floats, Bools]:
     """Return y with 0 in place of NaN, and where it is seen."""
     seen = ~np.isnan(y)

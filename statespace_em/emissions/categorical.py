@@ -70,6 +70,11 @@ class Categorical:
         """Weighted frequencies, or their MAP form; zeros stay zero and a state without data keeps its own."""
         return CategoricalParams(self.prior.mode(statistics.counts, None if previous is None else previous.prob))
 
+    def score(self, params: CategoricalParams, statistics: CategoricalStatistics) -> Mapping[str, Floats]:
+        """Gradient of the expected log likelihood."""
+        prob = params.prob
+        return {"prob": np.divide(statistics.counts, prob, out=np.zeros_like(prob), where=prob > 0.0)}
+
     def log_prior(self, params: CategoricalParams) -> float:
         """Log density of the Dirichlet prior."""
         return self.prior.log_density(params.prob)

@@ -102,6 +102,12 @@ class DiagonalGaussian:
             var = previous.var if "var" in self.frozen else var
         return DiagonalParams(mean, var)
 
+    def score(self, params: DiagonalParams, statistics: DiagonalStatistics) -> Mapping[str, Floats]:
+        """Gradient of the expected log likelihood."""
+        var = _entrywise(params)
+        spread = 0.5 * (statistics.squares / var - statistics.weight) / var
+        return {"mean": statistics.deviation / var, "var": spread.sum(1) if self.spherical else spread}
+
     def log_prior(self, params: DiagonalParams) -> float:
         """Log density of the normal-inverse-gamma prior."""
         return self.prior.log_density(params.mean, _entrywise(params))

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from statespace_em._typing import Floats, Ints
-from statespace_em.domains import Domain, from_vector, lifted, n_coordinates, n_free, to_vector
-from statespace_em.emissions.base import EmissionFamily, HasDomains
+from statespace_em.domains import Domain, from_vector, gradient_vector, lifted, n_coordinates, n_free, to_vector
+from statespace_em.emissions.base import EmissionFamily, HasDomains, HasScore
 
+STEP = 1e-5  # of the differences of a family that does not know its score; coordinates are of order 1
 BLOCK = 4096  # rows evaluated at a time, so that temporaries stay in the cache
 
 
@@ -79,6 +80,41 @@ def emission_from_vector(family: Any, vector: Floats, reference: Any, scale: Flo
             values[name] = from_vector(vector[:size], values[name], family.domains[name], scale)
             vector = vector[size:]
     return params_type(tuple(family.dims))(**values)
+
+
+def emission_score(
+    family: Any, params: Any, y: Floats, weights: Floats, reference: Any, scale: Floats, frozen: tuple[str, ...]
+) -> Floats:
+    """Gradient, in the coordinates, of the weighted log density of all rows; weights (N, K)."""
+    if isinstance(family, HasScore):
+        statistics = family_statistics(family, params, y, weights)  # type: ignore[arg-type]
+        return emission_gradient(family, params, statistics, reference, scale, frozen)
+    return emission_differences(family, params, y, weights, reference, scale, frozen)
+
+
+def emission_gradient(
+    family: Any, params: Any, statistics: Any, reference: Any, scale: Floats, frozen: tuple[str, ...]
+) -> Floats:
+    """Gradient of the expected log density that the statistics stand for, of a family that knows its score."""
+    free = [name for name in family.dims if name not in frozen]
+    own = family.score(params, statistics) if free else {}
+    values = [(own[n], getattr(params, n), getattr(reference, n), family.domains[n]) for n in free]
+    return np.concatenate([*(gradient_vector(*value, scale) for value in values), np.empty(0)])
+
+
+def emission_differences(
+    family: Any, params: Any, y: Floats, weights: Floats, reference: Any, scale: Floats, frozen: tuple[str, ...]
+) -> Floats:
+    """Gradient of the weighted log density of all rows by differences, for a family that does not know its score."""
+
+    def total(vector: Floats) -> float:
+        log_b = log_density(family, emission_from_vector(family, vector, reference, scale, frozen), y)
+        return float((weights * np.where(weights > 0.0, log_b, 0.0)).sum())
+
+    centre = emission_vector(family, params, reference, scale, frozen)
+    assert centre is not None
+    steps = STEP * np.eye(len(centre))
+    return np.array([(total(centre + step) - total(centre - step)) / (2.0 * STEP) for step in steps])
 
 
 def emission_lifted(family: Any, params: Any, image: Any) -> Any | None:

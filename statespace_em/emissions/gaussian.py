@@ -110,6 +110,13 @@ class FullGaussian:
             cov = previous.cov if "cov" in self.frozen else cov
         return GaussianParams(mean, cov)
 
+    def score(self, params: GaussianParams, statistics: GaussianStatistics) -> Mapping[str, Floats]:
+        """Gradient of the expected log likelihood."""
+        precision = np.linalg.inv(np.broadcast_to(params.cov, statistics.scatter.shape))
+        mean = (precision @ statistics.deviation[:, :, None])[:, :, 0]
+        cov = 0.5 * (precision @ statistics.scatter @ precision - statistics.weight[:, None, None] * precision)
+        return {"mean": mean, "cov": cov.sum(0) if self.tied else cov}
+
     def log_prior(self, params: GaussianParams) -> float:
         """Log density of the normal-inverse-Wishart prior."""
         return self.prior.log_density(*params)

@@ -71,6 +71,12 @@ class Poisson:
         """Weighted mean count, or its MAP form; a state without data keeps its rate."""
         return PoissonParams(self.prior.mode(*statistics, previous=None if previous is None else previous.rate))
 
+    def score(self, params: PoissonParams, statistics: PoissonStatistics) -> Mapping[str, Floats]:
+        """Gradient of the expected log likelihood."""
+        rate = params.rate
+        ratio = np.divide(statistics.total, rate, out=np.zeros_like(rate), where=rate > 0.0)
+        return {"rate": ratio - statistics.exposure}
+
     def log_prior(self, params: PoissonParams) -> float:
         """Log density of the gamma prior."""
         return self.prior.log_density(params.rate)

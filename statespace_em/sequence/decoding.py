@@ -10,7 +10,6 @@ import numpy as np
 from statespace_em import _validate
 from statespace_em._typing import Floats, Ints
 from statespace_em.data import Batch
-from statespace_em.emissions.evaluate import log_density
 from statespace_em.errors import DataError, ParameterError
 from statespace_em.labels import Labels
 from statespace_em.sequence import hindsight
@@ -47,7 +46,7 @@ def decoded(
         return core.posterior(params, batch, pairs=False).rows["gamma"][1].argmax(1), None
     if least is None:
         return core.decode(params, batch)
-    log_b = log_density(core.family, params.emission, batch.y)
+    log_b = core.log_density(params, batch)
     return hindsight.patient_path(log_b, params.initial, params.transition[None], batch.starts, least)
 
 
@@ -55,11 +54,11 @@ def best_paths(core: HMMCore, params: HMMParams, batch: Batch, labels: Labels, n
     """Most probable paths (R, N) of the one sequence there is, and their log joint probabilities."""
     if labels.sequence is not None:
         raise DataError(f"y has {len(labels.keys)} sequences: ask for the best paths of one of them.")
-    log_b = log_density(core.family, params.emission, batch.y)
+    log_b = core.log_density(params, batch)
     return hindsight.best_paths(log_b, params.initial, params.transition[None], n_paths)
 
 
 def fixed_lag(core: HMMCore, params: HMMParams, batch: Batch, lag: int) -> Floats:
     """Probabilities (N, K) given the rows up to ``lag`` later."""
-    log_b = log_density(core.family, params.emission, batch.y)
+    log_b = core.log_density(params, batch)
     return hindsight.fixed_lag(log_b, params.initial, params.transition[None], batch.starts, lag)

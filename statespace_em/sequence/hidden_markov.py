@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,10 +12,20 @@ import xarray as xr
 
 from statespace_em import _validate
 from statespace_em._typing import Floats
+from statespace_em.constraints import (
+    check_chain,
+    check_fixed,
+    check_stationary,
+    check_tied,
+    initial_pattern,
+    tie_groups,
+    transition_pattern,
+)
 from statespace_em.core import Core
 from statespace_em.data import Batch
 from statespace_em.emissions.base import EmissionFamily
 from statespace_em.emissions.evaluate import column_scale
+from statespace_em.errors import ParameterError
 from statespace_em.families import (
     bound,
     check_constant,
@@ -33,9 +43,11 @@ from statespace_em.priors import Dirichlet
 from statespace_em.scale.lazily import chunkwise
 from statespace_em.schema import Schema
 from statespace_em.sequence.base import SequenceModel, future_dataset
+from statespace_em.sequence.chain_block import Chain
 from statespace_em.sequence.decoding import best_paths, decoded, fixed_lag, least_rows
 from statespace_em.sequence.future import future_paths, one_sequence
 from statespace_em.sequence.hmm_core import HMMCore
+from statespace_em.sequence.stationary import stationary
 from statespace_em.sequence.stream_chain import ChainStream
 
 TRANSPOSED = (
@@ -49,10 +61,14 @@ class HiddenMarkovModel(SequenceModel):
     """A Markov chain of states that emits the rows of y; the family of the emissions is what models differ in."""
 
     states: int | Sequence[Any]
+    transition: Any
+    initial: Any
+    tie: Any
     initial_prior: Dirichlet
     transition_prior: Dirichlet
-    order_by: str | None = None
+    order_by: Any = None
     symbols: Sequence[Any] | None = None
+    takes_states: ClassVar[bool] = True
 
     @abstractmethod
     def _family(self) -> EmissionFamily[Any, Any]:
@@ -64,6 +80,7 @@ class HiddenMarkovModel(SequenceModel):
         y: Any,
         params: xr.Dataset | None = None,
         *,
+        states: Any = None,
         method: Literal["viterbi", "posterior"] = "viterbi",
         min_duration: int | Mapping[Any, int] | None = None,
     ) -> xr.DataArray:
@@ -73,6 +90,8 @@ class HiddenMarkovModel(SequenceModel):
         ----------
         y, params
             Observations, and parameters (those of the fit unless given).
+        states
+            Names of the states of the rows where they are known, as in `fit`.
         method
             "viterbi": the most probable path as a whole (Viterbi 1967); "posterior": at each row the most probable
             state, which makes fewest errors row by row but may be a path that is impossible.
@@ -87,8 +106,8 @@ class HiddenMarkovModel(SequenceModel):
             joint probability of path and y, in nats.
         """
         least = least_rows(min_duration, self._names(), method)
-        core, tree, batch, labels, _ = self._ready(y, params)
-        with labelled_rows(labels):
+        core, tree, batch, labels, _ = self._ready(y, params, states)
+        with labelled_rows(labels, self._names()):
             path, best = decoded(core, tree, batch, method, least)  # type: ignore[arg-type]
         found = labels.dataset({"state": ((), name_array(self._names())[path])}, {})["state"]
         found.attrs["conditioning"] = "1:T"
@@ -131,8 +150,10 @@ class HiddenMarkovModel(SequenceModel):
         return dataset
 
     @chunkwise
-    def filter(self, y: Any, params: xr.Dataset | None = None) -> xr.Dataset:
+    def filter(self, y: Any, params: xr.Dataset | None = None, *, states: Any = None) -> xr.Dataset:
         """State probabilities as they were known at each time: later rows never change them (Hamilton 1989).
+
+        ``states`` names the states of the rows where they are known; each is conditioned on from its own row on.
 
         Returns
         -------
@@ -140,8 +161,8 @@ class HiddenMarkovModel(SequenceModel):
             ``filtered`` p(s_t | y_1..t), ``predicted`` p(s_t | y_1..t-1), both ([sequence,] time, state), and
             ``log_likelihood`` ([sequence,] time) log p(y_t | y_1..t-1) in nats; each with ``attrs["conditioning"]``.
         """
-        core, tree, batch, labels, _ = self._ready(y, params)
-        with labelled_rows(labels):
+        core, tree, batch, labels, _ = self._ready(y, params, states)
+        with labelled_rows(labels, self._names()):
             known = core.filter(tree, batch)  # type: ignore[attr-defined]
         rows = {
             "filtered": (("state",), known.filtered),
@@ -260,6 +281,7 @@ class HiddenMarkovModel(SequenceModel):
 
     def _schema(self) -> Schema:
         family, names = self._family(), self._names()
+        chain, groups = self._chain(), tie_groups(self.tie, names)
 
         def dims(n_features: int | None) -> Dims:
             own = shown_dims(family, n_features)
@@ -268,11 +290,31 @@ class HiddenMarkovModel(SequenceModel):
         def check(arrays: Mapping[str, Floats]) -> None:
             if "initial" in arrays:
                 _validate.simplex("initial", arrays["initial"], names)
+                check_fixed("initial", arrays["initial"], chain.initial, names)
             if "transition" in arrays:
                 _validate.simplex("transition", arrays["transition"], names, TRANSPOSED)
+                check_fixed("transition", arrays["transition"], chain.transition, names)
+            if chain.stationary:
+                check_stationary(arrays.get("transition"), arrays.get("initial"))
             check_domains(family, arrays, names)
+            if groups is not None:
+                check_tied(
+                    {n: arrays[n] for n in family.dims if family.dims[n][0] == "state" and n in arrays}, groups, names
+                )
 
-        return Schema(names, dims, check, symbols=self.symbols)
+        return Schema(names, dims, check, ("initial",) if chain.stationary else (), self.symbols)
+
+    def _chain(self, freeze: Sequence[str] = ()) -> Chain:
+        names, given = self._names(), self.initial
+        is_stationary = isinstance(given, str) and given == "stationary"
+        initial, transition = initial_pattern(given, names), transition_pattern(self.transition, names)
+        check_chain(initial, transition, names, stationary=is_stationary)
+        if is_stationary and "initial" in freeze:
+            raise ParameterError(
+                "freeze names 'initial', which follows from transition under initial=\"stationary\": freeze that."
+            )
+        frozen = tuple(name for name in freeze if name in ("initial", "transition"))
+        return Chain(initial, transition, self.initial_prior, self.transition_prior, is_stationary, frozen)
 
     def _core(
         self,
@@ -284,12 +326,11 @@ class HiddenMarkovModel(SequenceModel):
     ) -> Core:
         return HMMCore(
             bound(self._family(), n_symbols, freeze),
-            self.initial_prior,
-            self.transition_prior,
-            len(self._names()),
+            self._chain(freeze),
             tuple(freeze),
             1.0 if batch is None or given is None else column_scale(batch.y),  # asked for in fits only
-            rule(self.order_by),
+            rule(self.order_by, self._support()),
+            tie_groups(self.tie, self._names()),
         )
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
@@ -301,13 +342,3 @@ class HiddenMarkovModel(SequenceModel):
 
     def _cure(self, batch: Batch) -> str:
         return cure(type(self).__name__, self._family(), batch.y)
-
-
-def stationary(transition: Floats) -> Floats:
-    """Stationary distribution (K,) of a chain; NaN where it is not unique."""
-    n_states = len(transition)
-    system = np.vstack([transition.T - np.eye(n_states), np.ones(n_states)])
-    if np.linalg.matrix_rank(system, tol=1e-12) < n_states:
-        return np.full(n_states, np.nan)
-    solution, *_ = np.linalg.lstsq(system, np.append(np.zeros(n_states), 1.0))
-    return np.asarray(np.clip(solution, 0.0, 1.0))

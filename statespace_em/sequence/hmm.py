@@ -21,10 +21,23 @@ class HMM(HiddenMarkovModel):
         Number of states, or their names.
     emission
         Family of p(y | state), see `statespace_em.emissions.EmissionFamily`.
+    transition
+        Which steps are allowed: "free", "left-right" (to the same or a later state), "cyclic" (the same or the next
+        one, the last before the first), "banded" or ``("banded", width)`` (to states at most so far away), or a
+        boolean matrix (K, K). Or which are known: numbers (K, K) with NaN where free; the free entries of a row share
+        what is left. Rows are the state now; DataFrames and DataArrays go by the names of the states.
+    initial
+        "free", "stationary" (of the transitions: exact maximum likelihood, not a correction), "uniform", or
+        probabilities (K,) with NaN where free.
+    tie
+        Groups of states that share their emission, such as ``[["a", "b"]]``; all others have their own.
     initial_prior, transition_prior
         Dirichlet priors; flat by default. ``Dirichlet(sticky=10)`` favours staying in a state.
     order_by
-        Order of the states after a fit without ``start``: "mean", "variance" (upwards), or None (as they fell).
+        Order of the states after a fit without ``start`` or ``states``, upwards: "mean", "variance" (of several
+        columns on average, free of units), ("mean", column), ("variance", column), "persistence", a function of the
+        parameters (a Dataset) that returns one number a state, or None (as they fell). Structure that tells the
+        states apart keeps them where it puts them.
     unsorted
         "error" or "sort": what to do with timestamps that do not increase.
 
@@ -41,13 +54,19 @@ class HMM(HiddenMarkovModel):
         states: int | Sequence[Any],
         emission: EmissionFamily[Any, Any],
         *,
+        transition: Any = "free",
+        initial: Any = "free",
+        tie: Any = None,
         initial_prior: Dirichlet = Dirichlet(),
         transition_prior: Dirichlet = Dirichlet(),
-        order_by: str | None = None,
+        order_by: Any = None,
         unsorted: Literal["error", "sort"] = "error",
     ) -> None:
         self.states = states
         self.emission = emission
+        self.transition = transition
+        self.initial = initial
+        self.tie = tie
         self.initial_prior = initial_prior
         self.transition_prior = transition_prior
         self.order_by = order_by
@@ -68,10 +87,12 @@ class GaussianHMM(HiddenMarkovModel):
         "full", "diagonal", "spherical" (one variance a state) or "tied" (one matrix for all states).
     prior
         `NormalInverseWishart` for "full" and "tied", `NormalInverseGamma` for the others; None is maximum likelihood.
+    transition, initial, tie
+        Structure of the chain and emissions that states share, see `HMM`.
     initial_prior, transition_prior
         Dirichlet priors; flat by default. ``Dirichlet(sticky=10)`` favours staying in a state.
     order_by
-        Order of the states after a fit without ``start``: "variance" (upwards: calm first), "mean", or None.
+        Order of the states after a fit: "variance" (upwards: calm first), or as `HMM` has it.
     unsorted
         "error" or "sort": what to do with timestamps that do not increase.
 
@@ -90,14 +111,20 @@ class GaussianHMM(HiddenMarkovModel):
         covariance: Literal["full", "diagonal", "spherical", "tied"] = "full",
         *,
         prior: NormalInverseWishart | NormalInverseGamma | None = None,
+        transition: Any = "free",
+        initial: Any = "free",
+        tie: Any = None,
         initial_prior: Dirichlet = Dirichlet(),
         transition_prior: Dirichlet = Dirichlet(),
-        order_by: str | None = "variance",
+        order_by: Any = "variance",
         unsorted: Literal["error", "sort"] = "error",
     ) -> None:
         self.states = states
         self.covariance = covariance
         self.prior = prior
+        self.transition = transition
+        self.initial = initial
+        self.tie = tie
         self.initial_prior = initial_prior
         self.transition_prior = transition_prior
         self.order_by = order_by
@@ -116,10 +143,12 @@ class PoissonHMM(HiddenMarkovModel):
         Number of states, or their names.
     prior
         Gamma prior on the rates; flat by default.
+    transition, initial, tie
+        Structure of the chain and emissions that states share, see `HMM`.
     initial_prior, transition_prior
         Dirichlet priors; flat by default.
     order_by
-        Order of the states after a fit without ``start``: "mean" (upwards), "variance", or None.
+        Order of the states after a fit: "mean" (upwards), or as `HMM` has it.
     unsorted
         "error" or "sort": what to do with timestamps that do not increase.
 
@@ -136,13 +165,19 @@ class PoissonHMM(HiddenMarkovModel):
         states: int | Sequence[Any],
         *,
         prior: Gamma = Gamma(),
+        transition: Any = "free",
+        initial: Any = "free",
+        tie: Any = None,
         initial_prior: Dirichlet = Dirichlet(),
         transition_prior: Dirichlet = Dirichlet(),
-        order_by: str | None = "mean",
+        order_by: Any = "mean",
         unsorted: Literal["error", "sort"] = "error",
     ) -> None:
         self.states = states
         self.prior = prior
+        self.transition = transition
+        self.initial = initial
+        self.tie = tie
         self.initial_prior = initial_prior
         self.transition_prior = transition_prior
         self.order_by = order_by
@@ -163,8 +198,12 @@ class CategoricalHMM(HiddenMarkovModel):
         All symbols that may occur; None takes those in the data. Several channels share one list.
     prior
         Dirichlet prior on the symbol probabilities; flat by default.
+    transition, initial, tie
+        Structure of the chain and emissions that states share, see `HMM`.
     initial_prior, transition_prior
         Dirichlet priors; flat by default.
+    order_by
+        Order of the states after a fit: "persistence", a function, or None, see `HMM`.
     unsorted
         "error" or "sort": what to do with timestamps that do not increase.
 
@@ -183,15 +222,23 @@ class CategoricalHMM(HiddenMarkovModel):
         *,
         symbols: Sequence[Any] | None = None,
         prior: Dirichlet = Dirichlet(),
+        transition: Any = "free",
+        initial: Any = "free",
+        tie: Any = None,
         initial_prior: Dirichlet = Dirichlet(),
         transition_prior: Dirichlet = Dirichlet(),
+        order_by: Any = None,
         unsorted: Literal["error", "sort"] = "error",
     ) -> None:
         self.states = states
         self.symbols = symbols
         self.prior = prior
+        self.transition = transition
+        self.initial = initial
+        self.tie = tie
         self.initial_prior = initial_prior
         self.transition_prior = transition_prior
+        self.order_by = order_by
         self.unsorted = unsorted
 
     def _family(self) -> EmissionFamily[Any, Any]:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import xarray as xr
 
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.core import Posterior, Rows, excerpt
 from statespace_em.data import Batch
-from statespace_em.domains import Domain, from_vector, lifted, n_coordinates, n_free, to_vector
-from statespace_em.emissions.base import EmissionFamily, HasFloor
+from statespace_em.domains import Domain
+from statespace_em.emissions.base import EmissionFamily, HasDomains, HasFloor, HasScore
 from statespace_em.emissions.evaluate import (
+    add,
     emission_arranged,
+    emission_differences,
     emission_from_vector,
+    emission_gradient,
     emission_lifted,
     emission_n_free,
     emission_vector,
@@ -24,18 +30,22 @@ from statespace_em.emissions.evaluate import (
     guessed_emission,
     params_type,
 )
+from statespace_em.errors import ImpossibleObservationError, ImpossibleStateError
 from statespace_em.kernels import chain
 from statespace_em.labels import Dims
-from statespace_em.priors import Dirichlet
+from statespace_em.order import Order
+from statespace_em.sequence.chain_block import Chain, ChainParams
 from statespace_em.sequence.forward_backward import (
     ChainFilter,
     Density,
+    Visit,
     filter_states,
     most_probable_path,
     smooth,
     smooth_sums,
 )
-from statespace_em.start import responsibilities
+from statespace_em.sequence.stationary import stationary
+from statespace_em.start import in_time, responsibilities, with_known, with_steps
 
 CHAIN_DOMAINS: Mapping[str, Domain] = {"initial": "simplex", "transition": "simplex"}
 
@@ -61,100 +71,195 @@ class HMMCore:
     """E- and M-step of a hidden Markov model on plain arrays."""
 
     family: EmissionFamily[Any, Any]
-    initial_prior: Dirichlet
-    transition_prior: Dirichlet
-    n_states: int
+    chain: Chain
     frozen: tuple[str, ...] = ()
     scale: Any = 1.0  # (D,), see `column_scale`
-    order: Any = None  # params of the family -> permutation (K,), or None
+    order: Order | None = None  # rule of the order of the states
+    groups: Ints | None = None  # (K,), number of the emission of each state where states share them
 
     row_dims: ClassVar[Dims] = {"gamma": ("state",)}
     sum_dims: ClassVar[Dims] = {"xi": ("state", "next_state")}
 
+    @property
+    def n_states(self) -> int:
+        """Number of states."""
+        return self.chain.n_states
+
+    # what is said of the rows
+
     def _density(self, params: HMMParams, batch: Batch) -> Density:
-        """Log densities of blocks of rows; what a row allows, or is known to be, would be added here."""
-        return lambda begin, end: self.family.log_prob(params.emission, batch.y[begin:end])
+        """Log densities of blocks of rows, to the power of their weight; -inf where another state is known."""
+
+        def density(begin: int, end: int) -> Floats:
+            log_b = self.family.log_prob(params.emission, batch.y[begin:end])
+            if batch.row_weight is not None:
+                weight = batch.row_weight[begin:end, None]
+                with np.errstate(invalid="ignore"):
+                    log_b = np.where(weight > 0.0, log_b * weight, 0.0)
+            if batch.known is not None:
+                known = batch.known[begin:end, None]
+                log_b = np.where((known >= 0) & (known != np.arange(self.n_states)), -np.inf, log_b)
+            return log_b
+
+        return density
+
+    def log_density(self, params: HMMParams, batch: Batch) -> Floats:
+        """Log densities (N, K) of all rows, with what is said of them."""
+        return np.ascontiguousarray(self._density(params, batch)(0, len(batch.y)))
+
+    def _smooth_sums(self, params: HMMParams, batch: Batch, visit: Visit) -> tuple[HMMStatistics, float]:
+        """Sums over the posterior, each sequence as often as its weight says; ``visit`` weighs its rows itself."""
+        density, steps = self._density(params, batch), params.transition[None]
+        with _known_states(batch):
+            if batch.sequence_weight is None:
+                sums, log_likelihood = smooth_sums(density, params.initial, steps, batch.starts, visit)
+                return HMMStatistics(sums.firsts, sums.xi_sum, sums.statistics), math.fsum(log_likelihood)
+            total: HMMStatistics | None = None
+            value = []
+            for begin, end, weight in zip(batch.starts, batch.starts[1:], batch.sequence_weight):
+                with _from_row(int(begin)):
+                    own, log_likelihood = smooth_sums(
+                        partial(_shifted, density, int(begin)), params.initial, steps, np.array([0, end - begin]),
+                        partial(_shifted, visit, int(begin)),
+                    )  # fmt: skip
+                value.append(weight * float(log_likelihood[0]))
+                part = HMMStatistics(weight * own.firsts, weight * own.xi_sum, own.statistics)
+                if total is not None:
+                    both = None if part.emission is None else add(total.emission, part.emission)
+                    part = HMMStatistics(total.initial + part.initial, total.transition + part.transition, both)
+                total = part
+        assert total is not None
+        return total, math.fsum(value)
+
+    # the two steps
 
     def e_step(self, params: HMMParams, data: Batch) -> tuple[HMMStatistics, float]:
         """Additive statistics and the log-likelihood in nats; nothing it makes grows with the rows."""
+        own, weight = self._own(params.emission), data.weight
 
-        def visit(begin: int, end: int, gamma: Floats) -> Any:  # weights of rows would multiply gamma here
-            return self.family.statistics(params.emission, data.y[begin:end], gamma)
+        def visit(begin: int, end: int, gamma: Floats) -> Any:
+            weights = self._emission_weights(gamma, None if weight is None else weight[begin:end])
+            return self.family.statistics(own, data.y[begin:end], weights)
 
-        density = self._density(params, data)
-        sums, log_likelihood = smooth_sums(density, params.initial, params.transition[None], data.starts, visit)
-        return HMMStatistics(sums.firsts, sums.xi_sum, sums.statistics), math.fsum(log_likelihood)
+        return self._smooth_sums(params, data, visit)
+
+    def _emission_statistics(self, params: HMMParams | None, batch: Batch, gamma: Floats) -> Any:
+        own = None if params is None else self._own(params.emission)
+        return family_statistics(self.family, own, batch.y, self._emission_weights(gamma, batch.weight))
+
+    def _emission_weights(self, gamma: Floats, weight: Floats | None) -> Floats:
+        """Weight of rows in each emission, from their posterior and their own weight."""
+        weights = gamma if weight is None else gamma * weight[:, None]
+        return weights if self.groups is None else weights @ np.eye(self.groups.max() + 1)[self.groups]
+
+    def _own(self, emission: Any) -> Any:
+        """Emissions without repetition: one a group of states."""
+        if self.groups is None or emission is None:
+            return emission
+        return emission_arranged(self.family, emission, np.unique(self.groups, return_index=True)[1])
+
+    def _shared(self, emission: Any) -> Any:
+        """Inverse of `_own`: one a state."""
+        return emission if self.groups is None else emission_arranged(self.family, emission, self.groups)
 
     def m_step(self, statistics: HMMStatistics, previous: HMMParams | None) -> HMMParams:
-        """Dirichlet modes for the chain, the family's own M-step for the emissions; frozen blocks stay."""
-        old = HMMParams(None, None, None) if previous is None else previous  # type: ignore[arg-type]
-        initial = self.initial_prior.mode(statistics.initial, old.initial)
-        transition = self.transition_prior.mode(statistics.transition, old.transition)
-        if set(self.family.dims) <= set(self.frozen):
-            emission = old.emission
-        else:
-            emission = self.family.m_step(statistics.emission, old.emission)
-        return HMMParams(
-            old.initial if "initial" in self.frozen else initial,
-            old.transition if "transition" in self.frozen else transition,
-            emission,
-        )
+        """Modes for the chain, the family's own M-step for the emissions; frozen blocks stay."""
+        old = None if previous is None else ChainParams(previous.initial, previous.transition)
+        initial, transition = self.chain.m_step(statistics.initial, statistics.transition, old)
+        emission = None if previous is None else previous.emission
+        if emission is None or not set(self.family.dims) <= set(self.frozen):
+            emission = self._shared(self.family.m_step(statistics.emission, self._own(emission)))
+        return HMMParams(initial, transition, emission)
 
     def log_prior(self, params: HMMParams) -> float:
         """Log prior density in nats, without constants."""
-        chain_prior = self.initial_prior.log_density(params.initial)
-        chain_prior += self.transition_prior.log_density(params.transition)
-        return chain_prior + self.family.log_prior(params.emission)
+        return self.chain.log_prior(_chain(params)) + self.family.log_prior(self._own(params.emission))
 
     def to_vector(self, params: HMMParams, reference: HMMParams) -> Floats | None:
-        """Unconstrained coordinates of what is not frozen."""
-        emission = emission_vector(self.family, params.emission, reference.emission, self.scale, self.frozen)
+        """Unconstrained coordinates of what is free."""
+        own, origin = self._own(params.emission), self._own(reference.emission)
+        emission = emission_vector(self.family, own, origin, self.scale, self.frozen)
         if emission is None:
             return None
-        free = [name for name in CHAIN_DOMAINS if name not in self.frozen]
-        parts = [to_vector(getattr(params, n), getattr(reference, n), CHAIN_DOMAINS[n]) for n in free]
-        return np.concatenate([*parts, emission])
+        return np.concatenate([self.chain.to_vector(_chain(params), _chain(reference)), emission])
 
     def from_vector(self, vector: Floats, reference: HMMParams) -> HMMParams:
         """Inverse of `to_vector`."""
-        values = {}
-        for name, domain in CHAIN_DOMAINS.items():
-            values[name] = getattr(reference, name)
-            if name not in self.frozen:
-                size = n_coordinates(values[name], domain)
-                values[name] = from_vector(vector[:size], values[name], domain)
-                vector = vector[size:]
-        emission = emission_from_vector(self.family, vector, reference.emission, self.scale, self.frozen)
-        return HMMParams(emission=emission, **values)
+        size = self.chain.n_coordinates(_chain(reference))
+        initial, transition = self.chain.from_vector(vector[:size], _chain(reference))
+        own = emission_from_vector(self.family, vector[size:], self._own(reference.emission), self.scale, self.frozen)
+        return HMMParams(initial, transition, self._shared(own))
+
+    def gradient(self, params: HMMParams, batch: Batch, reference: HMMParams) -> Floats:
+        """Score, the gradient of the log-likelihood, in the coordinates of `to_vector` (Fisher's identity)."""
+        own, origin = self._own(params.emission), self._own(reference.emission)
+        if isinstance(self.family, HasScore):
+            statistics, _ = self.e_step(params, batch)
+            emission = emission_gradient(self.family, own, statistics.emission, origin, self.scale, self.frozen)
+        else:
+            gamma = np.empty((len(batch.y), self.n_states))
+
+            def keep(begin: int, end: int, part: Floats) -> None:
+                gamma[begin:end] = part
+
+            statistics, _ = self._smooth_sums(params, batch, keep)
+            weights = self._emission_weights(gamma, batch.weight)
+            emission = emission_differences(self.family, own, batch.y, weights, origin, self.scale, self.frozen)
+        chain = self.chain.score_vector(_chain(params), statistics.initial, statistics.transition, _chain(reference))
+        return np.concatenate([chain, emission])
+
+    def derived(self, params: HMMParams) -> dict[str, Floats]:
+        """Other quantities (K,) of interest: probability to stay, share of time, expected rows in the state."""
+        stay = np.diag(params.transition)
+        with np.errstate(divide="ignore"):
+            duration = 1.0 / (1.0 - stay)
+        return {"persistence": stay, "stationary": stationary(params.transition), "duration": duration}
+
+    @property
+    def domains(self) -> Mapping[str, Domain]:
+        """Domain of each parameter of a family that states them."""
+        own = self.family.domains if isinstance(self.family, HasDomains) else {}
+        return {**CHAIN_DOMAINS, **own}
 
     def lifted(self, params: HMMParams, image: HMMParams) -> HMMParams | None:
         """Probabilities raised that are next to zero but grow under EM; None if none do."""
-        found: dict[str, Any] = {n: lifted(getattr(params, n), getattr(image, n)) for n in CHAIN_DOMAINS}
-        found["emission"] = emission_lifted(self.family, params.emission, image.emission)
-        found = {name: value for name, value in found.items() if value is not None and name not in self.frozen}
-        return params._replace(**found) if found else None
+        chain = self.chain.lifted(_chain(params), _chain(image))
+        emission = emission_lifted(self.family, params.emission, image.emission)
+        if set(self.family.dims) <= set(self.frozen):
+            emission = None
+        if chain is None and emission is None:
+            return None
+        initial, transition = _chain(params) if chain is None else chain
+        return HMMParams(initial, transition, params.emission if emission is None else emission)
 
     def starts(
         self, batch: Batch, n_starts: int, rng: np.random.Generator, given: Mapping[str, Floats]
     ) -> Iterator[HMMParams]:
-        """One M-step on each guess of the responsibilities."""
+        """One M-step on each guess of the responsibilities, its states put where the structure has room for them."""
         batch = excerpt(batch)
         category = self.family.support == "category"
         guesses = responsibilities(batch.y, batch.first, self.n_states, n_starts, category=category, rng=rng)
-        for gamma in guesses:
+        for i, guess in enumerate(guesses):
+            gamma = in_time(batch.first, self.n_states) if i == 0 and self._is_ordered() else guess
+            if batch.known is None:
+                gamma = with_steps(gamma, batch.first, self.chain.transition.allowed, rng)
+            else:
+                gamma = with_known(gamma, batch.known)
             inside = ~batch.first[1:]
-            pairs = gamma[:-1][inside].T @ gamma[1:][inside] + 0.1 / self.n_states
-            first = gamma[batch.first].sum(0)
-            yield HMMParams(
-                first / first.sum(),
-                pairs / pairs.sum(1, keepdims=True),
-                guessed_emission(self.family, batch.y, gamma),
-            )
+            pairs = gamma[:-1][inside].T @ gamma[1:][inside]
+            initial, transition = self.chain.start(gamma[batch.first].sum(0), pairs)
+            emission = guessed_emission(self.family, batch.y, self._emission_weights(gamma, batch.weight))
+            yield HMMParams(initial, transition, self._shared(emission))
+
+    def _is_ordered(self) -> bool:
+        """Whether no state can be visited again once it is left for a later one, as from left to right."""
+        return self.n_states > 1 and not np.tril(self.chain.transition.allowed, -1).any()
 
     def posterior(self, params: HMMParams, batch: Batch, *, pairs: bool) -> Posterior:
         """Posterior of every row."""
         density = self._density(params, batch)
-        found = smooth(density, params.initial, params.transition[None], batch.starts, pairs=pairs)
+        with _known_states(batch):
+            found = smooth(density, params.initial, params.transition[None], batch.starts, pairs=pairs)
         rows: Rows = {"gamma": (("state",), found.gamma)}
         pair_dims = ("state", "next_state")
         if pairs:
@@ -164,16 +269,22 @@ class HMMCore:
     def statistics(self, params: HMMParams | None, batch: Batch, posterior: Mapping[str, Floats]) -> HMMStatistics:
         """Statistics of a given posterior."""
         gamma = posterior["gamma"]
-        emission = family_statistics(self.family, None if params is None else params.emission, batch.y, gamma)
-        return HMMStatistics(gamma[batch.first].sum(0), posterior["xi"], emission)
+        emission = self._emission_statistics(params, batch, gamma)
+        firsts = gamma[batch.first]
+        if batch.sequence_weight is not None:
+            firsts = firsts * batch.sequence_weight[:, None]
+        return HMMStatistics(firsts.sum(0), posterior["xi"], emission)
 
     def filter(self, params: HMMParams, batch: Batch) -> ChainFilter:
         """Causal probabilities of every row."""
-        return filter_states(self._density(params, batch), params.initial, params.transition[None], batch.starts)
+        with _known_states(batch):
+            return filter_states(self._density(params, batch), params.initial, params.transition[None], batch.starts)
 
     def decode(self, params: HMMParams, batch: Batch) -> tuple[Ints, Floats]:
         """Viterbi path of every sequence and its log joint probability."""
-        return most_probable_path(self._density(params, batch), params.initial, params.transition[None], batch.starts)
+        density = self._density(params, batch)
+        with _known_states(batch):
+            return most_probable_path(density, params.initial, params.transition[None], batch.starts)
 
     def sample(self, params: HMMParams, n_steps: int, rng: np.random.Generator) -> tuple[Ints, Floats]:
         """States (N,) and observations (N, D) of one sequence."""
@@ -199,17 +310,23 @@ class HMMCore:
     def build(self, arrays: Mapping[str, Floats]) -> HMMParams:
         """Inverse of `flatten`."""
         names = tuple(self.family.dims)
-        return HMMParams(arrays["initial"], arrays["transition"], params_type(names)(*(arrays[n] for n in names)))
+        initial, transition = self.chain.completed(arrays.get("initial"), arrays["transition"])
+        return HMMParams(initial, transition, params_type(names)(*(arrays[n] for n in names)))
 
     def degenerate(self, params: HMMParams, statistics: HMMStatistics) -> Bools:
         """States at the floor of the family, if it has one."""
-        if isinstance(self.family, HasFloor):
-            return self.family.at_floor(params.emission, statistics.emission)
-        return np.zeros(self.n_states, bool)
+        if not isinstance(self.family, HasFloor):
+            return np.zeros(self.n_states, bool)
+        at_floor = self.family.at_floor(self._own(params.emission), statistics.emission)
+        return at_floor if self.groups is None else at_floor[self.groups]
 
-    def order_of(self, params: HMMParams) -> Ints:
-        """Permutation by the rule of the model; the identity without one."""
-        return np.arange(self.n_states) if self.order is None else self.order(self.family, params.emission)
+    def order_of(self, params: HMMParams, labelled: xr.Dataset) -> Ints:
+        """Permutation by the rule of the model; the identity without one, or where the structure names the states."""
+        own = np.arange(self.n_states)
+        order = own if self.order is None else np.asarray(self.order(self.family, params, labelled))
+        ties = own if self.groups is None else self.groups
+        alike = np.array_equal(ties[order][:, None] == ties[order], ties[:, None] == ties)
+        return order if alike and self.chain.invariant(order) else own
 
     def arranged(self, params: HMMParams, order: Ints) -> HMMParams:
         """States in this order."""
@@ -217,7 +334,36 @@ class HMMCore:
         return HMMParams(params.initial[order], params.transition[np.ix_(order, order)], emission)
 
     def n_free(self, params: HMMParams) -> int:
-        """Free parameters; structural zeros and frozen blocks do not count."""
-        count = emission_n_free(self.family, params.emission, self.frozen)
-        free = [name for name in CHAIN_DOMAINS if name not in self.frozen]
-        return count + sum(n_free(getattr(params, name), CHAIN_DOMAINS[name]) for name in free)
+        """Free parameters: what is structurally zero, fixed, shared or frozen counts as it is."""
+        count = emission_n_free(self.family, self._own(params.emission), self.frozen)
+        return count + self.chain.n_free(_chain(params))
+
+
+def _chain(params: HMMParams) -> ChainParams:
+    return ChainParams(params.initial, params.transition)
+
+
+@contextmanager
+def _known_states(batch: Batch) -> Iterator[None]:
+    """Say that it is the known state that is impossible, where it is."""
+    try:
+        yield
+    except ImpossibleObservationError as error:
+        row = int(str(error))
+        if batch.known is not None and batch.known[row] >= 0:
+            raise ImpossibleStateError(row, int(batch.known[row])) from None
+        raise
+
+
+def _shifted(function: Callable[..., Any], offset: int, begin: int, end: int, *values: Any) -> Any:
+    """Call a function of rows of the batch with rows counted from the beginning of a sequence."""
+    return function(offset + begin, offset + end, *values)
+
+
+@contextmanager
+def _from_row(offset: int) -> Iterator[None]:
+    """Count the rows of errors from the beginning of the batch."""
+    try:
+        yield
+    except ImpossibleObservationError as error:
+        raise ImpossibleObservationError(offset + int(str(error))) from None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import xarray as xr
 
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.core import Posterior
@@ -250,7 +251,7 @@ class LGSSMCore:
         """No state: a variance at zero is a boundary of this model, not a likelihood without bound."""
         return np.zeros(self.n_states, bool)
 
-    def order_of(self, params: LGSSMParams) -> Ints:
+    def order_of(self, params: LGSSMParams, labelled: xr.Dataset) -> Ints:
         """States of this model have no order."""
         return np.arange(self.n_states)
 

@@ -14,21 +14,22 @@ from statespace_em import _validate
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.core import Core, Posterior, excerpt
 from statespace_em.data import Batch
-from statespace_em.domains import from_vector, lifted, n_coordinates, n_free, to_vector
-from statespace_em.emissions.base import EmissionFamily, HasFloor
+from statespace_em.domains import Domain, from_vector, gradient_vector, lifted, n_coordinates, n_free, to_vector
+from statespace_em.emissions.base import EmissionFamily, HasDomains, HasFloor
 from statespace_em.emissions.evaluate import (
     column_scale,
     emission_arranged,
     emission_from_vector,
     emission_lifted,
     emission_n_free,
+    emission_score,
     emission_vector,
     family_statistics,
     guessed_emission,
     log_density,
     params_type,
 )
-from statespace_em.errors import ImpossibleObservationError
+from statespace_em.errors import ImpossibleObservationError, ImpossibleStateError
 from statespace_em.families import (
     bound,
     check_constant,
@@ -42,13 +43,13 @@ from statespace_em.families import (
 )
 from statespace_em.labels import Dims, Labels, labelled_rows, name_array, state_names
 from statespace_em.model import LatentModel
-from statespace_em.order import rule
+from statespace_em.order import Order, rule
 from statespace_em.predictive import rosenblatt
 from statespace_em.priors import Dirichlet
 from statespace_em.residuals import labelled_residuals
 from statespace_em.scale.lazily import chunkwise
 from statespace_em.schema import Schema
-from statespace_em.start import responsibilities
+from statespace_em.start import responsibilities, with_known
 
 N_STARTS = 10
 
@@ -76,18 +77,24 @@ class MixtureCore:
     n_states: int
     frozen: tuple[str, ...] = ()
     scale: Any = 1.0
-    order: Any = None
+    order: Order | None = None  # rule of the order of the components
 
     row_dims: ClassVar[Dims] = {"gamma": ("state",)}
     sum_dims: ClassVar[Dims] = {}
 
-    def _responsibilities(self, params: MixtureParams, y: Floats) -> tuple[Floats, Floats]:
+    def _responsibilities(self, params: MixtureParams, batch: Batch) -> tuple[Floats, Floats]:
         """Posterior of the components (N, K) and log density of each row (N,)."""
         with np.errstate(divide="ignore"):
-            log_joint = log_density(self.family, params.emission, y) + np.log(params.weight)
+            log_joint = log_density(self.family, params.emission, batch.y) + np.log(params.weight)
+        if batch.known is not None:
+            elsewhere = (batch.known[:, None] >= 0) & (batch.known[:, None] != np.arange(self.n_states))
+            log_joint = np.where(elsewhere, -np.inf, log_joint)
         top = log_joint.max(1)
         if not top.min() > -np.inf:
-            raise ImpossibleObservationError(int(np.argmin(top > -np.inf)))
+            row = int(np.argmin(top > -np.inf))
+            if batch.known is not None and batch.known[row] >= 0:
+                raise ImpossibleStateError(row, int(batch.known[row]))
+            raise ImpossibleObservationError(row)
         log_joint -= top[:, None]
         gamma = np.exp(log_joint, out=log_joint)
         total = gamma.sum(1)
@@ -96,14 +103,15 @@ class MixtureCore:
 
     def e_step(self, params: MixtureParams, data: Batch) -> tuple[MixtureStatistics, float]:
         """Additive statistics and the log-likelihood in nats."""
-        gamma, log_rows = self._responsibilities(params, data.y)
-        return self.statistics(params, data, {"gamma": gamma}), float(log_rows.sum())
+        gamma, log_rows = self._responsibilities(params, data)
+        total = log_rows.sum() if data.weight is None else log_rows @ data.weight
+        return self.statistics(params, data, {"gamma": gamma}), float(total)
 
     def statistics(
         self, params: MixtureParams | None, batch: Batch, posterior: Mapping[str, Floats]
     ) -> MixtureStatistics:
         """Statistics of a given posterior."""
-        gamma = posterior["gamma"]
+        gamma = posterior["gamma"] if batch.weight is None else posterior["gamma"] * batch.weight[:, None]
         emission = family_statistics(self.family, None if params is None else params.emission, batch.y, gamma)
         return MixtureStatistics(gamma.sum(0), emission)
 
@@ -136,6 +144,24 @@ class MixtureCore:
             weight, emission_from_vector(self.family, vector, reference.emission, self.scale, self.frozen)
         )
 
+    def gradient(self, params: MixtureParams, batch: Batch, reference: MixtureParams) -> Floats:
+        """Score, the gradient of the log-likelihood, in the coordinates of `to_vector` (Fisher's identity)."""
+        gamma = self._responsibilities(params, batch)[0]
+        gamma = gamma if batch.weight is None else gamma * batch.weight[:, None]
+        emission = emission_score(
+            self.family, params.emission, batch.y, gamma, reference.emission, self.scale, self.frozen
+        )
+        if "weight" in self.frozen:
+            return emission
+        ratio = np.divide(gamma.sum(0), params.weight, out=np.zeros_like(params.weight), where=params.weight > 0.0)
+        return np.concatenate([gradient_vector(ratio, params.weight, reference.weight, "simplex"), emission])
+
+    @property
+    def domains(self) -> Mapping[str, Domain]:
+        """Domain of each parameter of a family that states them."""
+        simplex: Domain = "simplex"
+        return {"weight": simplex, **(self.family.domains if isinstance(self.family, HasDomains) else {})}
+
     def lifted(self, params: MixtureParams, image: MixtureParams) -> MixtureParams | None:
         """Probabilities raised that are next to zero but grow under EM; None if none do."""
         weight = lifted(params.weight, image.weight)
@@ -154,11 +180,15 @@ class MixtureCore:
         category = self.family.support == "category"
         guesses = responsibilities(batch.y, batch.first, self.n_states, n_starts, category=category, rng=rng)
         for gamma in guesses:
+            if batch.known is not None:
+                gamma = with_known(gamma, batch.known)
+            if batch.weight is not None:
+                gamma = gamma * (batch.weight / batch.weight.mean())[:, None]
             yield MixtureParams(gamma.mean(0), guessed_emission(self.family, batch.y, gamma))
 
     def posterior(self, params: MixtureParams, batch: Batch, *, pairs: bool) -> Posterior:
         """Posterior of every row; there are no pairs to sum."""
-        gamma, log_rows = self._responsibilities(params, batch.y)
+        gamma, log_rows = self._responsibilities(params, batch)
         return Posterior({"gamma": (("state",), gamma)}, {}, np.add.reduceat(log_rows, batch.starts[:-1]))
 
     def flatten(self, params: MixtureParams) -> dict[str, Floats]:
@@ -179,9 +209,9 @@ class MixtureCore:
             return self.family.at_floor(params.emission, statistics.emission)
         return np.zeros(self.n_states, bool)
 
-    def order_of(self, params: MixtureParams) -> Ints:
+    def order_of(self, params: MixtureParams, labelled: xr.Dataset) -> Ints:
         """Permutation by the rule of the model; the identity without one."""
-        return np.arange(self.n_states) if self.order is None else self.order(self.family, params.emission)
+        return np.arange(self.n_states) if self.order is None else self.order(self.family, params, labelled)
 
     def arranged(self, params: MixtureParams, order: Ints) -> MixtureParams:
         """Components in this order."""
@@ -205,7 +235,8 @@ class Mixture(LatentModel):
     weight_prior
         Dirichlet prior on the weights; flat by default.
     order_by
-        Order of the components after a fit without ``start``: "mean", "variance" (upwards), or None.
+        Order of the components after a fit without ``start``, see `HMM`: "mean", "variance" (upwards), one of them
+        with a column, a function, or None (as they fell).
     unsorted
         "error" or "sort": what to do with timestamps that do not increase.
 
@@ -218,13 +249,15 @@ class Mixture(LatentModel):
     [54.615, 80.091]
     """
 
+    takes_states: ClassVar[bool] = True
+
     def __init__(
         self,
         states: int | Sequence[Any],
         emission: EmissionFamily[Any, Any],
         *,
         weight_prior: Dirichlet = Dirichlet(),
-        order_by: str | None = None,
+        order_by: Any = None,
         unsorted: Literal["error", "sort"] = "error",
     ) -> None:
         self.states = states
@@ -309,7 +342,7 @@ class Mixture(LatentModel):
             len(self._names()),
             tuple(freeze),
             1.0 if batch is None or given is None else column_scale(batch.y),  # asked for in fits only
-            rule(self.order_by),
+            rule(self.order_by, self._support(), words=("mean", "variance")),
         )
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:

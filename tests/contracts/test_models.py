@@ -114,6 +114,7 @@ def test_a_trace_that_decreases_fails():
         check_model(model, y)
 
 
+@pytest.mark.filterwarnings("ignore::statespace_em.errors.LocalOptimumWarning")  # counts are not Gaussian
 @pytest.mark.parametrize(
     "model", [sse.PoissonHMM(2, prior=Gamma(2.0, 0.1)), sse.Mixture(3, Poisson()), sse.GaussianHMM(2, "diagonal")]
 )

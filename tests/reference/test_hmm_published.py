@@ -53,6 +53,12 @@ def test_earthquakes_mixture(n_states, minus):
 # coal-mining disasters
 
 
+def test_coal_two_states_from_the_stationary_distribution():
+    model = sse.PoissonHMM(2, initial="stationary").fit(COAL)
+    assert model.status_ == "converged"
+    close(model.score(COAL), -173.55830, 5)
+
+
 def test_coal_two_states():
     assert len(COAL) == 112
     assert COAL.sum() == 191

@@ -1,0 +1,1 @@
+"""How far a fit can be trusted: standard errors, bootstrap, a diagnosis in words."""

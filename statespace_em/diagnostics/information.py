@@ -1,0 +1,169 @@
+"""Observed information of a fit, and what it says of any function of the parameters.
+
+The E-step gives the exact score (Fisher's identity: it is the gradient of the expected complete-data log-likelihood at
+the same parameters); central differences of it give the whole Hessian, in the unconstrained coordinates of the core.
+The delta method brings its inverse back to the parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from statespace_em._typing import Bools, Floats
+from statespace_em.core import Core, HasGradient
+from statespace_em.data import Batch
+from statespace_em.domains import Domain
+from statespace_em.emissions.base import HasDomains
+from statespace_em.errors import ParameterError
+from statespace_em.quasi_newton import HasScore
+
+STEP = 2e-4  # of the differences; coordinates are of order 1
+RANK = 1e-9  # singular value of the scaled Jacobian below which a direction does not move the parameters
+SINGULAR = 1e-7  # eigenvalue of the information over the largest one, below which the data say nothing
+FLAT = 1e-6  # nats per squared unit of a coordinate below which it says nothing either
+FEW = 1e-2  # expected events below which a probability or a rate is at its boundary
+NOT_AT_TOP = 1e-3  # nats that a Newton step still promises at what is called a maximum
+
+
+@dataclass(frozen=True)
+class Information:
+    """Observed information at some parameters, in the directions that move them."""
+
+    core: Core
+    reference: Any  # the parameters, those at a boundary exactly on it
+    centre: Floats  # (M,), their coordinates
+    basis: Floats  # (M, F), orthonormal directions
+    values: Floats  # (F,), eigenvalues of the information, upwards
+    vectors: Floats  # (F, F), its eigenvectors
+    score: Floats  # (F,), gradient of the objective along the directions, nats
+    boundary: Mapping[str, Bools]  # entries of the parameters at a boundary
+
+    @property
+    def usable(self) -> Bools:
+        """Eigenvectors (F,) of which the data say something."""
+        largest = float(self.values[-1]) if len(self.values) else 0.0
+        return self.values > max(SINGULAR * largest, FLAT)
+
+    @property
+    def decrement(self) -> float:
+        """Gain in nats that a Newton step promises; next to 0 at a maximum."""
+        along = self.vectors.T @ self.score
+        return float(0.5 * np.sum(along[self.usable] ** 2 / self.values[self.usable]))
+
+    def errors(self, function: Callable[[Any], Floats]) -> Floats:
+        """Standard errors of a function (P,) of the parameters; NaN where it does not move or nothing is known."""
+        return self.error_parts(function)[0]
+
+    def error_parts(self, function: Callable[[Any], Floats]) -> tuple[Floats, Bools]:
+        """Standard errors, and which of them are missing because the information is singular."""
+        slopes = jacobian(lambda x: function(self.core.from_vector(x, self.reference)), self.centre)
+        moves = slopes @ self.basis @ self.vectors
+        usable = self.usable
+        errors = np.sqrt(np.sum(moves[:, usable] ** 2 / self.values[usable], axis=1))
+        size = np.linalg.norm(moves, axis=1)
+        unknown = np.linalg.norm(moves[:, ~usable], axis=1) > 1e-6 * size
+        still = ~(size > 1e-12 * max(1.0, float(size.max(initial=0.0))))
+        return np.where(still | unknown, np.nan, errors), unknown & ~still
+
+
+def observed_information(core: Core, arrays: Mapping[str, Floats], batch: Batch) -> Information:
+    """Information at parameters given as named arrays.
+
+    Raises
+    ------
+    ParameterError
+        If the family does not state the domains of its parameters, or a covariance is singular.
+    """
+    boundary = {name: at_boundary(value, domain_of(core, name), batch) for name, value in arrays.items()}
+    inside = {name: np.where(boundary[name], 0.0, value) for name, value in arrays.items()}
+    tree = core.build(inside)
+    try:
+        centre = core.to_vector(tree, tree)
+        if centre is None:
+            raise ParameterError("the family does not state the domains of its parameters: it has no standard errors.")
+        reference = core.from_vector(centre, tree)
+        basis = _directions(core, centre, reference)
+        score = _score_of(core, batch, reference)
+        here = basis.T @ score(centre)
+        slopes = [_difference(lambda x: basis.T @ score(x), centre, direction) for direction in basis.T]
+    except np.linalg.LinAlgError:
+        raise ParameterError(
+            "a covariance of these parameters is singular: there are no standard errors at this boundary. Fix what "
+            "is known, use fewer states, or a prior that keeps variances away from zero."
+        ) from None
+    hessian = np.array(slopes).reshape(len(slopes), len(slopes))
+    values, vectors = np.linalg.eigh(-(hessian + hessian.T) / 2.0)
+    return Information(core, reference, centre, basis, values, vectors, here, boundary)
+
+
+def domain_of(core: Core, name: str) -> Domain:
+    """Domain of one parameter."""
+    if isinstance(core, HasDomains):
+        return core.domains.get(name, "real")
+    return "covariance" if name.endswith("_cov") else "real"
+
+
+def at_boundary(value: Floats, domain: Domain, batch: Batch) -> Bools:
+    """Entries next to zero: a probability or a rate under which next to no event is expected in these rows."""
+    if domain not in ("simplex", "nonnegative"):
+        return np.zeros(value.shape, bool)
+    return np.asarray(value * len(batch.y) < FEW)
+
+
+def jacobian(function: Callable[[Floats], Floats], centre: Floats) -> Floats:
+    """Derivatives (P, M) of a function (P,) of coordinates (M,)."""
+    columns = [_difference(function, centre, direction) for direction in np.eye(len(centre))]
+    return np.array(columns).T if columns else np.empty((len(function(centre)), 0))
+
+
+def _difference(function: Callable[[Floats], Floats], centre: Floats, direction: Floats) -> Floats:
+    """Derivative along a direction by the central difference of fourth order."""
+    step = STEP * direction
+    near, far = (function(centre + s * step) - function(centre - s * step) for s in (1.0, 2.0))
+    return np.asarray((8.0 * near - far) / (12.0 * STEP))
+
+
+def flattened(core: Core, tree: Any) -> Floats:
+    """All parameters end to end."""
+    return np.concatenate([np.ravel(value) for value in core.flatten(tree).values()])
+
+
+def _directions(core: Core, centre: Floats, reference: Any) -> Floats:
+    """Orthonormal directions (M, F) that move the parameters; coordinates of probabilities have others as well."""
+    slopes = jacobian(lambda x: flattened(core, core.from_vector(x, reference)), centre)
+    size = np.abs(slopes).max(1, initial=0.0)
+    moving = size > 1e-12
+    _, singular, right = np.linalg.svd(slopes[moving] / size[moving, None], full_matrices=False)
+    return np.asarray(right[singular > RANK * max(1.0, float(singular.max(initial=0.0)))].T)
+
+
+def _score_of(core: Core, batch: Batch, reference: Any) -> Callable[[Floats], Floats]:
+    """Gradient of log-likelihood plus log prior at coordinates."""
+
+    def prior(x: Floats) -> Floats:
+        return np.array([core.log_prior(core.from_vector(x, reference))])
+
+    if not isinstance(core, HasGradient):
+        if not isinstance(core, HasScore):
+            raise ParameterError(f"{type(core).__name__} knows no score: it has no standard errors.")
+        known: HasScore = core
+
+        def score(x: Floats) -> Floats:
+            tree = core.from_vector(x, reference)
+            return known.score_vector(tree, core.e_step(tree, batch)[0], reference)
+
+        return score
+    informed = core
+    start = core.to_vector(reference, reference)
+    assert start is not None
+    flat = all(prior(start * factor)[0] == 0.0 for factor in (1.0, 1.01, 0.98))
+
+    def gradient(x: Floats) -> Floats:
+        own = informed.gradient(core.from_vector(x, reference), batch, reference)
+        return own if flat else own + jacobian(prior, x)[0]
+
+    return gradient
