@@ -107,3 +107,7 @@ class HasDerived(Protocol):
     def derived(self, params: Any) -> dict[str, Floats]:
         """Quantities (K,) by name."""
         ...
+
+    def fixed(self, name: str, like: Bools) -> Bools:
+        """Which entries of a parameter the structure of the model fixes; of the shape of ``like``."""
+        ...

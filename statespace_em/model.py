@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -45,7 +45,6 @@ class LatentModel(Settings, Uncertain):
     n_parameters_: int
     fitted_to_: str
     unsorted: Literal["error", "sort"]
-    takes_states: ClassVar[bool] = False  # whether states may be known and rows weighted
 
     # what a model supplies
 

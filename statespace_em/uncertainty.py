@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from statespace_em import _validate
-from statespace_em._typing import Floats
+from statespace_em._typing import AnyArray, Floats
 from statespace_em.core import Core
 from statespace_em.data import Batch
+from statespace_em.diagnostics import diagnose
 from statespace_em.diagnostics import standard_errors as errors_of
+from statespace_em.diagnostics.bootstrap import replicates
 from statespace_em.diagnostics.information import observed_information
 from statespace_em.errors import InformationWarning, ParameterError
+from statespace_em.fitting import Fit, FitOptions
 from statespace_em.labels import Labels, labelled_rows
 from statespace_em.schema import Schema
 
@@ -26,9 +30,19 @@ STATE = ("state",)
 class Uncertain(ABC):
     """A fitted model that can tell how sure its parameters are."""
 
+    takes_states: ClassVar[bool] = False  # whether states are discrete: may be known, and rows weighted
+
+    @abstractmethod
+    def sample(self, n: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:
+        """Simulate n rows of one sequence: ``y`` (time, feature) and their ``state``."""
+
     @abstractmethod
     def _schema(self) -> Schema:
         """Names, dimensions and domains of the parameters."""
+
+    @abstractmethod
+    def _estimate(self, y: Any, options: FitOptions, states: Any = None, weights: Any = None) -> Fit:
+        """Fit without a trace on the model or a warning, as threads need it."""
 
     @abstractmethod
     def _ready(
@@ -113,6 +127,99 @@ class Uncertain(ABC):
         parts = [self._labelled({n: v[..., i] for n, v in ends.items()}, labels, known, of) for i in (0, 1)]
         whole: xr.Dataset = xr.concat(parts, "bound", data_vars="all", coords="minimal", compat="override")
         return whole.assign_coords(bound=["lower", "upper"]).assign_attrs(level=level)
+
+    def bootstrap(
+        self,
+        y: Any,
+        params: xr.Dataset | None = None,
+        *,
+        n: int = 200,
+        freeze: Any = (),
+        seed: int = 0,
+        threads: int | None = None,
+        progress: bool = False,
+    ) -> xr.Dataset:
+        """Parametric bootstrap: fits of ``n`` simulations from the model, as long and with the same gaps as y.
+
+        Every refit climbs from ``params``, and its states are put in their order (`compare.match_states`). Unlike
+        `standard_errors` this needs no normal approximation; what is zero in ``params`` stays zero, however.
+
+        Parameters
+        ----------
+        y, params
+            The observations of the fit, for their shape; and the parameters (those of the fit unless given).
+        n
+            Number of simulations.
+        freeze
+            Names of the parameters that the fit left alone.
+        seed, threads, progress
+            As in `fit`.
+
+        Returns
+        -------
+        xarray.Dataset
+            The variables of ``params_`` with a dim ``replicate``, and the ``status`` and ``log_likelihood`` (nats) of
+            each refit; ``.std("replicate")`` and ``.quantile([0.025, 0.975], "replicate")`` are what one asks of it.
+        """
+        _validate.at_least("n", n, 1, whole=True)
+        _validate.at_least("seed", seed, 0, whole=True)
+        if threads is not None:
+            _validate.at_least("threads", threads, 1, whole=True)
+        _, _, batch, labels, known = self._ready(y, params, freeze=freeze)
+        options = FitOptions(start=known, freeze=tuple(freeze))
+
+        def refit(drawn: Any) -> tuple[xr.Dataset, str, float]:
+            fit = self._estimate(drawn, options)
+            return fit.params, fit.chosen.status, fit.chosen.trace[-1].log_likelihood
+
+        def draw(length: int, number: int) -> AnyArray:
+            return np.asarray(self.sample(length, known, seed=number)["y"].values)
+
+        return replicates(draw, refit, batch, labels, known, n=n, seed=seed, threads=threads, progress=progress)
+
+    def diagnose(
+        self, y: Any, params: xr.Dataset | None = None, *, freeze: Any = (), states: Any = None, weights: Any = None
+    ) -> pd.DataFrame:
+        """What is wrong with a fit, and what to do about it, in words.
+
+        Parameters
+        ----------
+        y, params, freeze, states, weights
+            As in `standard_errors`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a finding: ``check`` ("starved state", "alike states", "floor binds", "boundary", "information",
+            "not at a maximum", "EM rate"), ``where``, ``value`` (of what the check measures), ``finding`` and
+            ``advice``. No rows: nothing was found.
+
+        Examples
+        --------
+        >>> import statespace_em as sse
+        >>> quakes = sse.datasets.earthquakes()
+        >>> sse.PoissonHMM(["quiet", "active"]).fit(quakes).diagnose(quakes)[["check", "where"]].values.tolist()
+        [['boundary', "initial of 'active'"]]
+        """
+        core, tree, batch, labels, known = self._ready(y, params, states, weights, freeze)
+        names, found = self._schema().names, diagnose.Findings()
+        with labelled_rows(labels, names):
+            statistics = core.e_step(tree, batch)[0]
+            if self.takes_states:
+                gamma = core.posterior(tree, batch, pairs=False).rows["gamma"][1]
+                diagnose.starved(found, gamma, batch, core.n_free(tree) / len(names), names)
+                diagnose.alike(found, gamma, names)
+            diagnose.at_floor(found, core.degenerate(tree, statistics), names)
+            try:
+                information = observed_information(core, core.flatten(tree), batch)
+            except ParameterError as error:
+                found.add("information", "all parameters", np.nan, str(error), "see the other findings")
+                return found.table()
+            labelled = self._labelled(core.flatten(tree), labels, known, "parameters")
+            diagnose.at_boundary(found, core, information, labelled, freeze)
+            diagnose.curvature(found, information)
+            diagnose.speed(found, diagnose.rate_of_em(core, batch, information))
+        return found.table()
 
     def _errors(
         self, y: Any, params: xr.Dataset | None, of: Quantities, freeze: Any, states: Any, weights: Any

@@ -215,6 +215,12 @@ class HMMCore:
             duration = 1.0 / (1.0 - stay)
         return {"persistence": stay, "stationary": stationary(params.transition), "duration": duration}
 
+    def fixed(self, name: str, like: Bools) -> Bools:
+        """Which entries of a parameter are fixed."""
+        if name == "initial":
+            return ~self.chain.initial.free | self.chain.stationary
+        return ~self.chain.transition.free if name == "transition" else np.zeros(like.shape, bool)
+
     @property
     def domains(self) -> Mapping[str, Domain]:
         """Domain of each parameter of a family that states them."""

@@ -1,0 +1,78 @@
+"""Parametric bootstrap: what the estimates would be in other data from the fitted model (Efron & Tibshirani 1993)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from statespace_em import _threads
+from statespace_em.data import Batch
+from statespace_em.labels import Labels
+from statespace_em.matching import is_regime_model, match_states
+
+Draw = Callable[[int, int], np.ndarray]  # rows, seed -> y (rows, D)
+Refit = Callable[[Any], tuple[xr.Dataset, str, float]]  # y -> parameters, status, log-likelihood
+
+
+def replicates(
+    draw: Draw,
+    refit: Refit,
+    batch: Batch,
+    labels: Labels,
+    reference: xr.Dataset,
+    *,
+    n: int,
+    seed: int,
+    threads: int | None,
+    progress: bool,
+) -> xr.Dataset:
+    """Simulate ``n`` times, refit each time, and put the states of every refit in the order of the reference."""
+    seeds = np.random.SeedSequence(seed).generate_state(n * len(batch.lengths)).reshape(n, -1)
+    missing = np.isnan(batch.y)
+
+    with _bar(n, progress) as step:
+
+        def one(own: Sequence[int]) -> tuple[xr.Dataset, str, float]:
+            parts = []
+            for length, begin, number in zip(batch.lengths, batch.starts, own):
+                rows = draw(int(length), int(number))
+                parts.append(_with_gaps(rows, missing[begin : begin + length], labels))
+            params, status, objective = refit(parts[0] if labels.sequence is None else parts)
+            if is_regime_model(reference):
+                params = match_states(params, reference)
+            step()
+            return params, status, objective
+
+        with _threads.limited(threads):
+            found = _threads.run([lambda own=own: one(own) for own in seeds])  # type: ignore[misc]
+    whole: xr.Dataset = xr.concat(
+        [params for params, _, _ in found], "replicate", data_vars="all", coords="minimal", compat="override"
+    )
+    whole = whole.assign(status=("replicate", [status for _, status, _ in found]))
+    whole = whole.assign(log_likelihood=("replicate", [value for _, _, value in found]))
+    return whole.assign_coords(replicate=np.arange(n))
+
+
+def _with_gaps(rows: np.ndarray, missing: np.ndarray, labels: Labels) -> xr.DataArray:
+    """Label simulated rows as the columns of y, with its missing entries."""
+    if missing.any():
+        blank: Any = np.nan if rows.dtype.kind in "fiu" else None
+        rows = np.where(missing, blank, rows)
+    features = np.empty(len(labels.features), dtype=object)
+    features[:] = list(labels.features)
+    return xr.DataArray(rows, {"feature": features}, ("time", "feature"))
+
+
+@contextmanager
+def _bar(n: int, wanted: bool) -> Iterator[Callable[[], Any]]:
+    if not wanted:
+        yield lambda: None
+        return
+    from tqdm.auto import tqdm  # here because it is slow to import and rarely wanted
+
+    with tqdm(total=n, desc="bootstrap", unit=" fits") as bar:
+        yield lambda: bar.update(1)
