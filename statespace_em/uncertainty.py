@@ -170,7 +170,8 @@ class Uncertain(ABC):
 
         def refit(drawn: Any) -> tuple[xr.Dataset, str, float]:
             fit = self._estimate(drawn, options)
-            return fit.params, fit.chosen.status, fit.chosen.trace[-1].log_likelihood
+            params = self._schema().label(fit.arrays, fit.labels, fit.symbols)
+            return params, fit.chosen.status, fit.chosen.trace[-1].log_likelihood
 
         def draw(length: int, number: int) -> AnyArray:
             return np.asarray(self.sample(length, known, seed=number)["y"].values)
