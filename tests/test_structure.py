@@ -306,3 +306,51 @@ def test_structure_is_saved(tmp_path):
         assert again.score(y) == model.score(y)
         fresh = model.fit(y, n_starts=2).params_
         assert again.fit(y, n_starts=2).params_.equals(fresh)
+
+
+# recovery and invariance
+
+
+@pytest.mark.filterwarnings("ignore::statespace_em.errors.LocalOptimumWarning")
+@pytest.mark.parametrize(
+    ("word", "transition"),
+    [
+        ("cyclic", [[0.9, 0.1, 0.0], [0.0, 0.8, 0.2], [0.3, 0.0, 0.7]]),
+        ("banded", [[0.9, 0.1, 0.0], [0.1, 0.8, 0.1], [0.0, 0.3, 0.7]]),
+    ],
+)
+def test_a_simulated_chain_is_recovered(word, transition):
+    free = sse.PoissonHMM(3)
+    truth = free.parameters(initial=[1, 0, 0], transition=transition, rate=[[1.0], [10.0], [30.0]])
+    y = free.sample(3000, truth, seed=2)["y"].values
+    fit = sse.PoissonHMM(3, transition=word, initial="stationary").fit(y, n_starts=4)
+    order = np.argsort(fit.params_["rate"].values.ravel())
+    if word == "cyclic":  # a cycle may begin anywhere
+        assert np.array_equal(np.roll(order, -int(np.argmin(order))), [0, 1, 2])
+    np.testing.assert_allclose(fit.params_["transition"].values[np.ix_(order, order)], transition, atol=0.05)
+    np.testing.assert_allclose(fit.params_["rate"].values[order], truth["rate"], rtol=0.05)
+
+
+@pytest.mark.parametrize("settings_", [{"transition": "cyclic"}, {"initial": "stationary"}, {"tie": [[0, 2]]}])
+def test_units_and_the_order_of_sequences_do_not_matter(settings_):
+    parts = [case("diagonal", 2, 60, seed)[2] for seed in range(3)]
+    model = sse.GaussianHMM(3, "diagonal", order_by=None, **settings_)
+    start = model.fit(parts, n_starts=2, max_iter=5, tol=0).params_
+    one = model.fit(parts, start=start, tol=1e-10).params_
+    moved = start.assign({"mean": 1e3 * start["mean"] + 7.0, "var": 1e6 * start["var"]})
+    other = model.fit([1e3 * part + 7.0 for part in parts[::-1]], start=moved, tol=1e-10).params_
+    np.testing.assert_allclose(other["mean"], 1e3 * one["mean"] + 7.0, rtol=1e-4, atol=1e-1)
+    np.testing.assert_allclose(other["var"], 1e6 * one["var"], rtol=1e-3)
+    np.testing.assert_allclose(other["transition"], one["transition"], atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore::statespace_em.errors.LocalOptimumWarning")
+@pytest.mark.parametrize("accelerate", [True, False])
+def test_em_climbs_from_a_stationary_beginning_under_priors(accelerate):
+    model = sse.PoissonHMM(
+        3, initial="stationary", initial_prior=Dirichlet(2.0), transition_prior=Dirichlet(1.3, sticky=2.0)
+    )
+    parts = [case("poisson", 3, 8, seed)[2] for seed in range(10)]
+    fit = model.fit(parts, n_starts=3, accelerate=accelerate, tol=1e-7, max_iter=3000)
+    assert rising(fit)
+    close(fit.score(parts) + fit.log_prior(), fit.trace_["objective"].iloc[-1], 1e-10)
