@@ -344,15 +344,17 @@ class LatentModel(Settings, Uncertain):
         return with_conditions(batch, labels, self._schema().names, states, weights, self.unsorted)
 
     def _ready(
-        self, y: Any, params: xr.Dataset | None, states: Any = None, weights: Any = None, freeze: Any = ()
+        self, y: Any, params: xr.Dataset | None, states: Any = None, weights: Any = None, freeze: Any = None
     ) -> tuple[Core, Any, Batch, Labels, xr.Dataset]:
         """Everything that a question about y needs."""
         known = self._known(params)
         arrays = self._schema().arrays(known)
         batch, labels, symbols = self._read(y, known)
         batch = self._conditioned(batch, labels, states, weights)
+        given = None if freeze is None else tuple(arrays)  # else no coordinates are asked for
+        freeze = tuple(freeze or ())
         for name in freeze:
             _validate.one_of("freeze", name, arrays)
         n_symbols = None if symbols is None else len(symbols)
-        core = self._core(n_symbols=n_symbols, freeze=tuple(freeze), batch=batch)
+        core = self._core(n_symbols=n_symbols, freeze=freeze, batch=batch, given=given)
         return core, core.build(arrays), batch, labels, known

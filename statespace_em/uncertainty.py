@@ -46,7 +46,7 @@ class Uncertain(ABC):
 
     @abstractmethod
     def _ready(
-        self, y: Any, params: xr.Dataset | None, states: Any = None, weights: Any = None, freeze: Any = ()
+        self, y: Any, params: xr.Dataset | None, states: Any = None, weights: Any = None, freeze: Any = None
     ) -> tuple[Core, Any, Batch, Labels, xr.Dataset]:
         """Everything that a question about y needs."""
 

@@ -45,8 +45,10 @@ def test_known_states_equal_enumeration(kind):
         decoded = model.decode(y, params, states=states)
         np.testing.assert_array_equal(decoded, path)
         close(decoded["log_prob"], best)
-        ahead = model.forecast(y, 1, params, states=states)["predicted"][0]
-        close(ahead, filtered[-1] @ params["transition"].values)
+        pointwise = model.decode(y, params, states=states, method="posterior")
+        np.testing.assert_array_equal(pointwise, gamma.argmax(1))
+        patient = model.decode(y, params, states=states, min_duration=1)
+        np.testing.assert_array_equal(patient, path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
