@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -139,6 +137,9 @@ def fit_many(
             futures = [client.submit(_fit_group, light, chosen, group, pure=False) for group in groups]
             outcomes = _collected((future.result() for future in futures), count)
         elif processes is not None:
+            import multiprocessing  # these are slow to import
+            from concurrent.futures import ProcessPoolExecutor
+
             with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
                 groups = _groups(parts, processes)
                 outcomes = _collected(pool.map(partial(_fit_group, light, chosen), groups), count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -13,7 +14,7 @@ import xarray as xr
 
 from statespace_em._typing import AnyArray, Ints
 from statespace_em.containers import sequence_dim, stacked, time_dim
-from statespace_em.errors import DataError
+from statespace_em.errors import DataError, ParameterError
 from statespace_em.labels import show
 from statespace_em.scale.workers import check_workers
 
@@ -38,6 +39,15 @@ def import_dask() -> ModuleType:
     except ImportError as error:
         raise ImportError("chunked data need Dask: pip install 'statespace_em[dask]'.") from error
     return dask
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise ParameterError where an option belongs to rows that only the chunks know."""
+    for name in ("states", "weights"):
+        if options.get(name) is not None:
+            raise ParameterError(
+                f"{name}= is not taken together with chunked data: pass y.compute() if it fits in memory."
+            )
 
 
 class Shell(NamedTuple):

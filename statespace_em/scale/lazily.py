@@ -13,7 +13,7 @@ import xarray as xr
 from statespace_em import _threads
 from statespace_em._typing import AnyArray
 from statespace_em.labels import type_of_blank
-from statespace_em.scale.chunks import Chunks, cut, import_dask, is_chunked
+from statespace_em.scale.chunks import Chunks, check_options, cut, import_dask, is_chunked
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 Ask = Callable[[xr.DataArray], Any]
@@ -35,6 +35,7 @@ def chunkwise(method: Method) -> Method:
         options = dict(signature.bind(self, y, *args, **kwargs).arguments)
         for name in ("self", "y"):
             del options[name]
+        check_options(options)
         options["params"] = self._known(options.get("params"))
         model = type(self)(**self.get_params())  # without what a fit left: it travels
         return mapped(partial(_ask, model, method.__name__, options), cut(y))

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy.linalg import qr
 
 from statespace_em import _threads
 from statespace_em._typing import Floats, Ints
@@ -130,6 +129,8 @@ def _telling(y: Floats, n_states: int) -> Ints:
     Are there values in every column, do they vary, are there as many different rows as states, and does no column
     follow from the others?
     """
+    from scipy.linalg import qr  # here because it is slow to import
+
     chosen: list[int] = []
     for column in y.T:
         if not np.isnan(column).all():

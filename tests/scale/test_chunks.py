@@ -18,6 +18,7 @@ from statespace_em import em, quasi_newton
 from statespace_em.errors import DataError, ImpossibleObservationError, NotFittedError, ParameterError
 from statespace_em.scale import core as scale_core
 from statespace_em.scale import survey as scale_survey
+from statespace_em.scale.chunks import check_options
 from statespace_em.scale.core import ChunkedCore, added
 from statespace_em.scale.workers import check_workers
 
@@ -394,3 +395,10 @@ def test_workers_are_checked(versions, message):
     client = SimpleNamespace(scheduler=SimpleNamespace(address="tcp://x"), run=lambda *_, **__: versions)
     with pytest.raises(RuntimeError, match=message):
         check_workers(client)
+
+
+@pytest.mark.parametrize("name", ["states", "weights"])
+def test_what_belongs_to_rows_is_refused_with_chunks(name):
+    with pytest.raises(ParameterError, match=f"{name}= is not taken together with chunked data"):
+        check_options({name: [1.0], "params": None})
+    check_options({name: None})
