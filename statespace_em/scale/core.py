@@ -11,6 +11,7 @@ import xarray as xr
 
 from statespace_em import _threads
 from statespace_em._typing import Floats
+from statespace_em.boundary import Chart, HasBoundary
 from statespace_em.core import Core
 from statespace_em.data import as_batch
 from statespace_em.em import HasVanishing
@@ -77,8 +78,40 @@ class ChunkedCore:
             raise ArithmeticError(f"{type(self.core).__name__} has no score.")
         return self.core.score_vector(params, statistics, reference)
 
+    def near_boundary(self, params: Any, statistics: Any, start: Any) -> bool:
+        """See `HasBoundary`."""
+        return isinstance(self.core, HasBoundary) and self.core.near_boundary(params, statistics, start)
+
+    def chart(self, params: Any, statistics: Any, start: Any) -> Chart:
+        """See `HasBoundary`; asked only near a boundary."""
+        return self._bounded().chart(params, statistics, start)
+
+    def on_face(self, params: Any, statistics: Any, start: Any, share: float) -> Any:
+        """See `HasBoundary`; asked only near a boundary."""
+        return self._bounded().on_face(params, statistics, start, share)
+
+    def vanished(self, params: Any, start: Any) -> dict[str, Floats]:
+        """See `HasBoundary`; asked only near a boundary."""
+        return self._bounded().vanished(params, start)
+
+    def unbounded(self, params: Any, data: Chunks) -> bool:
+        """See `HasBoundary`: whether any chunk has such a row."""
+        dask = import_dask()
+        shared = dask.delayed((self._bounded(), params, self.options, np.geterr()), traverse=False, pure=False)
+        return any(dask.compute(*(dask.delayed(_chunk_unbounded, pure=False)(shared, part) for part in data.parts)))
+
+    def _bounded(self) -> HasBoundary:
+        assert isinstance(self.core, HasBoundary)
+        return self.core
+
 
 # where the chunk is
+
+
+def _chunk_unbounded(shared: tuple[HasBoundary, Any, dict[str, Any], dict[str, Any]], part: xr.DataArray) -> bool:
+    core, params, options, handling = shared
+    with _threads.limited(1), np.errstate(**handling):
+        return core.unbounded(params, as_batch(part, **options)[0])
 
 
 def _chunk_sums(shared: tuple[Core, Any, dict[str, Any], dict[str, Any]], part: xr.DataArray) -> tuple[Any, float]:

@@ -14,11 +14,11 @@ import xarray as xr
 from hmm_cases import case
 
 import statespace_em as sse
-from statespace_em import em, quasi_newton
+from statespace_em import boundary, em, quasi_newton
 from statespace_em.errors import DataError, ImpossibleObservationError, NotFittedError, ParameterError
 from statespace_em.scale import core as scale_core
 from statespace_em.scale import survey as scale_survey
-from statespace_em.scale.chunks import check_options
+from statespace_em.scale.chunks import check_options, cut
 from statespace_em.scale.core import ChunkedCore, added
 from statespace_em.scale.workers import check_workers
 
@@ -267,12 +267,12 @@ def test_the_symbols_of_all_chunks_are_found():
 def test_the_engine_offers_all_that_the_loop_may_ask_of_a_core():
     """A protocol that the loop asks of a core must be passed on by the engine."""
     offered = {name for name in dir(ChunkedCore) if not name.startswith("_")}
-    for protocol in (em.EMModel, em.HasVanishing, quasi_newton.HasScore):
+    for protocol in (em.EMModel, em.HasVanishing, quasi_newton.HasScore, boundary.HasBoundary):
         assert {name for name in vars(protocol) if not name.startswith("_")} <= offered
     asked = [
         value for module in (em, quasi_newton) for value in vars(module).values() if getattr(value, "_is_protocol", 0)
     ]
-    assert {value.__name__ for value in asked} <= {"EMModel", "HasVanishing", "HasScore", "Protocol"}
+    assert {value.__name__ for value in asked} <= {"EMModel", "HasVanishing", "HasScore", "HasBoundary", "Protocol"}
 
 
 def test_statistics_are_added_entry_by_entry():
@@ -402,3 +402,16 @@ def test_what_belongs_to_rows_is_refused_with_chunks(name):
     with pytest.raises(ParameterError, match=f"{name}= is not taken together with chunked data"):
         check_options({name: [1.0], "params": None})
     check_options({name: None})
+
+
+def test_a_row_explained_without_error_is_found_in_any_chunk():
+    class Core:
+        near_boundary = chart = on_face = vanished = print  # not asked here
+
+        def unbounded(self, params, batch):
+            return bool((batch.y == params).any())
+
+    engine = ChunkedCore(Core(), {"support": "real"})
+    y = cut(WHOLE.chunk(sequence=2))
+    assert engine.unbounded(WHOLE.values[-1, -1, -1], y) is True
+    assert engine.unbounded(99.0, y) is False
