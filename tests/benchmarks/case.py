@@ -25,7 +25,9 @@ class Work(NamedTuple):
     ours: Side
     theirs: Side | None = None
     rows: int = 0  # rows of data passed over in one run (iterations count); 0 where time a row means nothing
-    tolerance: float = 1e-8  # of the difference between the numbers, relative to 1 + their size
+    tolerance: float | None = (
+        1e-8  # of the difference between the numbers, relative to 1 + their size; None: incomparable
+    )
     note: str = ""
     remark: Callable[[Any], str] | None = None  # a further note, from our result
     warm_up: bool = True  # whether a run goes ahead of those that are timed

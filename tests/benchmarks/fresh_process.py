@@ -38,8 +38,8 @@ model.means_, model.covars_ = np.array([[0.0], [2.0]]), np.array([[1.0], [1.0]])
 model.fit(y)
 print(model.monitor_.history[-1])
 """
-OUR_DEFAULTS = f"{DATA}\nimport statespace_em as sse\nsse.GaussianHMM(2).fit(y)\nprint(0.0)"
-THEIR_DEFAULTS = f"{DATA}\nfrom hmmlearn.hmm import GaussianHMM\nGaussianHMM(2).fit(y)\nprint(0.0)"
+OUR_DEFAULTS = f"{DATA}\nimport statespace_em as sse\nsse.GaussianHMM(2).fit(y)"
+THEIR_DEFAULTS = f"{DATA}\nfrom hmmlearn.hmm import GaussianHMM\nGaussianHMM(2).fit(y)"
 IMPORTS = {
     "import statespace_em": "import statespace_em",
     "import numpy, pandas, xarray": "import numpy, pandas, xarray",
@@ -82,7 +82,7 @@ def _first_fit(ours: str, theirs: str, note: str, *, quick: bool) -> Work:
 
 def _defaults(*, quick: bool) -> Work:
     note = "ours: 10 starts to convergence; theirs: 1 start, at most 10 iterations"
-    return Work(_side(OUR_DEFAULTS), _side(THEIR_DEFAULTS), note=f"numbers not comparable; {note}")
+    return Work(_side(OUR_DEFAULTS), _side(THEIR_DEFAULTS), tolerance=None, note=note)
 
 
 def _cold(*, quick: bool) -> Work:

@@ -61,7 +61,7 @@ def best_of_restarts(y: np.ndarray, n_states: int, n_starts: int, tol: float) ->
 
 def tolerance_to_reach(y: np.ndarray, n_states: int, n_starts: int, log_likelihood: float) -> float:
     """Loosest tolerance, in powers of ten, with which `best_of_restarts` gets there."""
-    for exponent in range(-2, -13, -1):
+    for exponent in range(-4, -13, -1):
         if best_of_restarts(y, n_states, n_starts, 10.0**exponent) >= log_likelihood:
             break
     return float(10.0**exponent)

@@ -67,7 +67,7 @@ def _processor(row: Row) -> str:
 
 def _agreement(row: Row) -> str:
     if "deviation" not in row:
-        return ""
+        return "not compared" if "theirs" in row else ""
     if row["status"] == "disagrees":
         return f"DISAGREE in {row['where']}: {float(row['deviation']):.0e} > {row['tolerance']:.0e}"
     return f"agree to {row['deviation']:.0e}"

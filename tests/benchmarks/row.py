@@ -32,9 +32,10 @@ def measure(case: Case, *, quick: bool, repeats: int) -> Row:
     if work.theirs is not None and timed.theirs is not None:
         row["theirs"] = timed.theirs._asdict()
         row["ratio"] = ratio = timed.theirs.median / timed.ours.median
-        off, where = deviation(work.ours.numbers(timed.our_result), work.theirs.numbers(timed.their_result))
-        row |= {"deviation": off if np.isfinite(off) else str(off), "where": where, "tolerance": work.tolerance}
-        status = "ok" if off <= work.tolerance else "disagrees"
+        if work.tolerance is not None:
+            off, where = deviation(work.ours.numbers(timed.our_result), work.theirs.numbers(timed.their_result))
+            row |= {"deviation": off if np.isfinite(off) else str(off), "where": where, "tolerance": work.tolerance}
+            status = "ok" if off <= work.tolerance else "disagrees"
     if case.target is not None and not quick:
         row["met"] = case.target.met(ratio, timed.ours.median, peak)
     return row | {"status": status}
