@@ -11,7 +11,7 @@ import xarray as xr
 
 from statespace_em._typing import Floats
 from statespace_em.domains import Domain, from_vector, n_coordinates, to_vector
-from statespace_em.emissions.base import EmissionFamily, HasDomains
+from statespace_em.emissions.base import EmissionFamily, HasConditionals, HasDomains
 from statespace_em.sequence.base import SequenceModel
 
 Family = EmissionFamily[Any, Any]
@@ -68,6 +68,7 @@ def check_emission_family(
         _close(log_prob, reference(params, y), tolerance, "log_prob differs from the reference density")
     _check_marginals(family, params, y, tolerance)
     _check_integrated(family, params, y[:5])
+    _check_conditionals(family, params, y, tolerance)
     for before in (params, None):
         _check_statistics(family, before, y, weights, tolerance)
     _check_prior(family, params)
@@ -189,6 +190,18 @@ def _marginal_log_density(family: Family, params: Any, values: Floats, d: int) -
     kind = "logpmf" if family.support in ("count", "category") else "logpdf"
     with np.errstate(divide="ignore"):
         return np.stack([getattr(entry, kind)(values) for entry in _entry(family, params, d)], axis=1)
+
+
+def _check_conditionals(family: Family, params: Any, y: Floats, tolerance: float) -> None:
+    """The conditional distributions of a family that states them multiply to the density of what is seen."""
+    if not isinstance(family, HasConditionals):
+        return
+    y = y.copy()
+    y[1::3, 0] = np.nan
+    one = family.conditionals(params, y)
+    log_density = one.logpmf if family.support in ("count", "category") else one.logpdf
+    total = np.nansum(log_density(y[:, None, :]), axis=2)
+    _close(total, family.log_prob(params, y), tolerance, "the conditionals do not multiply to the density of a row")
 
 
 def _check_integrated(family: Family, params: Any, y: Floats) -> None:

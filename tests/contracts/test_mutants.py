@@ -166,6 +166,11 @@ class WrongMarginals(DiagonalGaussian):
         return stats.norm(params.mean, params.var)
 
 
+class UnconditionalConditionals(FullGaussian):
+    def conditionals(self, params, y):
+        return self.marginals(params)
+
+
 LYING_GAMMA = LyingInverseGamma(shape=2.0, scale=0.5)
 LYING_WISHART = LyingInverseWishart(dof=5.0, scale=0.5)
 FAMILIES = {
@@ -191,6 +196,7 @@ FAMILIES = {
     "a sample with the wrong spread": (WrongSpread(), DIAGONAL, REAL, "variance of the sample"),
     "a sample of other states": (WrongStates(), RATE, COUNTS, "mean of the sample"),
     "a sample that ignores the generator": (OwnGenerator(), RATE, COUNTS, "same generator"),
+    "conditionals that forget the columns before": (UnconditionalConditionals(), FULL, REAL, "multiply"),
     "marginals with a variance for a scale": (WrongMarginals(), DIAGONAL, REAL, "marginal"),
 }
 
