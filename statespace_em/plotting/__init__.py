@@ -5,13 +5,16 @@ colour in every figure. Import this module when you need it; importing the packa
 """
 
 from statespace_em.plotting.emissions import plot_emissions
+from statespace_em.plotting.innovations import plot_consistency, plot_innovations
 from statespace_em.plotting.parameters import plot_trace, plot_transition
 from statespace_em.plotting.regimes import plot_posterior, plot_regimes
 from statespace_em.plotting.residuals import plot_residuals
 from statespace_em.plotting.track import plot_states, plot_track
 
 __all__ = [
+    "plot_consistency",
     "plot_emissions",
+    "plot_innovations",
     "plot_posterior",
     "plot_regimes",
     "plot_residuals",

@@ -140,6 +140,7 @@ def plot_track(
     *,
     axes: Sequence[Hashable] | None = None,
     truth: Any = None,
+    forecast: xr.Dataset | None = None,
     level: float = 0.95,
     sequence: Hashable | None = None,
     ax: Axes | None = None,
@@ -158,6 +159,9 @@ def plot_track(
         The features to the right and upwards, such as ``("east", "north")``; default the first two.
     truth : DataFrame, DataArray or array, (time, feature), optional
         A known path, with the columns of `y`.
+    forecast : Dataset, optional
+        The result of ``forecast``: where the target is expected next, with an ellipse for each step that holds a
+        measurement with the same probability.
     level : float
         Probability of an ellipse. About thirty are drawn along the path, and one in the middle of each gap.
     sequence : optional
@@ -195,6 +199,8 @@ def plot_track(
         ax.plot(*path.T, color=style.PALETTE[4], linewidth=2.2, alpha=0.7, zorder=1.5, label="truth")
     _draw_path(ax, position, measured, latent.kind or "estimated")
     _draw_ellipses(ax, position, spread, measured, level)
+    if forecast is not None:
+        _draw_forecast(ax, position[-1], forecast, rows, level)
     shared = len(ax.get_shared_x_axes().get_siblings(ax)) > 1 or len(ax.get_shared_y_axes().get_siblings(ax)) > 1
     ax.set_aspect("equal", adjustable="box" if shared else "datalim")
     ax.margins(0.05)
@@ -359,16 +365,33 @@ def _draw_ellipses(ax: Axes, position: Floats, spread: Floats, measured: Floats,
     middles = [gap[len(gap) // 2] for gap in gaps if len(gap)][:N_ELLIPSES]
     along = np.linspace(0, len(position) - 1, min(N_ELLIPSES, len(position))).astype(int)
     rows = np.unique(np.concatenate([along, np.asarray(middles, int)]))
-    outlines = ellipse_outline(position[rows], spread[rows], level)
+    _add_ellipses(
+        ax, ellipse_outline(position[rows], spread[rows], level), 0, f"{100 * level:.4g} % ellipse", "ellipses"
+    )
+
+
+def _draw_forecast(ax: Axes, now: Floats, forecast: xr.Dataset, rows: list[int], level: float) -> None:
+    if not {"mean", "cov"} <= set(forecast.data_vars) or forecast["mean"].ndim != 2:
+        raise DataError(f"forecast has {listed(forecast.data_vars)}; pass the forecast of one track, with mean and cov")
+    mean = forecast["mean"].isel(feature=rows).transpose("horizon", "feature").values
+    cov = forecast["cov"].isel(feature=rows, feature_aux=rows).transpose("horizon", ...).values
+    ax.plot(
+        *np.vstack([now, mean]).T, color=style.PALETTE[2], linewidth=1.3, marker=".", markersize=4, label="forecast"
+    )
+    _add_ellipses(ax, ellipse_outline(mean, cov, level), 2, f"{100 * level:.4g} % of measurements", "forecast")
+
+
+def _add_ellipses(ax: Axes, outlines: Floats, colour: int, label: str, gid: str) -> None:
+    shade = style.state_colours(colour + 1)[colour]
     ax.add_collection(
         PolyCollection(
             list(outlines),
-            facecolor=(*style.state_colours(1)[0], 0.12),
-            edgecolor=(*style.state_colours(1)[0], 0.5),
+            facecolor=(*shade, 0.12),
+            edgecolor=(*shade, 0.5),
             linewidth=0.6,
             zorder=1.1,
-            label=f"{100 * level:.4g} % ellipse",
-            gid="ellipses",
+            label=label,
+            gid=gid,
         ),
         autolim=True,
     )

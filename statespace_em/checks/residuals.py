@@ -1,4 +1,4 @@
-"""Does the model describe the data? Tests of residuals, replicated data, calibration of probabilities."""
+"""Tests of residuals, replicated data, calibration of probabilities."""
 
 from __future__ import annotations
 
