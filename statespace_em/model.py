@@ -20,7 +20,7 @@ from statespace_em.errors import DataError, NotFittedError, ParameterError
 from statespace_em.fitting import Fit, FitOptions, climb, found_once, not_converged, starting_points, too_few
 from statespace_em.labels import Labels, labelled_rows, posterior_variable, summed
 from statespace_em.reports import note_boundary, progress_bar, starts_table, trace_table
-from statespace_em.scale.chunks import Chunks, cut, is_chunked
+from statespace_em.scale.chunks import Chunks, check_options, cut, is_chunked
 from statespace_em.scale.core import ChunkedCore
 from statespace_em.scale.lazily import chunkwise
 from statespace_em.scale.survey import prepared, survey
@@ -169,8 +169,7 @@ class LatentModel(Settings, Uncertain):
         given = options.given(schema)
         data: Batch | Chunks
         if is_chunked(y):
-            if states is not None or weights is not None:
-                raise ParameterError("states= and weights= are for observations in memory: call y.compute() first.")
+            check_options({"states": states, "weights": weights})
             data = cut(y)
             batch, telling, labels, symbols, reading = survey(data, self._reading(options.start), len(schema.names))
         else:
@@ -276,6 +275,7 @@ class LatentModel(Settings, Uncertain):
     def score(self, y: Any, params: xr.Dataset | None = None, *, states: Any = None, weights: Any = None) -> float:
         """Log-likelihood of all of y in nats, summed over sequences; ``states`` and ``weights`` as in `fit`."""
         if is_chunked(y):
+            check_options({"states": states, "weights": weights})
             return self._score_of_chunks(cut(y), self._known(params))
         core, tree, batch, labels, _ = self._ready(y, params, states, weights)
         with labelled_rows(labels, self._schema().names):

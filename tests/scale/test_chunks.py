@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 import tracemalloc
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +19,7 @@ from statespace_em import boundary, em, quasi_newton
 from statespace_em.errors import DataError, ImpossibleObservationError, NotFittedError, ParameterError
 from statespace_em.scale import core as scale_core
 from statespace_em.scale import survey as scale_survey
-from statespace_em.scale.chunks import check_options, cut
+from statespace_em.scale.chunks import cut
 from statespace_em.scale.core import ChunkedCore, added
 from statespace_em.scale.workers import check_workers
 
@@ -399,9 +400,11 @@ def test_workers_are_checked(versions, message):
 
 @pytest.mark.parametrize("name", ["states", "weights"])
 def test_what_belongs_to_rows_is_refused_with_chunks(name):
-    with pytest.raises(ParameterError, match=f"{name}= is not taken together with chunked data"):
-        check_options({name: [1.0], "params": None})
-    check_options({name: None})
+    model, params, y = data_of("diagonal")
+    chunked, option = y.chunk(sequence=2), {name: [1.0] * 7}
+    for ask in (model.fit, partial(model.score, params=params), partial(model.e_step, params=params)):
+        with pytest.raises(ParameterError, match=f"{name}= is not taken together with chunked data"):
+            ask(chunked, **option)
 
 
 def test_a_row_explained_without_error_is_found_in_any_chunk():
