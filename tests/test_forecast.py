@@ -160,6 +160,16 @@ def test_draws_of_parameters_widen_the_forecast():
     xr.testing.assert_allclose(model.forecast(y, 2, alike), model.forecast(y, 2, params))
 
 
+def test_a_bootstrap_can_be_forecast_with():
+    quakes = sse.datasets.earthquakes()
+    model = sse.PoissonHMM(2).fit(quakes)
+    draws = model.bootstrap(quakes, n=3)
+    singles = [model.forecast(quakes, 2, draws.isel(replicate=i))["mean"] for i in range(3)]
+    found = model.forecast(quakes, 2, draws, quantiles=LEVELS)
+    np.testing.assert_allclose(found["mean"], np.mean(singles, axis=0), rtol=1e-12)
+    assert model.simulate(quakes, 2, 7, draws, seed=0).sizes["path"] == 7
+
+
 def test_one_draw_of_a_linear_gaussian_model_keeps_its_covariances():
     model, nile = sse.LinearGaussianSSM(1), sse.datasets.nile().to_numpy()
     params = model.parameters(

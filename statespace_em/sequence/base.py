@@ -136,8 +136,8 @@ class SequenceModel(LatentModel):
         horizon
             Number of steps.
         params
-            Parameters (those of the fit unless given). With a dim ``draw``, as from a bootstrap, the forecast is the
-            mixture over the draws: the uncertainty of the parameters is in it.
+            Parameters (those of the fit unless given). With a dim ``draw``, or ``replicate`` as `bootstrap`
+            returns them, the forecast is the mixture over the draws: the uncertainty of the parameters is in it.
         quantiles
             Levels between 0 and 1, if any.
 

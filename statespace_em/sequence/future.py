@@ -14,6 +14,7 @@ from statespace_em.errors import DataError, ParameterError
 from statespace_em.labels import Labels, show
 from statespace_em.predictive import Part, Predictive
 
+DRAWS = ("draw", "replicate")  # dims along which parameters are equally probable
 SPREADS = {"variance": "mean", "cov": "mean", "predicted_cov": "predicted"}  # second moments and what they are around
 
 
@@ -33,10 +34,11 @@ def check_levels(levels: Any) -> Floats:
 
 
 def parameter_draws(params: xr.Dataset) -> list[xr.Dataset]:
-    """One Dataset a draw where parameters come with a dim ``draw``, as from a bootstrap; else just these."""
-    if "draw" not in params.dims:
+    """One Dataset a draw where parameters come with a dim ``draw``, or `bootstrap`'s ``replicate``; else just these."""
+    dim = next((name for name in DRAWS if name in params.dims), None)
+    if dim is None:
         return [params]
-    return [params.isel(draw=i, drop=True) for i in range(params.sizes["draw"])]
+    return [params.isel({dim: i}, drop=True) for i in range(params.sizes[dim])]
 
 
 def merged(predictives: Sequence[Predictive]) -> Predictive:
