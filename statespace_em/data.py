@@ -31,6 +31,7 @@ class Batch(NamedTuple):
     known: Ints | None = None  # (N,), number of the state where it is known, else -1
     row_weight: Floats | None = None  # (N,), power of the density of each row
     sequence_weight: Floats | None = None  # (S,), power of the likelihood of each sequence
+    inputs: Floats | None = None  # (N, k), known inputs of a model that has them
 
     @property
     def first(self) -> Bools:

@@ -48,6 +48,15 @@ class SingularInnovationError(RowError):
     )
 
 
+class UndeterminedStartError(RowError):
+    """The rows do not determine a first state that nothing is known of."""
+
+    explanation = (
+        "begins a sequence whose rows do not determine the diffuse or fixed first state: give it more rows, or those "
+        'states a proper start (initial="known" or "stationary")'
+    )
+
+
 class NotFittedError(StateSpaceError, RuntimeError, AttributeError):
     """The model has no parameters yet."""
 

@@ -192,7 +192,7 @@ def nearly_singular(arrays: Mapping[str, Floats]) -> list[str]:
     """Names of the covariances among these parameters that are close to singular."""
     found = []
     for name, value in arrays.items():
-        if name.endswith("cov"):
+        if name.endswith("cov") and np.isfinite(value).all():  # a diffuse start has no finite variance
             values = np.linalg.eigvalsh(value)
             if (values[..., 0] < 1e-9 * values[..., -1]).any():
                 found.append(name)

@@ -250,6 +250,12 @@ class InverseWishart:
             ) from None
         return float(-0.5 * np.sum(self.weight(size) * np.linalg.slogdet(cov)[1] + trace))
 
+    def gradient(self, cov: Floats) -> Floats:
+        """Symmetric G (p, p) with d log density = tr(G d cov)."""
+        precision = np.linalg.inv(cov)
+        size = len(cov)
+        return np.asarray(0.5 * (precision @ self.matrix(size) @ precision - self.weight(size) * precision))
+
     def mode(self, scatter: Floats, count: Floats | float) -> Floats:
         """Covariance from the sum of outer products of ``count`` residuals; ``count`` is () or (...,)."""
         size = scatter.shape[-1]

@@ -23,6 +23,7 @@ S = TypeVar("S")
 
 SLOW = 0.1  # nats in ten steps: above that EM goes on, for far from a maximum nothing climbs faster
 FLAT = 0.1  # squared score over tol, coordinates being of order 1: a poor model of the curvature must not hide a slope
+DOUBT = 1e-6  # squared score at which EM is not believed to have converged: it may not move all that is free
 CONFIRM = 2  # successive steps that must agree that little is left to gain
 
 
@@ -186,6 +187,10 @@ def run_quasi_newton(
     """
     options: dict[str, Any] = {"tol": tol, "accelerate": accelerate, "on_step": on_step}
     end = run_em(model, data, start, max_iter=max_iter, head=head, slow=SLOW, **options)
+    if end.status == "converged":
+        point = _Ascent(model, data, end, max_iter, on_step).start()
+        if point is not None and float(point.gradient @ point.gradient) > DOUBT:
+            end = end._replace(status="max_iter")
     while end.n_steps < max_iter:
         if isinstance(model, HasBoundary) and model.near_boundary(end.params, end.statistics, start):
             return finish(model, data, end, start, max_iter=max_iter, tol=tol, on_step=on_step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ class Schema:
     check: Callable[[Mapping[str, Floats]], None]  # raises ParameterError where values are wrong
     optional: tuple[str, ...] = ()  # parameters that may be left out
     symbols: Sequence[Any] | None = None  # given at construction
+    coords: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # of dims that neither states nor data name
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -77,7 +78,7 @@ class Schema:
 
     def label(self, arrays: Mapping[str, Floats], labels: Labels, symbols: Sequence[Any] | None) -> xr.Dataset:
         """Label what a core made of the observations with these labels."""
-        coords: dict[str, Any] = {"state": self.names, "feature": labels.features}
+        coords: dict[str, Any] = {**self.coords, "state": self.names, "feature": labels.features}
         if symbols is not None:
             coords["symbol"] = symbols
         dims = self.dims(len(labels.features))
@@ -93,7 +94,7 @@ class Schema:
         """Label and check what a user gives: plain arrays in the order of the dims, DataArrays in any order."""
         for name in arrays:
             _validate.one_of("parameter", name, self.parameters)
-        coords: dict[str, Any] = {"state": self.names}
+        coords: dict[str, Any] = {**self.coords, "state": self.names}
         for value in arrays.values():
             if isinstance(value, xr.DataArray):
                 coords |= {d: value[d].values for d in ("feature", "symbol") if d in value.coords and value[d].ndim}

@@ -21,7 +21,7 @@ CHECKOUT = (ROOT / "pyproject.toml").exists()
 
 LAYERS = {
     0: ("_threads", "_typing", "_validate", "boundary", "domains", "em", "errors", "kernels", "priors", "quasi_newton"),
-    1: ("continuous", "emissions", "predictive", "start", "structure"),
+    1: ("continuous", "emissions", "patterns", "predictive", "start", "structure"),
     2: (
         *("containers", "core", "data", "families", "fitting", "geodesy", "labels", "matching", "reports"),
         *("conditions", "constraints", "diagnostics", "order", "residuals", "scale", "schema", "storage"),

@@ -852,7 +852,7 @@ def test_wrong_use_is_refused_with_a_remedy():
     with pytest.raises(NotFittedError, match="fit"):
         model.decode(y)
     with pytest.raises(ParameterError, match="initial"):
-        fit(sse.LinearGaussianSSM(2, initial="diffuse"), y)
+        fit(sse.LinearGaussianSSM(2, initial="vague"), y)
     with pytest.raises(ParameterError, match="state_offset"):
         fit(sse.LinearGaussianSSM(2, state_offset=True), y)
     with pytest.raises(ParameterError, match="process_cov"):

@@ -10,7 +10,10 @@ from statespace_em import _threads
 from statespace_em.data import Batch
 from statespace_em.errors import SingularInnovationError
 from statespace_em.sequence import lgssm_passes as passes
+from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_params import LGSSMParams
+
+CORE = LGSSMCore(3, ())
 
 
 def case(missing):
@@ -29,9 +32,9 @@ def case(missing):
 def answers(params, batch):
     known = passes.kalman_filter(params, batch, innovations=True)
     smoothed, log_likelihood = passes.smoother(params, batch)
-    sums, total = passes.expectations(params, batch)
+    sums, total = CORE.e_step(params, batch)
     mean, pairs = passes.smoothed_mean(params, batch), passes.pair_moments(smoothed)
-    return [*known, *smoothed, log_likelihood, mean, pairs], [*sums, total]
+    return [*known, *smoothed, log_likelihood, mean, pairs], [*sums[:12], *sums.gradients, total]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -50,14 +53,20 @@ def test_parts_and_threads_change_nothing(missing, block, threads, monkeypatch):
         np.testing.assert_allclose(value, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_sums_from_covariances_once_are_those_from_every_row():
+def test_sums_from_the_score_are_those_from_moments_of_every_row():
     params, batch = case(0.1)
     smoothed, _ = passes.smoother(params, batch)
-    for value, expected in zip(passes.moment_sums(params, batch, smoothed), passes.expectations(params, batch)[0]):
-        np.testing.assert_allclose(value, expected, rtol=1e-11, atol=1e-11)
+    other = CORE.statistics(
+        params, batch, {"gamma": smoothed.mean, "cov": smoothed.cov, "cross_cov": smoothed.cross_cov}
+    )
+    sums = CORE.e_step(params, batch)[0]
+    for name in ("S_ww", "S_wz", "S_zz", "n_pairs", "S_vv", "S_vz", "S_uu", "n_rows", "first_mean", "n_sequences"):
+        np.testing.assert_allclose(getattr(other, name), getattr(sums, name), rtol=1e-11, atol=1e-11, err_msg=name)
+    first = [s.first_cov + s.first_outer for s in (other, sums)]
+    np.testing.assert_allclose(*first, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("question", [passes.kalman_filter, passes.smoother, passes.expectations])
+@pytest.mark.parametrize("question", [passes.kalman_filter, passes.smoother, CORE.e_step])
 def test_a_singular_row_is_named_by_its_number_in_the_whole(question, monkeypatch):
     params, batch = case(0.0)
     monkeypatch.setattr(passes, "FEW", 1)

@@ -2,34 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 
 from statespace_em._typing import Floats
-from statespace_em.sequence.lgssm_params import LGSSMParams
+from statespace_em.sequence.lgssm_params import DOMAINS, LGSSMParams, varies
+from statespace_em.sequence.lgssm_structure import Structure
 
 
-def arbitrary(params: LGSSMParams, frozen: Collection[str], *, tied: bool) -> int:
+def arbitrary(params: LGSSMParams, structure: Structure) -> int:
     """Number of directions in which the free parameters move without changing the distribution of y.
 
     States s' = M s + v leave y as it is when A, Q, C, m, P, b, d become M A M^-1, M Q M', C M^-1, M m + v, M P M',
-    M b + (I - M A M^-1) v, d - C M^-1 v. With M = I + X, those (X, v) that move nothing frozen but something free
-    are counted: a difference of two ranks. The free parameters are taken at random, because a first guess is often
-    more symmetric than what it stands for.
+    M b + (I - M A M^-1) v, d - C M^-1 v. With M = I + X, those (X, v) that move nothing out of its structure but
+    something within it are counted: a difference of two ranks. The free values are taken at random, because a
+    first guess is often more symmetric than what it stands for. A first state that is diffuse, fixed or stationary is
+    so in any basis.
     """
     rng = np.random.default_rng(0)
-    names = [name for name in params._fields if name != "measurement_cov" and not (tied and name == "initial_cov")]
-    values = params._asdict()
-    for name in [name for name in names if name not in frozen]:
+    skipped = {"measurement_cov"}
+    if structure.tied:
+        skipped.add("initial_cov")
+    if not np.isfinite(params.initial_cov).all() or structure.fixed is not None or structure.stationary is not None:
+        skipped |= {"initial_mean", "initial_cov"}
+    names = [name for name in DOMAINS if name not in skipped]
+    values = {name: value.mean(0) if varies(params, name) else value for name, value in params._asdict().items()}
+    for name in [name for name in names if structure.is_free(name)]:
         noise = rng.standard_normal(values[name].shape)
-        values[name] = noise @ noise.T if name.endswith("cov") else noise
-    generic = LGSSMParams(**values)
+        noise = noise @ noise.T if name.endswith("cov") else noise
+        pattern = structure.patterns[name]
+        if name in structure.noises:
+            inner = pattern.build(pattern.read(structure.noises[name].inner(noise)))
+            values[name] = structure.noises[name].outer(inner)
+        else:
+            values[name] = pattern.build(pattern.read(noise))
     size = len(params.initial_mean)
-    still, nothing = np.zeros((size, size)), np.zeros(size)
+    if "initial_cov" in skipped:
+        values |= {"initial_mean": np.zeros(size), "initial_cov": np.zeros((size, size))}
+    generic, still, nothing = LGSSMParams(**values), np.zeros((size, size)), np.zeros(size)
     moves = [_moved(generic, unit.reshape(size, size), nothing) for unit in np.eye(size * size)]
     moves += [_moved(generic, still, unit) for unit in np.eye(size)]
-    return _rank(moves, names) - _rank(moves, [name for name in names if name in frozen])
+    return _rank([np.concatenate([move[name] for name in names]) for move in moves]) - _rank(
+        [np.concatenate([_outside(structure, name, move[name]) for name in names]) for move in moves]
+    )
+
+
+def _outside(structure: Structure, name: str, change: Floats) -> Floats:
+    """Part of a change of a parameter that its structure does not allow."""
+    if not structure.is_free(name):
+        return change
+    design = structure.patterns[name].design
+    if name in structure.noises:
+        design = np.array([structure.noises[name].outer(part) for part in design])
+    flat = design.reshape(len(design), -1)
+    return np.asarray(change - flat.T @ np.linalg.lstsq(flat.T, change, rcond=None)[0])
 
 
 def _moved(params: LGSSMParams, X: Floats, v: Floats) -> dict[str, Floats]:
@@ -44,10 +69,13 @@ def _moved(params: LGSSMParams, X: Floats, v: Floats) -> dict[str, Floats]:
         "state_offset": X @ params.state_offset + v - A @ v,
         "observation_offset": -C @ v,
     }
-    return {name: np.ravel(value / (np.abs(getattr(params, name)).max() or 1.0)) for name, value in change.items()}
+    return {name: np.ravel(value / _size(getattr(params, name))) for name, value in change.items()}
 
 
-def _rank(moves: list[dict[str, Floats]], names: list[str]) -> int:
-    if not names:
-        return 0
-    return int(np.linalg.matrix_rank(np.array([np.concatenate([move[name] for name in names]) for move in moves])))
+def _rank(moves: list[Floats]) -> int:
+    return int(np.linalg.matrix_rank(np.array(moves), tol=1e-9))
+
+
+def _size(value: Floats) -> float:
+    largest = float(np.abs(value).max())
+    return largest if 0.0 < largest < np.inf else 1.0

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from statespace_em._typing import Floats
-from statespace_em.kernels.kalman import GaussianSums
+from statespace_em.sequence.lgssm_filter import Statistics
 from statespace_em.sequence.lgssm_params import DOMAINS, LGSSMParams, span_of
 
 NEAR = 1e-3  # variance along a direction, as a share of its scale, from which logarithms are left
@@ -24,14 +24,15 @@ class Scales(NamedTuple):
     noise: float  # of a step of the states, as a share of their spread
 
 
-def scales(params: LGSSMParams, sums: GaussianSums) -> Scales:
+def scales(params: LGSSMParams, sums: Statistics) -> Scales:
     """Units from the parameters and the moments of the states."""
     n = len(params.initial_mean)
     C, Q = params.observation, params.process_cov
-    feature = np.diag(params.measurement_cov + C @ Q @ C.T) + np.diag(sums.S_vv) / max(sums.n_rows, 1)
+    feature = np.diag(params.measurement_cov + C @ Q @ C.T) + np.diag(sums.S_vv) / max(float(sums.n_rows[0]), 1.0)
     feature = np.where(feature > 0.0, feature, 1.0)
-    middle = sums.S_uu[:n, n] / sums.n_rows
-    spread = sums.S_uu[:n, :n] / sums.n_rows - np.outer(middle, middle) + Q
+    rows, squares = max(float(sums.n_rows[0]), 1.0), sums.S_uu[0]
+    middle = squares[:n, n] / rows
+    spread = squares[:n, :n] / rows - np.outer(middle, middle) + Q
     load = np.square(C).mean(0)
     spare = np.where(load > 0.0, 1e-4 * feature.mean() / np.where(load > 0.0, load, 1.0), 0.0)
     spread = (spread + spread.T) / 2.0 + np.diag(spare + 1e-6 * np.abs(np.diag(spread)))
@@ -67,7 +68,7 @@ class FactorChart:
     """Coordinates in which each free covariance is a square L L'; see `statespace_em.boundary.Chart`."""
 
     def __init__(
-        self, params: LGSSMParams, sums: GaussianSums, start: LGSSMParams, frozen: Collection[str], tied: bool
+        self, params: LGSSMParams, sums: Statistics, start: LGSSMParams, frozen: Collection[str], tied: bool
     ) -> None:
         self.origin, self.tied = params, tied
         units = scales(params, sums)
@@ -101,7 +102,7 @@ class FactorChart:
         return LGSSMParams(**values)
 
 
-def near(params: LGSSMParams, sums: GaussianSums, start: LGSSMParams, frozen: Collection[str]) -> bool:
+def near(params: LGSSMParams, sums: Statistics, start: LGSSMParams, frozen: Collection[str]) -> bool:
     """Whether a free covariance has a direction with next to no variance, in a model small enough for a chart."""
     if sum(getattr(params, name).size for name in DOMAINS if name not in frozen) > MOST:
         return False
@@ -110,7 +111,7 @@ def near(params: LGSSMParams, sums: GaussianSums, start: LGSSMParams, frozen: Co
 
 
 def on_face(
-    params: LGSSMParams, sums: GaussianSums, start: LGSSMParams, frozen: Collection[str], share: float
+    params: LGSSMParams, sums: Statistics, start: LGSSMParams, frozen: Collection[str], share: float
 ) -> dict[str, Floats]:
     """Free covariances with the variances below this share of their scale at exactly 0."""
     units, found = scales(params, sums), {}

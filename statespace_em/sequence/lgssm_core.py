@@ -1,10 +1,10 @@
-"""The array side of the linear-Gaussian state-space model: Kalman filter, RTS smoother and a joint M-step."""
+"""The array side of the linear-Gaussian state-space model: what `LatentModel` labels and the EM loop climbs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
@@ -12,24 +12,23 @@ import xarray as xr
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.core import Posterior
 from statespace_em.data import Batch
-from statespace_em.domains import from_vector, n_coordinates, n_free, pull_back, to_vector
 from statespace_em.errors import ParameterError
-from statespace_em.kernels.kalman import GaussianSums
+from statespace_em.kernels import kalman
 from statespace_em.labels import Dims
+from statespace_em.patterns import Pattern
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence import lgssm_boundary
 from statespace_em.sequence.lgssm_basis import arbitrary
-from statespace_em.sequence.lgssm_params import DOMAINS, LGSSMParams, span_of
-from statespace_em.sequence.lgssm_passes import (
-    Smoothed,
-    expectations,
-    kalman_filter,
-    moment_sums,
-    pair_moments,
-    smoother,
-)
-from statespace_em.sequence.lgssm_score import score
-from statespace_em.sequence.lgssm_start import guessed_params
+from statespace_em.sequence.lgssm_filter import Statistics, e_step, smooth
+from statespace_em.sequence.lgssm_mstep import m_step
+from statespace_em.sequence.lgssm_params import DOMAINS, LGSSMParams, by_row
+from statespace_em.sequence.lgssm_passes import Smoothed, kalman_filter, pair_moments
+from statespace_em.sequence.lgssm_start import guessed_params, structured_guess
+from statespace_em.sequence.lgssm_structure import Structure, structure_for
+
+EXACT = 1e-8  # share of the variance of y that is left where a fixed first state is taken to be fitted exactly
+
+__all__ = ["DOMAINS", "LGSSMCore", "LGSSMParams"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,15 @@ class LGSSMCore:
     process_prior: InverseWishart = InverseWishart()
     measurement_prior: InverseWishart = InverseWishart()
     tied: bool = False  # initial_cov is process_cov; it counts as frozen
+    patterns: Mapping[str, Pattern] = field(default_factory=dict)  # of what is neither frozen nor free as a whole
+    varying: Mapping[str, Floats] = field(default_factory=dict)  # fixed values with an entry for every row
+    loadings: Mapping[str, Floats] = field(default_factory=dict)  # of process_cov and measurement_cov
+    fixed: Bools | None = None  # states (n,) whose first value is fixed but unknown
+    stationary: Bools | None = None  # states (n,) that start in their stationary distribution
+    likelihood: str = "diffuse"  # convention where the start is diffuse
+    guesses: Mapping[str, Sequence[float]] = field(default_factory=dict)  # first values by name, one a start
+
+    _made: dict[Any, Structure] = field(default_factory=dict, repr=False, compare=False)  # structures by shapes
 
     row_dims: ClassVar[Dims] = {
         "gamma": ("state",),
@@ -49,115 +57,48 @@ class LGSSMCore:
     }
     sum_dims: ClassVar[Dims] = {}
 
-    def e_step(self, params: LGSSMParams, data: Batch) -> tuple[GaussianSums, float]:
+    def structure(self, params: LGSSMParams) -> Structure:
+        """Return what is free in parameters of these shapes."""
+        shapes = tuple(np.shape(value) for value in params._asdict().values())
+        if shapes not in self._made:
+            self._made[shapes] = structure_for(
+                params, self.patterns, self.frozen, self.loadings, tied=self.tied, unknown=self.fixed,
+                stationary=self.stationary,
+            )  # fmt: skip
+        return self._made[shapes]
+
+    def e_step(self, params: LGSSMParams, data: Batch) -> tuple[Statistics, float]:
         """Additive statistics and the log-likelihood in nats."""
-        return expectations(params, data)
+        return e_step(params, data, self.structure(params).blocks, self.fixed, self.likelihood)
 
-    def m_step(self, statistics: GaussianSums, previous: LGSSMParams) -> LGSSMParams:
-        """Joint regressions for [A b] and [C d], then Q and R from their residuals (Shumway & Stoffer 1982)."""
-        s = statistics
-        new = previous._asdict()
-        shift = s.first_mean - s.n_sequences * previous.initial_mean
-        if "initial_mean" not in self.frozen:
-            new["initial_mean"] = s.first_mean / s.n_sequences
-        moved = new["initial_mean"] - previous.initial_mean
-        outer = np.outer(moved, shift)
-        first = s.first_cov + s.first_outer - outer - outer.T + s.n_sequences * np.outer(moved, moved)
-        if "initial_cov" not in self.frozen:
-            new["initial_cov"] = first / s.n_sequences
-        n_steps, steps = (s.n_pairs + s.n_sequences, s.S_ww + first) if self.tied else (s.n_pairs, s.S_ww)
-        for names, cross, square, residual, count, prior in (
-            (("transition", "state_offset", "process_cov"), s.S_wz, s.S_zz, steps, n_steps, self.process_prior),
-            (
-                ("observation", "observation_offset", "measurement_cov"),
-                s.S_vz, s.S_uu, s.S_vv, s.n_rows, self.measurement_prior,
-            ),
-        ):  # fmt: skip
-            if count == 0 and prior.is_flat:  # nothing speaks
-                continue
-            matrix, offset, cov = names
-            free = np.repeat([matrix not in self.frozen, offset not in self.frozen], [self.n_states, 1])
-            scatter = residual
-            if free.any():
-                change = _regression(cross, square, free)
-                new[matrix] = new[matrix] + change[:, :-1]
-                new[offset] = new[offset] + change[:, -1]
-                half = change @ cross.T
-                scatter = residual - half - half.T + change @ square @ change.T
-            if cov not in self.frozen:
-                new[cov] = prior.mode(_semidefinite((scatter + scatter.T) / 2.0), count)
-        return self._complete(new)
+    def m_step(self, statistics: Statistics, previous: LGSSMParams) -> LGSSMParams:
+        """Maximise the expected log joint plus log prior over what is free."""
+        structure = self.structure(previous)
+        return m_step(structure, statistics, previous, self.process_prior, self.measurement_prior)
 
-    def _complete(self, values: dict[str, Floats]) -> LGSSMParams:
-        """Parameters from their values, the tied one from its twin."""
-        return LGSSMParams(**(values | {"initial_cov": values["process_cov"]} if self.tied else values))
+    def settled(self, params: LGSSMParams, statistics: Statistics) -> LGSSMParams:
+        """Parameters with the first mean that the statistics were computed at."""
+        return params if statistics.start is None else params._replace(initial_mean=statistics.start)
 
     def log_prior(self, params: LGSSMParams) -> float:
         """Log prior density in nats, without constants."""
-        density = 0.0
+        noises, density = self.structure(params).noises, 0.0
         for name, prior in (("process_cov", self.process_prior), ("measurement_cov", self.measurement_prior)):
             try:
-                density += prior.log_density(getattr(params, name))
+                density += prior.log_density(noises[name].inner(getattr(params, name)))
             except ParameterError as error:
                 raise ParameterError(f"{name}: {error}") from None
         return density
 
-    def _units(self, reference: LGSSMParams) -> dict[str, Floats]:
-        """Unit of each real parameter, from the scales of states and measurements."""
-        spread = np.diag(reference.process_cov) + np.diag(reference.initial_cov)
-        state = np.sqrt(np.where(spread > 0.0, spread, 1.0))
-        noise = np.diag(reference.measurement_cov)
-        feature = np.sqrt(np.where(noise > 0.0, noise, 1.0))
-        return {
-            "transition": state[:, None] / state,
-            "observation": feature[:, None] / state,
-            "initial_mean": state,
-            "state_offset": state,
-            "observation_offset": feature,
-        }
-
     def to_vector(self, params: LGSSMParams, reference: LGSSMParams) -> Floats | None:
-        """Coordinates of what is not frozen; a covariance that is singular in the reference keeps its null space."""
-        units = self._units(reference)
-        parts = []
-        for name, domain in DOMAINS.items():
-            if name in self.frozen:
-                continue
-            value, origin = getattr(params, name), getattr(reference, name)
-            if domain == "covariance":
-                span = span_of(origin)
-                if span is not None:
-                    value, origin = span.inverse @ value @ span.inverse.T, np.eye(len(span.inverse))
-                try:
-                    parts.append(to_vector(value, origin, domain))
-                except np.linalg.LinAlgError:  # it has become singular since
-                    return None
-            else:
-                parts.append(to_vector(value, origin, "location", units[name]))
-        return np.concatenate(parts) if parts else None
+        """Coordinates of what is free; a covariance that is singular in the reference keeps its null space."""
+        return self.structure(reference).to_vector(params, reference)
 
     def from_vector(self, vector: Floats, reference: LGSSMParams) -> LGSSMParams:
         """Inverse of `to_vector`."""
-        units = self._units(reference)
-        values = reference._asdict()
-        for name, domain in DOMAINS.items():
-            if name in self.frozen:
-                continue
-            origin = values[name]
-            span = span_of(origin) if domain == "covariance" else None
-            if span is not None:
-                origin = np.eye(len(span.inverse))
-            size = n_coordinates(origin, domain)
-            if domain == "covariance":
-                value = from_vector(vector[:size], origin, domain)
-            else:
-                unit = units[name].ravel().reshape(origin.shape)
-                value = from_vector(vector[:size], origin, "location", unit)
-            values[name] = value if span is None else span.basis @ value @ span.basis.T
-            vector = vector[size:]
-        return self._complete(values)
+        return self.structure(reference).from_vector(vector, reference)
 
-    def score_vector(self, params: LGSSMParams, statistics: GaussianSums, reference: LGSSMParams) -> Floats:
+    def score_vector(self, params: LGSSMParams, statistics: Statistics, reference: LGSSMParams) -> Floats:
         """Gradient of the objective in the coordinates of `to_vector`.
 
         Raises
@@ -165,32 +106,35 @@ class LGSSMCore:
         numpy.linalg.LinAlgError
             If a covariance is singular.
         """
-        gradients = score(params, statistics, self.process_prior, self.measurement_prior)
-        if self.tied:
-            gradients["process_cov"] = gradients["process_cov"] + gradients["initial_cov"]
-        units = self._units(reference)
-        return np.concatenate(
-            [
-                np.ravel(gradients[name] * units[name])
-                if name in units
-                else pull_back(gradients[name], getattr(params, name), getattr(reference, name))
-                for name in DOMAINS
-                if name not in self.frozen
-            ]
-        )
+        structure = self.structure(reference)
+        if statistics.gradients is None:
+            raise ParameterError("these statistics were made of a posterior, which does not carry the score.")
+        gradients = structure.entry_gradients(statistics.gradients, params)
+        for name, prior in (("process_cov", self.process_prior), ("measurement_cov", self.measurement_prior)):
+            if prior != InverseWishart():
+                noise = structure.noises[name]
+                left = np.eye(len(getattr(params, name))) if noise.loading is None else np.linalg.pinv(noise.loading)
+                own = prior.gradient(noise.inner(getattr(params, name)))
+                gradients[name] = gradients[name] + 2.0 * left.T @ own @ left
+        return structure.pull_back(gradients, params, reference)
 
-    def near_boundary(self, params: LGSSMParams, statistics: GaussianSums, start: LGSSMParams) -> bool:
-        """Whether a free covariance is close to singular."""
-        return lgssm_boundary.near(params, statistics, start, self.frozen)
+    @property
+    def _plain(self) -> bool:
+        """Whether every parameter is free as a whole or not at all, and the start proper."""
+        return not (self.patterns or self.varying or self.loadings)
 
-    def chart(self, params: LGSSMParams, statistics: GaussianSums, start: LGSSMParams) -> lgssm_boundary.FactorChart:
+    def near_boundary(self, params: LGSSMParams, statistics: Statistics, start: LGSSMParams) -> bool:
+        """Whether a free covariance is close to singular; under patterns variances run to 0 in logarithms."""
+        return self._plain and lgssm_boundary.near(params, statistics, start, self.frozen)
+
+    def chart(self, params: LGSSMParams, statistics: Statistics, start: LGSSMParams) -> lgssm_boundary.FactorChart:
         """Coordinates by factors of the covariances, smooth where one is singular."""
         return lgssm_boundary.FactorChart(params, statistics, start, self.frozen, self.tied)
 
-    def on_face(self, params: LGSSMParams, statistics: GaussianSums, start: LGSSMParams, share: float) -> LGSSMParams:
+    def on_face(self, params: LGSSMParams, statistics: Statistics, start: LGSSMParams, share: float) -> LGSSMParams:
         """Parameters with the variances below this share of their scale at exactly 0."""
         face = lgssm_boundary.on_face(params, statistics, start, self.frozen, share)
-        return self._complete(params._asdict() | face)
+        return self.structure(params).complete(params._asdict() | face)
 
     def unbounded(self, params: LGSSMParams, data: Batch) -> bool:
         """Whether some row is predicted without error."""
@@ -198,7 +142,9 @@ class LGSSMCore:
 
     def vanished(self, params: LGSSMParams, start: LGSSMParams) -> dict[str, Floats]:
         """Directions (p, k) in which a free covariance has no variance but had some at the start."""
-        return lgssm_boundary.vanished(params, start, self.frozen)
+        if self._plain:
+            return lgssm_boundary.vanished(params, start, self.frozen)
+        return self.structure(params).vanished(params, start)
 
     def starts(
         self, batch: Batch, n_starts: int, rng: np.random.Generator, given: Mapping[str, Floats]
@@ -208,48 +154,81 @@ class LGSSMCore:
         An initial covariance that is held is that of one step: a wide one would be overcome by a change of basis
         in which it is small, a vanishing one makes the likelihood unbounded where the measurement noise vanishes.
         """
+        centred = "observation_offset" not in self.frozen
         for i in range(n_starts):
-            centred = "observation_offset" not in self.frozen
-            guess = guessed_params(batch, self.n_states, extra=i, offset=centred, given=given)
-            guess = guess._replace(initial_cov=guess.process_cov) if "initial_cov" in self.frozen else guess
-            yield self._complete(guess._asdict() | dict(given))
+            if self.patterns or self.varying:
+                guess = structured_guess(
+                    batch, self.n_states, self.patterns, self.varying, given, i, offset=centred, guesses=self.guesses
+                )
+            else:
+                guess = guessed_params(batch, self.n_states, extra=i, offset=centred, given=given)
+                guess = guess._replace(initial_cov=guess.process_cov) if "initial_cov" in self.frozen else guess
+            values = guess._asdict() | dict(given)
+            yield self.structure(guess).complete(values)
 
     def posterior(self, params: LGSSMParams, batch: Batch, *, pairs: bool) -> Posterior:
         """Posterior of every row."""
-        smoothed, row_log_likelihood = smoother(params, batch)
+        smoothed, log_likelihood = smooth(params, batch, self.likelihood)
         mean, cov, cross_cov = smoothed
         square, pair_dims = ("state", "state_aux"), ("state", "next_state")
         rows = {"gamma": (("state",), mean), "cov": (square, cov), "cross_cov": (pair_dims, cross_cov)}
-        log_likelihood = np.add.reduceat(row_log_likelihood, batch.starts[:-1])
         if pairs:
             return Posterior(rows | {"xi": (pair_dims, pair_moments(smoothed))}, {}, log_likelihood)
         inside = ~batch.first[1:]
         xi = mean[:-1][inside].T @ mean[1:][inside] + cross_cov[:-1][inside].sum(0)
         return Posterior(rows, {"xi": (pair_dims, xi)}, log_likelihood)
 
-    def statistics(self, params: LGSSMParams | None, batch: Batch, posterior: Mapping[str, Floats]) -> GaussianSums:
+    def statistics(self, params: LGSSMParams | None, batch: Batch, posterior: Mapping[str, Floats]) -> Statistics:
         """Statistics of a given posterior."""
         if params is None:
             raise ParameterError("this M-step needs the parameters that the posterior was made with: pass params=.")
         moments = (np.ascontiguousarray(posterior[name]) for name in ("gamma", "cov", "cross_cov"))
-        return moment_sums(params, batch, Smoothed(*moments))
+        return posterior_sums(params, batch, Smoothed(*moments), self.structure(params).blocks)
 
     def flatten(self, params: LGSSMParams) -> dict[str, Floats]:
         """Parameters by name; an offset that is zero and stays so is left out."""
         absent = [
             n for n in ("state_offset", "observation_offset") if n in self.frozen and not getattr(params, n).any()
         ]
-        return {name: value for name, value in params._asdict().items() if name not in absent}
+        return {name: value for name, value in params._asdict().items() if name not in absent and value is not None}
 
     def build(self, arrays: Mapping[str, Floats]) -> LGSSMParams:
         """Inverse of `flatten`; offsets may be left out."""
-        n_states, size = len(arrays["transition"]), len(arrays["measurement_cov"])
-        zero = {"state_offset": np.zeros(n_states), "observation_offset": np.zeros(size)}
-        return self._complete({**zero, **arrays})
+        constants = {name: pattern.constant for name, pattern in self.patterns.items() if not pattern.names}
+        values = {**constants, **self.varying, **arrays}
+        zero = {
+            "state_offset": np.zeros(self.n_states),
+            "observation_offset": np.zeros(values["observation"].shape[-2]),
+        }
+        values = {**zero, **values}
+        if self.tied:
+            values["initial_cov"] = values["process_cov"]
+        params = LGSSMParams(**values)
+        follows = self.stationary is not None and "initial_cov" not in arrays
+        return self.structure(params).complete(values) if follows else params
 
-    def degenerate(self, params: LGSSMParams, statistics: GaussianSums) -> Bools:
-        """No state: a variance at zero is a boundary of this model, not a likelihood without bound."""
-        return np.zeros(self.n_states, bool)
+    def may_move(self, name: str) -> bool:
+        """Whether the M-step can change a parameter."""
+        fixed = name in self.patterns and not self.patterns[name].names
+        return not (name in self.frozen or name in self.varying or fixed)
+
+    def degenerate(self, params: LGSSMParams, statistics: Statistics) -> Bools:
+        """Whether a fixed first state is fitted exactly: the density of the first row has no bound then.
+
+        Otherwise a variance at zero is a boundary of this model, not a likelihood without bound.
+        """
+        if self.fixed is None:
+            return np.zeros(self.n_states, bool)
+        C, R, Q = (
+            value if value.ndim == 2 else value[0]
+            for value in (params.observation, params.measurement_cov, params.process_cov)
+        )
+        start = np.where(self.fixed[:, None] | self.fixed, 0.0, params.initial_cov)
+        first = C @ start @ C.T + R
+        later = first + C @ Q @ C.T
+        scale = np.sqrt(np.where(np.diag(later) > 0.0, np.diag(later), 1.0))
+        smallest = np.linalg.eigvalsh(first / np.outer(scale, scale))[0]
+        return np.full(self.n_states, bool(smallest < EXACT))
 
     def order_of(self, params: LGSSMParams, labelled: xr.Dataset) -> Ints:
         """States of this model have no order."""
@@ -260,22 +239,30 @@ class LGSSMCore:
         return params
 
     def n_free(self, params: LGSSMParams) -> int:
-        """Entries that are not frozen, less those that a mere change of basis of the states would move."""
-        free = sum(n_free(getattr(params, name), domain) for name, domain in DOMAINS.items() if name not in self.frozen)
-        return free - arbitrary(params, self.frozen, tied=self.tied)
+        """Free values, less those that a mere change of basis of the states would move."""
+        structure = self.structure(params)
+        return structure.n_free() - arbitrary(params, structure)
 
 
-def _semidefinite(scatter: Floats) -> Floats:
-    """Take away the negative eigenvalues that round-off leaves where a noise vanishes."""
-    values, vectors = np.linalg.eigh(scatter)
-    return scatter if values[0] >= 0.0 else np.asarray((vectors * np.maximum(values, 0.0)) @ vectors.T)
-
-
-def _regression(cross: Floats, square: Floats, free: Bools) -> Floats:
-    """Change of the coefficients (rows of ``cross``) on the free regressors; regressors are scaled to alike size."""
-    change = np.zeros(cross.shape)
-    part = square[np.ix_(free, free)]
-    size = np.sqrt(np.where(np.diag(part) > 0.0, np.diag(part), 1.0))
-    solution = np.linalg.lstsq(part / np.outer(size, size), (cross[:, free] / size).T, rcond=1e-14)[0]
-    change[:, free] = solution.T / size
-    return change
+def posterior_sums(params: LGSSMParams, batch: Batch, smoothed: Smoothed, blocks: Ints) -> Statistics:
+    """Statistics from the moments of the states, block by block of the measurement noise."""
+    rows = by_row(params, batch)
+    n, size = len(params.initial_mean), batch.y.shape[1]
+    n_blocks, m = int(blocks.max()) + 1, n + 1 + rows.U.shape[1]
+    S_vv, S_vz = np.zeros((size, size)), np.zeros((size, m))
+    S_uu, counts = np.zeros((n_blocks, m, m)), np.zeros(n_blocks)
+    for j in range(n_blocks):
+        own = np.flatnonzero(blocks == j)
+        part = kalman.moment_sums(
+            np.ascontiguousarray(batch.y[:, own]), batch.first, rows.A, rows.b, np.ascontiguousarray(rows.C[:, own]),
+            np.ascontiguousarray(rows.d[:, own]), np.ascontiguousarray(rows.R[:, own][:, :, own]),
+            params.initial_mean, smoothed.mean, np.arange(len(batch.y)), smoothed.cov, smoothed.cross_cov,
+        )  # fmt: skip
+        S_vv[np.ix_(own, own)], S_vz[own, : n + 1] = part.S_vv, part.S_vz
+        S_uu[j, : n + 1, : n + 1], counts[j] = part.S_uu, part.n_rows
+    S_wz, S_zz = np.zeros((n, m)), np.zeros((m, m))
+    S_wz[:, : n + 1], S_zz[: n + 1, : n + 1] = part.S_wz, part.S_zz
+    return Statistics(
+        part.S_ww, S_wz, S_zz, part.n_pairs, S_vv, S_vz, S_uu, counts, part.first_mean, part.first_cov,
+        part.first_outer, part.n_sequences,
+    )  # fmt: skip

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from statespace_em._typing import Floats
+from statespace_em._typing import Floats, Ints
+from statespace_em.data import Batch
 from statespace_em.domains import Domain
 
 DOMAINS: Mapping[str, Domain] = {
@@ -20,19 +22,93 @@ DOMAINS: Mapping[str, Domain] = {
     "state_offset": "real",
     "observation_offset": "real",
 }
+INPUTS = ("state_input", "observation_input")  # present only in models with inputs
+VARYING = ("transition", "process_cov", "observation", "measurement_cov", "state_offset", "observation_offset")
 
 
-class LGSSMParams(NamedTuple):
-    """Parameters of a linear-Gaussian state-space model; n states, D features."""
+@dataclass(frozen=True, eq=False, slots=True)
+class LGSSMParams:
+    """Parameters of a linear-Gaussian state-space model; n states, D features, k inputs.
+
+    Those in `VARYING` may have a leading axis of rows (T, ...): entry t belongs to row t of every sequence, and where
+    it says how the state moves, to the step from row t to row t + 1.
+    """
 
     transition: Floats  # (n, n), A
     process_cov: Floats  # (n, n), Q
     observation: Floats  # (D, n), C
     measurement_cov: Floats  # (D, D), R
     initial_mean: Floats  # (n,), of the first state, before the first row is seen
-    initial_cov: Floats  # (n, n)
+    initial_cov: Floats  # (n, n); infinite on the diagonal where the first state is diffuse
     state_offset: Floats  # (n,), b
     observation_offset: Floats  # (D,), d
+    state_input: Floats | None = None  # (n, k), effect of the inputs of row t on the state of row t + 1
+    observation_input: Floats | None = None  # (D, k), effect of the inputs of row t on y
+
+    def _asdict(self) -> dict[str, Any]:
+        """Parameters by name, without those that the model does not have."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def _replace(self, **changes: Any) -> LGSSMParams:
+        """Return these parameters with some others in their place."""
+        return replace(self, **changes)
+
+
+NDIM = {name: 1 if name.endswith(("offset", "mean")) else 2 for name in (*DOMAINS, *INPUTS)}
+
+
+def varies(params: LGSSMParams, name: str) -> bool:
+    """Whether a parameter has a value for every row."""
+    return bool(np.ndim(getattr(params, name)) > NDIM[name])
+
+
+class RowParams(NamedTuple):
+    """Parameters as the kernels take them: a leading axis of length 1 (constant) or N (varying)."""
+
+    A: Floats
+    b: Floats
+    Q: Floats
+    C: Floats
+    d: Floats
+    R: Floats
+    U: Floats  # (N, k), inputs
+
+    def cut(self, begin: int, end: int) -> RowParams:
+        """Parameters of some of the rows."""
+        n_rows = len(self.U)
+        return RowParams(*(value if len(value) == 1 and n_rows > 1 else value[begin:end] for value in self))
+
+    @property
+    def constant(self) -> bool:
+        """Whether the covariance recursions have constant coefficients."""
+        return all(len(value) == 1 for value in (self.A, self.Q, self.C, self.R))
+
+
+def by_row(params: LGSSMParams, batch: Batch) -> RowParams:
+    """Parameters for the rows of a batch, effects of the inputs included in the offsets."""
+    place: Ints | None = None
+    stacked = []
+    for name in ("transition", "state_offset", "process_cov", "observation", "observation_offset", "measurement_cov"):
+        value = getattr(params, name)
+        if varies(params, name):
+            place = positions(batch) if place is None else place
+            stacked.append(np.ascontiguousarray(value[place]))
+        else:
+            stacked.append(value[None])
+    A, b, Q, C, d, R = stacked
+    U = np.zeros((len(batch.y), 0)) if batch.inputs is None else batch.inputs
+    if params.state_input is not None:
+        b = b + U @ params.state_input.T
+    if params.observation_input is not None:
+        d = d + U @ params.observation_input.T
+    return RowParams(A, b, Q, C, d, R, U)
+
+
+def positions(batch: Batch) -> Ints:
+    """Number of each row (N,) within its sequence."""
+    lengths = np.diff(batch.starts)
+    return np.arange(len(batch.y)) - np.repeat(batch.starts[:-1], lengths)
 
 
 class Span(NamedTuple):

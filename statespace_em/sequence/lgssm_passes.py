@@ -14,8 +14,7 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.errors import SingularInnovationError
 from statespace_em.kernels import kalman
-from statespace_em.kernels.kalman import GaussianSums
-from statespace_em.sequence.lgssm_params import LGSSMParams
+from statespace_em.sequence.lgssm_params import LGSSMParams, RowParams, by_row
 
 T = TypeVar("T")
 
@@ -43,7 +42,7 @@ class Smoothed(NamedTuple):
     cross_cov: Floats  # (N, n, n), of s_t and s_{t+1}; NaN at the last row of a sequence
 
 
-class _Gains(NamedTuple):
+class Gains(NamedTuple):
     """What the means of the filter need; all but ``slot`` by slot, see `kernels.kalman_covariances`."""
 
     slot: Ints  # (N,)
@@ -52,12 +51,15 @@ class _Gains(NamedTuple):
     log_norm: Floats  # (N,)
 
 
-class _Part(NamedTuple):
-    """Some sequences of a batch."""
+class Part(NamedTuple):
+    """Some sequences of a batch, with the parameters of their rows."""
 
     y: Floats
     first: Bools
     rows: slice
+    p: RowParams
+    mean: Floats  # (n,), of the first state
+    cov: Floats  # (n, n)
 
 
 def kalman_filter(params: LGSSMParams, batch: Batch, *, innovations: bool = False) -> Filtered:
@@ -68,8 +70,8 @@ def kalman_filter(params: LGSSMParams, batch: Batch, *, innovations: bool = Fals
     SingularInnovationError
         With the number of the first row whose innovation covariance is not positive definite.
     """
-    found = _blank_filtered(batch.y, len(params.initial_mean), innovations=innovations)
-    _each(batch, partial(_filter_part, params, found))
+    found = blank_filtered(batch.y, len(params.initial_mean), innovations=innovations)
+    each(params, batch, partial(_filter_part, found))
     return found
 
 
@@ -83,7 +85,7 @@ def smoother(params: LGSSMParams, batch: Batch) -> tuple[Smoothed, Floats]:
     """
     n_rows, n_states = len(batch.y), len(params.initial_mean)
     found, log_likelihood = _blank_smoothed(n_rows, n_states), np.empty(n_rows)
-    _each(batch, partial(_smooth_part, params, found, log_likelihood))
+    each(params, batch, partial(_smooth_part, found, log_likelihood))
     return found, log_likelihood
 
 
@@ -91,32 +93,11 @@ def smoothed_mean(params: LGSSMParams, batch: Batch) -> Floats:
     """States (N, n) expected given all rows."""
     found = np.empty((len(batch.y), len(params.initial_mean)))
 
-    def fill(part: _Part) -> None:
-        found[part.rows] = _compact(params, part)[0].mean
+    def fill(part: Part) -> None:
+        found[part.rows] = _compact(part)[0].mean
 
-    _each(batch, fill)
+    each(params, batch, fill)
     return found
-
-
-def expectations(params: LGSSMParams, batch: Batch) -> tuple[GaussianSums, float]:
-    """Sums of the EM algorithm, and the log-likelihood in nats.
-
-    Nothing that the covariances of all rows would fill is kept unless each is different; the memory is that of
-    `BLOCK` rows, or of the longest sequence, a thread.
-    """
-
-    def expect(part: _Part) -> tuple[GaussianSums, float]:
-        smoothed, place, log_likelihood = _compact(params, part)
-        return _sums(params, part, smoothed, place), float(log_likelihood.sum())
-
-    sums, log_likelihoods = zip(*_each(batch, expect))
-    return GaussianSums(*(sum(terms[1:], terms[0]) for terms in zip(*sums))), sum(log_likelihoods)
-
-
-def moment_sums(params: LGSSMParams, batch: Batch, smoothed: Smoothed) -> GaussianSums:
-    """Sums of the EM algorithm from moments of every row."""
-    part = _Part(batch.y, batch.first, slice(0, len(batch.y)))
-    return _sums(params, part, smoothed, np.arange(len(batch.y)))
 
 
 def pair_moments(smoothed: Smoothed) -> Floats:
@@ -134,28 +115,26 @@ def pair_moments(smoothed: Smoothed) -> Floats:
 # one part
 
 
-def _filter_part(params: LGSSMParams, whole: Filtered, part: _Part) -> None:
+def _filter_part(whole: Filtered, part: Part) -> None:
     out = Filtered(*(array[part.rows] for array in whole))
-    gains = _filter_covariances(params, part, out)
+    gains = filter_covariances(part, out)
     covs = [out.predicted_cov, out.filtered_cov, *([out.innovation_cov] if len(out.innovation_cov) else [])]
 
     def spread() -> None:
         for cov in covs:
             kalman.expand(gains.slot, cov)
 
-    _together(len(part.y), partial(_filter_means, params, part, gains, out), spread)
+    _together(len(part.y), partial(filter_means, part, gains, out), spread)
 
 
-def _smooth_part(params: LGSSMParams, whole: Smoothed, log_likelihood: Floats, part: _Part) -> None:
+def _smooth_part(whole: Smoothed, log_likelihood: Floats, part: Part) -> None:
     out = Smoothed(*(array[part.rows] for array in whole))
-    known = _blank_filtered(part.y, len(params.initial_mean), innovations=False)._replace(
-        log_likelihood=log_likelihood[part.rows]
-    )
-    gains = _filter_covariances(params, part, known)
-    J, place = _smooth_covariances(params, part, gains, known, out)
+    known = blank_filtered(part.y, len(part.mean), innovations=False)._replace(log_likelihood=log_likelihood[part.rows])
+    gains = filter_covariances(part, known)
+    J, place = _smooth_covariances(part, gains, known, out)
 
     def means() -> None:
-        _filter_means(params, part, gains, known)
+        filter_means(part, gains, known)
         _smooth_means(part, gains, known, J, out.mean)
 
     def spread() -> None:
@@ -165,13 +144,13 @@ def _smooth_part(params: LGSSMParams, whole: Smoothed, log_likelihood: Floats, p
     _together(len(part.y), means, spread)
 
 
-def _compact(params: LGSSMParams, part: _Part) -> tuple[Smoothed, Ints, Floats]:
+def _compact(part: Part) -> tuple[Smoothed, Ints, Floats]:
     """Smoothed moments, the covariances by place; the places, and the log-likelihoods."""
-    known = _blank_filtered(part.y, len(params.initial_mean), innovations=False)
-    out = _blank_smoothed(len(part.y), len(params.initial_mean))
-    gains = _filter_covariances(params, part, known)
-    _filter_means(params, part, gains, known)
-    J, place = _smooth_covariances(params, part, gains, known, out)
+    known = blank_filtered(part.y, len(part.mean), innovations=False)
+    out = _blank_smoothed(len(part.y), len(part.mean))
+    gains = filter_covariances(part, known)
+    filter_means(part, gains, known)
+    J, place = _smooth_covariances(part, gains, known, out)
     _smooth_means(part, gains, known, J, out.mean)
     return out, place, known.log_likelihood
 
@@ -179,7 +158,8 @@ def _compact(params: LGSSMParams, part: _Part) -> tuple[Smoothed, Ints, Floats]:
 # one pass
 
 
-def _blank_filtered(y: Floats, n: int, *, innovations: bool) -> Filtered:
+def blank_filtered(y: Floats, n: int, *, innovations: bool) -> Filtered:
+    """Room for the moments of every row."""
     n_rows, size = y.shape
     wanted = n_rows if innovations else 0
     shapes = (n_rows, n), (n_rows, n, n), (n_rows, n), (n_rows, n, n), (n_rows,), (wanted, size), (wanted, size, size)
@@ -191,53 +171,49 @@ def _blank_smoothed(n_rows: int, n_states: int) -> Smoothed:
     return Smoothed(np.empty((n_rows, n_states)), np.empty(square), np.empty(square))
 
 
-def _filter_covariances(params: LGSSMParams, part: _Part, out: Filtered) -> _Gains:
+def filter_covariances(part: Part, out: Filtered) -> Gains:
+    """Fill the covariances of the filter by slot.
+
+    Raises
+    ------
+    SingularInnovationError
+        With the number of the first row whose innovation covariance is not positive definite.
+    """
     n_rows, size = part.y.shape
-    n_states = len(params.initial_mean)
-    gains = _Gains(
+    n_states = len(part.mean)
+    gains = Gains(
         np.empty(n_rows, np.int64), np.empty((n_rows, size, n_states)), np.empty((n_rows, size, size)), np.empty(n_rows)
     )
     status = kalman.filter_covariances(
-        part.y, part.first, params.transition[None], params.process_cov[None], params.observation[None],
-        params.measurement_cov[None], params.initial_cov, gains.slot, out.predicted_cov, out.filtered_cov,
-        gains.gain, gains.whiten, gains.log_norm, out.innovation_cov,
+        part.y, part.first, part.p.A, part.p.Q, part.p.C, part.p.R, part.cov, gains.slot, out.predicted_cov,
+        out.filtered_cov, gains.gain, gains.whiten, gains.log_norm, out.innovation_cov,
     )  # fmt: skip
     if status:
         raise SingularInnovationError(part.rows.start + status - 1)
     return gains
 
 
-def _filter_means(params: LGSSMParams, part: _Part, gains: _Gains, out: Filtered) -> None:
+def filter_means(part: Part, gains: Gains, out: Filtered) -> None:
+    """Fill the means of the filter and the log-likelihoods."""
     kalman.filter_means(
-        part.y, part.first, gains.slot, params.transition[None], params.state_offset[None], params.observation[None],
-        params.observation_offset[None], params.initial_mean, *gains[1:], out.predicted_mean, out.filtered_mean,
-        out.log_likelihood, out.innovation,
+        part.y, part.first, gains.slot, part.p.A, part.p.b, part.p.C, part.p.d, part.mean, *gains[1:],
+        out.predicted_mean, out.filtered_mean, out.log_likelihood, out.innovation,
     )  # fmt: skip
 
 
-def _smooth_covariances(
-    params: LGSSMParams, part: _Part, gains: _Gains, known: Filtered, out: Smoothed
-) -> tuple[Floats, Ints]:
+def _smooth_covariances(part: Part, gains: Gains, known: Filtered, out: Smoothed) -> tuple[Floats, Ints]:
     J, place = np.empty(known.filtered_cov.shape), np.empty(len(part.y), np.int64)
     kalman.smooth_covariances(
-        part.first, gains.slot, params.transition[None], params.process_cov[None], known.predicted_cov,
+        part.first, gains.slot, part.p.A, part.p.Q, known.predicted_cov,
         known.filtered_cov, J, place, out.cov, out.cross_cov,
     )  # fmt: skip
     return J, place
 
 
-def _smooth_means(part: _Part, gains: _Gains, known: Filtered, J: Floats, mean: Floats) -> None:
+def _smooth_means(part: Part, gains: Gains, known: Filtered, J: Floats, mean: Floats) -> None:
     status = kalman.smooth_means(part.first, gains.slot, J, known.predicted_mean, known.filtered_mean, mean)
     if status:
         raise SingularInnovationError(part.rows.start + status - 1)
-
-
-def _sums(params: LGSSMParams, part: _Part, smoothed: Smoothed, place: Ints) -> GaussianSums:
-    return kalman.moment_sums(
-        part.y, part.first, params.transition[None], params.state_offset[None], params.observation[None],
-        params.observation_offset[None], params.measurement_cov[None], params.initial_mean,
-        smoothed.mean, place, smoothed.cov, smoothed.cross_cov,
-    )  # fmt: skip
 
 
 # threads
@@ -247,14 +223,17 @@ def _workers(n_rows: int) -> int:
     return _threads.count() if n_rows >= FEW else 1
 
 
-def _each(batch: Batch, work: Callable[[_Part], T]) -> list[T]:
-    """Results of the work on parts of whole sequences, in their order."""
+def each(params: LGSSMParams, batch: Batch, work: Callable[[Part], T], *, whole: bool = False) -> list[T]:
+    """Results of the work on parts of whole sequences, in their order; ``whole`` leaves them together."""
     n_rows = len(batch.y)
-    n_parts = max(_workers(n_rows), -(-n_rows // BLOCK))
+    n_parts = 1 if whole else max(_workers(n_rows), -(-n_rows // BLOCK))
     wanted = np.linspace(0, n_rows, n_parts + 1)
     cuts = np.unique(batch.starts[np.searchsorted(batch.starts, wanted)])
-    first = batch.first
-    parts = [_Part(batch.y[a:b], first[a:b], slice(int(a), int(b))) for a, b in pairwise(cuts)]
+    first, p = batch.first, by_row(params, batch)
+    parts = [
+        Part(batch.y[a:b], first[a:b], slice(int(a), int(b)), p.cut(a, b), params.initial_mean, params.initial_cov)
+        for a, b in pairwise(cuts)
+    ]
     return _threads.run([partial(work, part) for part in parts])
 
 

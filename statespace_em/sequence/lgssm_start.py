@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
+from statespace_em.patterns import Pattern
 from statespace_em.sequence.lgssm_params import LGSSMParams
+
+SHARES = ((0.3, 0.3), (0.01, 0.5), (1.0, 0.01))  # of the variance of steps of y, given to the state and to the noise
+HORIZON = 10  # rows over which a disturbance of the state is followed
 
 
 def _interpolated(y: Floats, starts: Ints) -> Floats:
@@ -76,3 +80,89 @@ def guessed_params(
         np.zeros(n_states),
         middle,
     )
+
+
+def structured_guess(
+    batch: Batch,
+    n_states: int,
+    patterns: Mapping[str, Pattern],
+    varying: Mapping[str, Floats],
+    given: Mapping[str, Floats],
+    which: int,
+    *,
+    offset: bool,
+    guesses: Mapping[str, Sequence[float]],
+) -> LGSSMParams:
+    """Guess under patterns: the subspace guess as close as the patterns come, noises from the steps of y.
+
+    Guesses differ in how the variance of the steps is shared between states and measurements.
+    """
+    fixed = {name: pattern.constant for name, pattern in patterns.items() if not pattern.names}
+    fixed |= {name: value.mean(0) for name, value in varying.items()}
+    usable = {name: value for name, value in {**fixed, **given}.items() if name in ("observation", "transition")}
+    free = offset and "observation_offset" not in fixed
+    guess = guessed_params(batch, n_states, extra=which, offset=free, given=usable)._asdict()
+    for name in guess:
+        if name in patterns and not name.endswith("cov"):
+            values = patterns[name].read(guess[name])
+            for j, word in enumerate(patterns[name].names):
+                if word in guesses:
+                    values[j] = guesses[word][which % len(guesses[word])]
+            guess[name] = patterns[name].build(values)
+    guess |= usable
+    guess["transition"] = _calmed(guess["transition"], patterns.get("transition"))
+    state_share, noise_share = SHARES[which % len(SHARES)]
+    step = _step_variance(batch)
+    scales = {
+        "process_cov": state_share / _impact(guess["transition"], guess["observation"], step),
+        "measurement_cov": noise_share * step,
+    }
+    for name, scale in scales.items():
+        guess[name] = _spread(patterns[name], scale) if name in patterns else np.diag(scale)
+    if "initial_cov" in patterns:
+        guess["initial_cov"] = _spread(patterns["initial_cov"], np.diag(guess["initial_cov"]))
+    return LGSSMParams(**{**guess, **fixed, **varying})
+
+
+def _step_variance(batch: Batch) -> Floats:
+    """Variance of the steps of each feature (D,)."""
+    y = _interpolated(batch.y, batch.starts)
+    inner = np.ones(len(y) - 1, bool)
+    inner[batch.starts[1:-1] - 1] = False
+    steps = np.diff(y, axis=0)[inner]
+    found = steps.var(0) if len(steps) > 1 else y.var(0)
+    return np.where(found > 0.0, found, np.where(y.var(0) > 0.0, y.var(0), 1.0))
+
+
+def _impact(transition: Floats, observation: Floats, step: Floats) -> Floats:
+    """Mean square that a disturbance of size 1 of each state (n,) adds to the next rows of y, in units of ``step``."""
+    effect, total = observation, np.zeros(len(transition))
+    for _ in range(HORIZON):
+        total += (effect**2 / step[:, None]).sum(0) / (HORIZON * len(step))
+        effect = effect @ transition
+    known = total[total > 0.0]
+    return np.where(total > 0.0, total, known.mean() if len(known) else 1.0)
+
+
+def _calmed(transition: Floats, pattern: Pattern | None) -> Floats:
+    """Shrink free values until the dynamics do not explode."""
+    if pattern is None or not pattern.names:
+        return transition
+    values = pattern.read(transition)
+    for _ in range(40):
+        if np.abs(np.linalg.eigvals(pattern.build(values))).max() < 0.98:
+            break
+        values = 0.9 * values
+    return pattern.build(values)
+
+
+def _spread(pattern: Pattern, variances: Floats) -> Floats:
+    """Covariance of the pattern close to a diagonal one."""
+    if not pattern.names:
+        return pattern.constant
+    for factor in 2.0 ** np.arange(20):
+        cov = pattern.build(np.maximum(pattern.read(factor * np.diag(variances)), 0.0 if factor > 1.0 else -np.inf))
+        used = pattern.touched.any(0) | (np.diag(cov) > 0.0)
+        if np.linalg.eigvalsh(cov[np.ix_(used, used)])[0] > 0.0:
+            return cov
+    return cov

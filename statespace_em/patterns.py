@@ -1,0 +1,291 @@
+"""Structure of a matrix of real numbers: which entries are fixed, which are free, which are tied.
+
+A matrix is ``constant + sum of values[j] * design[j]``; the free values have names. It is written as a word
+("free", "diagonal", ...), as an array of numbers (fixed), or entry by entry with numbers and names, where the same
+name twice is one value: ``[["phi", 0], [0, "phi"]]``. An entry may be a linear expression: ``"-b"``, ``"1 + 2*q"``.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from statespace_em._typing import Bools, Floats, Ints
+from statespace_em.errors import ParameterError
+
+SQUARE_WORDS = ("zero", "free", "diagonal", "scalar", "equal", "identity")
+WORDS = ("zero", "free", "equal")
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """An affine family of arrays of one shape."""
+
+    names: tuple[str, ...]  # of the free values
+    constant: Floats  # (...)
+    design: Floats  # (n_free, ...)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return self.constant.shape
+
+    @property
+    def flat(self) -> Floats:
+        """Design with the entries of the array in a row (n_free, entries)."""
+        return self.design.reshape(len(self.names), self.constant.size)
+
+    @cached_property
+    def touched(self) -> Bools:
+        """Entries that depend on a free value."""
+        return np.asarray((self.design != 0.0).any(0))
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether every free value is one entry as it is, and no entry is the sum of several terms."""
+        flat = self.flat
+        single = ((flat != 0.0).sum(1) == 1).all() and ((flat == 0.0) | (flat == 1.0)).all()
+        return bool(single and (flat.sum(0) <= 1.0).all() and not self.constant[self.touched].any())
+
+    @cached_property
+    def _inverse(self) -> Floats:
+        return np.asarray(np.linalg.pinv(self.flat.T))
+
+    @cached_property
+    def _places(self) -> Ints:
+        """Entry of each free value, where every value is one entry."""
+        return np.asarray(self.flat.argmax(1))
+
+    def build(self, values: Floats) -> Floats:
+        """Array from the free values."""
+        return self.constant + self.moved(values) if len(self.names) else self.constant
+
+    def moved(self, change: Floats) -> Floats:
+        """Change of the array where the free values change by so much."""
+        if not self.is_plain:
+            return np.asarray(np.tensordot(change, self.design, 1))
+        flat = np.zeros(self.constant.size)
+        flat[self._places] = change
+        return flat.reshape(self.shape)
+
+    def read(self, array: Floats) -> Floats:
+        """Free values of an array: those that come closest to it."""
+        if self.is_plain:
+            return np.ravel(array)[self._places]
+        return np.asarray(self._inverse @ (array - self.constant).ravel())
+
+    def holds(self, array: Floats) -> bool:
+        """Whether an array is of this family, up to round-off."""
+        off = np.abs(self.build(self.read(array)) - array)
+        return bool((off <= 1e-8 * max(float(np.abs(array).max(initial=0.0)), 1e-300)).all())
+
+    def pull_back(self, gradient: Floats) -> Floats:
+        """Gradient with respect to the free values from that with respect to the entries."""
+        if self.is_plain:
+            return np.ravel(gradient)[self._places]
+        return np.asarray(self.flat @ np.ravel(gradient))
+
+    def held(self, array: Floats) -> Pattern:
+        """Return the pattern that is fixed at an array."""
+        return fixed(array)
+
+    def renamed(self, prefix: str) -> Pattern:
+        """Put a word before every name."""
+        return replace(self, names=tuple(f"{prefix}{name}" for name in self.names))
+
+
+def fixed(array: Any) -> Pattern:
+    """Return the pattern without free values."""
+    array = np.asarray(array, dtype=float)
+    return Pattern((), array, np.zeros((0, *array.shape)))
+
+
+def _entries(where: Sequence[Sequence[tuple[int, ...]]], shape: tuple[int, ...]) -> Floats:
+    """Design with ones at these places, a list of places for every free value."""
+    design = np.zeros((len(where), *shape))
+    for j, places in enumerate(where):
+        for place in places:
+            design[(j, *place)] = 1.0
+    return design
+
+
+def from_word(word: str, shape: tuple[int, ...], name: str, *, symmetric: bool) -> Pattern:
+    """Return the pattern that a word stands for; ``name`` is that of the matrix, for messages and for names."""
+    if "+" in word:
+        return _blocks(word, shape, name, symmetric=symmetric)
+    square = len(shape) == 2 and shape[0] == shape[1]
+    allowed = SQUARE_WORDS if square else WORDS
+    if word not in allowed:
+        raise ParameterError(
+            f"{name} is {word!r}, expected one of {', '.join(map(repr, allowed))}, an array of numbers, or a matrix "
+            "of numbers and names."
+        )
+    size = shape[0]
+    zero = np.zeros(shape)
+    if word in ("zero", "identity"):
+        return fixed(zero if word == "zero" else np.eye(size))
+    diagonal = [(i, i) for i in range(size)]
+    if word == "free" and symmetric:
+        places = [[(i, j), (j, i)] for i in range(size) for j in range(i + 1)]
+    elif word == "free":
+        places = [[place] for place in np.ndindex(shape)]
+    elif word == "diagonal":
+        places = [[place] for place in diagonal]
+    elif word == "scalar":
+        return Pattern((name,), zero, _entries([diagonal], shape))
+    elif square:
+        off = [(i, j) for i in range(size) for j in range(size) if i != j]
+        names = (f"{name} diagonal", f"{name} off-diagonal")[: 2 if off else 1]
+        return Pattern(names, zero, _entries([diagonal, off][: len(names)], shape))
+    else:
+        return Pattern((name,), zero, _entries([list(np.ndindex(shape))], shape))
+    names = tuple(f"{name}[{', '.join(map(str, p[0]))}]" for p in places)
+    return Pattern(names, zero, _entries(places, shape))
+
+
+def _blocks(text: str, shape: tuple[int, ...], name: str, *, symmetric: bool) -> Pattern:
+    """Block-diagonal pattern written as words with sizes: "free 2 + diagonal 3"."""
+    parts = [part.split() for part in text.split("+")]
+    if not all(len(part) == 2 and part[1].isdigit() for part in parts):
+        raise ParameterError(f"{name} is {text!r}, expected blocks as in 'free 2 + diagonal 1'.")
+    sizes = [int(part[1]) for part in parts]
+    if len(shape) != 2 or shape != (sum(sizes), sum(sizes)):
+        raise ParameterError(f"{name} is {text!r}, blocks of {sum(sizes)} rows in all, expected shape {shape}.")
+    names: list[str] = []
+    constant, designs, begin = np.zeros(shape), [], 0
+    for i, (word, _) in enumerate(parts):
+        end = begin + sizes[i]
+        part = from_word(word, (sizes[i], sizes[i]), f"{name} block {i}", symmetric=symmetric)
+        names += part.names
+        constant[begin:end, begin:end] = part.constant
+        wide = np.zeros((len(part.names), *shape))
+        wide[:, begin:end, begin:end] = part.design
+        designs.append(wide)
+        begin = end
+    return Pattern(tuple(names), constant, np.concatenate(designs))
+
+
+def from_entries(rows: Any, name: str, *, symmetric: bool) -> Pattern:
+    """Return the pattern written entry by entry, with numbers and names; a vector has no rows.
+
+    Raises
+    ------
+    ParameterError
+        If rows differ in length, an entry is neither a number nor an expression linear in names, or a covariance is
+        not symmetric.
+    """
+    array = np.empty(_shape(rows, name), dtype=object)
+    for place in np.ndindex(array.shape):
+        entry = rows
+        for i in place:
+            entry = entry[i]
+        array[place] = entry
+    terms = {place: _linear(array[place], name, place) for place in np.ndindex(array.shape)}
+    names = tuple(dict.fromkeys(word for _, parts in terms.values() for word in parts))
+    constant, design = np.zeros(array.shape), np.zeros((len(names), *array.shape))
+    for place, (number, parts) in terms.items():
+        constant[place] = number
+        for word, factor in parts.items():
+            design[(names.index(word), *place)] += factor
+    pattern = Pattern(names, constant, design)
+    if symmetric:
+        _check_symmetric(pattern, array, name)
+    return pattern
+
+
+def _shape(rows: Any, name: str) -> tuple[int, ...]:
+    if not _is_list(rows):
+        words = ", ".join(map(repr, WORDS))
+        raise ParameterError(
+            f"{name} is {rows!r}, expected one of {words} or another word, an array of numbers, or numbers and names."
+        )
+    if not any(map(_is_list, rows)):
+        return (len(rows),)
+    lengths = [len(row) if _is_list(row) else None for row in rows]
+    if len(set(lengths)) > 1:
+        raise ParameterError(f"{name} has rows of different lengths: {lengths}.")
+    return (len(rows), len(rows[0]))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple | np.ndarray)
+
+
+def _check_symmetric(pattern: Pattern, written: Any, name: str) -> None:
+    parts = [pattern.constant, *pattern.design]
+    if any(part.ndim != 2 or part.shape[0] != part.shape[1] for part in parts):
+        raise ParameterError(f"{name} has shape {pattern.shape}, expected a square matrix.")
+    for part in parts:
+        off = np.argwhere(part != part.T)
+        if len(off):
+            i, j = (int(k) for k in off[0])
+            raise ParameterError(
+                f"{name} is not symmetric: entry ({i}, {j}) is {written[i, j]!r}, entry ({j}, {i}) {written[j, i]!r}."
+            )
+
+
+def _linear(entry: Any, name: str, place: tuple[int, ...]) -> tuple[float, dict[str, float]]:
+    """Number and coefficients of the names in one entry."""
+    if isinstance(entry, str):
+        try:
+            return _expression(ast.parse(entry.strip(), mode="eval").body)
+        except SyntaxError:
+            if entry.strip() and not set(entry) & set("+-*/()"):
+                return 0.0, {entry.strip(): 1.0}  # a name of several words
+        except ValueError:
+            pass
+        raise ParameterError(
+            f"{name} has the entry {entry!r} at {place}, expected a number, a name, or an expression linear in names "
+            "such as '-b' or '1 + 2*q'."
+        )
+    try:
+        number = float(entry)
+    except (TypeError, ValueError):
+        raise ParameterError(f"{name} has the entry {entry!r} at {place}, expected a number or a name.") from None
+    if not np.isfinite(number):
+        raise ParameterError(f"{name} has the entry {entry!r} at {place}, expected a finite number or a name.")
+    return number, {}
+
+
+def _expression(node: ast.expr) -> tuple[float, dict[str, float]]:
+    """Linear form of a parsed expression; ValueError where it is none."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
+        return float(node.value), {}
+    if isinstance(node, ast.Name):
+        return 0.0, {node.id: 1.0}
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+        sign = -1.0 if isinstance(node.op, ast.USub) else 1.0
+        return _scaled(_expression(node.operand), sign)
+    if isinstance(node, ast.BinOp):
+        left, right = _expression(node.left), _expression(node.right)
+        if isinstance(node.op, ast.Add | ast.Sub):
+            right = _scaled(right, 1.0 if isinstance(node.op, ast.Add) else -1.0)
+            names = dict.fromkeys((*left[1], *right[1]))
+            return left[0] + right[0], {word: left[1].get(word, 0.0) + right[1].get(word, 0.0) for word in names}
+        if isinstance(node.op, ast.Mult) and not (left[1] and right[1]):
+            return _scaled(left, right[0]) if left[1] else _scaled(right, left[0])
+        if isinstance(node.op, ast.Div) and not right[1] and right[0]:
+            return _scaled(left, 1.0 / right[0])
+    raise ValueError("not linear")
+
+
+def _scaled(form: tuple[float, dict[str, float]], factor: float) -> tuple[float, dict[str, float]]:
+    return form[0] * factor, {word: value * factor for word, value in form[1].items()}
+
+
+def components(pattern: Pattern) -> list[Ints]:
+    """Blocks of a covariance: sets of rows that no entry links to the others, in the order of their first row."""
+    linked = pattern.touched | (pattern.constant != 0.0)
+    left, found = list(range(len(linked))), []
+    while left:
+        block = [left[0]]
+        for i in block:
+            block += [j for j in left if linked[i, j] and j not in block]
+        found.append(np.array(sorted(block)))
+        left = [i for i in left if i not in block]
+    return found

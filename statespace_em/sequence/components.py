@@ -1,0 +1,154 @@
+"""Parts of structural models: each a few states with their dynamics, noise and view, written with names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from statespace_em import _validate
+from statespace_em._typing import Floats
+
+Rows = list[list[Any]]  # numbers, names, and expressions linear in names
+NOISY = ("local_level", "local_trend", "smooth_trend", "seasonal", "cycle")  # come with a measurement noise
+
+
+class Part(NamedTuple):
+    """A few states of a structural model."""
+
+    states: list[str]
+    transition: Rows
+    process_cov: Rows
+    view: Floats  # (n,), or (T, n) where it is known for every row
+    initial: list[str]  # a word a state
+    guesses: Mapping[str, Sequence[float]] = {}  # first values of names in the transition, one a start
+
+
+def _diagonal(entries: Sequence[Any]) -> Rows:
+    return [[entry if i == j else 0.0 for j in range(len(entries))] for i, entry in enumerate(entries)]
+
+
+def local_level(label: str) -> Part:
+    """Random walk."""
+    return Part(["level"], [[1.0]], [[f"{label}level_var"]], np.ones(1), ["diffuse"])
+
+
+def local_trend(label: str) -> Part:
+    """Random walk whose slope is a random walk (Harvey 1989, sec. 2.3)."""
+    cov = _diagonal([f"{label}level_var", f"{label}slope_var"])
+    return Part(["level", "slope"], [[1.0, 1.0], [0.0, 1.0]], cov, np.array([1.0, 0.0]), ["diffuse"] * 2)
+
+
+def smooth_trend(label: str) -> Part:
+    """Integrated random walk: the level has no noise of its own."""
+    return local_trend(label)._replace(process_cov=_diagonal([0.0, f"{label}slope_var"]))
+
+
+def seasonal(label: str, *, period: int, kind: str) -> Part:
+    """Pattern that repeats after ``period`` rows and changes slowly (Durbin & Koopman 2012, sec. 3.2.2)."""
+    if kind == "dummy":
+        n = period - 1
+        shift = [[-1.0] * n, *([float(j == i) for j in range(n)] for i in range(n - 1))]
+        cov = _diagonal([f"{label}seasonal_var", *[0.0] * (n - 1)])
+        return Part([f"season {i}" for i in range(n)], shift, cov, np.eye(n)[0], ["diffuse"] * n)
+    blocks, names, view = [], [], []
+    for j in range(1, period // 2 + 1):
+        angle = 2.0 * np.pi * j / period
+        c, s = np.cos(angle), np.sin(angle)
+        blocks.append(np.array([[-1.0]]) if 2 * j == period else np.array([[c, s], [-s, c]]))
+        names += [f"harmonic {j}"] if 2 * j == period else [f"harmonic {j}", f"harmonic {j}*"]
+        view += [1.0] if 2 * j == period else [1.0, 0.0]
+    n = len(names)
+    turn, begin = np.zeros((n, n)), 0
+    for block in blocks:
+        end = begin + len(block)
+        turn[begin:end, begin:end] = block
+        begin = end
+    return Part(names, turn.tolist(), _diagonal([f"{label}seasonal_var"] * n), np.array(view), ["diffuse"] * n)
+
+
+def cycle(label: str, *, period: float | None) -> Part:
+    """Damped stochastic cycle (Harvey 1989, sec. 2.3): damping * rotation, written with its cosine and sine parts."""
+    a, b = f"{label}cycle_cos", f"{label}cycle_sin"
+    periods = [20.0, 8.0, 40.0] if period is None else [period]
+    guesses = {a: [0.9 * np.cos(2 * np.pi / p) for p in periods], b: [0.9 * np.sin(2 * np.pi / p) for p in periods]}
+    cov = _diagonal([f"{label}cycle_var"] * 2)
+    return Part(["cycle", "cycle*"], [[a, b], [f"-{b}", a]], cov, np.array([1.0, 0.0]), ["stationary"] * 2, guesses)
+
+
+def arma(label: str, *, p: int, q: int, d: int) -> Part:
+    """ARIMA(p, d, q): d past values, then w = sum of ar * w before + e + sum of ma * e before, and the past e.
+
+    The disturbance e enters the value, w and its own memory alike: the noise is a free scale of a known matrix.
+    """
+    ar, ma = [f"{label}ar{i + 1}" for i in range(p)], [f"{label}ma{i + 1}" for i in range(q)]
+    n_w = max(p, 1)
+    n = d + n_w + q
+    transition: Rows = [[0.0] * n for _ in range(n)]
+    own = {d + i: name for i, name in enumerate(ar)} | {d + n_w + i: name for i, name in enumerate(ma)}
+    transition[d] = [own.get(j, 0.0) for j in range(n)]
+    for i in [*range(d + 1, d + n_w), *range(d + n_w + 1, n), *range(1, d)]:
+        transition[i][i - 1] = 1.0
+    if d:
+        lags = -np.poly(np.ones(d))[1:]
+        transition[0] = [float(lags[j]) if j < d else own.get(j, 0.0) for j in range(n)]
+    enters = np.zeros(n)
+    enters[[0, d, *([d + n_w] if q else [])]] = 1.0
+    cov = [[f"{label}arma_var" if enters[i] * enters[j] else 0.0 for j in range(n)] for i in range(n)]
+    names = [
+        *(f"value -{i}" for i in range(d)),
+        *(f"arma -{i}" for i in range(n_w)),
+        *(f"shock -{i}" for i in range(q)),
+    ]
+    guesses = {name: [0.5, 0.1, 0.8] if i == 0 else [0.1, 0.0, 0.1] for i, name in enumerate(ar)}
+    first, later = [0.1, -0.4, 0.4, 0.9, -0.9, 1.2], [0.05, 0.0, 0.1, 0.5, 0.3, 0.95]
+    guesses |= {name: first if i == 0 else later for i, name in enumerate(ma)}
+    initial = ["diffuse"] * d + ["stationary"] * (n_w + q)
+    return Part(names, transition, cov, np.eye(n)[0], initial, guesses)
+
+
+def regression(
+    label: str, *, X: Any, names: Sequence[str], drifting: bool, start: str, times: Sequence[str] | None
+) -> Part:
+    """Coefficients of known columns: fixed, or random walks; ``times`` are the labels of the rows."""
+    rows, n = np.asarray(X, dtype=float), len(names)
+    cov = _diagonal([f"{label}{name}_var" if drifting else 0.0 for name in names])
+    return Part(list(names), np.eye(n).tolist(), cov, rows, [start] * n)
+
+
+def constant(label: str, *, start: str) -> Part:
+    """A level that never moves."""
+    return Part(["constant"], [[1.0]], [[0.0]], np.ones(1), [start])
+
+
+BUILDERS: Mapping[str, Callable[..., Part]] = {
+    "local_level": local_level, "local_trend": local_trend, "smooth_trend": smooth_trend, "seasonal": seasonal,
+    "cycle": cycle, "arma": arma, "regression": regression, "constant": constant,
+}  # fmt: skip
+
+
+def built(kind: str, label: str, options: Mapping[str, Any]) -> Part:
+    """Part of this kind; ``label`` stands before the names of its values."""
+    _validate.one_of("component", kind, BUILDERS)
+    return BUILDERS[kind](label, **options)
+
+
+def together(parts: Sequence[Part]) -> tuple[list[str], Rows, Rows, Floats, list[str]]:
+    """Names, transition, noise, view and start of parts side by side; states of the same name get numbers."""
+    sizes = [len(part.states) for part in parts]
+    n = sum(sizes)
+    transition: Rows = [[0.0] * n for _ in range(n)]
+    cov: Rows = [[0.0] * n for _ in range(n)]
+    names: list[str] = []
+    begin = 0
+    for part, size in zip(parts, sizes):
+        for i in range(size):
+            transition[begin + i][begin : begin + size] = part.transition[i]
+            cov[begin + i][begin : begin + size] = part.process_cov[i]
+        names += part.states
+        begin += size
+    names = [f"{name} ({names[:i].count(name) + 1})" if name in names[:i] else name for i, name in enumerate(names)]
+    length = max((len(part.view) for part in parts if part.view.ndim == 2), default=0)
+    views = [np.broadcast_to(p.view, (length, len(p.states))) if length else p.view for p in parts]
+    return names, transition, cov, np.concatenate(views, axis=-1), [word for part in parts for word in part.initial]

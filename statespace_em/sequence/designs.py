@@ -1,0 +1,133 @@
+"""Ready state-space models of one series; they add up: ``local_trend() + seasonal(12)``.
+
+Each has parameters with a meaning: variances of disturbances in squared units of y per row, coefficients of an
+autoregression, damping and period of a cycle. Their first states are diffuse, those of stationary parts (cycle, ar,
+arma) stationary. Trends, seasons and cycles come with a measurement noise ("noise_var").
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from statespace_em import _validate
+from statespace_em.errors import ParameterError
+from statespace_em.sequence.structural import StructuralModel
+
+__all__ = [
+    "StructuralModel", "ar", "arima", "arma", "constant", "cycle", "local_level", "local_trend", "regression",
+    "seasonal", "smooth_trend",
+]  # fmt: skip
+
+
+def local_level() -> StructuralModel:
+    """Random walk plus noise: "level_var", "noise_var" (Durbin & Koopman 2012, ch. 2).
+
+    Examples
+    --------
+    >>> import statespace_em as sse
+    >>> model = sse.designs.local_level().fit(sse.datasets.nile())
+    >>> round(model.score(sse.datasets.nile()), 4)
+    -632.5456
+    >>> model.summary().loc[["level_var", "noise_var"], "value"].round(-1).tolist()
+    [1470.0, 15100.0]
+    """
+    return StructuralModel([("local_level", {})])
+
+
+def local_trend() -> StructuralModel:
+    """Level whose slope is a random walk, plus noise: "level_var", "slope_var", "noise_var"."""
+    return StructuralModel([("local_trend", {})])
+
+
+def smooth_trend() -> StructuralModel:
+    """Integrated random walk plus noise: "slope_var", "noise_var"."""
+    return StructuralModel([("smooth_trend", {})])
+
+
+def seasonal(period: int, kind: Literal["trigonometric", "dummy"] = "trigonometric") -> StructuralModel:
+    """Pattern that repeats after ``period`` rows and changes slowly, plus noise: "seasonal_var", "noise_var".
+
+    "trigonometric": all harmonics move with the same variance. "dummy": the seasons add up to a disturbance.
+    """
+    _validate.at_least("period", period, 2, whole=True)
+    _validate.one_of("kind", kind, ("trigonometric", "dummy"))
+    return StructuralModel([("seasonal", {"period": int(period), "kind": kind})])
+
+
+def cycle(period: float | None = None) -> StructuralModel:
+    """Damped stochastic cycle plus noise: "cycle_damping", "cycle_period" (rows), "cycle_var", "noise_var".
+
+    ``period`` is where the search begins; None begins at several.
+    """
+    if period is not None:
+        _validate.at_least("period", period, 2.0)
+    return StructuralModel([("cycle", {"period": None if period is None else float(period)})])
+
+
+def ar(p: int) -> StructuralModel:
+    """Stationary autoregression without measurement noise: "ar1", ..., "arma_var"; exact likelihood."""
+    return arma(p, 0)
+
+
+def arma(p: int, q: int) -> StructuralModel:
+    """Stationary autoregressive moving average: "ar1", ..., "ma1", ..., "arma_var"; exact likelihood.
+
+    Examples
+    --------
+    An autoregression around an unknown mean:
+
+    >>> import statespace_em as sse
+    >>> model = sse.designs.ar(1) + sse.designs.constant()
+    >>> model = model.fit(sse.datasets.nile())
+    >>> round(model.summary().loc["ar1", "value"].item(), 2)
+    0.51
+    """
+    return arima(p, 0, q)
+
+
+def arima(p: int, d: int, q: int) -> StructuralModel:
+    """ARMA of the d-th difference; the first d values are diffuse, so missing rows cost nothing else."""
+    for name, value in (("p", p), ("d", d), ("q", q)):
+        _validate.at_least(name, value, 0, whole=True)
+    return StructuralModel([("arma", {"p": int(p), "q": int(q), "d": int(d)})])
+
+
+def regression(X: Any, *, drifting: bool = False, start: Literal["diffuse", "fixed"] = "diffuse") -> StructuralModel:
+    """Regression on known columns, with coefficients that are fixed or drift as random walks ("<column>_var").
+
+    Parameters
+    ----------
+    X
+        Array (T, k), Series or DataFrame with the rows of y, and of its future where forecasts are wanted.
+    drifting
+        Whether coefficients are random walks.
+    start
+        "diffuse": nothing is known of the coefficients (as in KFAS); "fixed": they are maximum likelihood estimates.
+    """
+    _validate.one_of("drifting", drifting, (True, False))
+    _validate.one_of("start", start, ("diffuse", "fixed"))
+    frame = X.to_frame() if isinstance(X, pd.Series) else X
+    rows = np.asarray(frame, dtype=float)
+    rows = rows[:, None] if rows.ndim == 1 else rows
+    if rows.ndim != 2 or not rows.size:
+        raise ParameterError(f"X has shape {np.shape(X)}, expected (rows, columns).")
+    if not np.isfinite(rows).all():
+        row, column = np.argwhere(~np.isfinite(rows))[0]
+        raise ParameterError(f"X has {rows[row, column]} in row {row}, column {column}: regressors must be known.")
+    named = isinstance(frame, pd.DataFrame)
+    names = [str(name) for name in frame.columns] if named else [f"x{j}" for j in range(rows.shape[1])]
+    plain = named and not frame.index.equals(pd.RangeIndex(len(frame)))
+    options = {
+        "X": rows.tolist(), "names": names, "drifting": drifting, "start": start,
+        "times": [str(time) for time in frame.index] if plain else None,
+    }  # fmt: skip
+    return StructuralModel([("regression", options)])
+
+
+def constant(*, start: Literal["fixed", "diffuse"] = "fixed") -> StructuralModel:
+    """A level that never moves, plus noise where nothing else has any; ``start`` as in `regression`."""
+    _validate.one_of("start", start, ("fixed", "diffuse"))
+    return StructuralModel([("constant", {"start": start})])

@@ -1,0 +1,106 @@
+"""What was known at each time, for any start: the filter's answers with the unknown constants estimated so far."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from statespace_em._typing import Bools, Floats
+from statespace_em.data import Batch
+from statespace_em.kernels import kalman
+from statespace_em.sequence.lgssm_filter import (
+    DETERMINED,
+    LOG_2PI,
+    Constants,
+    Start,
+    forward,
+    marginal_terms,
+    proper_start,
+)
+from statespace_em.sequence.lgssm_params import LGSSMParams
+from statespace_em.sequence.lgssm_passes import Filtered, Part, each, kalman_filter
+
+
+def causal(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:
+    """Causal moments of every row with innovations; infinite variances where a diffuse start is not yet determined."""
+    start = proper_start(params, batch)
+    if not len(start.states) or start.fixed:
+        return kalman_filter(start.params, batch, innovations=True)
+    (found,) = each(start.params, batch, partial(_augmented, start), whole=True)
+    known, f, filtered_response, response = found
+    after = _so_far(known, batch, inclusive=True)
+    before = _so_far(known, batch, inclusive=False)
+    filtered_mean, filtered_cov = _moved(f.filtered_mean, f.filtered_cov, filtered_response, after)
+    predicted_mean, predicted_cov = _moved(f.predicted_mean, f.predicted_cov, known.response, before)
+    innovation, innovation_cov = _moved(f.innovation, f.innovation_cov, response, before, sign=-1.0)
+    seen = ~np.isnan(batch.y)
+    innovation = np.where(seen, innovation, np.nan)
+    innovation_cov = np.where(seen[:, :, None] & seen[:, None, :], innovation_cov, np.nan)
+    total = after.log_likelihood - before.log_likelihood
+    total += 0.5 * np.log(known.stand_in).mean() * (after.rank - before.rank)
+    if likelihood == "full":
+        total = total - 0.5 * LOG_2PI * (after.rank - before.rank)
+    if likelihood == "marginal":
+        total[batch.starts[1:] - 1] += marginal_terms(params, batch)
+    return Filtered(
+        predicted_mean, predicted_cov, filtered_mean, filtered_cov, f.log_likelihood + total, innovation,
+        innovation_cov,
+    )  # fmt: skip
+
+
+def _augmented(start: Start, part: Part) -> tuple[Constants, Filtered, Floats, Floats]:
+    """Filter of a part with one covariance a row, and the responses of filtered states and innovations."""
+    run = forward(start, part, innovations=True)
+    known, f = run.constants, run.filtered
+    assert known is not None
+    seen = ~np.isnan(part.y)
+    C = np.broadcast_to(part.p.C, (len(part.y), *part.p.C.shape[1:]))
+    response = np.where(seen[:, :, None], C @ known.response, 0.0)
+    filtered = known.response - run.gains.gain[run.gains.slot].transpose(0, 2, 1) @ response
+    for cov in (f.predicted_cov, f.filtered_cov, f.innovation_cov):
+        kalman.expand(run.gains.slot, cov)
+    return known, f, filtered, response
+
+
+class _SoFar:
+    """Estimates of the constants from the rows up to each time."""
+
+    def __init__(self, gram: Floats, cross: Floats) -> None:
+        values, vectors = np.linalg.eigh(gram)
+        known = values > DETERMINED
+        safe = np.where(known, values, 1.0)
+        score = (vectors.swapaxes(1, 2) @ cross[:, :, None])[:, :, 0]
+        self.value = (vectors @ np.where(known, score / safe, 0.0)[:, :, None])[:, :, 0]
+        self.root = vectors * np.where(known, 1.0 / np.sqrt(safe), 0.0)[:, None, :]
+        self.unknown = vectors * ~known[:, None, :]
+        self.rank = known.sum(1)
+        gain = np.where(known, 0.5 * score**2 / safe - 0.5 * np.log(safe) + 0.5 * LOG_2PI, 0.0)
+        self.log_likelihood = gain.sum(1)
+
+
+def _so_far(known: Constants, batch: Batch, *, inclusive: bool) -> _SoFar:
+    gram, cross = np.empty_like(known.gram), np.empty_like(known.cross)
+    for begin, end in zip(batch.starts[:-1], batch.starts[1:]):
+        for source, target in ((known.gram, gram), (known.cross, cross)):
+            total = np.cumsum(source[begin:end], axis=0)
+            target[begin:end] = total
+            if not inclusive:
+                target[begin + 1 : end] = total[:-1]
+                target[begin] = 0.0
+    return _SoFar(gram, cross)
+
+
+def _moved(mean: Floats, cov: Floats, response: Floats, found: _SoFar, sign: float = 1.0) -> tuple[Floats, Floats]:
+    """Moments with the constants estimated; infinite variances where they are not, NaN for their covariances."""
+    root = response @ found.root
+    mean = mean + sign * (response @ found.value[:, :, None])[:, :, 0]
+    cov = cov + root @ root.swapaxes(1, 2)
+    size = np.abs(response).max(axis=(1, 2), keepdims=True, initial=0.0)[:, :, 0]
+    lost: Bools = (np.abs(response @ found.unknown) > 1e-9 * size[:, :, None]).any(2)
+    if lost.any():
+        cov = np.where(lost[:, :, None] | lost[:, None, :], np.nan, cov)
+        rows, places = np.nonzero(lost)
+        cov[rows, places, places] = np.inf
+        mean = np.where(lost & (sign > 0.0), 0.0, mean)
+    return mean, cov

@@ -1,0 +1,163 @@
+"""M-step of the linear-Gaussian model under any structure (Shumway & Stoffer 1982, joint and constrained)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from statespace_em._typing import Floats
+from statespace_em.errors import ParameterError
+from statespace_em.patterns import fixed
+from statespace_em.priors import InverseWishart
+from statespace_em.sequence.lgssm_filter import Statistics
+from statespace_em.sequence.lgssm_params import LGSSMParams, varies
+from statespace_em.sequence.lgssm_regression import Residuals, beside, update
+from statespace_em.sequence.lgssm_structure import Structure
+
+HALVINGS = 30
+SIDES = (
+    ("transition", "state_offset", "state_input", "process_cov"),
+    ("observation", "observation_offset", "observation_input", "measurement_cov"),
+)
+
+
+def m_step(
+    structure: Structure,
+    s: Statistics,
+    previous: LGSSMParams,
+    process_prior: InverseWishart,
+    measurement_prior: InverseWishart,
+) -> LGSSMParams:
+    """Maximise the expected log joint over what is free.
+
+    Where the start is stationary the dynamics have no closed form: the maximiser without the start is approached
+    only as far as the whole expectation rises (a generalised M-step).
+    """
+    new = previous._asdict()
+    first = _start(structure, s, previous, new)
+    n_pairs, scatter = s.n_pairs, s.S_ww
+    if structure.tied:
+        n_pairs, scatter = s.n_pairs + s.n_sequences, s.S_ww + first
+    one = np.zeros(len(s.first_mean), np.int64)
+    state = Residuals(scatter, s.S_wz, s.S_zz[None], np.array([float(n_pairs)]), one)
+    rows = Residuals(s.S_vv, s.S_vz, s.S_uu, s.n_rows, structure.blocks)
+    _side(structure, SIDES[1], rows, previous, new, measurement_prior)
+    _side(structure, SIDES[0], state, previous, new, process_prior)
+    if structure.stationary is not None:
+        return _guarded(structure, s, previous, new, process_prior)
+    return structure.complete(new)
+
+
+def _first(s: Statistics, previous: LGSSMParams) -> Floats:
+    """First mean that the statistics are residuals of."""
+    return previous.initial_mean if s.start is None else s.start
+
+
+def _start(structure: Structure, s: Statistics, previous: LGSSMParams, new: dict[str, Floats | None]) -> Floats:
+    """Update the moments of the first state; returns the sum of its outer products around its new mean."""
+    start = _first(s, previous)
+    new["initial_mean"] = start
+    shift, count = s.first_mean - s.n_sequences * start, np.array([float(s.n_sequences)])
+    cov = previous.initial_cov
+    if not np.isfinite(cov).all():
+        return np.zeros(cov.shape)
+    zero = np.zeros(len(shift), np.int64)
+    sums = Residuals(s.first_cov + s.first_outer, shift[:, None], count[None, :, None], count, zero)
+    pattern = structure.patterns["initial_mean"]
+    flat = InverseWishart()
+    change, cov = update(beside([pattern]), sums, structure.noises["initial_cov"], cov, flat)
+    moved = change[:, 0]
+    new["initial_mean"], new["initial_cov"] = start + moved, cov
+    half = np.outer(moved, shift)
+    return np.asarray(sums.scatter - half - half.T + s.n_sequences * np.outer(moved, moved))
+
+
+def _side(
+    structure: Structure,
+    names: tuple[str, str, str, str],
+    sums: Residuals,
+    previous: LGSSMParams,
+    new: dict[str, Floats | None],
+    prior: InverseWishart,
+) -> None:
+    """Update the coefficients and the noise of one side, in place."""
+    matrix, offset, inputs, cov = names
+    if varies(previous, cov) or (not sums.counts.all() and prior.is_flat):  # nothing closed, or nothing speaks
+        return
+    parts = [n for n in (matrix, offset, inputs) if getattr(previous, n) is not None]
+    size = len(sums.cross)
+    widths = {matrix: len(previous.initial_mean), offset: 1, inputs: 0}
+    if inputs in parts:
+        widths[inputs] = getattr(previous, inputs).shape[1]
+    widths[inputs] = sums.cross.shape[1] - widths[matrix] - 1
+    patterns = [
+        structure.patterns[n] if structure.is_free(n) else fixed(np.zeros((size, widths[n])))
+        for n in (matrix, offset, inputs)
+    ]
+    change, new[cov] = update(beside(patterns), sums, structure.noises[cov], getattr(previous, cov), prior)
+    begin = 0
+    for name, pattern in zip((matrix, offset, inputs), patterns):
+        width = widths[name]
+        if pattern.names:
+            moved = change[:, begin : begin + width]
+            new[name] = getattr(previous, name) + moved.reshape(getattr(previous, name).shape)
+        begin += width
+
+
+def _guarded(
+    structure: Structure, s: Statistics, previous: LGSSMParams, new: dict[str, Floats | None], prior: InverseWishart
+) -> LGSSMParams:
+    """Go as far towards the new dynamics as raises the expectation with the stationary start in it."""
+    names = SIDES[0]
+    try:
+        before = _expected(structure, s, previous, previous, prior)
+    except np.linalg.LinAlgError:  # a start without density: EM leaves the dynamics to the score
+        return structure.complete(new | {name: getattr(previous, name) for name in names})
+    for halving in range(HALVINGS):
+        values = dict(new)
+        for name in names:
+            old = getattr(previous, name)
+            if old is not None:
+                values[name] = old + 0.5**halving * (np.asarray(new[name]) - old)
+        try:
+            params = structure.complete(values)
+            if _expected(structure, s, params, previous, prior) >= before:
+                return params
+        except (ParameterError, np.linalg.LinAlgError):
+            continue
+    kept = {name: getattr(previous, name) for name in names}
+    return structure.complete(new | kept)
+
+
+def _expected(
+    structure: Structure, s: Statistics, params: LGSSMParams, old: LGSSMParams, prior: InverseWishart
+) -> float:
+    """Expected log density of the states, up to constants, plus the log prior of their noise."""
+    parts = [(params.transition - old.transition), (params.state_offset - old.state_offset)[:, None]]
+    if params.state_input is not None and old.state_input is not None:
+        parts.append(params.state_input - old.state_input)
+    change = np.hstack(parts)
+    change = np.hstack([change, np.zeros((len(change), s.S_wz.shape[1] - change.shape[1]))])
+    half = change @ s.S_wz.T
+    scatter = s.S_ww - half - half.T + change @ s.S_zz @ change.T
+    moved = params.initial_mean - _first(s, old)
+    shift = s.first_mean - s.n_sequences * _first(s, old)
+    outer = np.outer(moved, shift)
+    first = s.first_cov + s.first_outer - outer - outer.T + s.n_sequences * np.outer(moved, moved)
+    noise = structure.noises["process_cov"]
+    known = np.isfinite(np.diag(params.initial_cov))
+    block = np.ix_(known, known)
+    return (
+        _log_density(noise.inner(params.process_cov), noise.inner(scatter), s.n_pairs)
+        + _log_density(params.initial_cov[block], first[block], s.n_sequences)
+        + prior.log_density(noise.inner(params.process_cov))
+    )
+
+
+def _log_density(cov: Floats, scatter: Floats, count: float) -> float:
+    """Sum of Gaussian log densities on the range of a covariance that may be singular by structure."""
+    values, vectors = np.linalg.eigh(cov)
+    kept = values > 1e-13 * values[-1]
+    if values[0] < -1e-10 * values[-1] or not kept.any():
+        raise np.linalg.LinAlgError("a covariance is not positive semi-definite")
+    squares = np.einsum("ik,ij,jk->k", vectors[:, kept], scatter, vectors[:, kept])
+    return float(-0.5 * (count * np.log(values[kept]).sum() + (squares / values[kept]).sum()))

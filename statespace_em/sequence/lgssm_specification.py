@@ -1,0 +1,250 @@
+"""Constructor arguments of a linear-Gaussian model turned into patterns, and what contradicts itself refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from statespace_em import _validate
+from statespace_em._typing import Bools, Floats
+from statespace_em.errors import ParameterError
+from statespace_em.labels import listed, show
+from statespace_em.patterns import Pattern, fixed, from_entries, from_word
+from statespace_em.sequence.lgssm_params import NDIM, VARYING
+from statespace_em.sequence.lgssm_structure import COVARIANCES
+
+DIMS = {
+    "transition": ("next_state", "state"),
+    "process_cov": ("state", "state_aux"),
+    "observation": ("feature", "state"),
+    "measurement_cov": ("feature", "feature_aux"),
+    "initial_mean": ("state",),
+    "initial_cov": ("state", "state_aux"),
+    "state_offset": ("state",),
+    "observation_offset": ("feature",),
+}
+INITIAL = ("estimated", "free", "known", "tied", "diffuse", "fixed", "stationary")
+MIXED = ("diffuse", "fixed", "known", "stationary")  # may differ from state to state
+SIDES = (
+    (("transition", "state_offset", "state_input"), "process_cov", "state"),
+    (("observation", "observation_offset", "observation_input"), "measurement_cov", "feature"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Specification:
+    """What a model is made of, once the number of features is known."""
+
+    names: list[Any]  # of the states
+    n_features: int | None
+    patterns: Mapping[str, Pattern]  # of what was written other than as "free"; all of one shape
+    varying: Mapping[str, Floats]  # fixed values with an entry for every row
+    initial: str | tuple[str, ...]  # a word, or one for each state
+    loadings: Mapping[str, Floats] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()  # offsets that are zero
+    guesses: Mapping[str, Sequence[float]] = field(default_factory=dict)  # first values by name, one a start
+
+    def starts_as(self, word: str) -> Bools:
+        """Which states (n,) start in this way."""
+        if isinstance(self.initial, str):
+            return np.full(len(self.names), self.initial == word)
+        return np.array([each == word for each in self.initial])
+
+    def value(self, name: str) -> Floats | None:
+        """Value of a parameter that the specification fixes; None where it is not fixed."""
+        if name in self.varying:
+            return self.varying[name]
+        pattern = self.patterns.get(name)
+        return None if pattern is None or pattern.names else pattern.constant
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Parameters that need not be given because the specification fixes them, or they follow."""
+        known = [name for name in DIMS if self.value(name) is not None]
+        if not isinstance(self.initial, str) or self.initial in ("diffuse", "fixed", "stationary"):
+            known += ["initial_mean", "initial_cov"]
+        if self.initial == "tied":
+            known.append("initial_cov")
+        return tuple(dict.fromkeys((*known, *self.absent)))
+
+    @property
+    def own_names(self) -> dict[str, tuple[str, ...]]:
+        """Names that the user gave to free values, by parameter."""
+        named = {n: tuple(word for word in p.names if not word.startswith(n)) for n, p in self.patterns.items()}
+        return {name: words for name, words in named.items() if words}
+
+
+def written(name: str, value: Any, shape: tuple[int | None, ...]) -> Pattern | Floats | None:
+    """Pattern of one argument, an array with a leading axis of rows, or None for "free" as a whole.
+
+    ``shape`` may have None where the number of features is not known yet; words then have no pattern.
+    """
+    symmetric = name in COVARIANCES
+    if isinstance(value, str):
+        known = tuple(size for size in shape if size is not None)
+        if len(known) < len(shape):
+            return None
+        pattern = from_word(value, known, name, symmetric=symmetric)
+        return None if value == "free" else pattern
+    if isinstance(value, xr.DataArray):
+        value = _transposed(name, value)
+    if isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str) and np.ndim(value[1]) == 2:
+        pattern = _scaled(name, value[0], value[1])
+    elif _is_numbers(value):
+        array = np.asarray(value, dtype=float)
+        _validate.finite("number", name, array)
+        if array.ndim == NDIM[name] + 1 and name in VARYING:
+            _check_shape(name, array.shape[1:], shape)
+            if symmetric:
+                for part in array:
+                    _validate.covariance(name, part, (), semi=True)
+            return array
+        pattern = fixed(array)
+    else:
+        pattern = from_entries(value, name, symmetric=symmetric)
+    _check_shape(name, pattern.shape, shape)
+    if symmetric and not pattern.names:
+        _validate.covariance(name, pattern.constant, (), semi=True)
+    return pattern
+
+
+def _is_numbers(value: Any) -> bool:
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        return False
+    return array.dtype.kind in "fiub" and array.ndim > 0
+
+
+def _transposed(name: str, value: xr.DataArray) -> Any:
+    dims = DIMS[name]
+    if set(value.dims) == set(dims):
+        return value.transpose(*dims).values
+    if set(value.dims) == {"time", *dims}:
+        return value.transpose("time", *dims).values
+    raise ParameterError(f"{name} has dims {value.dims}, expected {dims}, or with a time dim: rename them.")
+
+
+def _scaled(name: str, word: str, matrix: Any) -> Pattern:
+    """Return a free scale times a known matrix."""
+    known = np.asarray(matrix, dtype=float)
+    _validate.finite("number", f"the matrix that {word!r} scales in {name}", known)
+    if name in COVARIANCES:
+        _validate.covariance(f"the matrix that {word!r} scales in {name}", known, (), semi=True)
+    return Pattern((word,), np.zeros(known.shape), known[None])
+
+
+def _check_shape(name: str, have: tuple[int, ...], expected: tuple[int | None, ...]) -> None:
+    fits = len(have) == len(expected) and all(size is None or size == mine for mine, size in zip(have, expected))
+    if not fits:
+        sizes = ", ".join("any" if size is None else str(size) for size in expected)
+        raise ParameterError(f"{name} has shape {have}, expected ({sizes}) for dims ({', '.join(DIMS[name])}).")
+
+
+def check(spec: Specification) -> None:
+    """Refuse structures that contradict themselves.
+
+    Raises
+    ------
+    ParameterError
+        Naming the parameter and the remedy.
+    """
+    owner: dict[str, str] = {}
+    for name, words in spec.own_names.items():
+        for word in words:
+            if word in owner:
+                raise ParameterError(
+                    f"the name {word!r} stands in {owner[word]} and in {name}: values are tied within one matrix only, "
+                    "use two names."
+                )
+            owner[word] = name
+    for coefficients, cov, kind in SIDES:
+        pattern = spec.patterns.get(cov)
+        if pattern is None:
+            continue
+        loading = spec.loadings.get(cov)
+        silent = ~(pattern.touched | (pattern.constant != 0.0)).any(1)
+        if loading is not None:
+            silent = ~(loading[:, ~silent] != 0.0).any(1)
+        labels = spec.names if kind == "state" else list(range(len(silent)))
+        for name in coefficients:
+            free = _free_rows(spec, name, silent)
+            if free.any():
+                row = int(np.argmax(free))
+                raise ParameterError(
+                    f"{name} has a free entry in the row of {kind} {show(labels[row])}, which has no noise in {cov}: "
+                    "fix the entry, or give the row a variance."
+                )
+        _check_possible(pattern, cov)
+
+
+def _free_rows(spec: Specification, name: str, silent: Bools) -> Bools:
+    if name in spec.varying or name in spec.absent or name not in DIMS:
+        return np.zeros(len(silent), bool)
+    pattern = spec.patterns.get(name)
+    if pattern is None:
+        return silent
+    return np.asarray(silent & pattern.touched.reshape(len(silent), -1).any(1))
+
+
+def _check_possible(pattern: Pattern, name: str) -> None:
+    """Refuse covariances whose fixed diagonal is negative, or that link an entry without variance."""
+    diagonal = np.diag(pattern.constant)
+    alone = ~np.diag(pattern.touched)
+    if (alone & (diagonal < 0.0)).any():
+        row = int(np.argmax(alone & (diagonal < 0.0)))
+        raise ParameterError(f"{name} has the variance {diagonal[row]:g} at ({row}, {row}), expected at least 0.")
+    empty = alone & (diagonal == 0.0)
+    linked = (pattern.touched | (pattern.constant != 0.0)).any(1)
+    if (empty & linked).any():
+        row = int(np.argmax(empty & linked))
+        raise ParameterError(
+            f"{name} has a covariance in row {row}, whose variance is fixed at 0: free the variance, or drop it."
+        )
+
+
+def initial_words(value: Any, names: Sequence[Any]) -> str | tuple[str, ...]:
+    """Check how the states start: one word, or one for each state."""
+    if isinstance(value, str):
+        _validate.one_of("initial", value, INITIAL)
+        return value
+    if not isinstance(value, list | tuple):
+        raise ParameterError(f"initial is {value!r}, expected one of {listed(INITIAL)}, or a list with one a state.")
+    if len(value) != len(names):
+        raise ParameterError(f"initial has {len(value)} words, expected one for each of {len(names)} states.")
+    for word in value:
+        _validate.one_of("initial", word, MIXED)
+    if {"diffuse", "fixed"} <= set(value):
+        raise ParameterError("initial mixes 'diffuse' and 'fixed': the unknown states must be of one kind.")
+    return tuple(value)
+
+
+def _lengths(row: Any) -> tuple[int, ...]:
+    return (len(row), *_lengths(row[0])) if isinstance(row, list | tuple | np.ndarray) and len(row) else ()
+
+
+def sizes_of(arguments: Mapping[str, Any], kind: str) -> int | None:
+    """Number of states or features as the first matrix that tells has it; None if none does."""
+    for name, value in arguments.items():
+        if not isinstance(value, list | tuple | np.ndarray | xr.DataArray):
+            continue
+        if isinstance(value, xr.DataArray):
+            for dim in DIMS[name]:
+                if dim.startswith(kind) or dim.endswith(kind):
+                    return int(value.sizes[dim])
+            continue
+        if isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str) and np.ndim(value[1]) == 2:
+            value = value[1]
+        first = value[0] if len(value) else 0
+        shape = np.shape(value) if isinstance(value, np.ndarray) else (len(value), *_lengths(first))
+        own = DIMS[name]
+        if len(shape) == len(own) + 1:
+            shape = shape[1:]
+        for dim, size in zip(own, shape if len(shape) == len(own) else ()):
+            if dim.startswith(kind) or dim.endswith(kind):
+                return int(size)
+    return None

@@ -1,0 +1,42 @@
+"""Starts in the stationary distribution of the states: its moments and their part of the score."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import solve_discrete_lyapunov
+
+from statespace_em._typing import Bools, Floats
+from statespace_em.errors import ParameterError
+
+
+def stationary_moments(A: Floats, b: Floats, Q: Floats) -> tuple[Floats, Floats]:
+    """Mean and covariance of the stationary distribution of ``s' = A s + b + w``.
+
+    Raises
+    ------
+    ParameterError
+        If the dynamics are not stable.
+    """
+    radius = float(np.abs(np.linalg.eigvals(A)).max(initial=0.0))
+    if not radius < 1.0:
+        raise ParameterError(
+            f"the dynamics are not stable (an eigenvalue of transition has modulus {radius:.6g}), so there is no "
+            'stationary start: use initial="diffuse" for these states.'
+        )
+    mean = np.linalg.solve(np.eye(len(A)) - A, b)
+    cov = solve_discrete_lyapunov(A, Q)
+    return np.asarray(mean), np.asarray((cov + cov.T) / 2.0)
+
+
+def add_score(gradients: dict[str, Floats], A: Floats, mean: Floats, cov: Floats, states: Bools) -> None:
+    """Add what the moments of the start say about A, b and Q to their gradients, in place.
+
+    The adjoint of P = A P A' + Q is Lambda = A' Lambda A + G, that of m = A m + b is l = A' l + g.
+    """
+    block = np.ix_(states, states)
+    a, m, p = A[block], mean[states], cov[block]
+    lam = solve_discrete_lyapunov(a.T, gradients["P0"][block])
+    g = np.linalg.solve(np.eye(len(a)) - a.T, gradients["m0"][states])
+    gradients["Q"][block] += lam
+    gradients["A"][block] += lam @ a @ p + np.outer(g, m)
+    gradients["b"][states] += g

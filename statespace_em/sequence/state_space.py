@@ -1,0 +1,369 @@
+"""What every linear-Gaussian state-space model can do, however its matrices are written down."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.special import ndtri
+
+from statespace_em import _validate
+from statespace_em._typing import Floats
+from statespace_em.core import Core
+from statespace_em.data import Batch
+from statespace_em.errors import DataError, ParameterError
+from statespace_em.families import check_constant_columns
+from statespace_em.kernels import kalman
+from statespace_em.labels import Labels, labelled_rows
+from statespace_em.patterns import fixed
+from statespace_em.predictive import Predictive, joint_normal, normal
+from statespace_em.priors import InverseWishart
+from statespace_em.scale.lazily import chunkwise
+from statespace_em.schema import Schema
+from statespace_em.sequence.base import SequenceModel, future_dataset
+from statespace_em.sequence.future import future_paths, one_sequence
+from statespace_em.sequence.lgssm_causal import causal
+from statespace_em.sequence.lgssm_core import LGSSMCore
+from statespace_em.sequence.lgssm_filter import e_step, smooth
+from statespace_em.sequence.lgssm_future import future_draws, future_moments, matrices_at, predicted_rows, root
+from statespace_em.sequence.lgssm_impute import completed
+from statespace_em.sequence.lgssm_params import DOMAINS, VARYING, by_row, varies
+from statespace_em.sequence.lgssm_specification import DIMS, Specification
+from statespace_em.sequence.stream_kalman import KalmanStream
+
+LIKELIHOODS = ("diffuse", "full", "marginal")
+
+
+class StateSpaceModel(SequenceModel):
+    """A linear-Gaussian state-space model whose matrices a `Specification` describes."""
+
+    likelihood: str
+    process_prior: InverseWishart
+    measurement_prior: InverseWishart
+
+    @abstractmethod
+    def _specification(self, n_features: int | None) -> Specification:
+        """Patterns of all matrices; without the number of features, those that do not need it."""
+
+    def fit(self, y: Any, **options: Any) -> Any:
+        """Estimate what is free; see `LatentModel.fit` for the options."""
+        super().fit(y, **options)
+        unknown = self._specification(None).starts_as("fixed")
+        if unknown.any():  # the estimate at the maximum
+            _, params, batch, labels, _ = self._ready(y, None)
+            params = params._replace(initial_mean=np.where(unknown, np.nan, params.initial_mean))
+            with labelled_rows(labels):
+                start = e_step(params, batch, np.zeros(batch.y.shape[1], np.int64))[0].start
+            self.params_["initial_mean"] = self.params_["initial_mean"].copy(data=start)
+        return self
+
+    @chunkwise
+    def decode(self, y: Any, params: xr.Dataset | None = None) -> xr.DataArray:
+        """Most probable states given all of y: the smoothed mean ([sequence,] time, state)."""
+        _, tree, batch, labels, _ = self._ready(y, params)
+        with labelled_rows(labels):
+            mean = smooth(tree, batch)[0].mean
+        decoded = labels.dataset({"state_mean": (("state",), mean)}, self._schema().state_coords)["state_mean"]
+        decoded.attrs["conditioning"] = "1:T"
+        return decoded
+
+    @chunkwise
+    def filter(self, y: Any, params: xr.Dataset | None = None) -> xr.Dataset:
+        """Kalman filter: the states as they were known at each time; later rows never change them.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``filtered`` and ``predicted`` ([sequence,] time, state) with ``filtered_cov``, ``predicted_cov``; the
+            ``innovation`` (time, feature) y - E[y | past] with ``innovation_cov``, NaN where y is missing; and
+            ``log_likelihood`` (time) in nats. Each has ``attrs["conditioning"]``. Where nothing is known yet of a
+            diffuse state its variance is infinite, and so is that of what depends on it; means are then 0.
+        """
+        _, tree, batch, labels, _ = self._ready(y, params)
+        with labelled_rows(labels):
+            known = causal(tree, batch, self.likelihood)
+        square, matrix = ("state", "state_aux"), ("feature", "feature_aux")
+        rows = {
+            "filtered": (("state",), known.filtered_mean),
+            "predicted": (("state",), known.predicted_mean),
+            "filtered_cov": (square, known.filtered_cov),
+            "predicted_cov": (square, known.predicted_cov),
+            "innovation": (("feature",), known.innovation),
+            "innovation_cov": (matrix, known.innovation_cov),
+            "log_likelihood": ((), known.log_likelihood),
+        }
+        coords = {**self._schema().state_coords, "feature": labels.features, "feature_aux": labels.features}
+        dataset = labels.dataset(rows, coords)
+        for name in dataset.data_vars:
+            dataset.variables[name].attrs["conditioning"] = "1:t" if str(name).startswith("filtered") else "1:t-1"
+        return dataset
+
+    def _future(self, y: Any, horizon: int, params: xr.Dataset) -> tuple[xr.Dataset, Predictive]:
+        _, tree, batch, labels, _ = self._ready(y, params)
+        with labelled_rows(labels):
+            end = smooth(tree, batch)[0]
+        last = batch.starts[1:] - 1
+        found = future_moments(tree, end.mean[last], end.cov[last], np.diff(batch.starts), horizon)
+        variance = np.diagonal(found.signal_cov, axis1=-2, axis2=-1)
+        variables = {
+            "predicted": (("state",), found.mean),
+            "predicted_cov": (("state", "state_aux"), found.cov),
+            "mean": (("feature",), found.signal),
+            "variance": (("feature",), variance),
+            "cov": (("feature", "feature_aux"), found.signal_cov),
+        }
+        coords = {**self._schema().state_coords, "feature": labels.features, "feature_aux": labels.features}
+        dataset = future_dataset(variables, labels, coords)
+        for name in dataset.data_vars:
+            dataset[name].attrs["conditioning"] = "1:T"
+        return dataset, normal(found.signal, variance)
+
+    def _one_step(self, core: Core, tree: Any, batch: Batch) -> Predictive:
+        known, p = causal(tree, batch, self.likelihood), by_row(tree, batch)
+        return normal(*predicted_rows(p.C, p.d, p.R, known.predicted_mean, known.predicted_cov))
+
+    def _joint(self, core: Core, tree: Any, batch: Batch) -> Predictive:
+        known = causal(tree, batch, self.likelihood)
+        blind = ~np.isfinite(np.diagonal(known.innovation_cov, axis1=1, axis2=2))  # nothing was expected there
+        return joint_normal(
+            np.where(blind, np.nan, batch.y),
+            np.where(blind, np.nan, known.innovation),
+            np.where(blind[:, :, None] | blind[:, None, :], np.nan, known.innovation_cov),
+        )
+
+    def _simulated(
+        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator
+    ) -> xr.Dataset:
+        _, tree, batch, labels, known = self._ready(y, params)
+        with labelled_rows(labels):
+            end = smooth(tree, batch)[0]
+        last = one_sequence(batch, labels)
+        states, drawn = future_draws(tree, end.mean[last], end.cov[last], len(batch.y), horizon, n_paths, rng)
+        return future_paths(states, drawn, known).assign_coords(state_name=self._names())
+
+    def impute(self, y: Any, params: xr.Dataset | None = None, *, level: float = 0.95) -> xr.Dataset:
+        """Missing entries of y given everything that was seen, with intervals.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``mean`` ([sequence,] time, feature), y itself where it was seen; ``variance``, 0 there; and ``lower`` and
+            ``upper``, the ends of the interval that holds a missing entry with probability ``level``.
+
+        Examples
+        --------
+        >>> import statespace_em as sse
+        >>> flow = sse.datasets.nile().astype(float)
+        >>> flow.loc[1900:1904] = float("nan")
+        >>> found = sse.designs.local_level().fit(flow).impute(flow)
+        >>> found["mean"].sel(year=slice(1899, 1901)).values.round().ravel().tolist()
+        [774.0, 977.0, 960.0]
+        """
+        if not 0.0 < level < 1.0:
+            raise ParameterError(f"level is {level!r}, expected a probability between 0 and 1, such as 0.95.")
+        _, tree, batch, labels, _ = self._ready(y, params)
+        with labelled_rows(labels):
+            mean, variance = completed(tree, batch, smooth(tree, batch)[0])
+        half = float(ndtri(0.5 + level / 2.0)) * np.sqrt(variance)
+        values = {"mean": mean, "variance": variance, "lower": mean - half, "upper": mean + half}
+        rows = {name: (("feature",), value) for name, value in values.items()}
+        dataset = labels.dataset(rows, {"feature": labels.features})
+        for name in dataset.data_vars:
+            dataset.variables[name].attrs["conditioning"] = "1:T"
+        return dataset
+
+    def stream(self, params: xr.Dataset | None = None) -> KalmanStream:
+        """Kalman filter that takes one row at a time, from the start of a sequence, in constant memory.
+
+        Examples
+        --------
+        >>> import statespace_em as sse
+        >>> model = sse.LinearGaussianSSM(["level"])
+        >>> level = model.parameters(
+        ...     transition=[[1]], observation=[[1]], process_cov=[[1500]], measurement_cov=[[15000]],
+        ...     initial_mean=[1000], initial_cov=[[1e5]],
+        ... )
+        >>> stream = model.stream(level)
+        >>> steps = [stream.update(flow, time=year) for year, flow in sse.datasets.nile().items()]
+        >>> steps[-1].filtered.round(1).tolist(), stream.predicted_cov.round(0).tolist()
+        ([797.4], [[5552.0]])
+        >>> dict(stream.dataset(steps[:3]).filtered.sizes)            # labelled, as filter(y) does
+        {'time': 3, 'state': 1}
+        """
+        known = self._known(params)
+        tree = self._core(n_features=known.sizes["feature"]).build(self._schema().arrays(known))
+        if not np.isfinite(tree.initial_cov).all() or np.isnan(tree.initial_mean).any():
+            raise ParameterError(
+                "a stream needs a proper start, but the first state is diffuse or not known: give params a finite "
+                "initial_mean and initial_cov, as filter(y) returns them for a row."
+            )
+        if any(varies(tree, name) for name in VARYING):
+            raise ParameterError("a stream needs matrices that are the same at every row: use filter(y).")
+        return KalmanStream(self, known, tree)
+
+    def sample(self, n_steps: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:
+        """Simulate one sequence: ``state`` (time, state) and ``y`` (time, feature).
+
+        States with a diffuse start begin at 0, for nothing else is known of them.
+        """
+        _validate.at_least("n_steps", n_steps, 1, whole=True)
+        known = self._known(params)
+        tree = self._core(n_features=known.sizes["feature"]).build(self._schema().arrays(known))
+        rng = np.random.default_rng(seed)
+        first = np.arange(n_steps) == 0
+        states = np.empty((n_steps, len(tree.initial_mean)))
+        at = matrices_at(tree, np.arange(n_steps))
+        one = {name: at[name] if varies(tree, name) else at[name][:1] for name in at}
+        start_cov = np.where(np.isfinite(tree.initial_cov), tree.initial_cov, 0.0)
+        mean = np.nan_to_num(tree.initial_mean)
+        kalman.draw_states(
+            first, np.ascontiguousarray(one["transition"]), np.ascontiguousarray(one["state_offset"]),
+            np.stack([root(cov) for cov in one["process_cov"]]), root(start_cov), mean,
+            rng.standard_normal(states.shape), states,
+        )  # fmt: skip
+        roots = np.stack([root(cov) for cov in one["measurement_cov"]])
+        shocks = rng.standard_normal((n_steps, roots.shape[1]))
+        noise = (roots @ shocks[:, :, None])[:, :, 0]
+        y = (at["observation"] @ states[:, :, None])[:, :, 0] + at["observation_offset"] + noise
+        return xr.Dataset(
+            {"state": (("time", "component"), states), "y": (("time", "feature"), y)},
+            {"time": np.arange(n_steps), "component": self._names(), "feature": known["feature"].values},
+        ).rename(component="state_name")
+
+    def summary(self) -> pd.DataFrame:
+        """Parameters of the fit, one row an entry: parameter, row and column by name, value.
+
+        Free values that have a name come first, under it. Matrices that vary over time are left out.
+        """
+        params = self._known(None)
+        spec = self._specification(params.sizes["feature"])
+        values: dict[str, float] = {}
+        for name, words in spec.own_names.items():
+            found = dict(zip(spec.patterns[name].names, spec.patterns[name].read(_plain(params, name))))
+            values |= {word: float(found[word]) for word in words}
+        values |= self._derived(values)
+        entries: list[tuple[Any, Any, Any, float]] = [(word, "", "", value) for word, value in values.items()]
+        for name, dims in DIMS.items():
+            if name in params and "time" not in params[name].dims:
+                value = params[name].transpose(*dims)
+                for where in np.ndindex(value.shape):
+                    labels = [value[dim].values[i] for dim, i in zip(dims, where)]
+                    entries.append((name, labels[0], labels[1] if len(labels) > 1 else "", float(value.values[where])))
+        *keys, values_ = zip(*entries)
+        codes, levels = zip(*(pd.factorize(pd.Series(key, dtype=object)) for key in keys))
+        index = pd.MultiIndex(
+            levels, codes, names=["parameter", "row", "column"]
+        )  # in order: partial look-ups are fast
+        return pd.DataFrame({"value": values_}, index)
+
+    # what LatentModel asks for
+
+    @abstractmethod
+    def _derived(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Quantities with a meaning of their own that follow from the named values."""
+
+    @abstractmethod
+    def _names(self) -> list[Any]:
+        """Names of the states."""
+
+    def _support(self) -> str:
+        return "real"
+
+    def _schema(self) -> Schema:
+        spec = self._specification(None)
+        dims = {name: ("time", *own) if name in spec.varying else own for name, own in DIMS.items()}
+        coords = {"time": range(max(map(len, spec.varying.values())))} if spec.varying else {}
+        return Schema(self._names(), lambda n_features: dims, _check, spec.known, coords=coords)
+
+    def _core(
+        self,
+        *,
+        n_symbols: int | None = None,
+        freeze: Sequence[str] = (),
+        batch: Batch | None = None,
+        given: Collection[str] | None = None,
+        n_features: int | None = None,
+    ) -> LGSSMCore:
+        _validate.one_of("likelihood", self.likelihood, LIKELIHOODS)
+        size = batch.y.shape[1] if batch is not None else n_features
+        spec = self._specification(size)
+        if batch is not None:
+            _check_rows(spec, batch)
+        single = spec.initial == "estimated" and (batch is None or len(batch.starts) == 2)
+        tied = spec.initial == "tied" or (single and given is not None and "initial_cov" not in given)
+        tied = tied and "initial_cov" not in spec.patterns
+        kept = {*freeze, *spec.absent, *spec.varying, *(("initial_cov",) if single or tied else ())}
+        if spec.initial == "known":
+            kept |= {"initial_mean", "initial_cov"}
+        patterns = dict(spec.patterns)
+        if isinstance(given, Mapping):
+            _check_given(patterns, given)
+            patterns |= {name: fixed(given[name]) for name in freeze if name in given and name in patterns}
+        unknown, stationary = spec.starts_as("fixed"), spec.starts_as("stationary")
+        return LGSSMCore(
+            len(spec.names), tuple(name for name in DOMAINS if name in kept), self.process_prior,
+            self.measurement_prior, tied, patterns, spec.varying, spec.loadings,
+            unknown if unknown.any() and given is not None else None, stationary if stationary.any() else None,
+            self.likelihood, spec.guesses,
+        )  # fmt: skip
+
+    def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
+        core = self._core(batch=batch, freeze=freeze)
+        moving = [name for name in ("transition", "process_cov") if name not in freeze and core.may_move(name)]
+        if moving and self.process_prior.is_flat and (np.diff(batch.starts) < 2).all():
+            raise DataError("no sequence has two rows: the dynamics have no estimate. Freeze them, or give a prior.")
+        if np.isnan(batch.y).all():
+            raise DataError("every entry of y is missing: there is nothing to fit.")
+        if "measurement_cov" not in freeze and core.may_move("measurement_cov") and self.measurement_prior.is_flat:
+            check_constant_columns(batch.y, list(labels.features))
+
+    def _default_starts(self) -> int:
+        return 3
+
+    def _cure(self, batch: Batch) -> str:
+        var = float(np.nanmean(np.nanvar(batch.y, axis=0)))
+        prior = f"InverseWishart(dof={batch.y.shape[1] + 2}, scale={0.02 * var:.2g})"
+        return f"{type(self).__name__}(..., measurement_prior={prior})"
+
+
+def _check(arrays: Mapping[str, Floats]) -> None:
+    for name, value in arrays.items():
+        if name == "initial_cov" and np.isinf(np.diag(value)).any():
+            known = np.isfinite(np.diag(value))
+            if value[~known][:, known].any() or not (value[~known][:, ~known] == np.diag(np.diag(value)[~known])).all():
+                raise ParameterError("initial_cov has a covariance with a diffuse state, expected 0 there.")
+            value = value[np.ix_(known, known)]
+        if DOMAINS[name] == "covariance":
+            for part in value.reshape(-1, *value.shape[-2:]) if value.size else ():
+                _validate.covariance(name, part, (), semi=True)
+        elif name != "initial_mean" or not np.isnan(value).any():
+            _validate.finite("number", name, value)
+
+
+def _check_rows(spec: Specification, batch: Batch) -> None:
+    """Refuse data longer than a matrix that is given for every row."""
+    longest = int(np.diff(batch.starts).max())
+    for name, value in spec.varying.items():
+        if len(value) < longest:
+            raise DataError(f"{name} is given for {len(value)} rows, but y has {longest}: give it for every row.")
+
+
+def _check_given(patterns: Mapping[str, Any], given: Mapping[str, Floats]) -> None:
+    """Refuse a start that the structure does not allow."""
+    for name, value in given.items():
+        if name in patterns and name not in ("initial_mean", "initial_cov"):
+            if patterns[name].shape != value.shape:
+                raise ParameterError(f"{name} has shape {value.shape} in start, the model has {patterns[name].shape}.")
+            if not patterns[name].holds(value):
+                raise ParameterError(
+                    f"{name} in start is not of the structure given to the model: its fixed entries must have their "
+                    "values, and tied ones the same."
+                )
+
+
+def _plain(params: xr.Dataset, name: str) -> Floats:
+    return np.asarray(params[name].transpose(*DIMS[name]).values, dtype=float)

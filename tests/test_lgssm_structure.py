@@ -1,0 +1,336 @@
+"""Structured linear-Gaussian models: every structure against dense oracles, finite differences and plain EM."""
+
+import warnings
+
+import numpy as np
+import pytest
+from oracles_diffuse import diffuse
+from oracles_gaussian import Parameters, completed, posterior, random_parameters, simulate
+
+import statespace_em as sse
+from statespace_em.data import as_batch
+from statespace_em.errors import DataError, ParameterError, UndeterminedStartError
+from statespace_em.priors import InverseWishart
+
+EXACT = 1e-9
+SQUARE = [[0.7, 0.2], [-0.1, 0.5]]
+WIDE = [[1.0, 0.0], [0.4, 1.0], [0.2, -0.7]]
+SHEAR = [["phi", 0.3], [0.0, "phi"]]
+SCALE = np.array([[2.0, 0.5], [0.5, 1.0]])
+
+STRUCTURES = {
+    "names in the dynamics": {"transition": SHEAR, "observation": WIDE, "process_cov": "diagonal"},
+    "tied noises": {"transition": SQUARE, "process_cov": "scalar", "observation": "free", "measurement_cov": "scalar"},
+    "equal": {"transition": SQUARE, "process_cov": "equal", "observation": WIDE, "measurement_cov": "equal"},
+    "linear": {
+        "transition": [["a", "b"], ["-b", "a"]],
+        "process_cov": [["q", "0.5*q"], ["0.5*q", "2*q"]],
+        "observation": [[1, 0], ["c", 1], ["c", "1 - c"]],
+        "measurement_cov": [["r", 0.1, 0], [0.1, "1 + r", 0], [0, 0, "s"]],
+    },
+    "scale": {"transition": SQUARE, "process_cov": ("q", SCALE), "observation": WIDE, "measurement_cov": "diagonal"},
+    "blocks": {"transition": "diagonal", "observation": WIDE, "measurement_cov": "free 2 + diagonal 1"},
+    "offsets": {
+        "transition": [["a", 0], [0, "b"]], "observation": WIDE, "state_offset": ["m", "m"],
+        "observation_offset": ["x", 0, "y"], "process_cov": [["q", 0], [0, "q"]], "measurement_cov": "diagonal",
+    },
+    "singular noise": {
+        "transition": [["a", "b"], [1, 0]], "process_cov": [["q", 0], [0, 0]], "observation": [[1, 0], [0, 1], [1, 1]],
+        "measurement_cov": "diagonal",
+    },
+}  # fmt: skip
+STARTS = {
+    "known": {"initial": "known", "initial_mean": [0.3, -0.2], "initial_cov": [[1.0, 0.2], [0.2, 0.5]]},
+    "estimated": {"initial": "estimated"},
+    "tied": {"initial": "tied"},
+    "diffuse": {"initial": "diffuse"},
+    "fixed": {"initial": "fixed"},
+    "stationary": {"initial": "stationary"},
+    "half diffuse": {"initial": ["known", "diffuse"], "initial_mean": [0.3, 0], "initial_cov": [[1.0, 0], [0, 0]]},
+}
+
+
+def data(T=14, missing=0.25, seed=0):
+    rng = np.random.default_rng(seed)
+    p = random_parameters(rng, 2, 3)
+    return simulate(rng, p._replace(A=np.array([SQUARE])), T, missing)
+
+
+def valid(structure, start):
+    return not (start == "tied" and structure == "singular noise")
+
+
+CASES = [(a, b) for a in STRUCTURES for b in STARTS if valid(a, b)]
+
+
+def set_up(structure, start, n_sequences=2, **settings):
+    """Core as in a fit, a batch, and a point inside the structure."""
+    model = sse.LinearGaussianSSM(2, **STRUCTURES[structure], **STARTS[start], **settings)
+    parts = [data(14, seed=i) for i in range(n_sequences)]
+    batch = as_batch(parts[0] if n_sequences == 1 else dict(enumerate(parts)))[0]
+    core = model._core(batch=batch, given={"initial_cov": np.eye(2)} if start == "estimated" else {})
+    point = next(iter(core.starts(batch, 1, np.random.default_rng(0), {})))
+    vector = core.to_vector(point, point)
+    point = core.from_vector(vector + 0.1 * np.random.default_rng(1).normal(size=vector.size), point)
+    return model, core, batch, point, parts
+
+
+def dense(p):
+    return Parameters(
+        p.transition[None], p.state_offset[None], p.process_cov[None], p.observation[None],
+        p.observation_offset[None], p.measurement_cov[None], np.nan_to_num(p.initial_mean), p.initial_cov,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("structure", "start"), CASES)
+def test_score_is_the_gradient_of_the_objective(structure, start):
+    priors = {"process_prior": InverseWishart(5.0, 2.0), "measurement_prior": InverseWishart(4.0, 0.5)}
+    _, core, batch, point, _ = set_up(structure, start, **(priors if structure == "linear" else {}))
+    vector = core.to_vector(point, point)
+    gradient = core.score_vector(point, core.e_step(point, batch)[0], point)
+    step = 1e-5
+    for i, expected in enumerate(gradient):
+        ends = []
+        for sign in (1, -1):
+            there = core.from_vector(vector + sign * step * np.eye(len(vector))[i], point)
+            ends.append(core.e_step(there, batch)[1] + core.log_prior(there))
+        assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(expected, rel=2e-6, abs=2e-6)
+
+
+@pytest.mark.parametrize(("structure", "start"), CASES)
+def test_plain_em_climbs_inside_the_structure_and_ends_where_the_score_vanishes(structure, start):
+    _, core, batch, point, _ = set_up(structure, start)
+    last = -np.inf
+    for _ in range(60):
+        statistics, value = core.e_step(point, batch)
+        assert value >= last - 1e-10 * abs(value)
+        last, point = value, core.m_step(statistics, point)
+        for name, pattern in core.patterns.items():
+            if not name.startswith("initial"):
+                assert pattern.holds(getattr(point, name)), name
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_m_step_is_the_joint_maximum(structure):
+    """The EM step from any point has no free direction left in which the expected log joint rises."""
+    _, core, batch, point, _ = set_up(structure, "known")
+    statistics, _ = core.e_step(point, batch)
+    top = core.m_step(statistics, point)
+    shape = core.structure(point)
+
+    def expected(p):
+        """Expected log density of states and completed y, from the sums."""
+        s, total = statistics, 0.0
+        dz = np.hstack([p.transition - point.transition, (p.state_offset - point.state_offset)[:, None]])
+        du = np.hstack([p.observation - point.observation, (p.observation_offset - point.observation_offset)[:, None]])
+        w = s.S_ww - dz @ s.S_wz.T - s.S_wz @ dz.T + dz @ s.S_zz @ dz.T
+        used = np.diag(p.process_cov) > 0.0
+        Q = p.process_cov[np.ix_(used, used)]
+        total -= 0.5 * (s.n_pairs * np.linalg.slogdet(Q)[1] + np.trace(np.linalg.solve(Q, w[np.ix_(used, used)])))
+        for j in range(shape.blocks.max() + 1):
+            own = np.flatnonzero(shape.blocks == j)
+            cell = np.ix_(own, own)
+            v = s.S_vv[cell] - du[own] @ s.S_vz[own].T - s.S_vz[own] @ du[own].T + du[own] @ s.S_uu[j] @ du[own].T
+            R = p.measurement_cov[cell]
+            total -= 0.5 * (s.n_rows[j] * np.linalg.slogdet(R)[1] + np.trace(np.linalg.solve(R, v)))
+        return total
+
+    vector, best = core.to_vector(top, top), expected(top)
+    for i in range(len(vector)):
+        for step in (1e-3, -1e-3):
+            there = core.from_vector(vector + step * np.eye(len(vector))[i], top)
+            assert expected(there) <= best + 1e-9, i
+
+
+@pytest.mark.parametrize("likelihood", ["diffuse", "full", "marginal"])
+@pytest.mark.parametrize("unknown", [[True, True], [False, True]])
+def test_diffuse_start_matches_dense_least_squares(unknown, likelihood):
+    start = "diffuse" if all(unknown) else "half diffuse"
+    model, core, batch, point, parts = set_up("names in the dynamics", start, 1, likelihood=likelihood)
+    y, unknown = parts[0], np.array(unknown)
+    finite = np.where(np.isfinite(point.initial_cov), point.initial_cov, 0.0)
+    values, _, mean, cov = diffuse(y, dense(point)._replace(P0=finite), unknown)
+    params = model.parameters(**{k: v for k, v in point._asdict().items() if not k.endswith("offset")})
+    smooth, known = model.e_step(y, params), model.filter(y, params)
+    expected = values[likelihood]
+    found = (
+        core.e_step(point, batch)[1],
+        model.score(y, params),
+        smooth["log_likelihood"],
+        known["log_likelihood"].sum(),
+    )
+    np.testing.assert_allclose(np.array(found, float), expected, rtol=EXACT)
+    np.testing.assert_allclose(smooth["gamma"], mean, rtol=EXACT, atol=EXACT)
+    for t in range(len(y)):
+        s = slice(2 * t, 2 * t + 2)
+        np.testing.assert_allclose(smooth["cov"][t], cov[s, s], rtol=1e-8, atol=EXACT)
+        if t + 1 < len(y):
+            np.testing.assert_allclose(smooth["cross_cov"][t], cov[s, 2 * t + 2 : 2 * t + 4], rtol=1e-8, atol=EXACT)
+    for t in range(2, len(y)):
+        _, _, m, V = diffuse(y[: t + 1], dense(point)._replace(P0=finite), unknown)
+        np.testing.assert_allclose(known["filtered"][t], m[-1], rtol=1e-8, atol=EXACT)
+        np.testing.assert_allclose(known["filtered_cov"][t], V[-2:, -2:], rtol=1e-8, atol=EXACT)
+    future = model.forecast(y, 3, params)
+    longer = np.vstack([y, np.full((3, 3), np.nan)])
+    _, _, m, V = diffuse(longer, dense(point)._replace(P0=finite), unknown)
+    np.testing.assert_allclose(future["predicted"], m[-3:], rtol=1e-8, atol=EXACT)
+    np.testing.assert_allclose(future["predicted_cov"][-1], V[-2:, -2:], rtol=1e-8, atol=EXACT)
+
+
+def test_fixed_start_is_generalised_least_squares():
+    _, core, batch, point, parts = set_up("names in the dynamics", "fixed", 1)
+    values, delta, _, _ = diffuse(parts[0], dense(point)._replace(P0=np.zeros((2, 2))), np.array([True, True]))
+    statistics, value = core.e_step(point, batch)
+    assert value == pytest.approx(values["fixed"], rel=EXACT)
+    np.testing.assert_allclose(statistics.start, delta, rtol=1e-8)
+
+
+def test_stationary_start_is_the_limit_of_a_long_past():
+    model, _, _, point, parts = set_up("names in the dynamics", "stationary", 1)
+    p, long = dense(point), np.zeros((2, 2))
+    for _ in range(4000):
+        long = p.A[0] @ long @ p.A[0].T + p.Q[0]
+    np.testing.assert_allclose(point.initial_cov, long, rtol=1e-8)
+    expected = posterior(parts[0], p._replace(m0=np.zeros(2), P0=long)).log_likelihood
+    keep = {k: v for k, v in point._asdict().items() if k in ("transition", "process_cov", "measurement_cov")}
+    assert model.score(parts[0], model.parameters(**keep)) == pytest.approx(expected, rel=EXACT)
+
+
+def test_several_copies_estimate_what_one_does():
+    y = sse.datasets.nile()
+    settings = {"transition": [[1]], "process_cov": [["q"]], "observation": [[1]], "measurement_cov": [["r"]]}
+    one = sse.LinearGaussianSSM(**settings, initial="diffuse").fit(y).summary()["value"]
+    three = sse.LinearGaussianSSM(**settings, initial="diffuse").fit(dict.fromkeys(range(3), y)).summary()["value"]
+    np.testing.assert_allclose([three["q"].item(), three["r"].item()], [one["q"].item(), one["r"].item()], rtol=1e-4)
+
+
+@pytest.mark.parametrize("factor", [1e-4, 1e6])
+@pytest.mark.parametrize("start", ["diffuse", "fixed"])
+def test_units_scale_the_fit(factor, start):
+    y = sse.datasets.nile()
+    settings = {"transition": [[1]], "process_cov": [["q"]], "observation": [[1]], "measurement_cov": [["r"]]}
+    one = sse.LinearGaussianSSM(**settings, initial=start).fit(y)
+    other = sse.LinearGaussianSSM(**settings, initial=start).fit(factor * y)
+    n = len(y) - (start == "diffuse")
+    assert other.score(factor * y) + n * np.log(factor) == pytest.approx(one.score(y), abs=1e-6)
+    for name in "qr":
+        ratio = other.summary().loc[name, "value"].item() / one.summary().loc[name, "value"].item()
+        assert ratio == pytest.approx(factor**2, rel=1e-3)
+
+
+def test_basis_of_the_state_does_not_matter_to_the_marginal_likelihood():
+    y = sse.datasets.nile()
+    settings = {"initial": "diffuse", "likelihood": "marginal"}
+    model = sse.LinearGaussianSSM(2, observation=[[1, 0]], transition=[[1, 1], [0, 1]], **settings)
+    p = model.parameters(process_cov=[[900, 0], [0, 10]], measurement_cov=[[15000]])
+    T = np.array([[1.0, 0.3], [0.2, 2.0]])
+    back = np.linalg.inv(T)
+    C, A = np.array([[1.0, 0.0]]) @ back, T @ np.array([[1.0, 1.0], [0.0, 1.0]]) @ back
+    other = sse.LinearGaussianSSM(2, observation=C, transition=A, **settings)
+    q = other.parameters(process_cov=T @ np.diag([900.0, 10.0]) @ T.T, measurement_cov=[[15000]])
+    assert other.score(y, q) == pytest.approx(model.score(y, p), rel=1e-12)
+    plain = other.set_params(likelihood="diffuse").score(y, q) - model.set_params(likelihood="diffuse").score(y, p)
+    assert plain == pytest.approx(np.log(np.linalg.det(T)), rel=1e-9)
+
+
+def test_time_varying_matrices_match_the_dense_oracle():
+    rng = np.random.default_rng(2)
+    p = random_parameters(rng, 2, 3, T=9, varying=("A", "C", "Q", "R", "b"))
+    p = p._replace(d=np.zeros((1, 3)))
+    y = simulate(rng, p, 7, 0.2)
+    model = sse.LinearGaussianSSM(
+        transition=p.A, process_cov=p.Q, observation=p.C, measurement_cov=p.R, state_offset=p.b, initial="known",
+        initial_mean=p.m0, initial_cov=p.P0,
+    )  # fmt: skip
+    params = model.parameters()
+    expected = posterior(y, p.rows(slice(0, 7)))
+    assert model.score(y, params) == pytest.approx(expected.log_likelihood, rel=EXACT)
+    np.testing.assert_allclose(model.e_step(y, params)["gamma"], expected.mean, rtol=EXACT, atol=EXACT)
+    longer = posterior(np.vstack([y, np.full((2, 3), np.nan)]), p)
+    np.testing.assert_allclose(model.forecast(y, 2, params)["predicted"], longer.mean[7:], rtol=EXACT, atol=EXACT)
+    with pytest.raises(DataError, match="9 rows"):
+        model.forecast(y, 3, params)
+    with pytest.raises(DataError, match="9 rows, but y has 10"):
+        model.score(np.zeros((10, 3)), params)
+
+
+@pytest.mark.parametrize("start", ["diffuse", "fixed", "stationary"])
+def test_saved_structures_come_back(start, tmp_path):
+    base = pytest.importorskip("sklearn.base")
+    y = data(40, 0.2)
+    model = sse.LinearGaussianSSM(["a", "b"], **STRUCTURES["linear"], initial=start)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(y, max_iter=8)
+    model.save(tmp_path / "model.nc")
+    back = sse.LinearGaussianSSM.load(tmp_path / "model.nc")
+    assert back.params_.equals(model.params_)
+    assert back.score(y) == model.score(y)
+    assert base.clone(model).get_params().keys() == model.get_params().keys()
+    table = model.summary()
+    assert set("abcqrs") <= set(table.index.get_level_values(0))
+    assert table.loc["c", "value"].item() == pytest.approx(float(model.params_["observation"][1, 0]), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"transition": [["a", 0], [0, "a"]], "process_cov": [["a", 0], [0, "b"]]}, "'a' stands in .* and in"),
+        ({"transition": [[1, "a"], ["c", 1]], "process_cov": [["q", 0], [0, 0]]}, "free entry in the row of state 1"),
+        ({"transition": [[1, 1], [0, 1]], "process_cov": ("q", [[1, 2], [2, 1]])}, "'q' scales in process_cov is not"),
+        ({"transition": [[1, 1]]}, r"transition has shape \(1, 2\), expected \(1, 1\)"),
+        ({"transition": np.eye(2), "process_cov": np.eye(3)}, r"process_cov has shape \(3, 3\), expected \(2, 2\)"),
+        ({"transition": np.eye(2), "observation": [[1, 0, 0]]}, r"observation has shape \(1, 3\), expected \(1, 2\)"),
+        ({"transition": np.eye(2), "initial": "stationary"}, "not stable .* modulus 1"),
+        ({"transition": [[1, "a*b"], [0, 1]]}, "entry 'a\\*b'"),
+        ({"transition": [[1, 2], [0]]}, "different lengths"),
+        ({"transition": np.eye(2), "process_cov": [["q", "c"], [0, "q"]]}, "process_cov is not symmetric"),
+        ({"transition": np.eye(2), "process_cov": [["q", "c"], ["c", 0]]}, "covariance in row 1"),
+        ({"transition": np.eye(2), "process_cov": [[1, 2], [2, 1]]}, "process_cov is not positive"),
+        ({"transition": "banded", "states": 2}, "transition is 'banded', expected one of 'zero', 'free'"),
+        ({"transition": np.eye(2), "initial": ["diffuse"]}, "1 words, expected one for each of 2"),
+        ({"transition": np.eye(2), "initial": ["diffuse", "fixed"]}, "mixes"),
+        ({"transition": np.eye(2), "initial": ["diffuse", "known"]}, "give initial_mean and initial_cov"),
+        ({"transition": np.eye(2), "process_cov": "free 1 + diagonal 2"}, "blocks of 3 rows"),
+        ({"transition": np.eye(2), "likelihood": "exact"}, "likelihood is 'exact'"),
+        ({}, "number of states is not known"),
+    ],
+)
+def test_contradictions_are_refused(arguments, message):
+    with pytest.raises(ParameterError, match=message):
+        sse.LinearGaussianSSM(**arguments).fit(data(30, 0.0))
+
+
+def test_starts_and_data_that_do_not_fit_are_refused():
+    y = data(30, 0.0)
+    model = sse.LinearGaussianSSM(transition=SHEAR, observation=WIDE, initial="diffuse")
+    with pytest.raises(ParameterError, match="transition in start is not of the structure"):
+        model.fit(y, start=model.parameters(transition=np.eye(2)))
+    with pytest.raises(ParameterError, match="y has 2 columns, but the matrices of the model are for 3"):
+        model.fit(y[:, :2])
+    params = model.parameters(transition=[[0.5, 0.3], [0, 0.5]], process_cov=np.eye(2), measurement_cov=np.eye(3))
+    with pytest.raises(UndeterminedStartError, match=r"time 0 begins a sequence .*diffuse"):
+        model.score(np.full((4, 3), np.nan), params)
+
+
+def test_imputed_entries_match_dense_conditioning():
+    """Correlated noise: what was seen in the same row tells more than the state does."""
+    rng = np.random.default_rng(5)
+    p = random_parameters(rng, 2, 3)
+    y = simulate(rng, p, 12, 0.35)
+    y[4] = np.nan
+    model = sse.LinearGaussianSSM(2, initial="known", state_offset="free", observation_offset="free")
+    params = model.parameters(
+        transition=p.A[0], process_cov=p.Q[0], observation=p.C[0], measurement_cov=p.R[0], initial_mean=p.m0,
+        initial_cov=p.P0, state_offset=p.b[0], observation_offset=p.d[0],
+    )  # fmt: skip
+    m, second = completed(y, p)
+    mean, variance = m[24:].reshape(12, 3), np.maximum(np.diag(second - np.outer(m, m))[24:], 0.0).reshape(12, 3)
+    found = model.impute(y, params, level=0.9)
+    np.testing.assert_allclose(found["mean"], mean, rtol=EXACT, atol=EXACT)
+    np.testing.assert_allclose(found["variance"], variance, rtol=EXACT, atol=EXACT)
+    np.testing.assert_array_equal(found["mean"].values[~np.isnan(y)], y[~np.isnan(y)])
+    width = (found["upper"] - found["lower"]).values
+    np.testing.assert_allclose(width**2, (2 * 1.6448536269514722) ** 2 * variance, rtol=EXACT, atol=1e-8)
+    with pytest.raises(ParameterError, match="level is 95"):
+        model.impute(y, params, level=95)
