@@ -103,6 +103,7 @@ def test_statsmodels_at_equal_parameters(name):
     assert model.score(y, params) == pytest.approx(expected, abs=1e-7)
 
 
+@pytest.mark.filterwarnings("ignore::statespace_em.errors.LocalOptimumWarning")  # moving averages have several tops
 @pytest.mark.parametrize(("p", "d", "q"), [(0, 0, 2), (2, 0, 1), (1, 1, 1)])
 def test_arima_at_equal_parameters_and_its_maximum(p, d, q):
     api = pytest.importorskip("statsmodels.api")
@@ -202,3 +203,30 @@ def test_regressors_must_have_the_rows_of_y():
         (designs.local_level() + designs.regression(X)).fit(NILE)
     with pytest.raises(DataError, match="given for 50 rows, but y has 100"):
         (designs.local_level() + designs.regression(np.arange(50.0))).fit(NILE)
+
+
+def test_standard_errors_of_the_nile():
+    """Those of the variances, from second differences of the diffuse log-likelihood in logarithms (delta method)."""
+    model = designs.local_level().fit(NILE)
+    centre = np.log([free(model)["noise_var"], free(model)["level_var"]])
+
+    def value(x):
+        R, Q = np.exp(x)
+        return model.score(NILE, model.parameters(process_cov=[[Q]], measurement_cov=[[R]]))
+
+    h = 1e-3
+    moves = h * np.eye(2)
+    hessian = [
+        [
+            (value(centre + a + b) - value(centre + a - b) - value(centre - a + b) + value(centre - a - b))
+            / (4 * h * h)
+            for b in moves
+        ]
+        for a in moves
+    ]
+    expected = np.exp(centre) * np.sqrt(np.diag(np.linalg.inv(-np.array(hessian))))
+    found = model.standard_errors(NILE)
+    values = [float(found["measurement_cov"].squeeze()), float(found["process_cov"].squeeze())]
+    np.testing.assert_allclose(values, expected, rtol=1e-4)
+    assert np.isnan(found["transition"]).all()
+    assert np.isnan(found["initial_cov"]).all()

@@ -123,8 +123,13 @@ def jacobian(function: Callable[[Floats], Floats], centre: Floats) -> Floats:
 def _difference(function: Callable[[Floats], Floats], centre: Floats, direction: Floats) -> Floats:
     """Derivative along a direction by the central difference of fourth order."""
     step = STEP * direction
-    near, far = (function(centre + s * step) - function(centre - s * step) for s in (1.0, 2.0))
+    near, far = (_less(function(centre + s * step), function(centre - s * step)) for s in (1.0, 2.0))
     return np.asarray((8.0 * near - far) / (12.0 * STEP))
+
+
+def _less(left: Floats, right: Floats) -> Floats:
+    """Difference; 0 where both are infinite, as the variance of a diffuse start is."""
+    return np.subtract(left, right, out=np.zeros(np.shape(left)), where=np.asarray(left) != right)
 
 
 def flattened(core: Core, tree: Any) -> Floats:
