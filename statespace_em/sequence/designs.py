@@ -1,12 +1,14 @@
-"""Ready state-space models of one series; they add up: ``local_trend() + seasonal(12)``.
+"""Ready state-space models: of one series, which add up, ``local_trend() + seasonal(12)``, and of motion.
 
 Each has parameters with a meaning: variances of disturbances in squared units of y per row, coefficients of an
 autoregression, damping and period of a cycle. Their first states are diffuse, those of stationary parts (cycle, ar,
-arma) stationary. Trends, seasons and cycles come with a measurement noise ("noise_var").
+arma) stationary. Trends, seasons and cycles come with a measurement noise ("noise_var"). Models of motion take the
+times of the rows from y, even or not, and are in units of these.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,11 +16,12 @@ import pandas as pd
 
 from statespace_em import _validate
 from statespace_em.errors import ParameterError
+from statespace_em.sequence.motion_model import MotionModel
 from statespace_em.sequence.structural import StructuralModel
 
 __all__ = [
-    "StructuralModel", "ar", "arima", "arma", "constant", "cycle", "local_level", "local_trend", "regression",
-    "seasonal", "smooth_trend",
+    "MotionModel", "StructuralModel", "ar", "arima", "arma", "constant", "constant_acceleration", "constant_velocity",
+    "coordinated_turn", "cycle", "local_level", "local_trend", "regression", "seasonal", "smooth_trend",
 ]  # fmt: skip
 
 
@@ -131,3 +134,44 @@ def constant(*, start: Literal["fixed", "diffuse"] = "fixed") -> StructuralModel
     """A level that never moves, plus noise where nothing else has any; ``start`` as in `regression`."""
     _validate.one_of("start", start, ("fixed", "diffuse"))
     return StructuralModel([("constant", {"start": start})])
+
+
+def constant_velocity(dims: int | Sequence[str] = 2, **settings: Any) -> MotionModel:
+    """Target whose velocity is a random walk: "acceleration_density" (y^2 / time^3), "noise_var" (y^2).
+
+    Parameters
+    ----------
+    dims
+        Number of axes (1, 2 or 3), or their names.
+    settings
+        Of `MotionModel`: ``density``, ``noise``, ``sensors``, ``step``, ``unit``, ``initial`` and others.
+
+    Examples
+    --------
+    A radar that misses scans: rows without a measurement may be there with NaN, or not at all:
+
+    >>> import statespace_em as sse
+    >>> radar = sse.datasets.radar()
+    >>> scans = radar["measured"].where(~radar["outlier"]).dropna("time")
+    >>> model = sse.designs.constant_velocity(["east", "north"]).fit(scans)
+    >>> model.summary().loc[["acceleration_density", "noise_var"], "value"].round(2).tolist()   # simulated: 0.3, 625
+    [0.28, 637.96]
+    """
+    return MotionModel("constant_velocity", dims, **settings)
+
+
+def constant_acceleration(dims: int | Sequence[str] = 2, **settings: Any) -> MotionModel:
+    """Target whose acceleration is a random walk: "jerk_density" (y^2 / time^5), "noise_var".
+
+    Arguments as of `constant_velocity`.
+    """
+    return MotionModel("constant_acceleration", dims, **settings)
+
+
+def coordinated_turn(rate: float, dims: int | Sequence[str] = 2, **settings: Any) -> MotionModel:
+    """Target that turns at a known rate (radians per unit of time) in the plane of its first two axes.
+
+    White acceleration disturbs it: "acceleration_density", "noise_var". A third axis has constant velocity. A positive
+    rate turns from the first axis to the second. Settings as in `constant_velocity`.
+    """
+    return MotionModel("coordinated_turn", dims, rate=rate, **settings)

@@ -19,7 +19,7 @@ from statespace_em.patterns import Pattern
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence import lgssm_boundary
 from statespace_em.sequence.lgssm_basis import arbitrary
-from statespace_em.sequence.lgssm_filter import Statistics, e_step, smooth
+from statespace_em.sequence.lgssm_filter import Statistics, e_step, smooth, spread_out
 from statespace_em.sequence.lgssm_mstep import m_step
 from statespace_em.sequence.lgssm_params import DOMAINS, LGSSMParams, by_row
 from statespace_em.sequence.lgssm_passes import Smoothed, kalman_filter, pair_moments
@@ -47,6 +47,7 @@ class LGSSMCore:
     stationary: Bools | None = None  # states (n,) that start in their stationary distribution
     likelihood: str = "diffuse"  # convention where the start is diffuse
     guesses: Mapping[str, Sequence[float]] = field(default_factory=dict)  # first values by name, one a start
+    spread: Floats | None = None  # (T, n, r), what the process noise of each step does to the state; see `e_step`
 
     _made: dict[Any, Structure] = field(default_factory=dict, repr=False, compare=False)  # structures by shapes
 
@@ -69,7 +70,7 @@ class LGSSMCore:
 
     def e_step(self, params: LGSSMParams, data: Batch) -> tuple[Statistics, float]:
         """Additive statistics and the log-likelihood in nats."""
-        return e_step(params, data, self.structure(params).blocks, self.fixed, self.likelihood)
+        return e_step(params, data, self.structure(params).blocks, self.fixed, self.likelihood, self.spread)
 
     def m_step(self, statistics: Statistics, previous: LGSSMParams) -> LGSSMParams:
         """Maximise the expected log joint plus log prior over what is free."""
@@ -138,7 +139,8 @@ class LGSSMCore:
 
     def unbounded(self, params: LGSSMParams, data: Batch) -> bool:
         """Whether some row is predicted without error."""
-        return lgssm_boundary.explains_exactly(kalman_filter(params, data, innovations=True).innovation_cov)
+        known = kalman_filter(spread_out(params, self.spread), data, innovations=True)
+        return lgssm_boundary.explains_exactly(known.innovation_cov)
 
     def vanished(self, params: LGSSMParams, start: LGSSMParams) -> dict[str, Floats]:
         """Directions (p, k) in which a free covariance has no variance but had some at the start."""
@@ -155,11 +157,20 @@ class LGSSMCore:
         in which it is small, a vanishing one makes the likelihood unbounded where the measurement noise vanishes.
         """
         centred = "observation_offset" not in self.frozen
+        patterns = dict(self.patterns)
+        if self.spread is not None:  # guess the noise of the states, of which the pattern is what drives it
+            inner = patterns["process_cov"]
+            steps = (inner.design[:, None], inner.constant)
+            design, constant = ((self.spread @ part @ self.spread.swapaxes(1, 2)).mean(-3) for part in steps)
+            patterns["process_cov"] = Pattern(inner.names, constant, design)
         for i in range(n_starts):
             if self.patterns or self.varying:
                 guess = structured_guess(
-                    batch, self.n_states, self.patterns, self.varying, given, i, offset=centred, guesses=self.guesses
+                    batch, self.n_states, patterns, self.varying, given, i, offset=centred, guesses=self.guesses
                 )
+                if self.spread is not None:
+                    driven = inner.build(patterns["process_cov"].read(guess.process_cov))
+                    guess = guess._replace(process_cov=driven)
             else:
                 guess = guessed_params(batch, self.n_states, extra=i, offset=centred, given=given)
                 guess = guess._replace(initial_cov=guess.process_cov) if "initial_cov" in self.frozen else guess

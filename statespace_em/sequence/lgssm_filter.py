@@ -207,19 +207,41 @@ class _Sums(NamedTuple):
 
 
 def e_step(
-    params: LGSSMParams, batch: Batch, blocks: Ints, fixed: Bools | None = None, likelihood: str = "diffuse"
+    params: LGSSMParams,
+    batch: Batch,
+    blocks: Ints,
+    fixed: Bools | None = None,
+    likelihood: str = "diffuse",
+    spread: Floats | None = None,
 ) -> tuple[Statistics, float]:
-    """Statistics and log-likelihood; ``blocks`` (D,) numbers the blocks of the measurement noise."""
+    """Statistics and log-likelihood; ``blocks`` (D,) numbers the blocks of the measurement noise.
+
+    With ``spread`` (T, n, r) the noise of the step after row t is spread[t] e, e ~ N(0, process_cov): the statistics
+    are of e.
+    """
+    inner = params.process_cov
+    params = spread_out(params, spread)
     start = proper_start(params, batch, fixed)
-    parts = each(start.params, batch, partial(_expect, start, blocks, likelihood), whole=start.fixed)
+    parts = each(start.params, batch, partial(_expect, start, blocks, likelihood, spread), whole=start.fixed)
     log_likelihood = sum(part.log_likelihood for part in parts)
     statistics = _statistics(start.params, batch, blocks, parts, fixed=start.fixed)
+    if spread is not None:
+        assert statistics.gradients is not None
+        S_ww = statistics.n_pairs * inner + inner @ statistics.gradients.Q @ inner
+        statistics = statistics._replace(S_ww=S_ww, S_wz=np.zeros((len(inner), len(statistics.S_zz))))
     if likelihood == "marginal" and len(start.states) and not start.fixed:
         return _marginal(params, batch, blocks, statistics, log_likelihood)
     return statistics, log_likelihood
 
 
-def _expect(start: Start, blocks: Ints, likelihood: str, part: Part) -> _Sums:
+def spread_out(params: LGSSMParams, spread: Floats | None) -> LGSSMParams:
+    """Parameters with the process noise of every step, where that is known up to what drives it; see `e_step`."""
+    if spread is None:
+        return params
+    return params._replace(process_cov=spread @ params.process_cov @ spread.swapaxes(1, 2))
+
+
+def _expect(start: Start, blocks: Ints, likelihood: str, spread: Floats | None, part: Part) -> _Sums:
     """Gradients and moments of some sequences."""
     run = forward(start, part)
     log_likelihood = float(run.filtered.log_likelihood.sum())
@@ -241,11 +263,16 @@ def _expect(start: Start, blocks: Ints, likelihood: str, part: Part) -> _Sums:
     shapes = (n, n), (n, 1 + k), (n, n), (size, n), (size, 1 + k), (size, size), (n,), (n, n)
     g = Gradients(*map(np.zeros, shapes))
     S_zz, S_uu, counts = np.zeros((m, m)), np.zeros((n_blocks, m, m)), np.zeros(n_blocks)
+    g_Q = g.Q[None] if spread is None else np.zeros((len(part.y), n, n))
     adjoint.backward_sums(
         part.y, part.first, run.gains.slot, part.p.A, part.p.C, part.p.d, part.p.U, blocks, predicted,
-        run.filtered.filtered_cov, run.gains.gain, run.gains.whiten, response, g.A[None], g.e, g.Q[None], g.C[None],
+        run.filtered.filtered_cov, run.gains.gain, run.gains.whiten, response, g.A[None], g.e, g_Q, g.C[None],
         g.f, g.R[None], g.m0, g.P0, S_zz, S_uu, counts, part.p.constant,
     )  # fmt: skip
+    if spread is not None:
+        row = np.arange(len(part.y))
+        own = spread[row - np.maximum.accumulate(np.where(part.first, row, 0))]
+        g = g._replace(Q=np.asarray((own.swapaxes(1, 2) @ g_Q @ own).sum(0)))
     return _Sums(g, S_zz, S_uu, counts, mean, log_likelihood)
 
 

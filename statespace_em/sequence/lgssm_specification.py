@@ -47,6 +47,7 @@ class Specification:
     loadings: Mapping[str, Floats] = field(default_factory=dict)
     absent: tuple[str, ...] = ()  # offsets that are zero
     guesses: Mapping[str, Sequence[float]] = field(default_factory=dict)  # first values by name, one a start
+    spread: Floats | None = None  # (T, n, r), what the process noise of each step does to the state
 
     def starts_as(self, word: str) -> Bools:
         """Which states (n,) start in this way."""

@@ -308,7 +308,7 @@ class StateSpaceModel(SequenceModel):
             len(spec.names), tuple(name for name in DOMAINS if name in kept), self.process_prior,
             self.measurement_prior, tied, patterns, spec.varying, spec.loadings,
             unknown if unknown.any() and given is not None else None, stationary if stationary.any() else None,
-            self.likelihood, spec.guesses,
+            self.likelihood, spec.guesses, spec.spread,
         )  # fmt: skip
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:

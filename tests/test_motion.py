@@ -1,0 +1,333 @@
+"""Models of motion: dense Gaussian oracle at uneven times, exact EM steps, sensors, the shipped track, bad input."""
+
+import numpy as np
+import oracles_gaussian as oracle
+import pandas as pd
+import pytest
+import xarray as xr
+from scipy import integrate, linalg
+
+import statespace_em as sse
+from statespace_em import checks, designs
+from statespace_em.errors import DataError, NotFittedError, ParameterError
+from statespace_em.sequence.motion import motion, over
+
+QUICK = {"n_starts": 1}
+
+
+def times(rng, T, spread=1.0):
+    return np.cumsum(np.exp(rng.normal(0.0, spread, T)))
+
+
+def simulated(seed, T=40, d=2, density=0.5, noise=4.0, missing=0.1, spread=1.0):
+    """Positions of a target of constant velocity at uneven times, exact, one axis after the other."""
+    rng = np.random.default_rng(seed)
+    at = times(rng, T, spread)
+    y = np.empty((T, d))
+    for axis in range(d):
+        s = rng.normal(0.0, 3.0, 2)
+        for t, h in enumerate(np.diff(at, prepend=at[0])):
+            Q = density * np.array([[h**3 / 3, h**2 / 2], [h**2 / 2, h]])
+            s = np.array([[1, h], [0, 1]]) @ s
+            s = s + (np.linalg.cholesky(Q) @ rng.normal(size=2) if h > 0 else 0.0)
+            y[t, axis] = s[0] + np.sqrt(noise) * rng.normal()
+    y[rng.random(y.shape) < missing] = np.nan
+    return xr.DataArray(y, dims=("time", "feature"), coords={"time": at, "feature": list("xyz")[:d]})
+
+
+def dense(y, gaps, density, noise, m0, P0):
+    """The oracle's parameters of constant velocity, from the closed form."""
+    d = y.shape[1]
+    one = np.eye(d)
+    A = [np.kron([[1, h], [0, 1]], one) for h in gaps]
+    Q = [density * np.kron([[h**3 / 3, h**2 / 2], [h**2 / 2, h]], one) for h in gaps]
+    n = 2 * d
+    return oracle.Parameters(
+        np.array(A), np.zeros((1, n)), np.array(Q), np.eye(d, n)[None], np.zeros((1, d)), noise * one[None], m0, P0
+    )
+
+
+def test_uneven_times_against_one_joint_gaussian():
+    y = simulated(0, T=9)
+    gaps = np.append(np.diff(y["time"]), 1.0)
+    m0, P0 = np.array([1.0, -1.0, 0.5, 0.0]), np.diag([50.0, 40.0, 9.0, 4.0])
+    model = designs.constant_velocity(2, density=0.7, noise=3.0, initial="known", initial_mean=m0, initial_cov=P0).fit(
+        y
+    )
+    expected = oracle.posterior(y.values, dense(y.values, gaps, 0.7, 3.0, m0, P0))
+    assert model.score(y) == pytest.approx(expected.log_likelihood, rel=1e-11)
+    posterior, known = model.e_step(y), model.filter(y)
+    for found, wanted in (
+        (posterior["gamma"], expected.mean), (posterior["cov"], expected.cov),
+        (posterior["cross_cov"], expected.cross_cov), (known["filtered"], expected.filtered_mean),
+        (known["predicted_cov"], expected.predicted_cov), (known["innovation"], expected.innovation),
+        (known["innovation_cov"], expected.innovation_cov), (known["log_likelihood"], expected.contributions),
+        (model.decode(y), expected.mean),
+    ):  # fmt: skip
+        np.testing.assert_allclose(found.values, wanted, rtol=1e-8, atol=1e-10)
+    # the future: three steps of the median gap
+    step = float(np.median(np.diff(y["time"])))
+    later = np.vstack([y.values, np.full((3, 2), np.nan)])
+    ahead = oracle.posterior(later, dense(later, [*gaps[:-1], step, step, step, step], 0.7, 3.0, m0, P0))
+    future = model.forecast(y, 3)
+    np.testing.assert_allclose(future["predicted"].values, ahead.mean[-3:], rtol=1e-9)
+    np.testing.assert_allclose(future["predicted_cov"].values, ahead.cov[-3:], rtol=1e-9, atol=1e-9)
+    paths = model.simulate(y, 3, 4000, seed=1)
+    spread = np.sqrt(np.diag(future["cov"].values[-1]))
+    np.testing.assert_allclose(paths["y"].values[:, -1].mean(0), future["mean"].values[-1], atol=0.06 * spread.max())
+
+
+def test_dynamics_are_the_matrix_exponential():
+    rng = np.random.default_rng(1)
+    gaps = rng.uniform(0.01, 3, 4)
+    a = over(motion(["x"], 3, 0.0, separate=False), gaps)
+    for h, A, Q in zip(gaps, a.transition, a.noises[0]):
+        np.testing.assert_allclose(A, [[1, h, h**2 / 2], [0, 1, h], [0, 0, 1]], rtol=1e-12)
+        wanted = [[h**5 / 20, h**4 / 8, h**3 / 6], [h**4 / 8, h**3 / 3, h**2 / 2], [h**3 / 6, h**2 / 2, h]]
+        np.testing.assert_allclose(Q, wanted, rtol=1e-9)
+    w = 0.7
+    turn = over(motion(["x", "y", "z"], 2, w, separate=False), gaps)
+    for h, A, Q in zip(gaps, turn.transition, turn.noises[0]):
+        s, c = np.sin(w * h), np.cos(w * h)
+        np.testing.assert_allclose(A[3:5, 3:5], [[c, -s], [s, c]], atol=1e-13)
+        np.testing.assert_allclose(A[:2, 3:5], np.array([[s, c - 1], [1 - c, s]]) / w, atol=1e-13)
+        np.testing.assert_allclose(A[2], [0, 0, 1, 0, 0, h], atol=1e-13)
+        grid = np.linspace(0, h, 2001)
+        flow = np.array([linalg.expm(motion(["x", "y", "z"], 2, w, separate=False).drift * u) for u in grid[::20]])
+        push = np.diag([0, 0, 0, 1.0, 1, 1])
+        np.testing.assert_allclose(
+            Q, integrate.simpson(flow @ push @ flow.swapaxes(1, 2), x=grid[::20], axis=0), atol=1e-8
+        )
+        np.testing.assert_allclose(Q[3:, 3:], h * np.eye(3), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        designs.constant_velocity(1),
+        designs.constant_velocity(2, density="separate", noise="separate"),
+        designs.constant_velocity(2, noise="free", initial="fixed"),
+        designs.constant_acceleration(1),
+        designs.coordinated_turn(0.3, 3),
+    ],
+    ids=["cv1", "separate", "fixed", "ca1", "turn3"],
+)
+def test_leaving_blank_rows_out_changes_nothing(model):
+    """An even grid with blank rows is the same data as uneven rows without them: one path checks the other."""
+    d = len(model._axes)
+    y = simulated(2, T=60, d=d, spread=0.0)
+    grid = y.assign_coords(time=0.5 * np.arange(60))
+    keep = np.random.default_rng(3).random(60) < 0.6
+    keep[[0, -1]] = True
+    grid[~keep] = np.nan
+    rows = grid[keep]
+    even, uneven = (type(model)(**model.get_params()).fit(each, **QUICK) for each in (grid, rows))
+    assert even.status_ == uneven.status_ == "converged"
+    assert uneven.score(rows) == pytest.approx(even.score(grid), abs=2e-8)
+    assert uneven.n_parameters_ == even.n_parameters_
+    assert uneven.score(grid, even.params_) == pytest.approx(even.score(grid), abs=1e-9)
+    assert even.score(rows) == pytest.approx(even.score(grid), abs=1e-7)
+    np.testing.assert_allclose(
+        even.e_step(rows)["gamma"].values, even.e_step(grid)["gamma"].values[keep], rtol=1e-6, atol=1e-7
+    )
+    free = [name for name in even.summary().index.get_level_values(0) if "density" in name or "noise" in name]
+    assert free
+    # another median step: compare what does not depend on it
+    there, here = (m.summary().loc[free, "value"].values for m in (uneven, even))
+    np.testing.assert_allclose(there, here, rtol=2e-3, atol=1e-9)
+
+
+def test_a_step_of_em_is_the_mean_of_whitened_squares():
+    """The density moves to the mean over steps of tr(inv(Q0) E[w w']) / n, from the oracle's joint moments."""
+    y = simulated(4, T=8)
+    gaps = np.append(np.diff(y["time"]), 1.0)
+    m0, P0 = np.zeros(4), np.diag([50.0, 40.0, 9.0, 4.0])
+    settings = {"initial": "known", "initial_mean": m0, "initial_cov": P0}
+    params = designs.constant_velocity(2, density=0.7, noise=3.0, **settings).fit(y).params_
+    model = designs.constant_velocity(2, **settings)
+    p = dense(y.values, gaps, 0.7, 3.0, m0, P0)
+    new = model.m_step(y, model.e_step(y, params), params)
+    mean, second = oracle.completed(y.values, p)
+    total = 0.0
+    for t in range(7):
+        pick = np.zeros((4, len(mean)))
+        pick[:, 4 * t + 4 : 4 * t + 8], pick[:, 4 * t : 4 * t + 4] = np.eye(4), -p.A[t]
+        total += np.trace(np.linalg.solve(p.Q[t] / 0.7, pick @ second @ pick.T)) / 4
+    assert model._densities_of(new) == pytest.approx([total / 7], rel=1e-8)
+    v, count = 0.0, 0
+    for t, k in np.argwhere(~np.isnan(y.values)):
+        pick = np.zeros(len(mean))
+        pick[32 + 2 * t + k], pick[4 * t + k] = 1.0, -1.0
+        v, count = v + pick @ second @ pick, count + 1
+    assert new["measurement_cov"].values[0, 0] == pytest.approx(v / count, rel=1e-8)
+    trace = designs.constant_velocity(2, **settings).fit(y, **QUICK).trace_["objective"].values
+    assert (np.diff(trace) >= -1e-9).all()
+
+
+def test_units_of_time_and_of_y():
+    y = simulated(5, T=80)
+    model = designs.constant_velocity(2).fit(y, **QUICK)
+    per_second = model.summary().loc[["acceleration_density", "noise_var"], "value"].values
+    dated = y.assign_coords(time=pd.Timestamp("2024-03-01") + pd.to_timedelta(y["time"].values, unit="s"))
+    for unit, factor in (("s", 1.0), ("min", 60.0**3), ("ms", 1e-9)):
+        other = designs.constant_velocity(2, unit=unit).fit(dated, **QUICK)
+        found = other.summary().loc[["acceleration_density", "noise_var"], "value"].values
+        np.testing.assert_allclose(found, per_second * [factor, 1.0], rtol=1e-4)
+        np.testing.assert_allclose(
+            other.decode(dated).sel(state="x"), model.decode(y).sel(state="x"), rtol=1e-5, atol=1e-5
+        )
+    scaled = designs.constant_velocity(2).fit(1e-5 * y, **QUICK)
+    np.testing.assert_allclose(
+        scaled.summary().loc[["acceleration_density", "noise_var"], "value"].values, 1e-10 * per_second, rtol=1e-4
+    )
+
+
+def test_very_uneven_times_reach_a_maximum():
+    y = simulated(6, T=150, spread=2.0, missing=0.0)
+    model = designs.constant_velocity(2).fit(y)
+    assert model.status_ == "converged"
+    assert model.starts_["objective"].max() - model.starts_["objective"][model.starts_["found_by"] > 0].min() < 1e-6
+    q, r = model.summary().loc[["acceleration_density", "noise_var"], "value"]
+    top = model.score(y)
+    for dq, dr in ((1.02, 1), (0.98, 1), (1, 1.02), (1, 0.98)):
+        assert designs.constant_velocity(2, density=q * dq, noise=r * dr).fit(y).score(y) < top
+    assert 0.2 < q / 0.5 < 3.0
+    assert 0.4 < r / 4.0 < 2.5
+
+
+def test_the_shipped_track_with_and_without_the_truth():
+    radar = sse.datasets.radar()
+    scans = radar["measured"].where(~radar["outlier"])
+    truth = radar["true_position"].values
+    estimated = designs.constant_velocity(["east", "north"]).fit(scans)
+    known = designs.constant_velocity(
+        ["east", "north"], density=radar.attrs["acceleration_density"], noise=radar.attrs["noise_sd"] ** 2
+    ).fit(scans)
+    for answer in (lambda model: model.e_step(scans)["gamma"], lambda model: model.filter(scans)["filtered"]):
+        error, best = (
+            np.sqrt(((answer(model).values[2:, :2] - truth[2:]) ** 2).mean()) for model in (estimated, known)
+        )
+        assert error < 1.02 * best
+    found = checks.nis(estimated.filter(scans))
+    assert found["average_lower"] < found["average"] < found["average_upper"]
+    q, r = estimated.summary().loc[["acceleration_density", "noise_var"], "value"]
+    errors = estimated.standard_errors(scans)
+    assert abs(q - 0.3) < 2 * errors["process_cov"].values[2, 2] / 2
+    assert abs(r - 625) < 2 * errors["measurement_cov"].values[0, 0]
+
+
+def test_standard_errors_at_uneven_times():
+    y = simulated(2, T=120, spread=0.0).assign_coords(time=2.0 * np.arange(120))
+    keep = np.random.default_rng(3).random(120) < 0.7
+    keep[[0, -1]] = True
+    grid = y.where(xr.DataArray(keep, dims="time"))
+    even, uneven = (designs.constant_velocity(2, density="separate").fit(each, **QUICK) for each in (grid, y[keep]))
+    one, other = even.standard_errors(grid), uneven.standard_errors(y[keep])
+    np.testing.assert_allclose(other["process_cov"], one["process_cov"], rtol=1e-3)
+    np.testing.assert_allclose(other["measurement_cov"], one["measurement_cov"], rtol=1e-3)
+    ends = uneven.confidence_intervals(y[keep])["process_cov"]
+    value = uneven.params_["process_cov"].values.diagonal()
+    assert (ends.sel(bound="lower").values.diagonal() < value).all()
+    assert (ends.sel(bound="upper").values.diagonal() > value).all()
+    with pytest.raises(ParameterError, match="put NaN between them"):
+        uneven.bootstrap(y[keep], n=2)
+    assert dict(even.bootstrap(grid, n=2).sizes)["replicate"] == 2
+
+
+def test_two_sensors_with_their_own_rates_and_noises():
+    rng = np.random.default_rng(7)
+    one = simulated(8, T=400, noise=1e-12, missing=0.0, spread=0.0)
+    y = np.hstack([one.values + rng.normal(0, 1, (400, 2)), one.values + rng.normal(0, 5, (400, 2))])
+    y[np.arange(400) % 4 > 0, :2] = np.nan  # the better one reports every fourth row
+    y[rng.random(400) < 0.2, 2:] = np.nan
+    model = designs.constant_velocity(2, sensors=2).fit(y, **QUICK)
+    values = model.summary()["value"]
+    assert values["noise_var_1"].item() == pytest.approx(1.0, rel=0.4)
+    assert values["noise_var_2"].item() == pytest.approx(25.0, rel=0.15)
+    truth = one.values
+    errors = [np.sqrt(((model.e_step(y)["gamma"].values[:, :2] - truth) ** 2).mean())]
+    for columns in (slice(0, 2), slice(2, 4)):
+        alone = designs.constant_velocity(2).fit(y[:, columns], **QUICK)
+        errors.append(np.sqrt(((alone.e_step(y[:, columns])["gamma"].values[:, :2] - truth) ** 2).mean()))
+    assert errors[0] < min(errors[1:])
+    rows = ~np.isnan(y).all(1)
+    late = xr.DataArray(y[rows], dims=("time", "feature"), coords={"time": np.flatnonzero(rows)})
+    assert model.score(late) == pytest.approx(model.score(y), abs=1e-7)
+
+
+def test_a_turn_is_followed():
+    rng = np.random.default_rng(9)
+    at = np.sort(rng.uniform(0, 60, 80))
+    circle = 100 * np.column_stack([np.cos(0.2 * at), np.sin(0.2 * at)])
+    y = xr.DataArray(circle + rng.normal(0, 2, (80, 2)), dims=("time", "axis"), coords={"time": at, "axis": ["x", "y"]})
+    turn = designs.coordinated_turn(0.2).fit(y, **QUICK)
+    straight = designs.constant_velocity(2).fit(y, **QUICK)
+    assert turn.score(y) > straight.score(y) + 20
+    other = designs.coordinated_turn(-0.2).fit(y, **QUICK)
+    assert turn.score(y) > other.score(y) + 20
+
+
+def test_sequences_simulation_streams_and_files(tmp_path):
+    y = simulated(10, T=30)
+    runs = xr.concat([y, y + 1.0], "run")
+    model = designs.constant_velocity(2).fit(runs, **QUICK)
+    assert model.e_step(runs)["gamma"].dims == ("run", "time", "state")
+    assert model.score(runs) == pytest.approx(2 * model.score(y), abs=1e-7)  # a diffuse start knows no place
+    model.save(tmp_path / "model.nc")
+    again = designs.MotionModel.load(tmp_path / "model.nc")
+    assert again.score(y) == pytest.approx(model.score(y), rel=1e-12)
+    even = designs.constant_velocity(2, step=2.0, density=0.5, noise=4.0, initial="known", initial_mean=np.zeros(4),
+                                     initial_cov=np.eye(4))  # fmt: skip
+    even = even.fit(np.random.default_rng(0).normal(size=(9, 2)))
+    drawn = even.sample(200, seed=1)
+    assert drawn["time"].values[:3].tolist() == [0.0, 2.0, 4.0]
+    back = designs.constant_velocity(2).fit(drawn["y"], **QUICK)
+    assert back.summary().loc["acceleration_density", "value"].item() == pytest.approx(0.5, rel=0.5)
+    stream = even.stream()
+    steps = [stream.update(row) for row in drawn["y"].values[:5]]
+    np.testing.assert_allclose(steps[-1].filtered, even.filter(drawn["y"][:5])["filtered"].values[-1], rtol=1e-9)
+
+
+def test_start_and_freeze():
+    y = simulated(11, T=60)
+    first = designs.constant_velocity(2).fit(y, **QUICK)
+    warm = designs.constant_velocity(2).fit(y, start=first.params_)
+    assert warm.trace_["objective"].iloc[0] == pytest.approx(first.score(y), abs=1e-6)
+    held = designs.constant_velocity(2).fit(
+        y, start=designs.constant_velocity(2, density=3.0, noise=4.0).fit(y).params_, freeze=["process_cov"]
+    )
+    assert held.summary().loc["acceleration_density", "value"].item() == pytest.approx(3.0, rel=1e-9)
+
+
+def test_bad_input_of_motion():
+    y = simulated(12, T=12)
+    with pytest.raises(ParameterError, match="dims is 4, expected 1, 2 or 3"):
+        designs.constant_velocity(4).fit(y)
+    with pytest.raises(ParameterError, match="dims names 'x', 'x', expected up to three different axes"):
+        designs.constant_velocity(["x", "x"]).fit(y)
+    with pytest.raises(ParameterError, match=r"y has 2 columns, expected 3: 'x', 'y', 'z' of 1 sensor"):
+        designs.constant_velocity(3).fit(y)
+    with pytest.raises(ParameterError, match="it needs two axes and a rate that is not 0"):
+        designs.coordinated_turn(0.0).fit(y)
+    with pytest.raises(ParameterError, match="a turn mixes its axes"):
+        designs.coordinated_turn(0.1, density="separate").fit(y)
+    with pytest.raises(ParameterError, match="turns by more than half a circle"):
+        designs.coordinated_turn(90.0).fit(y)
+    with pytest.raises(ParameterError, match=r"density is -1, expected a positive number"):
+        designs.constant_velocity(2, density=-1).fit(y)
+    with pytest.raises(ParameterError, match=r"noise has shape \(3,\), expected one variance"):
+        designs.constant_velocity(2, noise=[1, 2, 3]).fit(y)
+    dated = y.assign_coords(time=pd.date_range("2024", periods=12))
+    with pytest.raises(ParameterError, match="unit is 'parsec', expected a unit of time"):
+        designs.constant_velocity(2, unit="parsec").fit(dated)
+    with pytest.raises(ParameterError, match="initial is 'known': give initial_mean and initial_cov"):
+        designs.constant_velocity(2, initial="known").fit(y)
+    with pytest.raises(ParameterError, match=r"expected \(4,\) and \(4, 4\) for the states 'x', 'y', 'v_x', 'v_y'"):
+        designs.constant_velocity(2, initial="known", initial_mean=[0], initial_cov=[[1]]).fit(y)
+    with pytest.raises(NotFittedError, match="call fit"):
+        designs.constant_velocity(2).filter(y)
+    twice = y.assign_coords(time=np.sort(np.append(y["time"].values[:-1], y["time"].values[3])))
+    with pytest.raises(DataError):
+        designs.constant_velocity(2).fit(twice)
+    with pytest.raises(DataError, match="at other times than those of the longest sequence"):
+        designs.constant_velocity(2).fit([y.to_pandas(), simulated(13, T=12).to_pandas()])
