@@ -188,3 +188,42 @@ def test_states_that_cannot_be_reached_do_not_overflow_the_backward_pass():
     got = smooth(log_b, pi, A, one(60))
     np.testing.assert_allclose(got.gamma, np.tile([1.0, 0.0], (60, 1)), rtol=0, atol=1e-15)
     np.testing.assert_allclose(got.log_likelihood, [60 * log_b[0, 0]], rtol=1e-14)
+
+
+@pytest.mark.parametrize("varies", [False, True])
+@pytest.mark.parametrize(("zeros", "extreme"), [(False, 0.0), (True, 0.0), (True, 5000.0)])
+def test_best_path_from_both_ends_equals_that_from_one(zeros, extreme, varies, tiny_blocks, monkeypatch):
+    for rows in (8, 9, 12, 101):
+        log_b, pi, A = case(rows, 3, rows, zeros=zeros, extreme=extreme, varies=varies)
+        found = []
+        for threads in (1, 2):
+            with _threads.limited(threads):
+                found.append(most_probable_path(log_b, pi, A, one(rows)))
+        with monkeypatch.context() as patch:
+            patch.setattr(forward_backward, "SHARE", rows)
+            path, best = most_probable_path(log_b, pi, A, one(rows))
+        for got, score in found:
+            np.testing.assert_array_equal(got, path)
+            np.testing.assert_array_equal(score, found[0][1])
+            np.testing.assert_allclose(score, best, rtol=1e-14)
+
+
+def test_best_path_from_both_ends_names_the_first_impossible_row(tiny_blocks):
+    log_b, pi, A = case(1, 3, 100)
+    for row in (0, 7, 49, 50, 61, 99):
+        log_b[row] = -np.inf
+        with pytest.raises(ImpossibleObservationError, match=rf"^{row}$"):
+            most_probable_path(log_b, pi, A, one(100))
+        log_b[row] = 0.0
+    A = np.eye(3)[None]  # each half is possible, but not the step between them
+    log_b[:50, 1:], log_b[50:, :2] = -np.inf, -np.inf
+    with pytest.raises(ImpossibleObservationError, match=r"^50$"):
+        most_probable_path(log_b, pi, A, one(100))
+
+
+def test_of_equally_good_paths_the_middle_state_of_a_long_sequence_is_the_lowest(tiny_blocks):
+    # the paths that take states 0 and 1 in turns are equally good, whichever comes first
+    A = np.array([[[0.1, 0.9], [0.9, 0.1]]])
+    path, _ = most_probable_path(np.zeros((24, 2)), np.full(2, 0.5), A, one(24))
+    np.testing.assert_array_equal(path, np.arange(24) % 2)
+    assert forward_backward._blocks(0, 24, 2)[2][0] == 12
