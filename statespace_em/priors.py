@@ -95,10 +95,9 @@ class Dirichlet:
         """
         total = counts if self.is_flat else counts + self.pseudo_counts(counts.shape)
         allowed = np.ones(counts.shape, bool) if previous is None else previous > 0.0
-        if not allowed.all():
-            total = np.where(allowed, total, 0.0)
+        total = total * allowed
         mass = total.sum(-1, keepdims=True)
-        if (mass > 0.0).all():
+        if mass.min() > 0.0:
             return np.asarray(total / mass)
         fallback = allowed / allowed.sum(-1, keepdims=True) if previous is None else previous
         return np.asarray(np.where(mass > 0.0, total / np.where(mass > 0.0, mass, 1.0), fallback))
@@ -169,10 +168,14 @@ class NormalInverseGamma:
 
     def spread(self, mean: Floats) -> Floats:
         """Sum of squares that the prior adds, given the mean."""
+        if self.strength == 0.0:
+            return 2.0 * np.asarray(self.scale)
         return np.asarray(2.0 * np.asarray(self.scale) + self.strength * (mean - np.asarray(self.mean)) ** 2)
 
     def pull(self, weight: Floats, average: Floats) -> Floats:
         """Mode of the mean given the weighted ``average`` of ``weight`` observations."""
+        if self.strength == 0.0:
+            return average
         total = weight + self.strength
         safe = np.where(total > 0.0, total, 1.0)
         return np.asarray((weight * average + self.strength * np.asarray(self.mean)) / safe)

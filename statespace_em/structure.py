@@ -33,6 +33,11 @@ class Pattern:
         """Probability (..., 1) that the fixed entries of a row leave to the free ones."""
         return np.asarray(1.0 - np.where(self.free, 0.0, self.fixed).sum(-1, keepdims=True))
 
+    @cached_property
+    def is_free(self) -> bool:
+        """Whether all entries are."""
+        return bool(self.free.all())
+
     @property
     def allowed(self) -> Bools:
         """Entries that are not fixed at zero."""
@@ -40,13 +45,13 @@ class Pattern:
 
     def inner(self, value: Floats) -> Floats:
         """Free entries as probabilities of their own, zero where the row is fixed."""
-        if self.free.all():
+        if self.is_free:
             return value
         return np.asarray(np.where(self.free, value, 0.0) / np.where(self.room > 0.0, self.room, 1.0))
 
     def outer(self, inner: Floats) -> Floats:
         """Inverse of `inner`: with the fixed entries put back."""
-        return inner if self.free.all() else np.asarray(np.where(self.free, inner * self.room, self.fixed))
+        return inner if self.is_free else np.asarray(np.where(self.free, inner * self.room, self.fixed))
 
     def mode(self, counts: Floats, prior: Dirichlet, previous: Floats | None = None) -> Floats:
         """Probabilities from expected counts; zeros of ``previous`` stay, and so do its rows without a count."""

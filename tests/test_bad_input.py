@@ -11,6 +11,7 @@ import xarray as xr
 
 import statespace_em as sse
 from statespace_em import em
+from statespace_em.data import Batch
 from statespace_em.errors import (
     DataError,
     DataWarning,
@@ -21,6 +22,7 @@ from statespace_em.errors import (
     SingularInnovationError,
     StateSpaceError,
 )
+from statespace_em.families import check_rows
 
 NAN = np.nan
 STATES = ["calm", "stress"]
@@ -179,6 +181,13 @@ def test_an_unseen_symbol(no_work):
 )
 def test_fewer_distinct_rows_than_states(no_work, model, y):
     refused(no_work, DataError, r"fewer different rows \(2\) than states \(3\): ask for fewer", lambda: model.fit(y))
+
+
+def test_rows_that_are_alike_at_the_beginning_only_are_enough():
+    y = np.repeat([0.0, 1.0, 2.0], 100)[:, None]
+    check_rows(Batch(y, np.array([0, 300])), 3)
+    with pytest.raises(DataError, match=r"fewer different rows \(3\) than states \(4\)"):
+        check_rows(Batch(y, np.array([0, 300])), 4)
 
 
 @pytest.mark.parametrize(

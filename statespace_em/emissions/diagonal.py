@@ -145,9 +145,9 @@ def _pooled(statistics: DiagonalStatistics, centre: Floats) -> Floats:
     """Variance (D,) of each column of the data that the statistics of all states together hold."""
     weight, deviation, squares = statistics
     count = np.maximum(weight.sum(0), 1e-300)
-    middle = ((weight * centre).sum(0) + deviation.sum(0)) / count
+    middle = (weight * centre + deviation).sum(0) / count
     off = centre - middle
-    return np.asarray((squares + 2.0 * off * deviation + weight * off**2).sum(0) / count)
+    return np.asarray((squares + off * (2.0 * deviation + weight * off)).sum(0) / count)
 
 
 def centre_of(y: Floats) -> tuple[Floats, Floats]:

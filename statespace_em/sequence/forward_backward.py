@@ -339,7 +339,9 @@ def _spans(starts: Ints, n_states: int) -> list[tuple[int, int]]:
     """Cut rows between sequences into spans of much the same size, worth tasks of their own."""
     n_rows = int(starts[-1])
     number = min(n_rows * n_states // (SHARE * ENTRIES), len(starts) - 1, SPANS)
-    wanted = np.arange(1, number) * (n_rows / max(number, 1))
+    if number <= 1:
+        return [(0, n_rows)]
+    wanted = np.arange(1, number) * (n_rows / number)
     cuts = sorted({0, n_rows, *starts[np.searchsorted(starts, wanted)].tolist()})
     return list(pairwise(cuts))
 
