@@ -230,3 +230,19 @@ def test_standard_errors_of_the_nile():
     np.testing.assert_allclose(values, expected, rtol=1e-4)
     assert np.isnan(found["transition"]).all()
     assert np.isnan(found["initial_cov"]).all()
+
+
+def test_summary_tells_what_was_estimated():
+    y = np.log(np.arange(1.0, 61.0)) + np.tile([0.0, 0.2, -0.2, 0.1], 15)
+    design = designs.local_trend() + designs.seasonal(4, kind="dummy")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        design = design.fit(y, max_iter=20)
+    assert design.summary().index.get_level_values(0).tolist() == [
+        "level_var",
+        "slope_var",
+        "seasonal_var",
+        "noise_var",
+    ]
+    fixed = sse.LinearGaussianSSM(transition=[[1]], observation=[[1]], initial="fixed").fit(sse.datasets.nile())
+    assert fixed.summary().index.get_level_values(0).tolist() == ["process_cov", "measurement_cov", "initial_mean"]

@@ -78,6 +78,13 @@ class Specification:
         named = {n: tuple(word for word in p.names if not word.startswith(n)) for n, p in self.patterns.items()}
         return {name: words for name, words in named.items() if words}
 
+    @property
+    def unnamed(self) -> tuple[str, ...]:
+        """Parameters with free values that the user gave no name."""
+        told = {name for name, words in self.own_names.items() if len(words) == len(self.patterns[name].names)}
+        estimated = {"initial_mean"} if self.starts_as("fixed").any() else set()
+        return tuple(name for name in DIMS if name not in ({*self.known, *told} - estimated))
+
 
 def written(name: str, value: Any, shape: tuple[int | None, ...]) -> Pattern | Floats | None:
     """Pattern of one argument, an array with a leading axis of rows, or None for "free" as a whole.

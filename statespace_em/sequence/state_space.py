@@ -235,9 +235,10 @@ class StateSpaceModel(SequenceModel):
         ).rename(component="state_name")
 
     def summary(self) -> pd.DataFrame:
-        """Parameters of the fit, one row an entry: parameter, row and column by name, value.
+        """What was estimated, one row an entry: parameter, row and column by name, value.
 
-        Free values that have a name come first, under it. Matrices that vary over time are left out.
+        Free values that have a name come first, under it; then the entries of what has free values without one.
+        What the constructor fixes, or what follows, is in ``params_`` only.
         """
         params = self._known(None)
         spec = self._specification(params.sizes["feature"])
@@ -248,12 +249,12 @@ class StateSpaceModel(SequenceModel):
         values |= self._derived(values)
         entries: list[tuple[Any, Any, Any, float]] = [(word, "", "", value) for word, value in values.items()]
         for name, dims in DIMS.items():
-            if name in params and "time" not in params[name].dims:
+            if name in params and name in spec.unnamed:
                 value = params[name].transpose(*dims)
                 for where in np.ndindex(value.shape):
                     labels = [value[dim].values[i] for dim, i in zip(dims, where)]
                     entries.append((name, labels[0], labels[1] if len(labels) > 1 else "", float(value.values[where])))
-        *keys, values_ = zip(*entries)
+        *keys, values_ = zip(*entries) if entries else ((), (), (), ())
         codes, levels = zip(*(pd.factorize(pd.Series(key, dtype=object)) for key in keys))
         index = pd.MultiIndex(
             levels, codes, names=["parameter", "row", "column"]
