@@ -5,7 +5,7 @@ import importlib
 from statespace_em import checks, compare, datasets, emissions, errors, paths, priors, regimes
 from statespace_em.compare import walk_forward
 from statespace_em.many import fit_many
-from statespace_em.sequence import designs
+from statespace_em.sequence import designs, robust
 from statespace_em.sequence.hmm import HMM, CategoricalHMM, GaussianHMM, PoissonHMM
 from statespace_em.sequence.lgssm import LinearGaussianSSM
 from statespace_em.static.mixture import Mixture
@@ -28,6 +28,7 @@ __all__ = [
     "paths",
     "priors",
     "regimes",
+    "robust",
     "walk_forward",
 ]
 

@@ -1,7 +1,7 @@
 """Does the model describe the data? Tests of residuals and innovations, replicated data, calibration, consistency."""
 
 from statespace_em.checks.auxiliary import auxiliary_residuals
-from statespace_em.checks.innovations import gate, innovation_tests, nees, nis, standardised_innovations
+from statespace_em.checks.innovations import gate, gated, innovation_tests, nees, nis, standardised_innovations
 from statespace_em.checks.residuals import (
     anderson_darling_cdf,
     autocorrelation,
@@ -17,6 +17,7 @@ __all__ = [
     "auxiliary_residuals",
     "calibration",
     "gate",
+    "gated",
     "innovation_tests",
     "ljung_box",
     "nees",

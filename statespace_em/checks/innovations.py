@@ -127,8 +127,8 @@ def nees(posterior: xr.Dataset, truth: Any, *, level: float = 0.95) -> xr.Datase
 def gate(known: xr.Dataset, *, level: float = 0.997, by: str = "row") -> xr.DataArray:
     """Which measurements lie outside their gate: further from the prediction than a share ``level`` under the model.
 
-    Blank them (``y.where(~outside)``) and filter again to leave them out; an outlier that entered the filter bends
-    the predictions after it, so the first one of a run is judged most justly.
+    An outlier that entered the filter bends the predictions after it, and these rows are judged too: see `gated` for
+    a filter that leaves out what it has gated.
 
     Parameters
     ----------
@@ -158,6 +158,55 @@ def gate(known: xr.Dataset, *, level: float = 0.997, by: str = "row") -> xr.Data
     with np.errstate(invalid="ignore"):
         outside = innovation.values**2 > chdtri(1, 1.0 - level) * variance
     return innovation.copy(data=outside).rename("outside")
+
+
+def gated(
+    model: Any, y: Any, params: xr.Dataset | None = None, *, level: float = 0.997, by: str = "row"
+) -> xr.DataArray:
+    """Which measurements a filter with a gate leaves out: each is judged by the good ones before it.
+
+    Leave them out of any question with ``y.where(~outside)``. A gate fitted to its own decisions cuts tails: estimate
+    noises with `robust.fit_student` rather.
+
+    Parameters
+    ----------
+    model, y, params
+        A linear-Gaussian model, one sequence of numbers, and parameters (those of the fit unless given).
+    level, by
+        As of `gate`.
+
+    Returns
+    -------
+    xarray.DataArray
+        bool (time) or (time, feature), as of `gate`.
+
+    Examples
+    --------
+    >>> import statespace_em as sse
+    >>> radar = sse.datasets.radar()
+    >>> model = sse.designs.constant_velocity(["east", "north"], density=0.3, noise=625.0).fit(radar["measured"])
+    >>> outside = gated(model, radar["measured"])
+    >>> int((outside & radar["outlier"]).sum()), int(radar["outlier"].sum()), int((outside & ~radar["outlier"]).sum())
+    (16, 16, 1)
+    """
+    known = model.filter(y, params)
+    innovation, _ = _innovations(known)
+    if innovation.ndim != 2:
+        raise DataError("the filter is of several sequences: gate them one by one.")
+    left = innovation.copy(data=np.array(y, dtype=float).reshape(innovation.shape)).rename(None)
+    chosen = np.zeros(len(left), bool) if by == "row" else np.zeros(left.shape, bool)
+    at = 0
+    while True:
+        outside = gate(known, level=level, by=by)
+        rows = np.flatnonzero(outside.values.reshape(len(left), -1).any(1))
+        rows = rows[rows >= at]
+        if not len(rows):
+            return outside.copy(data=chosen)
+        at = int(rows[0])
+        chosen[at] |= outside.values[at]
+        left[at] = np.where(outside.values[at], np.nan, left.values[at])
+        known = model.filter(left, params)
+        at += 1
 
 
 def innovation_tests(known: xr.Dataset, *, lags: int = 10) -> pd.DataFrame:

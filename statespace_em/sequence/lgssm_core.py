@@ -179,7 +179,7 @@ class LGSSMCore:
 
     def posterior(self, params: LGSSMParams, batch: Batch, *, pairs: bool) -> Posterior:
         """Posterior of every row."""
-        smoothed, log_likelihood = smooth(params, batch, self.likelihood)
+        smoothed, log_likelihood = smooth(spread_out(params, self.spread), batch, self.likelihood)
         mean, cov, cross_cov = smoothed
         square, pair_dims = ("state", "state_aux"), ("state", "next_state")
         rows = {"gamma": (("state",), mean), "cov": (square, cov), "cross_cov": (pair_dims, cross_cov)}

@@ -28,6 +28,7 @@ from statespace_em.sequence.base import SequenceModel, future_dataset
 from statespace_em.sequence.future import future_paths, one_sequence
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_core import LGSSMCore
+from statespace_em.sequence.lgssm_draws import lagged, smoothed_draws
 from statespace_em.sequence.lgssm_filter import e_step, smooth
 from statespace_em.sequence.lgssm_future import future_draws, future_moments, matrices_at, predicted_rows, root
 from statespace_em.sequence.lgssm_impute import completed
@@ -144,6 +145,28 @@ class StateSpaceModel(SequenceModel):
         last = one_sequence(batch, labels)
         states, drawn = future_draws(tree, end.mean[last], end.cov[last], len(batch.y), horizon, n_paths, rng)
         return future_paths(states, drawn, known).assign_coords(state_name=self._names())
+
+    def fixed_lag(self, y: Any, lag: int, params: xr.Dataset | None = None) -> xr.Dataset:
+        """States as they were known ``lag`` rows later: ``smoothed`` and ``smoothed_cov``; 0 is `filter`."""
+        _validate.at_least("lag", lag, 0, whole=True)
+        _, tree, batch, labels, _ = self._ready(y, params)
+        with labelled_rows(labels):
+            mean, cov = lagged(tree, batch, lag, self.likelihood)
+        rows = {"smoothed": (("state",), mean), "smoothed_cov": (("state", "state_aux"), cov)}
+        dataset = labels.dataset(rows, self._schema().state_coords)
+        for name in dataset.data_vars:
+            dataset[name].attrs["conditioning"] = f"1:t+{lag}"
+        return dataset
+
+    def simulate_smoothed(self, y: Any, n: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> Any:
+        """Draw ``n`` paths of the states given all of y: a DataArray (path, time, state_name); see `smoothed_draws`."""
+        _validate.at_least("n", n, 1, whole=True)
+        _, tree, batch, labels, _ = self._ready(y, params)
+        one_sequence(batch, labels)
+        with labelled_rows(labels):
+            states = smoothed_draws(tree, batch, int(n), np.random.default_rng(seed))
+        coords = {**labels.time_coords(), "state_name": self._names()}
+        return xr.DataArray(states, coords, ("path", labels.time, "state_name"), "state", {"conditioning": "1:T"})
 
     def impute(self, y: Any, params: xr.Dataset | None = None, *, level: float = 0.95) -> xr.Dataset:
         """Missing entries of y given everything that was seen, with intervals.

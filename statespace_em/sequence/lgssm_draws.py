@@ -1,0 +1,92 @@
+"""Draws of the states given the data, and states given the data up to a few rows later."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from statespace_em._typing import Bools, Floats
+from statespace_em.data import Batch
+from statespace_em.errors import UndeterminedStartError
+from statespace_em.kernels import kalman
+from statespace_em.sequence.lgssm_causal import causal
+from statespace_em.sequence.lgssm_filter import smooth
+from statespace_em.sequence.lgssm_future import root
+from statespace_em.sequence.lgssm_params import LGSSMParams, by_row
+
+ROWS = 200_000  # drawn at a time
+
+
+def smoothed_draws(params: LGSSMParams, batch: Batch, n: int, rng: np.random.Generator) -> Floats:
+    """Draws (n, T, states) from the distribution of the states of one sequence given all of y.
+
+    A simulated pair of states and y, moved by the smoothed mean of the difference of the two y (Durbin & Koopman 2002).
+    States with a diffuse start may be simulated from 0: the smoother does not care where they begin.
+    """
+    length, size = len(batch.y), len(params.initial_mean)
+    unknown = np.isnan(params.initial_mean)
+    if unknown.any():  # a constant: it is what the data say
+        first = smooth(params, batch)[0].mean[0]
+        params = params._replace(initial_mean=np.where(unknown, first, params.initial_mean))
+    each = max(1, ROWS // length)
+    diffuse = ~np.isfinite(np.diag(params.initial_cov))
+    start = np.where(diffuse[:, None] | diffuse, 0.0, params.initial_cov)
+    still = params._replace(
+        state_offset=np.zeros(size), observation_offset=np.zeros(batch.y.shape[1]), initial_mean=np.zeros(size),
+        state_input=None, observation_input=None,
+    )  # fmt: skip
+    found = np.empty((n, length, size))
+    for begin in range(0, n, each):
+        count = min(each, n - begin)
+        inputs = None if batch.inputs is None else np.tile(batch.inputs, (count, 1))
+        many = batch._replace(y=np.tile(batch.y, (count, 1)), starts=np.arange(count + 1) * length, inputs=inputs)
+        p = by_row(params, many)
+        states = np.empty((count * length, size))
+        kalman.draw_states(
+            many.first, p.A, p.b, np.stack([root(cov) for cov in p.Q]), root(start), params.initial_mean,
+            rng.standard_normal(states.shape), states,
+        )  # fmt: skip
+        shocks = rng.standard_normal(many.y.shape)
+        noise = (np.stack([root(cov) for cov in p.R]) @ shocks[:, :, None])[:, :, 0]
+        y = (p.C @ states[:, :, None])[:, :, 0] + p.d + noise
+        moved = smooth(still, many._replace(y=many.y - y, inputs=None))[0].mean
+        found[begin : begin + count] = (states + moved).reshape(count, length, size)
+    return found
+
+
+def lagged(params: LGSSMParams, batch: Batch, lag: int, likelihood: str) -> tuple[Floats, Floats]:
+    """Means (N, n) and covariances of the states given y up to ``lag`` rows later, or to the end of the sequence.
+
+    Backward steps of the smoother from the filtered states of each row (Anderson & Moore 1979, sec. 7.3). Where a
+    diffuse start is not determined yet, the rows up to there are smoothed on their own; infinite variances if that
+    does not determine it.
+    """
+    known, p = causal(params, batch, likelihood), by_row(params, batch)
+    n_rows = len(batch.y)
+    ends = np.repeat(batch.starts[1:], np.diff(batch.starts)) - 1
+    rows = np.arange(n_rows)
+    target = np.minimum(rows + lag, ends)
+    mean, cov = known.filtered_mean[target], known.filtered_cov[target]
+    A = np.broadcast_to(p.A, (n_rows, *p.A.shape[1:]))
+    proper: Bools = np.asarray(np.isfinite(known.filtered_cov).all((1, 2)))
+    inner = np.flatnonzero(proper & (rows < ends))
+    gain = np.zeros_like(known.filtered_cov)
+    precision = np.linalg.pinv(known.predicted_cov[inner + 1], hermitian=True)
+    gain[inner] = known.filtered_cov[inner] @ A[inner].swapaxes(1, 2) @ precision
+    for back in range(lag, 0, -1):
+        here = np.flatnonzero((target - rows >= back) & proper)
+        at = rows[here] + back - 1
+        J = gain[at]
+        mean[here] = known.filtered_mean[at] + (J @ (mean[here] - known.predicted_mean[at + 1])[:, :, None])[:, :, 0]
+        change = J @ (cov[here] - known.predicted_cov[at + 1]) @ J.swapaxes(1, 2)
+        cov[here] = known.filtered_cov[at] + change
+    first = np.repeat(batch.starts[:-1], np.diff(batch.starts))
+    for row in np.flatnonzero(~proper):
+        span = slice(first[row], target[row] + 1)
+        inputs = None if batch.inputs is None else batch.inputs[span]
+        part = batch._replace(y=batch.y[span], starts=np.array([0, target[row] + 1 - first[row]]), inputs=inputs)
+        try:
+            found = smooth(params, part)[0]
+            mean[row], cov[row] = found.mean[row - first[row]], found.cov[row - first[row]]
+        except UndeterminedStartError:
+            mean[row], cov[row] = known.filtered_mean[row], known.filtered_cov[row]
+    return mean, cov
