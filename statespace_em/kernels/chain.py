@@ -16,6 +16,7 @@ from statespace_em.kernels._jit import jit, sums
 
 LOST = 1e-200  # weight below which a state that can be reached may drop out of double precision
 UNDERFLOW = -690.0  # log of b: not impossible, but less than exp can represent with all its digits
+TOGETHER = 64  # rows whose pairs are added at a time
 SMALL, LARGE = 2.0**-100, 2.0**100  # weights are rescaled by powers of two, which changes no digit
 
 
@@ -138,6 +139,21 @@ def messages(b: Floats, A: Floats, first: Bools, ends: bool, carry: Floats) -> N
 
 
 @sums
+def add_pairs(shares: Floats, nexts: Floats, n_rows: int, outer: Floats) -> None:
+    """Add the outer products of the columns of ``shares`` and ``nexts`` (K, at least n_rows) to ``outer`` (K, K).
+
+    Along the rows this fills the vectors of the processor, which a matrix of few states a row at a time does not.
+    """
+    K = outer.shape[0]
+    for i in range(K):
+        for j in range(K):
+            total = 0.0
+            for t in range(n_rows):
+                total += shares[i, t] * nexts[j, t]
+            outer[i, j] += total
+
+
+@sums
 def backward(
     b: Floats,
     A: Floats,
@@ -161,6 +177,7 @@ def backward(
     keep = xi.shape[0] > 0
     beta = np.ones(K)
     outer, pairs = np.zeros((K, K)), np.zeros((K, K))  # without A where it is constant, and with it
+    shares, nexts, waiting = np.empty((K, TOGETHER)), np.empty((K, TOGETHER)), 0
     for t in range(N - 1, -1, -1):
         last = ends if t == N - 1 else first[t + 1]
         norm = 0.0
@@ -184,9 +201,12 @@ def backward(
                         xi[t, i, j] = pair
         elif not last:
             for i in range(K):
-                share = alpha[t, i] * norm
-                for j in range(K):
-                    outer[i, j] += share * carry[j]
+                shares[i, waiting] = alpha[t, i] * norm
+                nexts[i, waiting] = carry[i]
+            waiting += 1
+            if waiting == TOGETHER:
+                add_pairs(shares, nexts, waiting, outer)
+                waiting = 0
         size = 0.0
         for i in range(K):
             gamma[t, i] *= norm
@@ -199,6 +219,7 @@ def backward(
         if size < SMALL or size > LARGE:
             for i in range(K):
                 carry[i] /= size
+    add_pairs(shares, nexts, waiting, outer)
     for i in range(K):
         for j in range(K):
             xi_sum[i, j] += pairs[i, j] + A[0, i, j] * outer[i, j]

@@ -10,7 +10,7 @@ import numpy as np
 
 from statespace_em._typing import Bools, Floats
 from statespace_em.kernels._jit import sums
-from statespace_em.kernels.chain import LARGE, LOST, SMALL
+from statespace_em.kernels.chain import LARGE, LOST, SMALL, TOGETHER, add_pairs
 
 FEW = 4  # states
 
@@ -79,7 +79,8 @@ def backward_few(
     A20, A21, A22, A23 = A[2, 0], A[2, 1], A[2, 2], A[2, 3]
     A30, A31, A32, A33 = A[3, 0], A[3, 1], A[3, 2], A[3, 3]
     m0, m1, m2, m3 = carry[0], is1 * carry[one], is2 * carry[two], is3 * carry[three]
-    outer = np.zeros((4, 4))
+    outer = np.zeros((K, K))
+    shares, nexts, waiting = np.empty((K, TOGETHER)), np.empty((K, TOGETHER)), 0
     for t in range(N - 1, -1, -1):
         a0, a1, a2, a3 = alpha[t, 0], is1 * alpha[t, one], is2 * alpha[t, two], is3 * alpha[t, three]
         last = ends if t == N - 1 else first[t + 1]
@@ -93,22 +94,12 @@ def backward_few(
         norm = 1.0 / ((a0 * beta0 + a1 * beta1) + (a2 * beta2 + a3 * beta3))
         a0, a1, a2, a3 = a0 * norm, a1 * norm, a2 * norm, a3 * norm
         if not last:
-            outer[0, 0] += a0 * m0
-            outer[0, 1] += a0 * m1
-            outer[0, 2] += a0 * m2
-            outer[0, 3] += a0 * m3
-            outer[1, 0] += a1 * m0
-            outer[1, 1] += a1 * m1
-            outer[1, 2] += a1 * m2
-            outer[1, 3] += a1 * m3
-            outer[2, 0] += a2 * m0
-            outer[2, 1] += a2 * m1
-            outer[2, 2] += a2 * m2
-            outer[2, 3] += a2 * m3
-            outer[3, 0] += a3 * m0
-            outer[3, 1] += a3 * m1
-            outer[3, 2] += a3 * m2
-            outer[3, 3] += a3 * m3
+            shares[three, waiting], shares[two, waiting], shares[one, waiting], shares[0, waiting] = a3, a2, a1, a0
+            nexts[three, waiting], nexts[two, waiting], nexts[one, waiting], nexts[0, waiting] = m3, m2, m1, m0
+            waiting += 1
+            if waiting == TOGETHER:
+                add_pairs(shares, nexts, waiting, outer)
+                waiting = 0
         gamma[t, three] = a3 * beta3
         gamma[t, two] = a2 * beta2
         gamma[t, one] = a1 * beta1
@@ -124,6 +115,7 @@ def backward_few(
         if first[t]:
             for i in range(K):
                 firsts[i] += gamma[t, i]
+    add_pairs(shares, nexts, waiting, outer)
     carry[three] = m3
     carry[two] = m2
     carry[one] = m1
