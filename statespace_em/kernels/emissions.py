@@ -169,13 +169,12 @@ def categorical_density(y: Floats, log_prob: Floats, log_b: Floats) -> None:
     N, D = y.shape
     K = log_prob.shape[2]
     for t in range(N):
-        for k in range(K):
-            log_b[t, k] = 0.0
         for d in range(D):
-            if y[t, d] == y[t, d]:
-                code = int(y[t, d])
-                for k in range(K):
-                    log_b[t, k] += log_prob[d, code, k]
+            seen = y[t, d] == y[t, d]
+            code = int(y[t, d]) if seen else 0
+            for k in range(K):
+                part = log_prob[d, code, k] if seen else 0.0
+                log_b[t, k] = part if d == 0 else log_b[t, k] + part
 
 
 @sums

@@ -93,8 +93,9 @@ class HiddenMarkovModel(SequenceModel):
         states
             Names of the states of the rows where they are known, as in `fit`.
         method
-            "viterbi": the most probable path as a whole (Viterbi 1967); "posterior": at each row the most probable
-            state, which makes fewest errors row by row but may be a path that is impossible.
+            "viterbi": the most probable path as a whole (Viterbi 1967), of equally probable ones one and always the
+            same; "posterior": at each row the most probable state, which makes fewest errors row by row but may be a
+            path that is impossible.
         min_duration
             Least rows of an episode, for all states or by name; then the path is the most probable one among those
             that keep to it. The first and the last episode may be shorter: the data may have cut them.
