@@ -195,7 +195,10 @@ def _evaluated(components: Any, name: str, x: Floats) -> Floats:
 
 def _moment(components: Any, name: str) -> Floats:
     if not isinstance(components, np.ndarray):
-        return np.asarray(getattr(components, name)())
+        with np.errstate(
+            invalid="ignore"
+        ):  # a normal of infinite variance, before a diffuse start is known, has no mean
+            return np.asarray(getattr(components, name)())
     return np.array([[getattr(one, name)() for one in row] for row in components])
 
 

@@ -9,6 +9,7 @@ from scipy import integrate, linalg
 
 import statespace_em as sse
 from statespace_em import checks, designs
+from statespace_em.continuous import discretise
 from statespace_em.errors import DataError, NotFittedError, ParameterError
 from statespace_em.sequence.motion import motion, over
 
@@ -85,6 +86,14 @@ def test_dynamics_are_the_matrix_exponential():
         np.testing.assert_allclose(A, [[1, h, h**2 / 2], [0, 1, h], [0, 0, 1]], rtol=1e-12)
         wanted = [[h**5 / 20, h**4 / 8, h**3 / 6], [h**4 / 8, h**3 / 3, h**2 / 2], [h**3 / 6, h**2 / 2, h]]
         np.testing.assert_allclose(Q, wanted, rtol=1e-9)
+    for order in (2, 3):
+        for separate in (False, True):
+            moves = motion(["x", "y", "z"], order, 0.0, separate=separate)
+            closed = over(moves, gaps)
+            for noises, push in zip(closed.noises, moves.pushes, strict=True):
+                solved = discretise(moves.drift, push, gaps)
+                np.testing.assert_allclose(closed.transition, solved.transition, rtol=1e-12, atol=1e-14)
+                np.testing.assert_allclose(noises, solved.cov, rtol=1e-9, atol=1e-14)
     w = 0.7
     turn = over(motion(["x", "y", "z"], 2, w, separate=False), gaps)
     for h, A, Q in zip(gaps, turn.transition, turn.noises[0]):
@@ -285,7 +294,27 @@ def test_sequences_simulation_streams_and_files(tmp_path):
     assert back.summary().loc["acceleration_density", "value"].item() == pytest.approx(0.5, rel=0.5)
     stream = even.stream()
     steps = [stream.update(row) for row in drawn["y"].values[:5]]
+    known = model.filter(y)  # a start that is diffuse: go on from the prediction of a row
+    begin = {
+        "initial_mean": known["predicted"][9].drop_vars("time"),
+        "initial_cov": known["predicted_cov"][9].drop_vars("time"),
+    }
+    assert model.stream(model.params_.assign(begin)).update(y.values[9]).filtered == pytest.approx(
+        known["filtered"].values[9], rel=1e-9
+    )
     np.testing.assert_allclose(steps[-1].filtered, even.filter(drawn["y"][:5])["filtered"].values[-1], rtol=1e-9)
+
+
+def test_one_step_ahead_before_the_start_is_known():
+    y = simulated(14, T=20, missing=0.0)
+    model = designs.constant_velocity(2, density=0.5, noise=4.0).fit(y)
+    known, ahead = model.filter(y), model.one_step(y)
+    assert np.isnan(ahead["mean"].values[:2]).all()  # nothing is known, and no warning
+    assert not np.isfinite(ahead["variance"].values[:2]).any()
+    np.testing.assert_allclose(y.values[2:] - ahead["mean"].values[2:], known["innovation"].values[2:], rtol=1e-7)
+    found = checks.nis(known)
+    assert (found["dof"].values == [0, 0, *[2] * 18]).all()
+    assert checks.innovation_tests(known, lags=4)["n"].tolist() == [18, 18]
 
 
 def test_start_and_freeze():
@@ -327,7 +356,7 @@ def test_bad_input_of_motion():
     with pytest.raises(NotFittedError, match="call fit"):
         designs.constant_velocity(2).filter(y)
     twice = y.assign_coords(time=np.sort(np.append(y["time"].values[:-1], y["time"].values[3])))
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match="occurs more than once"):
         designs.constant_velocity(2).fit(twice)
     with pytest.raises(DataError, match="at other times than those of the longest sequence"):
         designs.constant_velocity(2).fit([y.to_pandas(), simulated(13, T=12).to_pandas()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import factorial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,8 +68,31 @@ def motion(axes: Sequence[str], order: int, rate: float, *, separate: bool) -> M
 def over(moves: Motion, gaps: Floats) -> Steps:
     """Exact dynamics over each gap; a gap that comes often is worked out once."""
     each, place = np.unique(gaps, return_inverse=True)
+    d = len(moves.view)
+    order = len(moves.states) // d
+    if np.array_equal(moves.drift, np.kron(np.eye(order, k=1), np.eye(d))):
+        flow, noise = _chain(order, each)
+        axes = np.array([np.diag(push)[-d:] for push in moves.pushes])  # (J, d), which axes a density drives
+        transition = np.einsum("gij,kl->gikjl", flow, np.eye(d)).reshape(len(each), order * d, order * d)
+        noises = np.einsum("gij,ak,kl->agikjl", noise, axes, np.eye(d)).reshape(len(axes), *transition.shape)
+        return Steps(transition[place], noises[:, place])
     found = [discretise(moves.drift, push, each) for push in moves.pushes]
     return Steps(found[0].transition[place], np.stack([step.cov[place] for step in found]))
+
+
+def _chain(order: int, gaps: Floats) -> tuple[Floats, Floats]:
+    """Flow and noise (G, order, order) of one axis that nothing turns: the matrix exponential ends as a polynomial.
+
+    Closed form because an exponential for each of many different gaps would take most of the time of a fit.
+    """
+    flow, noise = (np.zeros((len(gaps), order, order)) for _ in range(2))
+    for i in range(order):
+        for j in range(order):
+            left, right = order - 1 - i, order - 1 - j
+            if j >= i:
+                flow[:, i, j] = gaps ** (j - i) / factorial(j - i)
+            noise[:, i, j] = gaps ** (left + right + 1) / ((left + right + 1) * factorial(left) * factorial(right))
+    return flow, noise
 
 
 class Grid(NamedTuple):

@@ -60,6 +60,11 @@ class MotionModel(StateSpaceModel):
         Of the first state: "diffuse", "fixed" (unknown constants), or "known": ``initial_mean``, ``initial_cov``.
     likelihood, measurement_prior, unsorted
         As in `LinearGaussianSSM`.
+
+    Notes
+    -----
+    A stream needs a proper first state: what `filter` predicts for a row k once the start is determined,
+    ``params_.assign(initial_mean=known.predicted.isel(time=k, drop=True), initial_cov=...)``.
     """
 
     process_prior = InverseWishart()
@@ -196,7 +201,8 @@ class MotionModel(StateSpaceModel):
 
     def _specification(self, n_features: int | None) -> Specification:
         moves, grid = self._motion, self._usual
-        view = np.tile(moves.view, (_whole("sensors", self.sensors), 1))
+        _validate.at_least("sensors", self.sensors, 1, whole=True)
+        view = np.tile(moves.view, (int(self.sensors), 1))
         if n_features not in (None, len(view)):
             raise ParameterError(
                 f"y has {n_features} columns, expected {len(view)}: {listed(self._axes)} of {self.sensors} sensor(s)."
@@ -389,8 +395,3 @@ class MotionModel(StateSpaceModel):
 
 def _values(params: xr.Dataset, name: str) -> Floats:
     return np.asarray(params[name].transpose(*DIMS[name]).values, dtype=float)
-
-
-def _whole(name: str, value: Any) -> int:
-    _validate.at_least(name, value, 1, whole=True)
-    return int(value)
