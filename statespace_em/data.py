@@ -109,9 +109,17 @@ def as_batch(
 def fingerprint(batch: Batch, labels: Labels) -> str:
     """Describe observations in words and by a checksum, so that a fit can tell whether it has seen them."""
     values = np.where(np.isnan(batch.y), np.nan, batch.y + 0.0)  # one kind of NaN, and no negative zero
-    code = hashlib.sha256(values.tobytes() + batch.starts.tobytes()).hexdigest()[:12]
+    said = {
+        "known states": batch.known,
+        "weights of rows": batch.row_weight,
+        "weights of sequences": batch.sequence_weight,
+    }
+    more = {word: value for word, value in said.items() if value is not None}
+    parts = [values, batch.starts, *more.values()]
+    code = hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()[:12]
     many = f" in {len(batch.starts) - 1} sequences" if len(batch.starts) > 2 else ""
-    return f"{len(values)} rows{many}, columns {listed(labels.features)}, checksum {code}"
+    with_more = f" with {' and '.join(more)}" if more else ""
+    return f"{len(values)} rows{many}{with_more}, columns {listed(labels.features)}, checksum {code}"
 
 
 def _columns(table: Table) -> list[Any]:

@@ -110,9 +110,10 @@ def mixture(family: EmissionFamily[Any, Any], params: Any, weight: Floats) -> Pr
 
 
 def normal(mean: Floats, variance: Floats) -> Predictive:
-    """Normal distributions of these moments (..., D)."""
+    """Normal distributions of these moments (..., D); none (NaN) where a variance is infinite."""
     from scipy import stats  # here because it is slow to import and only checking and forecasting need it
 
+    variance = np.where(np.isinf(variance), np.nan, variance)
     components = stats.norm(mean[..., None, :], np.sqrt(variance)[..., None, :])
     return Predictive([Part(np.ones((*mean.shape[:-1], 1, 1)), components)], False)
 

@@ -33,4 +33,7 @@ def check_nothing_moved(before: xr.Dataset, again: xr.Dataset, time: str, n_rows
 
 def _bits(value: Any) -> Any:
     """Bytes of numbers, so that 0.0 is not -0.0; text and dates as they are."""
-    return value.tobytes() if value.dtype.kind in "fiu" else value.tolist()
+    kind = getattr(value, "dtype", None)
+    if kind is None:  # a period, a text
+        return value
+    return value.tobytes() if kind.kind in "fiu" else value.tolist()

@@ -106,6 +106,11 @@ def walk_forward(
     n_states = len(model._schema().names)
     if window != "expanding":
         _window(window)
+    if window != "expanding" and "time" in model._schema().coords:
+        raise ParameterError(
+            f"window is {window}, but matrices of the model are given for every row from the first of y: "
+            "walk with window='expanding'."
+        )
     if min_train is None:
         min_train = window if isinstance(window, int | np.integer) else ROWS_A_STATE * n_states
     _validate.at_least("min_train", min_train, 1, whole=True)

@@ -38,9 +38,10 @@ def replicates(
 
         def one(own: Sequence[int]) -> tuple[xr.Dataset, str, float]:
             parts = []
-            for length, begin, number in zip(batch.lengths, batch.starts, own):
+            for i, (length, begin, number) in enumerate(zip(batch.lengths, batch.starts, own)):
                 rows = draw(int(length), int(number))
-                parts.append(_with_gaps(rows, missing[begin : begin + length], labels))
+                drawn = _with_gaps(rows, missing[begin : begin + length], labels)
+                parts.append(drawn.assign_coords(time=labels.times[i].rename("time")))  # a model may know its rows
             params, status, objective = refit(parts[0] if labels.sequence is None else parts)
             if is_regime_model(reference):
                 params = match_states(params, reference)

@@ -72,6 +72,7 @@ class SequenceModel(LatentModel):
         xarray.Dataset
             For numbers ``mean``, ``variance`` ([sequence,] time, feature) and, if asked for, ``quantile``
             (time, level, feature) of the mixture over states; for symbols ``prob``. Later rows never change them.
+            NaN where a diffuse start leaves no distribution yet.
         """
         levels = check_levels(quantiles)
         core, tree, batch, labels, known = self._ready(y, params)

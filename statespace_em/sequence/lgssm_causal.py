@@ -8,23 +8,24 @@ import numpy as np
 
 from statespace_em._typing import Bools, Floats
 from statespace_em.data import Batch
-from statespace_em.kernels import kalman
+from statespace_em.kernels import diffuse, kalman
 from statespace_em.sequence.lgssm_filter import (
     DETERMINED,
     LOG_2PI,
     Constants,
     Start,
     forward,
+    is_diffuse,
     marginal_terms,
     proper_start,
 )
-from statespace_em.sequence.lgssm_params import LGSSMParams
+from statespace_em.sequence.lgssm_params import LGSSMParams, varies
 from statespace_em.sequence.lgssm_passes import Filtered, Part, each, kalman_filter
 
 
 def causal(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:
     """Causal moments of every row with innovations; infinite variances where a diffuse start is not yet determined."""
-    start = proper_start(params, batch)
+    start = proper_start(params, batch, stand_in=_stand_in(params, batch))
     if not len(start.states) or start.fixed:
         return kalman_filter(start.params, batch, innovations=True)
     (found,) = each(start.params, batch, partial(_augmented, start), whole=True)
@@ -38,7 +39,6 @@ def causal(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:
     innovation = np.where(seen, innovation, np.nan)
     innovation_cov = np.where(seen[:, :, None] & seen[:, None, :], innovation_cov, np.nan)
     total = after.log_likelihood - before.log_likelihood
-    total += 0.5 * np.log(known.stand_in).mean() * (after.rank - before.rank)
     if likelihood == "full":
         total = total - 0.5 * LOG_2PI * (after.rank - before.rank)
     if likelihood == "marginal":
@@ -47,6 +47,36 @@ def causal(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:
         predicted_mean, predicted_cov, filtered_mean, filtered_cov, f.log_likelihood + total, innovation,
         innovation_cov,
     )  # fmt: skip
+
+
+def _stand_in(params: LGSSMParams, batch: Batch) -> Floats | None:
+    """Variance of the stand-in for each unknown constant, from the parameters and the first row that has entries.
+
+    A value that rested on later rows would move the answers before them by rounding. Between the noise of a row and
+    its square neither covariances nor likelihoods lose digits.
+    """
+    states = np.flatnonzero(is_diffuse(params))
+    if not len(states) or np.isnan(params.initial_mean).any():
+        return None
+    lengths = [len(getattr(params, name)) for name in ("transition", "observation") if varies(params, name)]
+    n_rows = min(lengths, default=len(params.initial_mean))
+    A, C, Q, R = (
+        getattr(params, name)[:n_rows] if varies(params, name) else getattr(params, name)[None]
+        for name in ("transition", "observation", "process_cov", "measurement_cov")
+    )
+    noise = np.diagonal(R[0] + C[0] @ Q[0] @ C[0].T)
+    row = int(np.argmax(~np.isnan(batch.y).all(1)))
+    square = np.where(np.isnan(batch.y[row]), 0.0, batch.y[row]) ** 2
+    square = np.where(square > 0.0, square, noise)
+    scale = np.where(noise > 0.0, np.sqrt(noise) * np.sqrt(square), square)
+    scale = np.where(scale > 0.0, scale, 1.0)
+    directions = np.ascontiguousarray(np.eye(len(params.initial_mean))[:, states])
+    effect = np.zeros(len(states))
+    blank, first = np.zeros((n_rows, len(scale))), np.arange(n_rows) == 0
+    diffuse.responses(
+        blank, first, np.ascontiguousarray(A), np.ascontiguousarray(C), directions, 1.0 / scale, effect
+    )  # fmt: skip
+    return np.asarray(np.where(effect > 0.0, blank.size / np.where(effect > 0.0, effect, 1.0), scale.mean()))
 
 
 def _augmented(start: Start, part: Part) -> tuple[Constants, Filtered, Floats, Floats]:
@@ -66,7 +96,7 @@ def _augmented(start: Start, part: Part) -> tuple[Constants, Filtered, Floats, F
 class _SoFar:
     """Estimates of the constants from the rows up to each time."""
 
-    def __init__(self, gram: Floats, cross: Floats) -> None:
+    def __init__(self, gram: Floats, cross: Floats, stand_in: Floats) -> None:
         values, vectors = np.linalg.eigh(gram)
         known = values > DETERMINED
         safe = np.where(known, values, 1.0)
@@ -76,7 +106,11 @@ class _SoFar:
         self.unknown = vectors * ~known[:, None, :]
         self.rank = known.sum(1)
         gain = np.where(known, 0.5 * score**2 / safe - 0.5 * np.log(safe) + 0.5 * LOG_2PI, 0.0)
-        self.log_likelihood = gain.sum(1)
+        # the prior is flat in the units of the states, also where it is not yet known along all of them
+        units = (vectors / stand_in[:, None]).swapaxes(1, 2) @ vectors
+        both = known[:, :, None] & known[:, None, :]
+        units = np.where(both, units, np.eye(len(stand_in)))
+        self.log_likelihood = gain.sum(1) - 0.5 * np.linalg.slogdet(units)[1]
 
 
 def _so_far(known: Constants, batch: Batch, *, inclusive: bool) -> _SoFar:
@@ -88,7 +122,7 @@ def _so_far(known: Constants, batch: Batch, *, inclusive: bool) -> _SoFar:
             if not inclusive:
                 target[begin + 1 : end] = total[:-1]
                 target[begin] = 0.0
-    return _SoFar(gram, cross)
+    return _SoFar(gram, cross, known.stand_in)
 
 
 def _moved(mean: Floats, cov: Floats, response: Floats, found: _SoFar, sign: float = 1.0) -> tuple[Floats, Floats]:

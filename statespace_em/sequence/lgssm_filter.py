@@ -127,14 +127,16 @@ class Start(NamedTuple):
     fixed: bool
 
 
-def proper_start(params: LGSSMParams, batch: Batch, fixed: Bools | None = None) -> Start:
+def proper_start(
+    params: LGSSMParams, batch: Batch, fixed: Bools | None = None, stand_in: Floats | None = None
+) -> Start:
     """Put stand-ins in the place of unknown first states; ``fixed`` marks constants to be estimated."""
     fixed = is_fixed(params) if fixed is None else fixed
     unknown = is_diffuse(params) if fixed is None else fixed
     states = np.flatnonzero(unknown)
     if not len(states):
         return Start(params, states, np.zeros(0), fixed=False)
-    variance = _stand_in(params, batch, states)
+    variance = _stand_in(params, batch, states) if stand_in is None else stand_in
     cov = np.where(unknown[:, None] | unknown, 0.0, params.initial_cov)
     mean = np.nan_to_num(params.initial_mean)
     if fixed is None:
