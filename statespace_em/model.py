@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -343,6 +343,10 @@ class LatentModel(Settings, Uncertain):
             raise ParameterError(f"{type(self).__name__} takes no {word}=: it is for models with discrete states.")
         return with_conditions(batch, labels, self._schema().names, states, weights, self.unsorted)
 
+    def _given_by(self, arrays: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names of the parameters that a fit which ended in these arrays did not have to take from others."""
+        return tuple(arrays)
+
     def _ready(
         self, y: Any, params: xr.Dataset | None, states: Any = None, weights: Any = None, freeze: Any = None
     ) -> tuple[Core, Any, Batch, Labels, xr.Dataset]:
@@ -351,7 +355,7 @@ class LatentModel(Settings, Uncertain):
         arrays = self._schema().arrays(known)
         batch, labels, symbols = self._read(y, known)
         batch = self._conditioned(batch, labels, states, weights)
-        given = None if freeze is None else tuple(arrays)  # else no coordinates are asked for
+        given = None if freeze is None else self._given_by(arrays)  # else no coordinates are asked for
         freeze = tuple(freeze or ())
         for name in freeze:
             _validate.one_of("freeze", name, arrays)

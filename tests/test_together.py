@@ -108,3 +108,12 @@ def test_rows_before_a_diffuse_start_is_determined_have_no_distribution():
     assert all(found[name][0].isnull().all() for name in ("mean", "variance", "quantile"))
     np.testing.assert_allclose(y.to_numpy()[1:, None] - found["mean"][1:], known["innovation"][1:], rtol=1e-9)
     np.testing.assert_allclose(found["variance"][1:, 0], known["innovation_cov"][1:, 0, 0], rtol=1e-12)
+
+
+def test_errors_of_one_sequence_let_the_first_variance_follow_as_the_fit_did():
+    y, level = flow(), {"transition": [[1]], "observation": [[1]]}
+    default, tied = (sse.LinearGaussianSSM(**level, initial=initial).fit(y) for initial in ("estimated", "tied"))
+    assert default.score(y) == pytest.approx(tied.score(y), rel=1e-9)
+    assert default.diagnose(y).empty
+    for name in ("process_cov", "measurement_cov", "initial_mean"):
+        np.testing.assert_allclose(default.standard_errors(y)[name], tied.standard_errors(y)[name], rtol=1e-4)

@@ -335,6 +335,10 @@ class StateSpaceModel(SequenceModel):
             self.likelihood, spec.guesses, spec.spread,
         )  # fmt: skip
 
+    def _given_by(self, arrays: Mapping[str, Any]) -> tuple[str, ...]:
+        follows = np.array_equal(arrays["initial_cov"], arrays["process_cov"])  # as in a fit of one sequence
+        return tuple(name for name in arrays if name != "initial_cov" or not follows)
+
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
         core = self._core(batch=batch, freeze=freeze)
         moving = [name for name in ("transition", "process_cov") if name not in freeze and core.may_move(name)]
