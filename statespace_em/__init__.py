@@ -1,4 +1,9 @@
-"""Time-series state-space learning: hidden Markov and linear-Gaussian models on one EM engine."""
+"""Time-series state-space learning: hidden Markov and linear-Gaussian models on one EM engine.
+
+Models: `GaussianHMM`, `PoissonHMM`, `CategoricalHMM`, `HMM` with any of the `emissions`, `LinearGaussianSSM`, ready
+`designs` of it, `Mixture`. Around a fit: `compare`, `checks`, `walk_forward`, `paths`, `regimes`, `robust`,
+`plotting`. At scale: `fit_many`. Also `priors`, `datasets`, `errors`, and `testing` for families of your own.
+"""
 
 import importlib
 
@@ -26,9 +31,11 @@ __all__ = [
     "errors",
     "fit_many",
     "paths",
+    "plotting",
     "priors",
     "regimes",
     "robust",
+    "testing",
     "walk_forward",
 ]
 
@@ -38,3 +45,8 @@ def __getattr__(name: str) -> object:
     if name in ("plotting", "testing"):
         return importlib.import_module(f"statespace_em.{name}")
     raise AttributeError(f"module 'statespace_em' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Public names, those imported on first use among them."""
+    return [*__all__, "__version__"]

@@ -78,8 +78,8 @@ def report(
     _validate.one_of("kind", kind, ("log", "simple"))
     _validate.one_of("unit", unit, ("fraction", "percent"))
     weight, names, index = _weights(probabilities)
-    values = _column(returns, len(weight))
     per_year = _per_year(index, periods_per_year)
+    values = _column(returns, index)
     scale = 100.0 if unit == "percent" else 1.0
     simple = np.expm1(values / scale) if kind == "log" else values / scale
     if (simple < -1.0).any():
@@ -147,6 +147,9 @@ def blended_moments(params: xr.Dataset, probabilities: xr.DataArray) -> xr.Datas
         raise ParameterError("params have no mean with cov or var: pass the params_ of a Gaussian model.")
     if not isinstance(probabilities, xr.DataArray) or "state" not in probabilities.dims:
         raise DataError("probabilities have no dim 'state': pass predicted of filter or forecast.")
+    have, asked = params["state"].values.tolist(), probabilities["state"].values.tolist()
+    if set(have) != set(asked):
+        raise ParameterError(f"the parameters are of states {listed(have)}, the probabilities of {listed(asked)}.")
     mean = params["mean"]
     if "cov" in params:
         within = params["cov"]
@@ -166,7 +169,9 @@ def blended_moments(params: xr.Dataset, probabilities: xr.DataArray) -> xr.Datas
 
 def _weights(probabilities: xr.DataArray) -> tuple[Floats, list[Any], pd.Index]:
     if not isinstance(probabilities, xr.DataArray) or "state" not in probabilities.dims or probabilities.ndim != 2:
-        raise DataError("probabilities are not (time, state) of one sequence: pass filtered, predicted or smoothed.")
+        raise DataError(
+            "probabilities are not (time, state) of one sequence: pass filtered, predicted or smoothed ones."
+        )
     time = next(str(dim) for dim in probabilities.dims if dim != "state")
     weight = np.asarray(probabilities.transpose(time, "state").values, dtype=float)
     if not np.allclose(weight.sum(1), 1.0, atol=1e-6) or (weight < 0.0).any():
@@ -175,13 +180,19 @@ def _weights(probabilities: xr.DataArray) -> tuple[Floats, list[Any], pd.Index]:
     return weight, probabilities["state"].values.tolist(), index
 
 
-def _column(returns: Any, n_rows: int) -> Floats:
+def _column(returns: Any, index: pd.Index) -> Floats:
+    """Values of the returns, whose labels, if they have any, must be those of the probabilities."""
     values = np.asarray(returns, dtype=float)
     values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
     if values.ndim != 1:
         raise DataError(f"returns have shape {values.shape}, expected one column: report them one by one.")
-    if len(values) != n_rows:
-        raise DataError(f"returns have {len(values)} rows, the probabilities {n_rows}: pass both of the same rows.")
+    if len(values) != len(index):
+        raise DataError(f"returns have {len(values)} rows, the probabilities {len(index)}: pass both of the same rows.")
+    if isinstance(returns, pd.Series | pd.DataFrame):
+        apart = np.flatnonzero(returns.index != index)
+        if len(apart):
+            there, here = show(returns.index[apart[0]]), show(index[apart[0]])
+            raise DataError(f"row {apart[0]} is {there} in the returns and {here} in the probabilities: align them.")
     return values
 
 

@@ -130,3 +130,13 @@ def test_what_cannot_be_reported_is_refused():
         regimes.blended_moments(two, probabilities())
     with pytest.raises(DataError, match="probabilities have no dim 'state'"):
         regimes.blended_moments(parameters_of("full", 2, np.random.default_rng(0))[1], probabilities()["date"])
+
+
+def test_labels_that_do_not_fit_are_refused():
+    params = parameters_of("full", 2, np.random.default_rng(0))[1]
+    weight = probabilities()
+    shifted = pd.Series(0.0, weight["date"].to_index() + pd.Timedelta(days=1000))
+    with pytest.raises(DataError, match=r"row 0 is .* in the returns and .* in the probabilities: align them"):
+        regimes.report(shifted, weight)
+    with pytest.raises(ParameterError, match=r"parameters are of states .*, the probabilities of 'a', 'b'"):
+        regimes.blended_moments(params, weight.assign_coords(state=["a", "b"]))
