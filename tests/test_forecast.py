@@ -209,6 +209,10 @@ def test_what_cannot_be_forecast_is_refused():
     for bad in (0.0, 1.0, -0.1, np.nan):
         with pytest.raises(ParameterError, match=r"quantiles holds .* expected levels between 0 and 1"):
             model.forecast([1.0, 2.0], 1, params, quantiles=[0.5, bad])
+    with pytest.raises(ParameterError, match="quantiles is 'median', expected a list of numbers"):
+        model.forecast([1.0, 2.0], 1, params, quantiles="median")
+    with pytest.raises(ParameterError, match="at is 'x', expected a list of numbers"):
+        model.forecast_density([1.0, 2.0], 1, "x", params)
     for call in (
         model.forecast,
         lambda y, h, p: model.forecast_density(y, h, [0.0], p),

@@ -118,6 +118,8 @@ def fit_each(
     >>> list(sse.compare.fit_each(families, [1, 2], waiting))
     ['own, 1', 'own, 2', 'shared, 1', 'shared, 2']
     """
+    if not isinstance(states, Iterable) or isinstance(states, str):
+        raise ParameterError(f"states is {show(states)}, expected a list of numbers of states, such as [1, 2, 3].")
     counts = list(states)
     for n_states in counts:
         _validate.at_least("states", n_states, 1, whole=True)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from statespace_em._typing import Floats
 from statespace_em.data import Batch
-from statespace_em.errors import DataError
+from statespace_em.errors import DataError, ParameterError
 from statespace_em.labels import Labels
 
 
@@ -46,6 +46,8 @@ class Observations(NamedTuple):
 
 def observations(model: Any, y: Any) -> Observations:
     """Read y as a model does; a fitted one knows its columns and symbols."""
+    if isinstance(model, type):
+        raise ParameterError(f"model is the class {model.__name__}, expected a model such as {model.__name__}(2).")
     batch, labels, symbols = model._read(y, model._known(None, needed=False))
     if labels.sequence is not None:
         raise DataError(f"y has {len(labels.keys)} sequences, a walk goes along one: walk along each by itself.")

@@ -26,11 +26,18 @@ def check_levels(levels: Any) -> Floats:
     ParameterError
         If one is not strictly between 0 and 1.
     """
-    values = np.atleast_1d(np.asarray([] if levels is None else levels, dtype=float))
+    values = _numbers("quantiles", [] if levels is None else levels)
     bad = ~((values > 0.0) & (values < 1.0))
     if bad.any():
         raise ParameterError(f"quantiles holds {show(values[bad][0])}, expected levels between 0 and 1, such as 0.05.")
     return values
+
+
+def _numbers(name: str, given: Any) -> Floats:
+    try:
+        return np.atleast_1d(np.asarray(given, dtype=float))
+    except (TypeError, ValueError):
+        raise ParameterError(f"{name} is {show(given)}, expected a list of numbers.") from None
 
 
 def parameter_draws(params: xr.Dataset) -> list[xr.Dataset]:
@@ -86,7 +93,7 @@ def density_dataset(forecast: xr.Dataset, predictive: Predictive, at: Any) -> xr
     if "mean" not in forecast:
         raise ParameterError("symbols have no density: the probabilities are in prob of forecast(y, horizon).")
     mean = forecast["mean"]
-    values = np.atleast_1d(np.asarray(at, dtype=float))
+    values = _numbers("at", at)
     if values.ndim != 1 or not np.isfinite(values).all():
         raise ParameterError("at holds no numbers to evaluate the density at, or has more than one axis: pass a list.")
     every = values.reshape(-1, 1, 1, 1)  # before sequence, horizon, feature

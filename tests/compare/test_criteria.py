@@ -135,6 +135,8 @@ def test_what_cannot_be_compared_is_refused(fits, quakes):
         table([sse.PoissonHMM(2)], quakes)
     with pytest.raises(ParameterError, match="states is 0, expected a whole number of at least 1"):
         fit_each(sse.PoissonHMM, [0, 1], quakes)
+    with pytest.raises(ParameterError, match=r"states is 3, expected a list of numbers of states, such as \[1, 2, 3\]"):
+        fit_each(sse.PoissonHMM, 3, quakes)
 
 
 def test_densities_beside_probabilities_are_warned_of(fits, quakes):

@@ -156,6 +156,10 @@ def test_the_table_has_the_rolling_score():
 
 def test_what_cannot_walk_is_refused():
     y, model = returns(120), sse.GaussianHMM(2)
+    with pytest.raises(
+        ParameterError, match=r"model is the class GaussianHMM, expected a model such as GaussianHMM\(2\)"
+    ):
+        sse.walk_forward(sse.GaussianHMM, y, refit=10)
     with pytest.raises(DataError, match=r"y has 120 rows, but the first fit needs 200 and a row to predict"):
         sse.walk_forward(model, y, refit=10, window=200)
     with pytest.raises(DataError, match=r"no refit is due: .* none of the 'YE' periods ends after row 100"):
