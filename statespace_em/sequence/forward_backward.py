@@ -10,25 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, reduce
-from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from statespace_em import _threads
-from statespace_em._typing import Bools, Floats, Ints
+from statespace_em._typing import Floats, Ints
 from statespace_em.emissions.evaluate import add
-from statespace_em.errors import ImpossibleObservationError
 from statespace_em.kernels import chain
+from statespace_em.sequence.blocks import Density, as_density, first_rows, row_blocks, sequence_spans
 from statespace_em.sequence.recursions import Block, Chain, Logs, Scaled
 
-ENTRIES = 24_576  # rows times states of a block, so that its arrays stay in the second-level cache
 KEPT = 8  # blocks whose first pass is kept for the second; more are cheaper to make again than to fetch from memory
-SPANS = 64  # most tasks that sequences are dealt out to
-SHARE = 4  # least blocks of such a task: below, waiting for a busy core costs more than a second one gains
 
-Density: TypeAlias = Callable[[int, int], Floats]  # first row and the one after the last -> log densities (n, K)
-Visit: TypeAlias = Callable[[int, int, Floats], Any]  # the same rows and their gamma -> additive statistics, or None
+Visit: TypeAlias = Callable[[int, int, Floats], Any]  # rows of a block and their gamma -> additive statistics, or None
 
 
 class ChainSums(NamedTuple):
@@ -100,20 +95,20 @@ def smooth_sums(
     threads, but what the visits return is added in the same order whatever the number of threads. For the other
     arguments see `smooth`.
     """
-    work = _Work(_density(log_b), Chain(pi, A), starts, visit, np.empty((0, 0, 0)) if xi is None else xi)
-    spans = _spans(starts, len(pi))
+    work = _Work(as_density(log_b), Chain(pi, A), starts, visit, np.empty((0, 0, 0)) if xi is None else xi)
+    spans = sequence_spans(starts, len(pi))
     parts = _threads.run([partial(work.span, begin, end) for begin, end in spans])
     return reduce(_sum, parts), work.log_likelihood
 
 
 def filter_states(log_b: Floats | Density, pi: Floats, A: Floats, starts: Ints) -> ChainFilter:
     """Causal probabilities; see `smooth` for the arguments. A later row never changes a bit of an earlier one."""
-    density, steps, first = _density(log_b), Chain(pi, A), first_rows(starts)
+    density, steps, first = as_density(log_b), Chain(pi, A), first_rows(starts)
     n_rows, n_states = len(first), len(pi)
     filtered, predicted = np.empty((2, n_rows, n_states))
     log_scale, scaled = np.empty(n_rows), Scaled(steps, first)
     carry, before = np.zeros((2, n_states))
-    for begin, end in _blocks(0, n_rows, n_states):
+    for begin, end in row_blocks(0, n_rows, n_states):
         rows = slice(begin, end)
         block, _ = scaled.forward(begin, end, density(begin, end), carry)
         np.divide(block.alpha, block.alpha.sum(1)[:, None], out=filtered[rows])
@@ -124,96 +119,12 @@ def filter_states(log_b: Floats | Density, pi: Floats, A: Floats, starts: Ints) 
         # from the row that was lost on; before it the scaled values stand, so that the future cannot touch them
         onwards = int(starts[s]) + int(np.argmax(np.isnan(log_scale[starts[s] : starts[s + 1]])))
         logs, carry = Logs(steps, first), np.zeros(n_states)
-        for begin, end in _blocks(int(starts[s]), int(starts[s + 1]), n_states):
+        for begin, end in row_blocks(int(starts[s]), int(starts[s + 1]), n_states):
             block, log_predicted = logs.forward_predicted(begin, end, density(begin, end), carry)
             rows, tail = slice(max(begin, onwards), end), slice(max(onwards - begin, 0), None)
             filtered[rows], predicted[rows] = np.exp(block.alpha[tail]), np.exp(log_predicted[tail])
             log_scale[rows] = block.scale[tail]
     return ChainFilter(filtered, predicted, log_scale)
-
-
-def most_probable_path(log_b: Floats | Density, pi: Floats, A: Floats, starts: Ints) -> tuple[Ints, Floats]:
-    """Viterbi path (N,) and its log joint probability (S,); see `smooth` for the arguments.
-
-    Of paths with equal probability the one is taken whose last state has the lowest index, then the one before, and
-    so on back. A long sequence is worked on from both ends: then the state of its middle row comes first.
-    """
-    work = _Paths(_density(log_b), Chain(pi, A).logs(), starts)
-    _threads.run([partial(work.span, begin, end) for begin, end in _spans(starts, len(pi))])
-    return work.path, work.best
-
-
-class _Paths:
-    """What the threads of one search for the best paths share."""
-
-    def __init__(self, density: Density, logs: Chain, starts: Ints) -> None:
-        self.density, self.logs, self.starts, self.first = density, logs, starts, first_rows(starts)
-        self.path, self.best = np.empty(len(self.first), dtype=np.int64), np.empty(len(starts) - 1)
-
-    def span(self, begin: int, end: int) -> None:
-        """Find the paths of some sequences; where it is one and a long one, by two searches that meet in the middle."""
-        one, other = np.searchsorted(self.starts, (begin, end))
-        blocks = _blocks(begin, end, len(self.logs.pi))
-        if other - one == 1 and len(blocks) >= 2 * SHARE:
-            self.best[one] = self._from_both_ends(blocks)
-            return
-        back, carry, ends = self._forward(blocks)
-        chain.trace_back(back, int(np.argmax(carry)), self.path[begin:end])
-        self.best[one:other] = np.append(ends[self.starts[one + 1 : other] - begin], carry.max())
-
-    def _from_both_ends(self, blocks: list[tuple[int, int]]) -> float:
-        """Find the path of one sequence; return its log joint probability."""
-        half = len(blocks) // 2
-        middle = blocks[half][0]
-        halves = [partial(self._forward, blocks[:half]), partial(self._backward, blocks[half:])]
-        (back, before, _), (ahead, after, _) = _threads.run(halves)
-        step = self.logs.A[0 if len(self.logs.A) == 1 else middle - 1]
-        score = (before[:, None] + step) + after
-        if not score.max() > -np.inf:
-            self._forward(blocks)  # names the first row that is impossible
-        there, here = np.unravel_index(int(np.argmax(score.T)), score.shape)
-
-        def backwards() -> None:
-            chain.trace_back(back, int(here), self.path[blocks[0][0] : middle])
-
-        def onwards() -> None:
-            path = np.empty(len(ahead), dtype=np.int64)
-            chain.trace_back(ahead, int(there), path)
-            self.path[middle : blocks[-1][1]] = path[::-1]
-
-        _threads.run([backwards, onwards])
-        return float(score.max())
-
-    def _forward(self, blocks: list[tuple[int, int]]) -> tuple[Ints, Floats, Floats]:
-        """Where the best path into each state comes from, its score after the last row, and those of sequences."""
-        begin = blocks[0][0]
-        back, carry, ends = self._room(blocks)
-        for start, stop in blocks:
-            own = slice(start - begin, stop - begin)
-            log_rows, into = np.ascontiguousarray(self.density(start, stop)), self.logs.into(start, stop)
-            bad = chain.viterbi(log_rows, self.logs.pi, into, self.first[start:stop], carry, back[own], ends[own])
-            if bad >= 0:
-                raise ImpossibleObservationError(start + bad)
-        return back, carry, ends
-
-    def _backward(self, blocks: list[tuple[int, int]]) -> tuple[Ints, Floats, Floats]:
-        """As `_forward` with the rows of the end of one sequence in reversed order; -inf where no path is possible."""
-        end = blocks[-1][1]
-        back, carry, ends = self._room(blocks)
-        for start, stop in reversed(blocks):
-            own = slice(end - stop, end - start)
-            first = np.arange(end - stop, end - start) == 0
-            log_rows = np.ascontiguousarray(self.density(start, stop)[::-1])
-            steps = np.ascontiguousarray(self.logs.out_of(start, stop)[::-1])
-            if chain.viterbi(log_rows, np.zeros(len(carry)), steps, first, carry, back[own], ends[own]) >= 0:
-                return back, np.full(len(carry), -np.inf), ends
-        return back, carry, ends
-
-    def _room(self, blocks: list[tuple[int, int]]) -> tuple[Ints, Floats, Floats]:
-        """Arrays for what a search finds."""
-        n_rows, n_states = blocks[-1][1] - blocks[0][0], len(self.logs.pi)
-        back = np.empty((n_rows, n_states), dtype=np.uint8 if n_states <= 256 else np.int32)
-        return back, np.zeros(n_states), np.empty(n_rows)
 
 
 class _Work:
@@ -233,7 +144,7 @@ class _Work:
             one, other = np.searchsorted(self.starts, (begin, end))
             self.log_likelihood[one:other] = 0.0
         lost, carry = [], np.zeros(len(self.chain.pi))
-        for rows in _blocks(begin, end, len(carry)):
+        for rows in row_blocks(begin, end, len(carry)):
             block, _ = scaled.forward(*rows, self.density(*rows), carry)
             lost.append(rows[0] + np.flatnonzero(np.isnan(block.scale)))
         again = _sequences(np.concatenate(lost), self.starts)
@@ -245,7 +156,7 @@ class _Work:
     def sums(self, arithmetic: Scaled | Logs, begin: int, end: int) -> ChainSums:
         """Sums of some sequences in one arithmetic, by two passes that meet in the middle and go on."""
         n_states = len(self.chain.pi)
-        blocks = _blocks(begin, end, n_states)
+        blocks = row_blocks(begin, end, n_states)
         middle = len(blocks) if arithmetic.sparse or len(blocks) <= KEPT else len(blocks) // 2
         filtered: dict[int, Floats] = {}  # what is handed to a block by the one before
         messages: dict[int, Floats] = {len(blocks) - 1: np.zeros(n_states)}  # and by the one after
@@ -308,17 +219,6 @@ class _Work:
         return sums._replace(statistics=_added(sums.statistics, part))
 
 
-def first_rows(starts: Ints) -> Bools:
-    """Whether each row (N,) is the first of its sequence."""
-    first = np.zeros(starts[-1], bool)
-    first[starts[:-1]] = True
-    return first
-
-
-def _density(log_b: Floats | Density) -> Density:
-    return log_b if callable(log_b) else lambda begin, end: log_b[begin:end]
-
-
 def _added(left: Any, right: Any) -> Any:
     if left is None or right is None:
         return right if left is None else left
@@ -328,22 +228,6 @@ def _added(left: Any, right: Any) -> Any:
 def _sum(left: ChainSums, right: ChainSums) -> ChainSums:
     statistics = _added(left.statistics, right.statistics)
     return ChainSums(statistics, left.xi_sum + right.xi_sum, left.firsts + right.firsts)
-
-
-def _blocks(begin: int, end: int, n_states: int) -> list[tuple[int, int]]:
-    size = max(ENTRIES // n_states, 1)
-    return [(start, min(start + size, end)) for start in range(begin, end, size)]
-
-
-def _spans(starts: Ints, n_states: int) -> list[tuple[int, int]]:
-    """Cut rows between sequences into spans of much the same size, worth tasks of their own."""
-    n_rows = int(starts[-1])
-    number = min(n_rows * n_states // (SHARE * ENTRIES), len(starts) - 1, SPANS)
-    if number <= 1:
-        return [(0, n_rows)]
-    wanted = np.arange(1, number) * (n_rows / number)
-    cuts = sorted({0, n_rows, *starts[np.searchsorted(starts, wanted)].tolist()})
-    return list(pairwise(cuts))
 
 
 def _sequences(rows: Ints, starts: Ints) -> Ints:

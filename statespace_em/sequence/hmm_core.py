@@ -34,13 +34,13 @@ from statespace_em.errors import ImpossibleObservationError, ImpossibleStateErro
 from statespace_em.kernels import chain
 from statespace_em.labels import Dims
 from statespace_em.order import Order
+from statespace_em.sequence.best_path import most_probable_path
+from statespace_em.sequence.blocks import Density
 from statespace_em.sequence.chain_block import Chain, ChainParams
 from statespace_em.sequence.forward_backward import (
     ChainFilter,
-    Density,
     Visit,
     filter_states,
-    most_probable_path,
     smooth,
     smooth_sums,
 )

@@ -1,4 +1,4 @@
-"""Forward-backward, filter and Viterbi against the enumeration of all paths."""
+"""Forward-backward and filter against the enumeration of all paths."""
 
 from typing import Any, NamedTuple
 
@@ -8,8 +8,8 @@ from oracles import chain_oracle
 
 from statespace_em import _threads
 from statespace_em.errors import ImpossibleObservationError
-from statespace_em.sequence import forward_backward, recursions
-from statespace_em.sequence.forward_backward import filter_states, most_probable_path, smooth, smooth_sums
+from statespace_em.sequence import blocks, forward_backward, recursions
+from statespace_em.sequence.forward_backward import filter_states, smooth, smooth_sums
 
 
 class Counted(NamedTuple):
@@ -44,7 +44,7 @@ def test_posterior_equals_enumeration(K, T, extreme, varies, zeros):
         zeros = False
     for seed in range(6):
         log_b, pi, A = case(seed, K, T, zeros=zeros, varies=varies, extreme=extreme)
-        ll, gamma, xi, filtered, predicted, top, path = chain_oracle(log_b, pi, A)
+        ll, gamma, xi, filtered, predicted, *_ = chain_oracle(log_b, pi, A)
         got = smooth(log_b, pi, A, one(T), pairs=True)
         np.testing.assert_allclose(got.log_likelihood, [ll], rtol=1e-12, atol=1e-12)
         exact = 1e-12 + 4 * np.spacing(np.abs(log_b).max() * T)  # log-densities of 1e4 carry no more digits
@@ -57,9 +57,6 @@ def test_posterior_equals_enumeration(K, T, extreme, varies, zeros):
         np.testing.assert_allclose(causal.filtered, filtered, rtol=0, atol=exact)
         np.testing.assert_allclose(causal.predicted, predicted, rtol=0, atol=exact)
         np.testing.assert_allclose(causal.log_likelihood.sum(), ll, rtol=1e-12, atol=1e-12)
-        found, best = most_probable_path(log_b, pi, A, one(T))
-        np.testing.assert_allclose(best, [top], rtol=1e-12, atol=1e-12)
-        np.testing.assert_array_equal(found, path)
 
 
 def test_likelihood_ratios_of_1e_400_through_structural_zeros():
@@ -103,7 +100,7 @@ def test_future_rows_change_no_bit_of_the_filter(extreme):
         np.testing.assert_array_equal(part.predicted, whole.predicted[:cut])
 
 
-@pytest.mark.parametrize("function", [smooth, filter_states, most_probable_path])
+@pytest.mark.parametrize("function", [smooth, filter_states])
 def test_impossible_row_is_named(function):
     log_b = np.array([[0.0, 0.0], [0.0, -np.inf], [-np.inf, 0.0]])
     with pytest.raises(ImpossibleObservationError, match="2"):
@@ -116,10 +113,10 @@ def test_impossible_row_is_named(function):
 @pytest.fixture
 def tiny_blocks(monkeypatch):
     """Blocks of a few rows and tasks of a few blocks, so that small cases take every way through them."""
-    monkeypatch.setattr(forward_backward, "ENTRIES", 12)
+    monkeypatch.setattr(blocks, "ENTRIES", 12)
     monkeypatch.setattr(forward_backward, "KEPT", 2)
-    monkeypatch.setattr(forward_backward, "SPANS", 3)
-    monkeypatch.setattr(forward_backward, "SHARE", 1)
+    monkeypatch.setattr(blocks, "SPANS", 3)
+    monkeypatch.setattr(blocks, "SHARE", 1)
 
 
 @pytest.mark.parametrize("varies", [False, True])
@@ -128,14 +125,11 @@ def test_many_blocks_equal_one(zeros, extreme, varies, tiny_blocks, monkeypatch)
     log_b, pi, A = case(5, 3, 150, zeros=zeros, extreme=extreme, varies=varies)
     starts = np.array([0, 1, 30, 31, 72, 75, 150])
     cut = smooth(log_b, pi, A, starts, pairs=True), filter_states(log_b, pi, A, starts)
-    path = most_probable_path(log_b, pi, A, starts)
-    monkeypatch.setattr(forward_backward, "ENTRIES", 10_000)
+    monkeypatch.setattr(blocks, "ENTRIES", 10_000)
     whole = smooth(log_b, pi, A, starts, pairs=True), filter_states(log_b, pi, A, starts)
     for got, expected in zip(cut, whole):
         for name, value in expected._asdict().items():
             np.testing.assert_allclose(getattr(got, name), value, rtol=1e-11, atol=1e-12, err_msg=name)
-    for got, expected in zip(path, most_probable_path(log_b, pi, A, starts)):
-        np.testing.assert_allclose(got, expected, rtol=1e-13)
 
 
 @pytest.mark.parametrize("n_states", [1, 2, 3, 4])
@@ -188,42 +182,3 @@ def test_states_that_cannot_be_reached_do_not_overflow_the_backward_pass():
     got = smooth(log_b, pi, A, one(60))
     np.testing.assert_allclose(got.gamma, np.tile([1.0, 0.0], (60, 1)), rtol=0, atol=1e-15)
     np.testing.assert_allclose(got.log_likelihood, [60 * log_b[0, 0]], rtol=1e-14)
-
-
-@pytest.mark.parametrize("varies", [False, True])
-@pytest.mark.parametrize(("zeros", "extreme"), [(False, 0.0), (True, 0.0), (True, 5000.0)])
-def test_best_path_from_both_ends_equals_that_from_one(zeros, extreme, varies, tiny_blocks, monkeypatch):
-    for rows in (8, 9, 12, 101):
-        log_b, pi, A = case(rows, 3, rows, zeros=zeros, extreme=extreme, varies=varies)
-        found = []
-        for threads in (1, 2):
-            with _threads.limited(threads):
-                found.append(most_probable_path(log_b, pi, A, one(rows)))
-        with monkeypatch.context() as patch:
-            patch.setattr(forward_backward, "SHARE", rows)
-            path, best = most_probable_path(log_b, pi, A, one(rows))
-        for got, score in found:
-            np.testing.assert_array_equal(got, path)
-            np.testing.assert_array_equal(score, found[0][1])
-            np.testing.assert_allclose(score, best, rtol=1e-14)
-
-
-def test_best_path_from_both_ends_names_the_first_impossible_row(tiny_blocks):
-    log_b, pi, A = case(1, 3, 100)
-    for row in (0, 7, 49, 50, 61, 99):
-        log_b[row] = -np.inf
-        with pytest.raises(ImpossibleObservationError, match=rf"^{row}$"):
-            most_probable_path(log_b, pi, A, one(100))
-        log_b[row] = 0.0
-    A = np.eye(3)[None]  # each half is possible, but not the step between them
-    log_b[:50, 1:], log_b[50:, :2] = -np.inf, -np.inf
-    with pytest.raises(ImpossibleObservationError, match=r"^50$"):
-        most_probable_path(log_b, pi, A, one(100))
-
-
-def test_of_equally_good_paths_the_middle_state_of_a_long_sequence_is_the_lowest(tiny_blocks):
-    # the paths that take states 0 and 1 in turns are equally good, whichever comes first
-    A = np.array([[[0.1, 0.9], [0.9, 0.1]]])
-    path, _ = most_probable_path(np.zeros((24, 2)), np.full(2, 0.5), A, one(24))
-    np.testing.assert_array_equal(path, np.arange(24) % 2)
-    assert forward_backward._blocks(0, 24, 2)[2][0] == 12
