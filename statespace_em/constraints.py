@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from statespace_em import _validate
-from statespace_em._typing import Bools, Floats, Ints
+from statespace_em._typing import Bools, Floats
 from statespace_em.errors import ParameterError
 from statespace_em.labels import show
 from statespace_em.structure import Pattern, connected, reachable
@@ -100,52 +100,6 @@ def check_stationary(transition: Floats | None, initial: Floats | None) -> None:
             'initial is not the stationary distribution of transition, as initial="stationary" of the model says it '
             "is: leave it out of the parameters, it follows from transition."
         )
-
-
-def check_tied(arrays: Mapping[str, Floats], groups: Ints, names: Sequence[Any]) -> None:
-    """Raise ParameterError where states that share an emission have different ones; ``arrays`` are by state."""
-    for name, value in arrays.items():
-        for group in range(groups.max() + 1):
-            members = np.flatnonzero(groups == group)
-            off = [k for k in members if not np.allclose(value[k], value[members[0]], rtol=1e-10, atol=0.0)]
-            if off:
-                one, other = (show(names[int(k)]) for k in (members[0], off[0]))
-                raise ParameterError(
-                    f"{name} of states {one} and {other} differ, but tie= of the model says that they share their "
-                    "emission: give them the same value."
-                )
-
-
-def tie_groups(given: Any, names: Sequence[Any]) -> Ints | None:
-    """Number of the emission of each state (K,) from groups of states that share one; None if none do.
-
-    ``given`` is a list of groups of names, or a mapping from the name of a state to the label of its group.
-    """
-    if given is None:
-        return None
-    if isinstance(given, Mapping):
-        groups = [[s for s in given if given[s] == label] for label in dict.fromkeys(given.values())]
-    elif isinstance(given, Sequence) and not isinstance(given, str) and all(map(_is_group, given)):
-        groups = [list(group) for group in given]
-    else:
-        raise ParameterError(f"tie is {given!r}, expected a list of groups of states, such as [['a', 'b']].")
-    label: dict[Any, int] = {}
-    for number, group in enumerate(groups):
-        for state in group:
-            if state not in names:
-                raise ParameterError(f"tie names {show(state)}, which is not a state: the states are {list(names)}.")
-            if state in label:
-                raise ParameterError(f"tie names {show(state)} twice: put it in one group.")
-            label[state] = number
-    keys = [label.get(state, len(groups) + i) for i, state in enumerate(names)]
-    order = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-    if len(order) == len(names):
-        return None
-    return np.array([order[key] for key in keys])
-
-
-def _is_group(item: Any) -> bool:
-    return isinstance(item, Sequence) and not isinstance(item, str)
 
 
 def _is_band(given: Any) -> bool:

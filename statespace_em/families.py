@@ -14,6 +14,7 @@ from statespace_em import _validate
 from statespace_em._typing import AnyArray, Floats
 from statespace_em.data import Batch
 from statespace_em.emissions.base import EmissionFamily, HasDomains, HasFloor
+from statespace_em.emissions.sharing import Ties
 from statespace_em.errors import DataError, ParameterError
 from statespace_em.labels import listed, show
 
@@ -42,8 +43,8 @@ def check_members(family: Any) -> Family:
 SINGULAR = 1e-12  # smallest eigenvalue of a correlation matrix below which a column follows from the others
 
 
-def bound(family: Family, n_symbols: int | None, freeze: Sequence[str]) -> Family:
-    """Return the family told of the number of symbols and of what the M-step must leave alone."""
+def bound(family: Family, n_symbols: int | None, freeze: Sequence[str], ties: Ties = ()) -> Family:
+    """Return the family told of the number of symbols, of what the M-step must leave alone and of what is shared."""
     own: dict[str, Any] = {f.name: getattr(family, f.name) for f in fields(family)} if is_dataclass(family) else {}
     changes: dict[str, Any] = {}
     if n_symbols is not None and "n_symbols" in own:
@@ -56,6 +57,13 @@ def bound(family: Family, n_symbols: int | None, freeze: Sequence[str]) -> Famil
                 "freeze all of them or none."
             )
         changes["frozen"] = frozen
+    if ties:
+        if "ties" not in own:
+            raise ParameterError(
+                f"tie shares {ties[0][0]!r} alone, but {type(family).__name__} estimates {', '.join(family.dims)} "
+                "together: let the states share their emissions, as in tie=[['a', 'b']]."
+            )
+        changes["ties"] = ties
     return replace(family, **changes) if changes else family  # type: ignore[type-var]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import xarray as xr
@@ -13,6 +14,15 @@ from statespace_em.labels import listed
 
 CHAIN = ("initial", "transition", "weight")  # parameters that are not of the emissions
 FURTHEST = 1e6  # stands for distributions without any overlap, whose distance is infinite
+
+
+@runtime_checkable
+class TellsApart(Protocol):
+    """The array side of a model whose structure may tell its states apart."""
+
+    def invariant(self, order: Ints) -> bool:
+        """Whether the states may be put in this order."""
+        ...
 
 
 def match_states(params: xr.Dataset, reference: xr.Dataset) -> xr.Dataset:
@@ -46,7 +56,19 @@ def match_states(params: xr.Dataset, reference: xr.Dataset) -> xr.Dataset:
     >>> sse.compare.match_states(down, up).rate.values.ravel().round(1).tolist()
     [15.4, 26.0]
     """
+    return _in_order(params, reference, matching_order(params, reference))
+
+
+def aligned(core: Any, params: xr.Dataset, reference: xr.Dataset) -> xr.Dataset:
+    """Match the states of a refit, unless there are none or the structure of the model keeps them where they are."""
+    if not is_regime_model(reference):
+        return params
     order = matching_order(params, reference)
+    kept = isinstance(core, TellsApart) and not core.invariant(order)
+    return params if kept else _in_order(params, reference, order)
+
+
+def _in_order(params: xr.Dataset, reference: xr.Dataset, order: Ints) -> xr.Dataset:
     dims = [dim for dim in ("state", "next_state", "state_aux") if dim in params.dims]
     arranged = params.isel(dict.fromkeys(dims, order))
     return arranged.assign_coords({dim: reference["state"].values for dim in dims if "state" in reference.coords})

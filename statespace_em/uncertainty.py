@@ -165,7 +165,7 @@ class Uncertain(ABC):
         _validate.at_least("seed", seed, 0, whole=True)
         if threads is not None:
             _validate.at_least("threads", threads, 1, whole=True)
-        _, _, batch, labels, known = self._ready(y, params, freeze=freeze)
+        core, _, batch, labels, known = self._ready(y, params, freeze=freeze)
         options = FitOptions(start=known, freeze=tuple(freeze))
 
         def refit(drawn: Any) -> tuple[xr.Dataset, str, float]:
@@ -176,7 +176,7 @@ class Uncertain(ABC):
         def draw(length: int, number: int) -> AnyArray:
             return np.asarray(self.sample(length, known, seed=number)["y"].values)
 
-        return replicates(draw, refit, batch, labels, known, n=n, seed=seed, threads=threads, progress=progress)
+        return replicates(draw, refit, batch, labels, core, known, n=n, seed=seed, threads=threads, progress=progress)
 
     def diagnose(
         self, y: Any, params: xr.Dataset | None = None, *, freeze: Any = (), states: Any = None, weights: Any = None

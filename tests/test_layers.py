@@ -24,7 +24,7 @@ LAYERS = {
     1: ("continuous", "emissions", "patterns", "predictive", "start", "structure"),
     2: (
         *("containers", "core", "data", "families", "fitting", "geodesy", "labels", "matching", "reports"),
-        *("conditions", "constraints", "diagnostics", "order", "residuals", "scale", "schema", "storage"),
+        *("conditions", "constraints", "diagnostics", "order", "residuals", "scale", "schema", "storage", "ties"),
     ),
     3: ("model", "settings", "uncertainty"),
     4: ("many", "sequence", "static"),

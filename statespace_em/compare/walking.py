@@ -16,7 +16,7 @@ from statespace_em.compare.audit import check_nothing_moved
 from statespace_em.compare.rows import Observations, observations
 from statespace_em.errors import ConvergenceWarning, DataError, ParameterError
 from statespace_em.labels import listed, show
-from statespace_em.matching import is_regime_model, match_states
+from statespace_em.matching import aligned
 
 ROWS_A_STATE = 50  # rows before the first fit unless told, for each state
 CUTS = 2  # of an audit unless told
@@ -192,8 +192,8 @@ def _walk(model: Any, data: Observations, blocks: list[Block], options: dict[str
         except DataError as error:
             raise DataError(f"the refit to rows up to {show(times[block.begin - 1])} failed: {error}") from error
         params = fresh.params_
-        if previous is not None and is_regime_model(params):
-            params = match_states(params, previous)
+        if previous is not None:
+            params = aligned(fresh._core(), params, previous)
         previous = params
         rows = data.frame(block.train, block.end)
         known = fresh.filter(rows, params)[["filtered", "predicted", "log_likelihood"]]

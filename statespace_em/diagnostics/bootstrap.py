@@ -12,7 +12,7 @@ import xarray as xr
 from statespace_em import _threads
 from statespace_em.data import Batch
 from statespace_em.labels import Labels
-from statespace_em.matching import is_regime_model, match_states
+from statespace_em.matching import aligned
 
 Draw = Callable[[int, int], np.ndarray]  # rows, seed -> y (rows, D)
 Refit = Callable[[Any], tuple[xr.Dataset, str, float]]  # y -> parameters, status, log-likelihood
@@ -23,6 +23,7 @@ def replicates(
     refit: Refit,
     batch: Batch,
     labels: Labels,
+    core: Any,
     reference: xr.Dataset,
     *,
     n: int,
@@ -43,10 +44,8 @@ def replicates(
                 drawn = _with_gaps(rows, missing[begin : begin + length], labels)
                 parts.append(drawn.assign_coords(time=labels.times[i].rename("time")))  # a model may know its rows
             params, status, objective = refit(parts[0] if labels.sequence is None else parts)
-            if is_regime_model(reference):
-                params = match_states(params, reference)
             step()
-            return params, status, objective
+            return aligned(core, params, reference), status, objective
 
         with _threads.limited(threads):
             found = _threads.run([lambda own=own: one(own) for own in seeds])  # type: ignore[misc]

@@ -21,7 +21,9 @@ class EmissionFamily(Protocol[Q, S]):
     """A distribution of one row of y given the state; K states, D features, N rows.
 
     Parameters and statistics are NamedTuples of arrays; the fields of the parameters are the keys of ``dims``.
-    The M-step contract is weighted maximum likelihood (or MAP) on statistics that add up over rows.
+    The M-step contract is weighted maximum likelihood (or MAP) on statistics that add up over rows. A dataclass with a
+    field ``frozen`` is told which parameters to leave alone, one with ``ties`` which of them some states share, see
+    `DiagonalGaussian`; without it states share whole emissions only.
     """
 
     @property

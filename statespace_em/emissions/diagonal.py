@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.domains import Domain
 from statespace_em.emissions.base import Support, filled
+from statespace_em.emissions.sharing import CYCLES, STILL, Ties, groups_of, pooled, repeated
 from statespace_em.kernels.emissions import diagonal_density, diagonal_sums
 from statespace_em.priors import NormalInverseGamma
 
@@ -46,11 +47,15 @@ class DiagonalGaussian:
         Whether the entries of a state share one variance.
     frozen
         Names of parameters that the M-step leaves alone.
+    ties
+        Parameters of which some states have the same value, with the number of the value in each state, as in
+        ``(("var", (0, 0, 1)),)``. A shared variance has one prior; a shared mean has its prior given each variance.
     """
 
     prior: NormalInverseGamma = NormalInverseGamma()
     spherical: bool = False
     frozen: tuple[str, ...] = ()
+    ties: Ties = ()
 
     support: ClassVar[Support] = "real"
     domains: ClassVar[Mapping[str, Domain]] = {"mean": "location", "var": "positive"}
@@ -82,6 +87,8 @@ class DiagonalGaussian:
 
     def m_step(self, statistics: DiagonalStatistics, previous: DiagonalParams | None) -> DiagonalParams:
         """Weighted mean and variance, or their MAP form, under the floor; without data the old values stay."""
+        if self.ties:
+            return self._tied_m_step(statistics, previous)
         weight, deviation, squares = statistics
         centre = np.zeros_like(deviation) if previous is None else previous.mean
         empty = weight <= 0.0
@@ -102,6 +109,47 @@ class DiagonalGaussian:
             var = previous.var if "var" in self.frozen else var
         return DiagonalParams(mean, var)
 
+    def _tied_m_step(self, statistics: DiagonalStatistics, previous: DiagonalParams | None) -> DiagonalParams:
+        """Means given variances and variances given means in turn (ECM), until both stand still.
+
+        A mean that states of different variances share is weighted by their precisions; otherwise one turn does.
+        """
+        weight, deviation, squares = statistics
+        centre = np.zeros_like(deviation) if previous is None else previous.mean
+        shift = np.divide(deviation, weight, out=np.zeros(weight.shape), where=weight > 0.0)
+        around, floor = squares - weight * shift**2, FLOOR * _pooled(statistics, centre)
+        average, worth = self.prior.pull(weight, centre + shift), weight + self.prior.strength
+        of_mean, of_var = groups_of(self, "mean"), groups_of(self, "var")
+        again = 0.0 if of_var is None else pooled(np.ones(len(weight)), of_var)[:, None] - 1.0
+
+        def variances(mean: Floats) -> Floats:
+            total = around + weight * (centre + shift - mean) ** 2 + self.prior.spread(mean)
+            total = pooled(total, of_var) - again * 2.0 * np.asarray(self.prior.scale)  # the prior counts once
+            divisor = pooled(weight + self.prior.weight, of_var) - again * 2.0 * (self.prior.shape + 1.0)
+            least = floor
+            if self.spherical:
+                total, divisor, least = total.sum(1), divisor.sum(1), floor.mean()
+            var = np.maximum(total / np.where(divisor > 0.0, divisor, 1.0), least)
+            if previous is None:
+                return np.asarray(var)
+            blank = pooled(weight, of_var) <= 0.0
+            kept = (blank.all(1) if self.spherical else blank) & self.prior.is_flat
+            return np.asarray(previous.var if "var" in self.frozen else np.where(kept, previous.var, var))
+
+        def means(var: Floats) -> Floats:
+            precision = worth / _entrywise(DiagonalParams(average, var))
+            total = pooled(precision, of_mean)
+            mean = pooled(precision * average, of_mean) / np.where(total > 0.0, total, 1.0)
+            return np.asarray(centre if "mean" in self.frozen else np.where(total > 0.0, mean, centre))
+
+        var = variances(average) if previous is None else previous.var
+        for _ in range(CYCLES):
+            mean = means(var)
+            old, var = var, variances(mean)
+            if of_mean is None or np.all(np.abs(var - old) <= STILL * old):
+                break
+        return DiagonalParams(mean, var)
+
     def score(self, params: DiagonalParams, statistics: DiagonalStatistics) -> Mapping[str, Floats]:
         """Gradient of the expected log likelihood."""
         var = _entrywise(params)
@@ -110,15 +158,21 @@ class DiagonalGaussian:
 
     def log_prior(self, params: DiagonalParams) -> float:
         """Log density of the normal-inverse-gamma prior."""
-        return self.prior.log_density(params.mean, _entrywise(params))
+        var, groups = _entrywise(params), groups_of(self, "var")
+        density = self.prior.log_density(params.mean, var)
+        if groups is None:
+            return density
+        again = repeated(groups)
+        return density - replace(self.prior, strength=0.0).log_density(params.mean[again], var[again])
 
     def at_floor(self, params: DiagonalParams, statistics: DiagonalStatistics) -> Bools:
         """States with a variance at the floor, or resting on too few entries to have an interior optimum."""
         if self.bounded:
             return np.zeros(len(params.mean), bool)
-        pooled = _pooled(statistics, params.mean)
-        relative = params.var / pooled.mean() if self.spherical else (params.var / pooled).min(1)
-        count = statistics.weight.sum(1) if self.spherical else statistics.weight.min(1)
+        of_all = _pooled(statistics, params.mean)
+        relative = params.var / of_all.mean() if self.spherical else (params.var / of_all).min(1)
+        weight = pooled(statistics.weight, groups_of(self, "var"))
+        count = weight.sum(1) if self.spherical else weight.min(1)
         few = (count > 0.0) & (count < 3.0)
         return np.asarray((relative <= 1.001 * FLOOR) | (few & (relative < 1e-2)))
 

@@ -12,6 +12,7 @@ import numpy as np
 from statespace_em._typing import Floats, Ints
 from statespace_em.domains import Domain, from_vector, gradient_vector, lifted, n_coordinates, n_free, to_vector
 from statespace_em.emissions.base import EmissionFamily, HasDomains, HasScore
+from statespace_em.emissions.sharing import at_states, own_gradient, own_values
 
 STEP = 1e-5  # of the differences of a family that does not know its score; coordinates are of order 1
 BLOCK = 4096  # rows evaluated at a time, so that temporaries stay in the cache
@@ -66,7 +67,8 @@ def emission_vector(family: Any, params: Any, reference: Any, scale: Floats, fro
     free = [name for name in family.dims if name not in frozen]
     if free and not isinstance(family, HasDomains):
         return None
-    parts = [to_vector(getattr(params, n), getattr(reference, n), family.domains[n], scale) for n in free]
+    pairs = {n: (own_values(family, n, getattr(params, n)), own_values(family, n, getattr(reference, n))) for n in free}
+    parts = [to_vector(*pairs[n], family.domains[n], scale) for n in free]
     return np.concatenate(parts) if parts else np.empty(0)
 
 
@@ -76,8 +78,9 @@ def emission_from_vector(family: Any, vector: Floats, reference: Any, scale: Flo
     for name in family.dims:
         values[name] = getattr(reference, name)
         if name not in frozen:
-            size = n_coordinates(values[name], family.domains[name])
-            values[name] = from_vector(vector[:size], values[name], family.domains[name], scale)
+            origin = own_values(family, name, values[name])
+            size = n_coordinates(origin, family.domains[name])
+            values[name] = at_states(family, name, from_vector(vector[:size], origin, family.domains[name], scale))
             vector = vector[size:]
     return params_type(tuple(family.dims))(**values)
 
@@ -97,9 +100,14 @@ def emission_gradient(
 ) -> Floats:
     """Gradient of the expected log density that the statistics stand for, of a family that knows its score."""
     free = [name for name in family.dims if name not in frozen]
-    own = family.score(params, statistics) if free else {}
-    values = [(own[n], getattr(params, n), getattr(reference, n), family.domains[n]) for n in free]
-    return np.concatenate([*(gradient_vector(*value, scale) for value in values), np.empty(0)])
+    score = family.score(params, statistics) if free else {}
+    parts = [np.empty(0)]
+    for name in free:
+        value, origin = (own_values(family, name, getattr(tree, name)) for tree in (params, reference))
+        parts.append(
+            gradient_vector(own_gradient(family, name, score[name]), value, origin, family.domains[name], scale)
+        )
+    return np.concatenate(parts)
 
 
 def emission_differences(
@@ -141,7 +149,8 @@ def emission_n_free(family: Any, params: Any, frozen: tuple[str, ...]) -> int:
     """Count the free parameters of a family; entry by entry where it does not state its domains."""
     real: Domain = "real"
     domains = family.domains if isinstance(family, HasDomains) else dict.fromkeys(family.dims, real)
-    return sum(n_free(getattr(params, name), domains[name]) for name in family.dims if name not in frozen)
+    free = (name for name in family.dims if name not in frozen)
+    return sum(n_free(own_values(family, name, getattr(params, name)), domains[name]) for name in free)
 
 
 def column_scale(y: Floats) -> Floats:

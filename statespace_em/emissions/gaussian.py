@@ -12,6 +12,7 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.domains import Domain
 from statespace_em.emissions.base import Support
 from statespace_em.emissions.diagonal import FLOOR, LOG_2_PI, DiagonalGaussian, centre_of
+from statespace_em.emissions.sharing import CYCLES, STILL, Ties, groups_of, pooled, repeated
 from statespace_em.errors import ParameterError
 from statespace_em.kernels.emissions import full_density, full_sums
 from statespace_em.priors import NormalInverseGamma, NormalInverseWishart
@@ -45,11 +46,15 @@ class FullGaussian:
         Whether all states share one covariance.
     frozen
         Names of parameters that the M-step leaves alone.
+    ties
+        Parameters of which some states have the same value, with the number of the value in each state, as in
+        ``(("cov", (0, 0, 1)),)``. A shared covariance has one prior; a shared mean has its prior given each covariance.
     """
 
     prior: NormalInverseWishart = NormalInverseWishart()
     tied: bool = False
     frozen: tuple[str, ...] = ()
+    ties: Ties = ()
 
     support: ClassVar[Support] = "real"
     domains: ClassVar[Mapping[str, Domain]] = {"mean": "location", "cov": "covariance"}
@@ -91,6 +96,8 @@ class FullGaussian:
 
     def m_step(self, statistics: GaussianStatistics, previous: GaussianParams | None) -> GaussianParams:
         """Weighted mean and covariance, or their MAP form, under the floor; a state without data keeps its own."""
+        if self.ties:
+            return self._tied_m_step(statistics, previous)
         weight, deviation, scatter = statistics
         centre = np.zeros_like(deviation) if previous is None else previous.mean
         empty = weight <= 0.0
@@ -110,6 +117,48 @@ class FullGaussian:
             cov = previous.cov if "cov" in self.frozen else cov
         return GaussianParams(mean, cov)
 
+    def _tied_m_step(self, statistics: GaussianStatistics, previous: GaussianParams | None) -> GaussianParams:
+        """Means given covariances and covariances given means in turn (ECM), until both stand still.
+
+        A mean that states of different covariances share is weighted by their precisions; otherwise one turn does.
+        """
+        weight, deviation, scatter = statistics
+        centre = np.zeros_like(deviation) if previous is None else previous.mean
+        shift = deviation / np.where(weight > 0.0, weight, 1.0)[:, None]
+        around, limit = scatter - weight[:, None, None] * _squared(shift), _pooled(statistics, centre)
+        average, worth = self.prior.pull(weight, centre + shift), weight + self.prior.strength
+        of_mean, of_cov = groups_of(self, "mean"), groups_of(self, "cov")
+
+        def covariances(mean: Floats) -> Floats:
+            if previous is not None and "cov" in self.frozen:
+                return previous.cov
+            total = around + weight[:, None, None] * _squared(centre + shift - mean) + self.prior.spread(mean)
+            counts = weight + (self.prior.strength > 0.0)
+            sums = (total.sum(0), counts.sum()) if self.tied else (pooled(total, of_cov), pooled(counts, of_cov))
+            cov = _floored(self.prior.covariance.mode(*sums), limit)
+            if previous is None or self.tied or not self.prior.is_flat:
+                return cov
+            return np.asarray(np.where((pooled(weight, of_cov) <= 0.0)[:, None, None], previous.cov, cov))
+
+        def means(cov: Floats) -> Floats:
+            if "mean" in self.frozen:
+                return centre
+            heard = pooled(worth, of_mean) > 0.0
+            precision = worth[:, None, None] * np.linalg.inv(np.broadcast_to(cov, scatter.shape))
+            total = np.where(heard[:, None, None], pooled(precision, of_mean), np.eye(scatter.shape[1]))
+            mean = np.linalg.solve(total, pooled(precision @ average[:, :, None], of_mean))[:, :, 0]
+            return np.where(heard[:, None], mean, centre)
+
+        cov = covariances(average) if previous is None else previous.cov
+        for _ in range(CYCLES):
+            mean = average if of_mean is None and "mean" not in self.frozen and (worth > 0.0).all() else means(cov)
+            old, cov = cov, covariances(mean)
+            size = np.diagonal(old, axis1=-2, axis2=-1)
+            scale = np.sqrt(size[..., :, None] * size[..., None, :])
+            if of_mean is None or np.all(np.abs(cov - old) <= STILL * scale):
+                break
+        return GaussianParams(mean, cov)
+
     def score(self, params: GaussianParams, statistics: GaussianStatistics) -> Mapping[str, Floats]:
         """Gradient of the expected log likelihood."""
         precision = np.linalg.inv(np.broadcast_to(params.cov, statistics.scatter.shape))
@@ -119,7 +168,8 @@ class FullGaussian:
 
     def log_prior(self, params: GaussianParams) -> float:
         """Log density of the normal-inverse-Wishart prior."""
-        return self.prior.log_density(*params)
+        density, groups = self.prior.log_density(*params), groups_of(self, "cov")
+        return density if groups is None else density - self.prior.covariance.log_density(params.cov[repeated(groups)])
 
     def at_floor(self, params: GaussianParams, statistics: GaussianStatistics) -> Bools:
         """States whose covariance has run into the floor, or rests on too few rows to have an interior optimum."""
@@ -127,7 +177,8 @@ class FullGaussian:
         if self.bounded:
             return np.zeros(len(params.mean), bool)
         smallest = _smallest(params.cov, _pooled(statistics, params.mean))
-        few = (statistics.weight > 0.0) & (statistics.weight < size + 2.0) & (not self.tied)
+        weight = pooled(statistics.weight, groups_of(self, "cov"))
+        few = (weight > 0.0) & (weight < size + 2.0) & (not self.tied)
         return np.asarray((smallest <= 1.001 * FLOOR) | (few & (smallest < 1e-2)))
 
     def sample(self, params: GaussianParams, states: Ints, rng: np.random.Generator) -> Floats:
@@ -192,6 +243,11 @@ def Gaussian(
     if isinstance(prior, NormalInverseGamma) and covariance in ("diagonal", "spherical"):
         return DiagonalGaussian(prior, spherical=covariance == "spherical")
     raise ParameterError(f"a {covariance} covariance takes a {wanted.__name__} prior, got {type(prior).__name__}.")
+
+
+def _squared(vectors: Floats) -> Floats:
+    """Outer products (K, D, D) of vectors (K, D) with themselves."""
+    return np.asarray(vectors[:, :, None] * vectors[:, None, :])
 
 
 def _patterns(y: Floats) -> list[tuple[Ints | None, Bools]]:

@@ -16,9 +16,7 @@ from statespace_em.constraints import (
     check_chain,
     check_fixed,
     check_stationary,
-    check_tied,
     initial_pattern,
-    tie_groups,
     transition_pattern,
 )
 from statespace_em.core import Core
@@ -49,6 +47,7 @@ from statespace_em.sequence.future import future_paths, one_sequence
 from statespace_em.sequence.hmm_core import HMMCore
 from statespace_em.sequence.stationary import stationary
 from statespace_em.sequence.stream_chain import ChainStream
+from statespace_em.ties import read_ties
 
 TRANSPOSED = (
     " Rows are the state now, columns the next state; if yours are the other way round, label the dims and they "
@@ -282,7 +281,7 @@ class HiddenMarkovModel(SequenceModel):
 
     def _schema(self) -> Schema:
         family, names = self._family(), self._names()
-        chain, groups = self._chain(), tie_groups(self.tie, names)
+        chain, ties = self._chain(), read_ties(self.tie, names, family.dims)
 
         def dims(n_features: int | None) -> Dims:
             own = shown_dims(family, n_features)
@@ -298,10 +297,7 @@ class HiddenMarkovModel(SequenceModel):
             if chain.stationary:
                 check_stationary(arrays.get("transition"), arrays.get("initial"))
             check_domains(family, arrays, names)
-            if groups is not None:
-                check_tied(
-                    {n: arrays[n] for n in family.dims if family.dims[n][0] == "state" and n in arrays}, groups, names
-                )
+            ties.check(arrays, names)
 
         return Schema(names, dims, check, ("initial",) if chain.stationary else (), self.symbols)
 
@@ -325,13 +321,15 @@ class HiddenMarkovModel(SequenceModel):
         batch: Batch | None = None,
         given: Collection[str] | None = None,
     ) -> Core:
+        family = self._family()
+        ties = read_ties(self.tie, self._names(), family.dims)
         return HMMCore(
-            bound(self._family(), n_symbols, freeze),
+            bound(family, n_symbols, freeze, ties.of_cells),
             self._chain(freeze),
             tuple(freeze),
             1.0 if batch is None or given is None else column_scale(batch.y),  # asked for in fits only
             rule(self.order_by, self._support()),
-            tie_groups(self.tie, self._names()),
+            ties,
         )
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:

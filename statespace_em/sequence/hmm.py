@@ -30,7 +30,8 @@ class HMM(HiddenMarkovModel):
         "free", "stationary" (of the transitions: exact maximum likelihood, not a correction), "uniform", or
         probabilities (K,) with NaN where free.
     tie
-        Groups of states that share their emission, such as ``[["a", "b"]]``; all others have their own.
+        Groups of states that share their emission, such as ``[["a", "b"]]``; all others have their own. Or groups of
+        states that share one parameter of it, by name: ``{"var": "all"}``, ``{"mean": [["a", "b"]]}``.
     initial_prior, transition_prior
         Dirichlet priors; flat by default. ``Dirichlet(sticky=10)`` favours staying in a state.
     order_by

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -46,6 +46,7 @@ from statespace_em.sequence.forward_backward import (
 )
 from statespace_em.sequence.stationary import stationary
 from statespace_em.start import in_time, responsibilities, with_known, with_steps
+from statespace_em.ties import Ties
 
 CHAIN_DOMAINS: Mapping[str, Domain] = {"initial": "simplex", "transition": "simplex"}
 
@@ -75,7 +76,9 @@ class HMMCore:
     frozen: tuple[str, ...] = ()
     scale: Any = 1.0  # (D,), see `column_scale`
     order: Order | None = None  # rule of the order of the states
-    groups: Ints | None = None  # (K,), number of the emission of each state where states share them
+    ties: Ties = Ties(
+        {}
+    )  # what states share of their emissions; the family knows of the parameters that single ones do
 
     row_dims: ClassVar[Dims] = {"gamma": ("state",)}
     sum_dims: ClassVar[Dims] = {"xi": ("state", "next_state")}
@@ -84,6 +87,11 @@ class HMMCore:
     def n_states(self) -> int:
         """Number of states."""
         return self.chain.n_states
+
+    @cached_property
+    def groups(self) -> Ints | None:
+        """Number of the emission of each state (K,); None where each has its own."""
+        return self.ties.cells
 
     # what is said of the rows
 
@@ -330,9 +338,11 @@ class HMMCore:
         """Permutation by the rule of the model; the identity without one, or where the structure names the states."""
         own = np.arange(self.n_states)
         order = own if self.order is None else np.asarray(self.order(self.family, params, labelled))
-        ties = own if self.groups is None else self.groups
-        alike = np.array_equal(ties[order][:, None] == ties[order], ties[:, None] == ties)
-        return order if alike and self.chain.invariant(order) else own
+        return order if self.invariant(order) else own
+
+    def invariant(self, order: Ints) -> bool:
+        """Whether the states may be put in this order: nothing that is fixed or shared tells them apart."""
+        return self.ties.invariant(order) and self.chain.invariant(order)
 
     def arranged(self, params: HMMParams, order: Ints) -> HMMParams:
         """States in this order."""
