@@ -12,8 +12,10 @@ from statespace_em.errors import ParameterError
 from statespace_em.labels import state_names
 from statespace_em.patterns import Pattern, fixed
 from statespace_em.priors import InverseWishart
+from statespace_em.sequence.lgssm_params import INPUTS
 from statespace_em.sequence.lgssm_specification import (
     DIMS,
+    OPTIONAL,
     Specification,
     check,
     initial_words,
@@ -23,17 +25,17 @@ from statespace_em.sequence.lgssm_specification import (
 from statespace_em.sequence.lgssm_stationary import stationary_moments
 from statespace_em.sequence.state_space import StateSpaceModel
 
-OFFSETS = ("state_offset", "observation_offset")
 MATRICES = tuple(name for name in DIMS if not name.startswith("initial"))
 
 
 class LinearGaussianSSM(StateSpaceModel):
     """State-space model with linear dynamics and Gaussian noise (Kalman 1960; EM: Shumway & Stoffer 1982).
 
-    ``s[t+1] = transition @ s[t] + state_offset + w``, w ~ N(0, process_cov), and
-    ``y[t] = observation @ s[t] + observation_offset + v``, v ~ N(0, measurement_cov); the first state has
-    ``initial_mean`` and ``initial_cov`` before the first row is seen. Single missing entries are left out exactly.
-    A row is a step: where samples are missing from an even grid, their rows must be there, with NaN.
+    ``s[t+1] = transition @ s[t] + state_offset + state_input @ u[t] + w``, w ~ N(0, process_cov), and
+    ``y[t] = observation @ s[t] + observation_offset + observation_input @ u[t] + v``, v ~ N(0, measurement_cov); the
+    first state has ``initial_mean`` and ``initial_cov`` before the first row is seen, and u are known inputs, given
+    to every question as ``inputs=``: ``fit(y, inputs=U)``, ``forecast(y, 12, inputs=U)``. Single missing entries are
+    left out exactly. A row is a step: where samples are missing from an even grid, their rows must be there, with NaN.
 
     Parameters
     ----------
@@ -46,6 +48,10 @@ class LinearGaussianSSM(StateSpaceModel):
         dim): known at every row. A matrix of numbers and names: names are free, the same name is one value, and
         an entry may be linear in names, as in ``[["phi", 0], [0, "1 - phi"]]``. A pair of a name and a matrix: a free
         scale of a known matrix. A row of a matrix without noise must be fixed.
+    state_input, observation_input
+        Effects of known inputs (state, input) and (feature, input), written likewise; "zero" is none. The effects on
+        the states act from the row of the inputs to the next. Both sides see all columns of ``inputs=``: a column
+        of zeros leaves one out.
     initial
         "diffuse": nothing is known of the first state (exact, no large numbers). "fixed": it is a constant to be
         estimated (generalised least squares), one for all sequences. "stationary": it has the distribution that the
@@ -99,6 +105,8 @@ class LinearGaussianSSM(StateSpaceModel):
         measurement_cov: Any = "free",
         state_offset: Any = "zero",
         observation_offset: Any = "zero",
+        state_input: Any = "zero",
+        observation_input: Any = "zero",
         initial: str | Sequence[str] = "estimated",
         initial_mean: Any = None,
         initial_cov: Any = None,
@@ -114,6 +122,8 @@ class LinearGaussianSSM(StateSpaceModel):
         self.measurement_cov = measurement_cov
         self.state_offset = state_offset
         self.observation_offset = observation_offset
+        self.state_input = state_input
+        self.observation_input = observation_input
         self.initial = initial
         self.initial_mean = initial_mean
         self.initial_cov = initial_cov
@@ -140,10 +150,16 @@ class LinearGaussianSSM(StateSpaceModel):
         own = sizes_of({name: getattr(self, name) for name in DIMS}, "feature")
         if own is not None and n_features is not None and own != n_features:
             raise ParameterError(f"y has {n_features} columns, but the matrices of the model are for {own}.")
-        sizes = {"state": len(names), "feature": n_features if own is None else own}
+        n_inputs = sizes_of({name: getattr(self, name) for name in INPUTS}, "input")
+        if n_inputs is not None and self._inputs is not None and len(self._inputs.names) != n_inputs:
+            raise ParameterError(
+                f"inputs= has {len(self._inputs.names)} columns, but the matrices of the model are for {n_inputs}."
+            )
+        n_inputs = n_inputs if self._inputs is None else len(self._inputs.names)
+        sizes = {"state": len(names), "feature": n_features if own is None else own, "input": n_inputs}
         patterns: dict[str, Pattern] = {}
         varying: dict[str, Floats] = {}
-        absent = tuple(n for n in OFFSETS if isinstance(getattr(self, n), str) and getattr(self, n) == "zero")
+        absent = tuple(n for n in OPTIONAL if isinstance(getattr(self, n), str) and getattr(self, n) == "zero")
         for name in MATRICES:
             shape = tuple(sizes[DIM_KIND[dim]] for dim in DIMS[name])
             found = written(name, getattr(self, name), shape) if name not in absent else None
@@ -185,7 +201,8 @@ class LinearGaussianSSM(StateSpaceModel):
 
 
 DIM_KIND = {
-    "state": "state", "next_state": "state", "state_aux": "state", "feature": "feature", "feature_aux": "feature"
+    "state": "state", "next_state": "state", "state_aux": "state", "feature": "feature", "feature_aux": "feature",
+    "input": "input",
 }  # fmt: skip
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Floats
-from statespace_em.sequence.lgssm_params import DOMAINS, LGSSMParams, varies
+from statespace_em.sequence.lgssm_params import PARAMETERS, LGSSMParams, varies
 from statespace_em.sequence.lgssm_structure import Structure
 
 
 def arbitrary(params: LGSSMParams, structure: Structure) -> int:
     """Number of directions in which the free parameters move without changing the distribution of y.
 
-    States s' = M s + v leave y as it is when A, Q, C, m, P, b, d become M A M^-1, M Q M', C M^-1, M m + v, M P M',
-    M b + (I - M A M^-1) v, d - C M^-1 v. With M = I + X, those (X, v) that move nothing out of its structure but
+    States s' = M s + v leave y as it is when A, Q, C, m, P, b, d, B become M A M^-1, M Q M', C M^-1, M m + v, M P M',
+    M b + (I - M A M^-1) v, d - C M^-1 v, M B. With M = I + X, those (X, v) that move nothing out of its structure but
     something within it are counted: a difference of two ranks. The free values are taken at random, because a
     first guess is often more symmetric than what it stands for. A first state that is diffuse, fixed or stationary is
     so in any basis.
@@ -24,7 +24,7 @@ def arbitrary(params: LGSSMParams, structure: Structure) -> int:
         skipped.add("initial_cov")
     if not np.isfinite(params.initial_cov).all() or structure.fixed is not None or structure.stationary is not None:
         skipped |= {"initial_mean", "initial_cov"}
-    names = [name for name in DOMAINS if name not in skipped]
+    names = [name for name in PARAMETERS if name not in skipped and getattr(params, name) is not None]
     values = {name: value.mean(0) if varies(params, name) else value for name, value in params._asdict().items()}
     for name in [name for name in names if structure.is_free(name)]:
         noise = rng.standard_normal(values[name].shape)
@@ -69,6 +69,10 @@ def _moved(params: LGSSMParams, X: Floats, v: Floats) -> dict[str, Floats]:
         "state_offset": X @ params.state_offset + v - A @ v,
         "observation_offset": -C @ v,
     }
+    if params.state_input is not None:
+        change["state_input"] = X @ params.state_input
+    if params.observation_input is not None:
+        change["observation_input"] = np.zeros(params.observation_input.shape)
     return {name: np.ravel(value / _size(getattr(params, name))) for name, value in change.items()}
 
 

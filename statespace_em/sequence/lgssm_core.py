@@ -21,9 +21,9 @@ from statespace_em.sequence import lgssm_boundary
 from statespace_em.sequence.lgssm_basis import arbitrary
 from statespace_em.sequence.lgssm_filter import Statistics, e_step, smooth, spread_out
 from statespace_em.sequence.lgssm_mstep import m_step
-from statespace_em.sequence.lgssm_params import DOMAINS, LGSSMParams, by_row
+from statespace_em.sequence.lgssm_params import DOMAINS, INPUTS, LGSSMParams, by_row
 from statespace_em.sequence.lgssm_passes import Smoothed, kalman_filter, pair_moments
-from statespace_em.sequence.lgssm_start import guessed_params, structured_guess
+from statespace_em.sequence.lgssm_start import guessed_params, structured_guess, without_inputs
 from statespace_em.sequence.lgssm_structure import Structure, structure_for
 
 EXACT = 1e-8  # share of the variance of y that is left where a fixed first state is taken to be fitted exactly
@@ -48,6 +48,7 @@ class LGSSMCore:
     likelihood: str = "diffuse"  # convention where the start is diffuse
     guesses: Mapping[str, Sequence[float]] = field(default_factory=dict)  # first values by name, one a start
     spread: Floats | None = None  # (T, n, r), what the process noise of each step does to the state; see `e_step`
+    input_scale: Floats | None = None  # (k,), size of the inputs
 
     _made: dict[Any, Structure] = field(default_factory=dict, repr=False, compare=False)  # structures by shapes
 
@@ -64,7 +65,7 @@ class LGSSMCore:
         if shapes not in self._made:
             self._made[shapes] = structure_for(
                 params, self.patterns, self.frozen, self.loadings, tied=self.tied, unknown=self.fixed,
-                stationary=self.stationary,
+                stationary=self.stationary, input_scale=self.input_scale,
             )  # fmt: skip
         return self._made[shapes]
 
@@ -122,7 +123,7 @@ class LGSSMCore:
     @property
     def _plain(self) -> bool:
         """Whether every parameter is free as a whole or not at all, and the start proper."""
-        return not (self.patterns or self.varying or self.loadings)
+        return not (self.patterns or self.varying or self.loadings or self.input_scale is not None)
 
     def near_boundary(self, params: LGSSMParams, statistics: Statistics, start: LGSSMParams) -> bool:
         """Whether a free covariance is close to singular; under patterns variances run to 0 in logarithms."""
@@ -163,6 +164,8 @@ class LGSSMCore:
             steps = (inner.design[:, None], inner.constant)
             design, constant = ((self.spread @ part @ self.spread.swapaxes(1, 2)).mean(-3) for part in steps)
             patterns["process_cov"] = Pattern(inner.names, constant, design)
+        present = [name for name in INPUTS if name not in self.frozen or name in given]
+        batch, effects = without_inputs(batch, self.n_states, patterns, given, present)
         for i in range(n_starts):
             if self.patterns or self.varying:
                 guess = structured_guess(
@@ -174,7 +177,7 @@ class LGSSMCore:
             else:
                 guess = guessed_params(batch, self.n_states, extra=i, offset=centred, given=given)
                 guess = guess._replace(initial_cov=guess.process_cov) if "initial_cov" in self.frozen else guess
-            values = guess._asdict() | dict(given)
+            values = guess._asdict() | effects | dict(given)
             yield self.structure(guess).complete(values)
 
     def posterior(self, params: LGSSMParams, batch: Batch, *, pairs: bool) -> Posterior:
@@ -258,22 +261,34 @@ class LGSSMCore:
 def posterior_sums(params: LGSSMParams, batch: Batch, smoothed: Smoothed, blocks: Ints) -> Statistics:
     """Statistics from the moments of the states, block by block of the measurement noise."""
     rows = by_row(params, batch)
-    n, size = len(params.initial_mean), batch.y.shape[1]
-    n_blocks, m = int(blocks.max()) + 1, n + 1 + rows.U.shape[1]
+    n, size, k = len(params.initial_mean), batch.y.shape[1], rows.U.shape[1]
+    n_blocks, m = int(blocks.max()) + 1, n + k + 1
     S_vv, S_vz = np.zeros((size, size)), np.zeros((size, m))
     S_uu, counts = np.zeros((n_blocks, m, m)), np.zeros(n_blocks)
+    mean, cov, cross_cov = smoothed
+    if k:  # inputs are states that are known and drive nothing here: their effects are in the offsets
+        mean, start = np.hstack([mean, rows.U]), np.append(params.initial_mean, np.zeros(k))
+        A, b, C = _wider(rows.A, k, k), np.pad(rows.b, ((0, 0), (0, k))), _wider(rows.C, 0, k)
+        cov, cross_cov = _wider(cov, k, k), _wider(cross_cov, k, k)
+    else:
+        A, b, C, start = rows.A, rows.b, rows.C, params.initial_mean
     for j in range(n_blocks):
         own = np.flatnonzero(blocks == j)
         part = kalman.moment_sums(
-            np.ascontiguousarray(batch.y[:, own]), batch.first, rows.A, rows.b, np.ascontiguousarray(rows.C[:, own]),
+            np.ascontiguousarray(batch.y[:, own]), batch.first, A, b, np.ascontiguousarray(C[:, own]),
             np.ascontiguousarray(rows.d[:, own]), np.ascontiguousarray(rows.R[:, own][:, :, own]),
-            params.initial_mean, smoothed.mean, np.arange(len(batch.y)), smoothed.cov, smoothed.cross_cov,
+            start, mean, np.arange(len(batch.y)), cov, cross_cov,
         )  # fmt: skip
-        S_vv[np.ix_(own, own)], S_vz[own, : n + 1] = part.S_vv, part.S_vz
-        S_uu[j, : n + 1, : n + 1], counts[j] = part.S_uu, part.n_rows
-    S_wz, S_zz = np.zeros((n, m)), np.zeros((m, m))
-    S_wz[:, : n + 1], S_zz[: n + 1, : n + 1] = part.S_wz, part.S_zz
+        S_vv[np.ix_(own, own)], S_vz[own], S_uu[j], counts[j] = part.S_vv, part.S_vz, part.S_uu, part.n_rows
+    order = np.array([*range(n), n + k, *range(n, n + k)])  # z = (s, 1, inputs)
+    square = np.ix_(order, order)
     return Statistics(
-        part.S_ww, S_wz, S_zz, part.n_pairs, S_vv, S_vz, S_uu, counts, part.first_mean, part.first_cov,
-        part.first_outer, part.n_sequences,
+        part.S_ww[:n, :n], part.S_wz[:n, order], part.S_zz[square], part.n_pairs, S_vv, S_vz[:, order],
+        S_uu[:, order][:, :, order], counts, part.first_mean[:n], part.first_cov[:n, :n], part.first_outer[:n, :n],
+        part.n_sequences,
     )  # fmt: skip
+
+
+def _wider(matrices: Floats, rows: int, columns: int) -> Floats:
+    """Matrices (..., p, q) with so many rows and columns of zeros more."""
+    return np.pad(matrices, ((0, 0), (0, rows), (0, columns)))

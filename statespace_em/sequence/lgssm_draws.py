@@ -10,8 +10,8 @@ from statespace_em.errors import UndeterminedStartError
 from statespace_em.kernels import kalman
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_filter import smooth
-from statespace_em.sequence.lgssm_future import root
-from statespace_em.sequence.lgssm_params import LGSSMParams, by_row
+from statespace_em.sequence.lgssm_future import matrices_at, root
+from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, varies
 
 ROWS = 200_000  # drawn at a time
 
@@ -51,6 +51,26 @@ def smoothed_draws(params: LGSSMParams, batch: Batch, n: int, rng: np.random.Gen
         moved = smooth(still, many._replace(y=many.y - y, inputs=None))[0].mean
         found[begin : begin + count] = (states + moved).reshape(count, length, size)
     return found
+
+
+def simulated(tree: LGSSMParams, n_steps: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """States (n_steps, n) and y of one sequence; what is diffuse begins at 0."""
+    first = np.arange(n_steps) == 0
+    states = np.empty((n_steps, len(tree.initial_mean)))
+    at = matrices_at(tree, np.arange(n_steps))
+    one = {name: at[name] if varies(tree, name) else at[name][:1] for name in at}
+    start_cov = np.where(np.isfinite(tree.initial_cov), tree.initial_cov, 0.0)
+    mean = np.nan_to_num(tree.initial_mean)
+    kalman.draw_states(
+        first, np.ascontiguousarray(one["transition"]), np.ascontiguousarray(one["state_offset"]),
+        np.stack([root(cov) for cov in one["process_cov"]]), root(start_cov), mean,
+        rng.standard_normal(states.shape), states,
+    )  # fmt: skip
+    roots = np.stack([root(cov) for cov in one["measurement_cov"]])
+    shocks = rng.standard_normal((n_steps, roots.shape[1]))
+    noise = (roots @ shocks[:, :, None])[:, :, 0]
+    y = (at["observation"] @ states[:, :, None])[:, :, 0] + at["observation_offset"] + noise
+    return states, y
 
 
 def lagged(params: LGSSMParams, batch: Batch, lag: int, likelihood: str) -> tuple[Floats, Floats]:

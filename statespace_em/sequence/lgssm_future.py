@@ -8,7 +8,7 @@ import numpy as np
 
 from statespace_em._typing import Floats, Ints
 from statespace_em.errors import DataError
-from statespace_em.sequence.lgssm_params import VARYING, LGSSMParams, varies
+from statespace_em.sequence.lgssm_params import VARYING, LGSSMParams, driven, varies
 
 
 class Future(NamedTuple):
@@ -41,6 +41,18 @@ def matrices_at(params: LGSSMParams, rows: Ints) -> dict[str, Floats]:
         else:
             found[name] = np.broadcast_to(value, (len(rows), *value.shape))
     return found
+
+
+def ahead(params: LGSSMParams, length: int, inputs: Floats) -> LGSSMParams:
+    """Parameters from the last row of a sequence of this length on, which counts as row 0, driven by inputs.
+
+    ``inputs`` (horizon + 1, k) begin at that row, and so do matrices that vary.
+    """
+    later = {name: getattr(params, name)[length - 1 :] for name in VARYING if varies(params, name)}
+    for name, value in later.items():
+        if len(value) < len(inputs):
+            raise DataError(f"{name} is given for {length - 1 + len(value)} rows: give it for the future too.")
+    return driven(params._replace(**later), inputs)
 
 
 def future_moments(params: LGSSMParams, mean: Floats, cov: Floats, lengths: Ints, horizon: int) -> Future:

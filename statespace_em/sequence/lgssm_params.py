@@ -23,6 +23,7 @@ DOMAINS: Mapping[str, Domain] = {
     "observation_offset": "real",
 }
 INPUTS = ("state_input", "observation_input")  # present only in models with inputs
+PARAMETERS = (*DOMAINS, *INPUTS)
 VARYING = ("transition", "process_cov", "observation", "measurement_cov", "state_offset", "observation_offset")
 
 
@@ -103,6 +104,16 @@ def by_row(params: LGSSMParams, batch: Batch) -> RowParams:
     if params.observation_input is not None:
         d = d + U @ params.observation_input.T
     return RowParams(A, b, Q, C, d, R, U)
+
+
+def driven(params: LGSSMParams, inputs: Floats) -> LGSSMParams:
+    """Parameters of one sequence with the effects of its inputs (T, k) in offsets of T rows."""
+    changes: dict[str, Any] = {"state_input": None, "observation_input": None}
+    for effect, offset in (("state_input", "state_offset"), ("observation_input", "observation_offset")):
+        matrix, base = getattr(params, effect), getattr(params, offset)
+        if matrix is not None:
+            changes[offset] = (base[: len(inputs)] if varies(params, offset) else base) + inputs @ matrix.T
+    return params._replace(**changes)
 
 
 def positions(batch: Batch) -> Ints:

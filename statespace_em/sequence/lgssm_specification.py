@@ -14,7 +14,7 @@ from statespace_em._typing import Bools, Floats
 from statespace_em.errors import ParameterError
 from statespace_em.labels import listed, show
 from statespace_em.patterns import Pattern, fixed, from_entries, from_word
-from statespace_em.sequence.lgssm_params import NDIM, VARYING
+from statespace_em.sequence.lgssm_params import INPUTS, NDIM, VARYING
 from statespace_em.sequence.lgssm_structure import COVARIANCES
 
 DIMS = {
@@ -26,7 +26,10 @@ DIMS = {
     "initial_cov": ("state", "state_aux"),
     "state_offset": ("state",),
     "observation_offset": ("feature",),
+    "state_input": ("state", "input"),
+    "observation_input": ("feature", "input"),
 }
+OPTIONAL = ("state_offset", "observation_offset", "state_input", "observation_input")  # "zero" leaves them out
 INITIAL = ("estimated", "free", "known", "tied", "diffuse", "fixed", "stationary")
 MIXED = ("diffuse", "fixed", "known", "stationary")  # may differ from state to state
 SIDES = (
@@ -45,7 +48,7 @@ class Specification:
     varying: Mapping[str, Floats]  # fixed values with an entry for every row
     initial: str | tuple[str, ...]  # a word, or one for each state
     loadings: Mapping[str, Floats] = field(default_factory=dict)
-    absent: tuple[str, ...] = ()  # offsets that are zero
+    absent: tuple[str, ...] = OPTIONAL  # offsets and effects of inputs that are zero
     guesses: Mapping[str, Sequence[float]] = field(default_factory=dict)  # first values by name, one a start
     spread: Floats | None = None  # (T, n, r), what the process noise of each step does to the state
 
@@ -61,6 +64,11 @@ class Specification:
             return self.varying[name]
         pattern = self.patterns.get(name)
         return None if pattern is None or pattern.names else pattern.constant
+
+    @property
+    def has_inputs(self) -> bool:
+        """Whether the model has known inputs."""
+        return not set(INPUTS) <= set(self.absent)
 
     @property
     def known(self) -> tuple[str, ...]:

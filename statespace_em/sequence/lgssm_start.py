@@ -82,6 +82,29 @@ def guessed_params(
     )
 
 
+def without_inputs(
+    batch: Batch, n_states: int, patterns: Mapping[str, Pattern], given: Mapping[str, Floats], present: Sequence[str]
+) -> tuple[Batch, dict[str, Floats]]:
+    """Take out of y what a regression on the inputs explains; returns the rest and the first effects of inputs."""
+    if batch.inputs is None:
+        return batch, {}
+    U, found = batch.inputs, {}
+    if "state_input" in present:
+        found["state_input"] = np.zeros((n_states, U.shape[1]))
+    if "observation_input" in present:
+        columns = [~np.isnan(column) for column in batch.y.T]
+        regressors = np.hstack([U, np.ones((len(U), 1))])
+        slopes = [np.linalg.lstsq(regressors[own], y[own], rcond=None)[0][:-1] for own, y in zip(columns, batch.y.T)]
+        found["observation_input"] = np.array(slopes)
+    for name, value in found.items():
+        if name in patterns:
+            found[name] = patterns[name].build(patterns[name].read(value))
+    found |= {name: given[name] for name in found if name in given}
+    if "observation_input" in found:
+        batch = batch._replace(y=batch.y - U @ found["observation_input"].T)
+    return batch, found
+
+
 def structured_guess(
     batch: Batch,
     n_states: int,

@@ -12,12 +12,11 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.patterns import Pattern, fixed, from_word
 from statespace_em.sequence.lgssm_filter import Gradients
 from statespace_em.sequence.lgssm_noise import Noise
-from statespace_em.sequence.lgssm_params import DOMAINS, INPUTS, NDIM, LGSSMParams, varies
+from statespace_em.sequence.lgssm_params import DOMAINS, NDIM, PARAMETERS, LGSSMParams, varies
 from statespace_em.sequence.lgssm_stationary import add_score, stationary_moments
 
 COVARIANCES = tuple(name for name, domain in DOMAINS.items() if domain == "covariance")
 VANISHED = 1e-6  # of the variance at the start
-ORDER = (*DOMAINS, *INPUTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +28,7 @@ class Structure:
     tied: bool = False  # initial_cov is process_cov
     fixed: Bools | None = None  # states (n,) whose first value is fixed but unknown
     stationary: Bools | None = None  # states (n,) that start in their stationary distribution
+    input_scale: Floats | None = None  # (k,), size of the inputs; None: 1
 
     @cached_property
     def names(self) -> list[str]:
@@ -79,16 +79,16 @@ class Structure:
         start = np.diag(reference.initial_cov)
         spread = np.diag(_mean(reference.process_cov, 2)) + np.where(np.isfinite(start), start, 0.0)
         state = np.sqrt(np.where(spread > 0.0, spread, 1.0))
-        k = 0 if reference.state_input is None else reference.state_input.shape[1]
-        c = 0 if reference.observation_input is None else reference.observation_input.shape[1]
+        effects = [value for value in (reference.state_input, reference.observation_input) if value is not None]
+        size = np.ones(effects[0].shape[1] if effects else 0) if self.input_scale is None else self.input_scale
         return {
             "transition": state[:, None] / state,
             "observation": feature[:, None] / state,
             "initial_mean": state,
             "state_offset": state,
             "observation_offset": feature,
-            "state_input": np.repeat(state[:, None], k, 1),
-            "observation_input": np.repeat(feature[:, None], c, 1),
+            "state_input": state[:, None] / size,
+            "observation_input": feature[:, None] / size,
         }
 
     def _steps(self, name: str, units: Mapping[str, Floats]) -> Floats:
@@ -185,10 +185,11 @@ def structure_for(
     tied: bool,
     unknown: Bools | None,
     stationary: Bools | None,
+    input_scale: Floats | None,
 ) -> Structure:
     """Structure of parameters of these shapes: what has no pattern and is not held is free as a whole."""
     found, noises = {}, {}
-    for name in ORDER:
+    for name in PARAMETERS:
         value = getattr(params, name)
         if value is None:
             continue
@@ -203,4 +204,4 @@ def structure_for(
             found[name] = from_word("free", value.shape, name, symmetric=NDIM[name] == 2 and name in COVARIANCES)
         if name in COVARIANCES:
             noises[name] = Noise(found[name], loading)
-    return Structure(found, noises, tied, unknown, stationary)
+    return Structure(found, noises, tied, unknown, stationary, input_scale)

@@ -229,8 +229,7 @@ class MotionModel(StateSpaceModel):
         _validate.one_of("initial", self.initial, ("diffuse", "fixed", "known"))
         patterns |= self._first_state(n)
         return Specification(
-            moves.states, len(view), patterns, varying, (self.initial,) * n, {},
-            ("state_offset", "observation_offset"), spread=spread,
+            moves.states, len(view), patterns, varying, (self.initial,) * n, spread=spread,
         )  # fmt: skip
 
     @property
@@ -350,7 +349,7 @@ class MotionModel(StateSpaceModel):
         States with a diffuse start begin at 0, for nothing else is known of them.
         """
         step = self._step_of(self._known(params))
-        drawn = StateSpaceModel.sample(self, n_steps, params, seed=seed)
+        drawn: xr.Dataset = StateSpaceModel.sample(self, n_steps, params, seed=seed)
         return drawn.assign_coords(time=step * np.arange(n_steps)) if step != 1.0 else drawn
 
     def bootstrap(self, y: Any, params: xr.Dataset | None = None, **options: Any) -> xr.Dataset:
@@ -359,7 +358,8 @@ class MotionModel(StateSpaceModel):
         if self._on(y, known)._steps is not None:
             raise ParameterError("the bootstrap simulates even rows, and those of y are not: put NaN between them.")
         even = type(self)(**(self.get_params() | {"step": self._step_of(known)}))
-        return StateSpaceModel.bootstrap(even, y, known, **options)
+        found: xr.Dataset = StateSpaceModel.bootstrap(even, y, known, **options)
+        return found
 
     def _errors(
         self, y: Any, params: xr.Dataset | None, of: Quantities, freeze: Any, states: Any, weights: Any

@@ -17,42 +17,38 @@ from statespace_em.core import Core
 from statespace_em.data import Batch
 from statespace_em.errors import DataError, ParameterError
 from statespace_em.families import check_constant_columns
-from statespace_em.kernels import kalman
 from statespace_em.labels import Labels, labelled_rows
 from statespace_em.patterns import fixed
 from statespace_em.predictive import Predictive, joint_normal, normal
 from statespace_em.priors import InverseWishart
 from statespace_em.scale.lazily import chunkwise
 from statespace_em.schema import Schema
-from statespace_em.sequence.base import SequenceModel, future_dataset
+from statespace_em.sequence.base import future_dataset
+from statespace_em.sequence.driven import DrivenModel
 from statespace_em.sequence.future import future_paths, one_sequence
+from statespace_em.sequence.inputs import takes_inputs
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_core import LGSSMCore
-from statespace_em.sequence.lgssm_draws import lagged, smoothed_draws
+from statespace_em.sequence.lgssm_draws import lagged, simulated, smoothed_draws
 from statespace_em.sequence.lgssm_filter import e_step, smooth
-from statespace_em.sequence.lgssm_future import future_draws, future_moments, matrices_at, predicted_rows, root
+from statespace_em.sequence.lgssm_future import Future, ahead, future_draws, future_moments, predicted_rows
 from statespace_em.sequence.lgssm_impute import completed
-from statespace_em.sequence.lgssm_params import DOMAINS, VARYING, by_row, varies
-from statespace_em.sequence.lgssm_specification import DIMS, Specification
+from statespace_em.sequence.lgssm_params import INPUTS, PARAMETERS, VARYING, by_row, driven, varies
+from statespace_em.sequence.lgssm_specification import DIMS
+from statespace_em.sequence.lgssm_values import check_given, check_rows, check_values, plain
 from statespace_em.sequence.stream_kalman import KalmanStream
 
 LIKELIHOODS = ("diffuse", "full", "marginal")
 
 
-class StateSpaceModel(SequenceModel):
+class StateSpaceModel(DrivenModel):
     """A linear-Gaussian state-space model whose matrices a `Specification` describes."""
 
     likelihood: str
     process_prior: InverseWishart
     measurement_prior: InverseWishart
 
-    @abstractmethod
-    def _specification(self, n_features: int | None) -> Specification:
-        """Patterns of all matrices; without the number of features, those that do not need it."""
-
-    def fit(self, y: Any, **options: Any) -> Any:
-        """Estimate what is free; see `LatentModel.fit` for the options."""
-        super().fit(y, **options)
+    def _settle(self, y: Any) -> None:
         unknown = self._specification(None).starts_as("fixed")
         if unknown.any():  # the estimate at the maximum
             _, params, batch, labels, _ = self._ready(y, None)
@@ -60,8 +56,8 @@ class StateSpaceModel(SequenceModel):
             with labelled_rows(labels):
                 start = e_step(params, batch, np.zeros(batch.y.shape[1], np.int64))[0].start
             self.params_["initial_mean"] = self.params_["initial_mean"].copy(data=start)
-        return self
 
+    @takes_inputs
     @chunkwise
     def decode(self, y: Any, params: xr.Dataset | None = None) -> xr.DataArray:
         """Most probable states given all of y: the smoothed mean ([sequence,] time, state)."""
@@ -72,6 +68,7 @@ class StateSpaceModel(SequenceModel):
         decoded.attrs["conditioning"] = "1:T"
         return decoded
 
+    @takes_inputs
     @chunkwise
     def filter(self, y: Any, params: xr.Dataset | None = None) -> xr.Dataset:
         """Kalman filter: the states as they were known at each time; later rows never change them.
@@ -107,8 +104,16 @@ class StateSpaceModel(SequenceModel):
         _, tree, batch, labels, _ = self._ready(y, params)
         with labelled_rows(labels):
             end = smooth(tree, batch)[0]
-        last = batch.starts[1:] - 1
-        found = future_moments(tree, end.mean[last], end.cov[last], np.diff(batch.starts), horizon)
+        last, lengths = batch.starts[1:] - 1, batch.lengths
+        if self._inputs is None:
+            found = future_moments(tree, end.mean[last], end.cov[last], lengths, horizon)
+        else:  # each sequence has inputs of its own
+            rows = self._inputs.ahead(labels, horizon)
+            parts = [
+                future_moments(ahead(tree, int(length), own), end.mean[[i]], end.cov[[i]], np.array([1]), horizon)
+                for i, length, own in zip(last, lengths, rows)
+            ]
+            found = Future(*(np.concatenate(each) for each in zip(*parts)))
         variance = np.diagonal(found.signal_cov, axis1=-2, axis2=-1)
         variables = {
             "predicted": (("state",), found.mean),
@@ -142,10 +147,13 @@ class StateSpaceModel(SequenceModel):
         _, tree, batch, labels, known = self._ready(y, params)
         with labelled_rows(labels):
             end = smooth(tree, batch)[0]
-        last = one_sequence(batch, labels)
-        states, drawn = future_draws(tree, end.mean[last], end.cov[last], len(batch.y), horizon, n_paths, rng)
+        last, length = one_sequence(batch, labels), len(batch.y)
+        if self._inputs is not None:
+            tree, length = ahead(tree, length, self._inputs.ahead(labels, horizon)[0]), 1
+        states, drawn = future_draws(tree, end.mean[last], end.cov[last], length, horizon, n_paths, rng)
         return future_paths(states, drawn, known).assign_coords(state_name=self._names())
 
+    @takes_inputs
     def fixed_lag(self, y: Any, lag: int, params: xr.Dataset | None = None) -> xr.Dataset:
         """States as they were known ``lag`` rows later: ``smoothed`` and ``smoothed_cov``; 0 is `filter`."""
         _validate.at_least("lag", lag, 0, whole=True)
@@ -158,6 +166,7 @@ class StateSpaceModel(SequenceModel):
             dataset[name].attrs["conditioning"] = f"1:t+{lag}"
         return dataset
 
+    @takes_inputs
     def simulate_smoothed(self, y: Any, n: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> Any:
         """Draw ``n`` paths of the states given all of y: a DataArray (path, time, state_name); see `smoothed_draws`."""
         _validate.at_least("n", n, 1, whole=True)
@@ -168,6 +177,7 @@ class StateSpaceModel(SequenceModel):
         coords = {**labels.time_coords(), "state_name": self._names()}
         return xr.DataArray(states, coords, ("path", labels.time, "state_name"), "state", {"conditioning": "1:T"})
 
+    @takes_inputs
     def impute(self, y: Any, params: xr.Dataset | None = None, *, level: float = 0.95) -> xr.Dataset:
         """Missing entries of y given everything that was seen, with intervals.
 
@@ -218,6 +228,8 @@ class StateSpaceModel(SequenceModel):
         {'time': 3, 'state': 1}
         """
         known = self._known(params)
+        if self._specification(None).has_inputs:
+            raise ParameterError("a stream takes no inputs yet: use filter(y, inputs=...).")
         tree = self._core(n_features=known.sizes["feature"]).build(self._schema().arrays(known))
         if not np.isfinite(tree.initial_cov).all() or np.isnan(tree.initial_mean).any():
             raise ParameterError(
@@ -228,30 +240,21 @@ class StateSpaceModel(SequenceModel):
             raise ParameterError("a stream needs matrices that are the same at every row: use filter(y).")
         return KalmanStream(self, known, tree)
 
+    @takes_inputs
     def sample(self, n_steps: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:
         """Simulate one sequence: ``state`` (time, state) and ``y`` (time, feature).
 
         States with a diffuse start begin at 0, for nothing else is known of them.
         """
         _validate.at_least("n_steps", n_steps, 1, whole=True)
+        self._check_driven()
         known = self._known(params)
         tree = self._core(n_features=known.sizes["feature"]).build(self._schema().arrays(known))
-        rng = np.random.default_rng(seed)
-        first = np.arange(n_steps) == 0
-        states = np.empty((n_steps, len(tree.initial_mean)))
-        at = matrices_at(tree, np.arange(n_steps))
-        one = {name: at[name] if varies(tree, name) else at[name][:1] for name in at}
-        start_cov = np.where(np.isfinite(tree.initial_cov), tree.initial_cov, 0.0)
-        mean = np.nan_to_num(tree.initial_mean)
-        kalman.draw_states(
-            first, np.ascontiguousarray(one["transition"]), np.ascontiguousarray(one["state_offset"]),
-            np.stack([root(cov) for cov in one["process_cov"]]), root(start_cov), mean,
-            rng.standard_normal(states.shape), states,
-        )  # fmt: skip
-        roots = np.stack([root(cov) for cov in one["measurement_cov"]])
-        shocks = rng.standard_normal((n_steps, roots.shape[1]))
-        noise = (roots @ shocks[:, :, None])[:, :, 0]
-        y = (at["observation"] @ states[:, :, None])[:, :, 0] + at["observation_offset"] + noise
+        if self._inputs is not None:
+            if len(self._inputs.parts[0]) < n_steps:
+                raise DataError(f"inputs= has {len(self._inputs.parts[0])} rows, but {n_steps} are asked for.")
+            tree = driven(tree, self._inputs.parts[0][:n_steps])
+        states, y = simulated(tree, n_steps, np.random.default_rng(seed))
         return xr.Dataset(
             {"state": (("time", "component"), states), "y": (("time", "feature"), y)},
             {"time": np.arange(n_steps), "component": self._names(), "feature": known["feature"].values},
@@ -267,7 +270,7 @@ class StateSpaceModel(SequenceModel):
         spec = self._specification(params.sizes["feature"])
         values: dict[str, float] = {}
         for name, words in spec.own_names.items():
-            found = dict(zip(spec.patterns[name].names, spec.patterns[name].read(_plain(params, name))))
+            found = dict(zip(spec.patterns[name].names, spec.patterns[name].read(plain(params, name))))
             values |= {word: float(found[word]) for word in words}
         values |= self._derived(values)
         entries: list[tuple[Any, Any, Any, float]] = [(word, "", "", value) for word, value in values.items()]
@@ -299,9 +302,14 @@ class StateSpaceModel(SequenceModel):
 
     def _schema(self) -> Schema:
         spec = self._specification(None)
-        dims = {name: ("time", *own) if name in spec.varying else own for name, own in DIMS.items()}
-        coords = {"time": range(max(map(len, spec.varying.values())))} if spec.varying else {}
-        return Schema(self._names(), lambda n_features: dims, _check, spec.known, coords=coords)
+        there = {name: own for name, own in DIMS.items() if name not in set(INPUTS) & set(spec.absent)}
+        dims = {name: ("time", *own) if name in spec.varying else own for name, own in there.items()}
+        coords: dict[str, Any] = {}
+        if spec.varying:
+            coords["time"] = range(max(map(len, spec.varying.values())))
+        if self._inputs is not None:
+            coords["input"] = self._inputs.names
+        return Schema(self._names(), lambda n_features: dims, check_values, spec.known, coords=coords)
 
     def _core(
         self,
@@ -316,7 +324,7 @@ class StateSpaceModel(SequenceModel):
         size = batch.y.shape[1] if batch is not None else n_features
         spec = self._specification(size)
         if batch is not None:
-            _check_rows(spec, batch)
+            check_rows(spec, batch)
         single = spec.initial == "estimated" and (batch is None or len(batch.starts) == 2)
         tied = spec.initial == "tied" or (single and given is not None and "initial_cov" not in given)
         tied = tied and "initial_cov" not in spec.patterns
@@ -325,14 +333,14 @@ class StateSpaceModel(SequenceModel):
             kept |= {"initial_mean", "initial_cov"}
         patterns = dict(spec.patterns)
         if isinstance(given, Mapping):
-            _check_given(patterns, given)
+            check_given(patterns, given)
             patterns |= {name: fixed(given[name]) for name in freeze if name in given and name in patterns}
         unknown, stationary = spec.starts_as("fixed"), spec.starts_as("stationary")
         return LGSSMCore(
-            len(spec.names), tuple(name for name in DOMAINS if name in kept), self.process_prior,
+            len(spec.names), tuple(name for name in PARAMETERS if name in kept), self.process_prior,
             self.measurement_prior, tied, patterns, spec.varying, spec.loadings,
             unknown if unknown.any() and given is not None else None, stationary if stationary.any() else None,
-            self.likelihood, spec.guesses, spec.spread,
+            self.likelihood, spec.guesses, spec.spread, _scale_of(batch) if spec.has_inputs else None,
         )  # fmt: skip
 
     def _given_by(self, arrays: Mapping[str, Any]) -> tuple[str, ...]:
@@ -358,40 +366,9 @@ class StateSpaceModel(SequenceModel):
         return f"{type(self).__name__}(..., measurement_prior={prior})"
 
 
-def _check(arrays: Mapping[str, Floats]) -> None:
-    for name, value in arrays.items():
-        if name == "initial_cov" and np.isinf(np.diag(value)).any():
-            known = np.isfinite(np.diag(value))
-            if value[~known][:, known].any() or not (value[~known][:, ~known] == np.diag(np.diag(value)[~known])).all():
-                raise ParameterError("initial_cov has a covariance with a diffuse state, expected 0 there.")
-            value = value[np.ix_(known, known)]
-        if DOMAINS[name] == "covariance":
-            for part in value.reshape(-1, *value.shape[-2:]) if value.size else ():
-                _validate.covariance(name, part, (), semi=True)
-        elif name != "initial_mean" or not np.isnan(value).any():
-            _validate.finite("number", name, value)
-
-
-def _check_rows(spec: Specification, batch: Batch) -> None:
-    """Refuse data longer than a matrix that is given for every row."""
-    longest = int(np.diff(batch.starts).max())
-    for name, value in spec.varying.items():
-        if len(value) < longest:
-            raise DataError(f"{name} is given for {len(value)} rows, but y has {longest}: give it for every row.")
-
-
-def _check_given(patterns: Mapping[str, Any], given: Mapping[str, Floats]) -> None:
-    """Refuse a start that the structure does not allow."""
-    for name, value in given.items():
-        if name in patterns and name not in ("initial_mean", "initial_cov"):
-            if patterns[name].shape != value.shape:
-                raise ParameterError(f"{name} has shape {value.shape} in start, the model has {patterns[name].shape}.")
-            if not patterns[name].holds(value):
-                raise ParameterError(
-                    f"{name} in start is not of the structure given to the model: its fixed entries must have their "
-                    "values, and tied ones the same."
-                )
-
-
-def _plain(params: xr.Dataset, name: str) -> Floats:
-    return np.asarray(params[name].transpose(*DIMS[name]).values, dtype=float)
+def _scale_of(batch: Batch | None) -> Floats | None:
+    """Root mean square of each input (k,)."""
+    if batch is None or batch.inputs is None:
+        return None
+    size = np.sqrt(np.mean(batch.inputs**2, axis=0))
+    return np.asarray(np.where(size > 0.0, size, 1.0))

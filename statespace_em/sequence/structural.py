@@ -115,11 +115,10 @@ class StructuralModel(StateSpaceModel):
             varying["observation"] = np.ascontiguousarray(view[:, None, :])
         else:
             patterns["observation"] = fixed(view[None])
-        absent = ("state_offset", "observation_offset")
         guesses: Mapping[str, Sequence[float]] = {}
         for part in parts:
             guesses = {**guesses, **part.guesses}
-        return Specification(names, 1, patterns, varying, tuple(initial), {}, absent, guesses)
+        return Specification(names, 1, patterns, varying, tuple(initial), guesses=guesses)
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
         super()._check_data(batch, labels, freeze)

@@ -1,0 +1,95 @@
+"""Sequence models that known inputs may drive: every question takes ``inputs=``."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from typing import Any, Self
+
+import numpy as np
+import xarray as xr
+
+from statespace_em.data import Batch
+from statespace_em.errors import DataError, ParameterError
+from statespace_em.labels import Labels
+from statespace_em.sequence.base import SequenceModel
+from statespace_em.sequence.inputs import Inputs, read_inputs, takes_inputs
+from statespace_em.sequence.lgssm_specification import Specification
+
+
+class DrivenModel(SequenceModel):
+    """A sequence model whose specification may have inputs."""
+
+    @abstractmethod
+    def _specification(self, n_features: int | None) -> Specification:
+        """Patterns of all matrices; without the number of features, those that do not need it."""
+
+    @abstractmethod
+    def _settle(self, y: Any) -> None:
+        """Complete what a fit to y found."""
+
+    _inputs: Inputs | None = None  # known to the copy of the model that answers a question with ``inputs=``
+
+    e_step = takes_inputs(SequenceModel.e_step)
+    m_step = takes_inputs(SequenceModel.m_step)
+    score = takes_inputs(SequenceModel.score)
+    smooth = takes_inputs(SequenceModel.smooth)
+    one_step = takes_inputs(SequenceModel.one_step)
+    residuals = takes_inputs(SequenceModel.residuals)
+    forecast = takes_inputs(SequenceModel.forecast)
+    forecast_density = takes_inputs(SequenceModel.forecast_density)
+    simulate = takes_inputs(SequenceModel.simulate)
+    standard_errors = takes_inputs(SequenceModel.standard_errors)
+    confidence_intervals = takes_inputs(SequenceModel.confidence_intervals)
+    bootstrap = takes_inputs(SequenceModel.bootstrap)
+    diagnose = takes_inputs(SequenceModel.diagnose)
+
+    def fit(self, y: Any, *, inputs: Any = None, **options: Any) -> Any:
+        """Estimate what is free; see `LatentModel.fit` for the other options.
+
+        Parameters
+        ----------
+        y
+            Observations.
+        inputs
+            Known inputs of a model that has ``state_input`` or ``observation_input``: a row for every row of y, in any
+            container that y may be in, without gaps. Rows with times find those of y; rows after the end of y are of
+            its future, which forecasts need. One table serves several sequences; a list or dict has one for each.
+        """
+        if inputs is not None:
+            bound = self._driven_by(inputs)
+            bound.fit(y, **options)
+            self.__dict__.update({name: value for name, value in vars(bound).items() if name.endswith("_")})
+            return self
+        super().fit(y, **options)
+        self._settle(y)
+        return self
+
+    def _driven_by(self, inputs: Any) -> Self:
+        """Copy of this model that knows the inputs."""
+        if not self._specification(None).has_inputs:
+            raise ParameterError(
+                f"inputs= was given, but this {type(self).__name__} has none: LinearGaussianSSM(..., "
+                'state_input="free") or observation_input="free" takes them.'
+            )
+        bound = copy.copy(self)
+        bound._inputs = read_inputs(inputs, self.unsorted)
+        return bound
+
+    def _check_driven(self) -> None:
+        """Refuse to answer without the inputs of a model that has them."""
+        if self._inputs is None and self._specification(None).has_inputs:
+            raise DataError("the model has inputs, but they are missing: pass inputs=, a row for every row of y.")
+
+    def _reading(self, params: xr.Dataset | None) -> dict[str, Any]:
+        self._check_driven()
+        return SequenceModel._reading(self, params)
+
+    def _read(self, y: Any, params: xr.Dataset | None) -> tuple[Batch, Labels, list[Any] | None]:
+        batch, labels, symbols = SequenceModel._read(self, y, params)
+        if self._inputs is None:
+            return batch, labels, symbols
+        if params is not None and "input" in params.dims:
+            self._inputs = self._inputs.arranged(params["input"].values.tolist())
+        rows = zip(self._inputs.of_rows(labels), labels.lengths)
+        return batch._replace(inputs=np.concatenate([part[:length] for part, length in rows])), labels, symbols
