@@ -11,6 +11,7 @@ import statespace_em as sse
 from statespace_em.data import as_batch
 from statespace_em.errors import DataError, ParameterError, UndeterminedStartError
 from statespace_em.priors import InverseWishart
+from statespace_em.sequence.lgssm_values import holds
 
 EXACT = 1e-9
 SQUARE = [[0.7, 0.2], [-0.1, 0.5]]
@@ -38,6 +39,15 @@ STRUCTURES = {
         "transition": [["a", "b"], [1, 0]], "process_cov": [["q", 0], [0, 0]], "observation": [[1, 0], [0, 1], [1, 1]],
         "measurement_cov": "diagonal",
     },
+    "loadings": {
+        "transition": [["0.5*a", "0.2*b"], ["0.25*a", "0.2 + 0.1*b"]], "process_loading": [[1.0], [0.5]], "process_cov": [["q"]],
+        "observation": [[1, 0], ["c", 1], [0.2, "c"]], "measurement_loading": [[1, 0, 0], [0.5, 2, 0], [0, 0.3, 1]],
+        "measurement_cov": "free 2 + diagonal 1", "observation_offset": "free",
+    },
+    "loadings of free dynamics": {
+        "process_loading": [[1.0], [0.5]], "observation": WIDE, "measurement_loading": np.eye(3),
+        "measurement_cov": "scalar",
+    },
 }  # fmt: skip
 STARTS = {
     "known": {"initial": "known", "initial_mean": [0.3, -0.2], "initial_cov": [[1.0, 0.2], [0.2, 0.5]]},
@@ -57,7 +67,7 @@ def data(T=14, missing=0.25, seed=0):
 
 
 def valid(structure, start):
-    return not (start == "tied" and structure == "singular noise")
+    return not (start == "tied" and (structure == "singular noise" or "loadings" in structure))
 
 
 CASES = [(a, b) for a in STRUCTURES for b in STARTS if valid(a, b)]
@@ -107,7 +117,7 @@ def test_plain_em_climbs_inside_the_structure_and_ends_where_the_score_vanishes(
         last, point = value, core.m_step(statistics, point)
         for name, pattern in core.patterns.items():
             if not name.startswith("initial"):
-                assert pattern.holds(getattr(point, name)), name
+                assert holds(pattern, core.loadings.get(name), getattr(point, name)), name
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
@@ -124,9 +134,13 @@ def test_m_step_is_the_joint_maximum(structure):
         dz = np.hstack([p.transition - point.transition, (p.state_offset - point.state_offset)[:, None]])
         du = np.hstack([p.observation - point.observation, (p.observation_offset - point.observation_offset)[:, None]])
         w = s.S_ww - dz @ s.S_wz.T - s.S_wz @ dz.T + dz @ s.S_zz @ dz.T
-        used = np.diag(p.process_cov) > 0.0
-        Q = p.process_cov[np.ix_(used, used)]
-        total -= 0.5 * (s.n_pairs * np.linalg.slogdet(Q)[1] + np.trace(np.linalg.solve(Q, w[np.ix_(used, used)])))
+        used = np.eye(2)[:, np.diag(p.process_cov) > 0.0]
+        G = core.loadings.get("process_cov", used)
+        left = np.linalg.pinv(G)
+        if np.abs(dz - G @ left @ dz).max() > 1e-12:
+            return -np.inf  # a mean where there is no noise
+        Q, w = (left @ part @ left.T for part in (p.process_cov, w))
+        total -= 0.5 * (s.n_pairs * np.linalg.slogdet(Q)[1] + np.trace(np.linalg.solve(Q, w)))
         for j in range(shape.blocks.max() + 1):
             own = np.flatnonzero(shape.blocks == j)
             cell = np.ix_(own, own)
@@ -294,6 +308,18 @@ def test_saved_structures_come_back(start, tmp_path):
         ({"transition": np.eye(2), "process_cov": "free 1 + diagonal 2"}, "blocks of 3 rows"),
         ({"transition": np.eye(2), "likelihood": "exact"}, "likelihood is 'exact'"),
         ({}, "number of states is not known"),
+        ({"process_loading": [[1, 2], [2, 4]]}, "process_loading has 2 columns of rank 1"),
+        ({"states": 3, "process_loading": [[1], [2]]}, r"process_loading has shape \(2, 1\), expected \(3, any\)"),
+        (
+            {"states": 1, "measurement_loading": [["a"]] * 3},
+            r"measurement_loading has shape \(0,\), expected \(3, any\)",
+        ),
+        ({"process_loading": np.eye(2), "process_cov": np.ones((9, 2, 2))}, "process_cov varies and has a loading"),
+        (
+            {"process_loading": [[1], [0]], "process_cov": np.eye(2)},
+            r"process_cov has shape \(2, 2\), expected \(1, 1\)",
+        ),
+        ({"process_loading": [[1], [0]], "transition": "free"}, "free entry in the row of state 1, which has no noise"),
     ],
 )
 def test_contradictions_are_refused(arguments, message):
@@ -334,3 +360,41 @@ def test_imputed_entries_match_dense_conditioning():
     np.testing.assert_allclose(width**2, (2 * 1.6448536269514722) ** 2 * variance, rtol=EXACT, atol=1e-8)
     with pytest.raises(ParameterError, match="level is 95"):
         model.impute(y, params, level=95)
+
+
+def test_singular_noises_by_loadings_match_the_dense_oracle():
+    """One disturbance drives both states, and two the three measurements: densities of y are proper all the same."""
+    y = data(12, 0.2)
+    G, H = np.array([[1.0], [0.5]]), np.array([[1.0, 0.0], [0.5, 1.0], [0.0, 1.0]])
+    model = sse.LinearGaussianSSM(
+        transition=SQUARE, observation=WIDE, process_loading=G, process_cov=[["q"]], measurement_loading=H,
+        measurement_cov=[["r", "c"], ["c", "s"]], **STARTS["known"],
+    )  # fmt: skip
+    model.fit(y)
+    table, params = model.summary()["value"], model.params_
+    np.testing.assert_allclose(params.process_cov, table["q"].item() * G @ G.T, rtol=1e-12)
+    R = [[table["r"].item(), table["c"].item()], [table["c"].item(), table["s"].item()]]
+    np.testing.assert_allclose(params.measurement_cov, H @ R @ H.T, rtol=1e-9)
+    p = Parameters(
+        params.transition.values[None], np.zeros((1, 2)), params.process_cov.values[None],
+        params.observation.values[None], np.zeros((1, 3)), params.measurement_cov.values[None],
+        params.initial_mean.values, params.initial_cov.values,
+    )  # fmt: skip
+    expected = posterior(y, p)
+    assert model.score(y) == pytest.approx(expected.log_likelihood, rel=1e-10)
+    np.testing.assert_allclose(model.e_step(y).gamma, expected.mean, atol=1e-9)
+    assert model.n_parameters_ == 4
+
+
+def test_a_loading_is_the_design_written_otherwise():
+    flow = sse.datasets.nile()
+    model = sse.LinearGaussianSSM(
+        transition=[[1, 1], [0, 1]], observation=[[1, 0]], process_loading=[[0], [1]], process_cov=[["slope"]],
+        measurement_cov=[["noise"]], initial="diffuse",
+    )  # fmt: skip
+    design = sse.designs.smooth_trend().fit(flow)
+    assert model.fit(flow).score(flow) == pytest.approx(design.score(flow), abs=1e-7)
+    values = design.summary().loc[["slope_var", "noise_var"], "value"]
+    assert model.summary().loc[["slope", "noise"], "value"].tolist() == pytest.approx(values.tolist(), rel=1e-3)
+    errors = [each.standard_errors(flow).process_cov.values[1, 1] for each in (model, design)]
+    assert errors[0] == pytest.approx(errors[1], rel=2e-2)

@@ -10,7 +10,7 @@ import numpy as np
 from statespace_em._typing import Floats
 from statespace_em.errors import ParameterError
 from statespace_em.labels import state_names
-from statespace_em.patterns import Pattern, fixed
+from statespace_em.patterns import Pattern, fixed, from_word
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence.lgssm_params import INPUTS
 from statespace_em.sequence.lgssm_specification import (
@@ -19,6 +19,7 @@ from statespace_em.sequence.lgssm_specification import (
     Specification,
     check,
     initial_words,
+    loading_of,
     sizes_of,
     written,
 )
@@ -52,6 +53,10 @@ class LinearGaussianSSM(StateSpaceModel):
         Effects of known inputs (state, input) and (feature, input), written likewise; "zero" is none. The effects on
         the states act from the row of the inputs to the next. Both sides see all columns of ``inputs=``: a column
         of zeros leaves one out.
+    process_loading, measurement_loading
+        How disturbances enter: known matrices G (state, disturbance) and H (feature, disturbance). ``process_cov`` and
+        ``measurement_cov`` are then written for the disturbances, and ``params_`` has G Q G' and H R H', which may
+        be singular; None is the identity.
     initial
         "diffuse": nothing is known of the first state (exact, no large numbers). "fixed": it is a constant to be
         estimated (generalised least squares), one for all sequences. "stationary": it has the distribution that the
@@ -107,6 +112,8 @@ class LinearGaussianSSM(StateSpaceModel):
         observation_offset: Any = "zero",
         state_input: Any = "zero",
         observation_input: Any = "zero",
+        process_loading: Any = None,
+        measurement_loading: Any = None,
         initial: str | Sequence[str] = "estimated",
         initial_mean: Any = None,
         initial_cov: Any = None,
@@ -124,6 +131,8 @@ class LinearGaussianSSM(StateSpaceModel):
         self.observation_offset = observation_offset
         self.state_input = state_input
         self.observation_input = observation_input
+        self.process_loading = process_loading
+        self.measurement_loading = measurement_loading
         self.initial = initial
         self.initial_mean = initial_mean
         self.initial_cov = initial_cov
@@ -132,10 +141,19 @@ class LinearGaussianSSM(StateSpaceModel):
         self.measurement_prior = measurement_prior
         self.unsorted = unsorted
 
+    @property
+    def _sized(self) -> dict[str, Any]:
+        """Arguments that tell the number of states or features."""
+        loads = {"process_cov": self.process_loading, "measurement_cov": self.measurement_loading}
+        given = {name: value for name, value in loads.items() if value is not None}
+        return {name: getattr(self, name) for name in DIMS if name not in given} | {
+            name: np.eye(len(value)) for name, value in given.items() if np.ndim(value) == 2
+        }
+
     def _names(self) -> list[Any]:
         if self.states is not None:
             return state_names(self.states)
-        size = sizes_of({name: getattr(self, name) for name in DIMS}, "state")
+        size = sizes_of(self._sized, "state")
         if size is None:
             raise ParameterError(
                 "the number of states is not known: give states=, or a matrix that has one row a state."
@@ -147,7 +165,7 @@ class LinearGaussianSSM(StateSpaceModel):
 
     def _specification(self, n_features: int | None) -> Specification:
         names = self._names()
-        own = sizes_of({name: getattr(self, name) for name in DIMS}, "feature")
+        own = sizes_of(self._sized, "feature")
         if own is not None and n_features is not None and own != n_features:
             raise ParameterError(f"y has {n_features} columns, but the matrices of the model are for {own}.")
         n_inputs = sizes_of({name: getattr(self, name) for name in INPUTS}, "input")
@@ -160,16 +178,26 @@ class LinearGaussianSSM(StateSpaceModel):
         patterns: dict[str, Pattern] = {}
         varying: dict[str, Floats] = {}
         absent = tuple(n for n in OPTIONAL if isinstance(getattr(self, n), str) and getattr(self, n) == "zero")
+        loads = {"process_cov": self.process_loading, "measurement_cov": self.measurement_loading}
+        loadings: dict[str, Floats] = {}
         for name in MATRICES:
-            shape = tuple(sizes[DIM_KIND[dim]] for dim in DIMS[name])
-            found = written(name, getattr(self, name), shape) if name not in absent else None
+            value, shape = getattr(self, name), tuple(sizes[DIM_KIND[dim]] for dim in DIMS[name])
+            found = written(name, value, shape) if name not in absent and loads.get(name) is None else None
+            if loads.get(name) is not None:
+                loadings[name] = loading_of(name.replace("cov", "loading"), loads[name], shape[0])
+                size = loadings[name].shape[1]
+                found = written(name, value, (size, size))
+                if found is None:
+                    found = from_word("free", (size, size), name, symmetric=True)
+                elif not isinstance(found, Pattern):
+                    raise ParameterError(f"{name} varies and has a loading: give its product for every row instead.")
             if isinstance(found, Pattern):
                 patterns[name] = found
             elif found is not None:
                 varying[name] = found
         initial = initial_words(self.initial, names)
         patterns |= self._first_state(names, initial)
-        spec = Specification(names, sizes["feature"], patterns, varying, initial, {}, absent)
+        spec = Specification(names, sizes["feature"], patterns, varying, initial, loadings, absent)
         check(spec)
         _check_stable(spec)
         return spec

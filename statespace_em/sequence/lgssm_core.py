@@ -23,7 +23,7 @@ from statespace_em.sequence.lgssm_filter import Statistics, e_step, smooth, spre
 from statespace_em.sequence.lgssm_mstep import m_step
 from statespace_em.sequence.lgssm_params import DOMAINS, INPUTS, LGSSMParams, by_row
 from statespace_em.sequence.lgssm_passes import Smoothed, kalman_filter, pair_moments
-from statespace_em.sequence.lgssm_start import guessed_params, structured_guess, without_inputs
+from statespace_em.sequence.lgssm_start import guessed_params, loaded, structured_guess, without_inputs
 from statespace_em.sequence.lgssm_structure import Structure, structure_for
 
 EXACT = 1e-8  # share of the variance of y that is left where a fixed first state is taken to be fitted exactly
@@ -169,8 +169,9 @@ class LGSSMCore:
         for i in range(n_starts):
             if self.patterns or self.varying:
                 guess = structured_guess(
-                    batch, self.n_states, patterns, self.varying, given, i, offset=centred, guesses=self.guesses
-                )
+                    batch, self.n_states, patterns, self.varying, given, i, offset=centred, guesses=self.guesses,
+                    loadings=self.loadings,
+                )  # fmt: skip
                 if self.spread is not None:
                     driven = inner.build(patterns["process_cov"].read(guess.process_cov))
                     guess = guess._replace(process_cov=driven)
@@ -208,7 +209,11 @@ class LGSSMCore:
 
     def build(self, arrays: Mapping[str, Floats]) -> LGSSMParams:
         """Inverse of `flatten`; offsets may be left out."""
-        constants = {name: pattern.constant for name, pattern in self.patterns.items() if not pattern.names}
+        constants = {
+            name: loaded(pattern.constant, self.loadings.get(name))
+            for name, pattern in self.patterns.items()
+            if not pattern.names
+        }
         values = {**constants, **self.varying, **arrays}
         zero = {
             "state_offset": np.zeros(self.n_states),

@@ -47,7 +47,7 @@ class Specification:
     patterns: Mapping[str, Pattern]  # of what was written other than as "free"; all of one shape
     varying: Mapping[str, Floats]  # fixed values with an entry for every row
     initial: str | tuple[str, ...]  # a word, or one for each state
-    loadings: Mapping[str, Floats] = field(default_factory=dict)
+    loadings: Mapping[str, Floats] = field(default_factory=dict)  # of the noises: patterns are of what they load
     absent: tuple[str, ...] = OPTIONAL  # offsets and effects of inputs that are zero
     guesses: Mapping[str, Sequence[float]] = field(default_factory=dict)  # first values by name, one a start
     spread: Floats | None = None  # (T, n, r), what the process noise of each step does to the state
@@ -63,7 +63,18 @@ class Specification:
         if name in self.varying:
             return self.varying[name]
         pattern = self.patterns.get(name)
-        return None if pattern is None or pattern.names else pattern.constant
+        if pattern is None or pattern.names:
+            return None
+        loading = self.loadings.get(name)
+        return pattern.constant if loading is None else np.asarray(loading @ pattern.constant @ loading.T)
+
+    def free_values(self, name: str, value: Floats) -> dict[str, float]:
+        """Free values by name behind the value of a parameter."""
+        pattern, loading = self.patterns[name], self.loadings.get(name)
+        if loading is not None:
+            left = np.linalg.pinv(loading)
+            value = left @ value @ left.T
+        return dict(zip(pattern.names, pattern.read(value).tolist()))
 
     @property
     def has_inputs(self) -> bool:
@@ -126,6 +137,32 @@ def written(name: str, value: Any, shape: tuple[int | None, ...]) -> Pattern | F
     if symmetric and not pattern.names:
         _validate.covariance(name, pattern.constant, (), semi=True)
     return pattern
+
+
+def loading_of(name: str, value: Any, size: int | None) -> Floats:
+    """Check how disturbances enter: a matrix (states or features, disturbances) of full column rank.
+
+    Raises
+    ------
+    ParameterError
+        If it has another shape, or two disturbances enter alike.
+    """
+    try:
+        matrix = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        matrix = np.zeros(0)
+    kind = "state" if name == "process_loading" else "feature"
+    if matrix.ndim != 2 or not matrix.size or (size is not None and len(matrix) != size):
+        rows = "any" if size is None else size
+        raise ParameterError(f"{name} has shape {matrix.shape}, expected ({rows}, any) for dims ({kind}, disturbance).")
+    _validate.finite("number", name, matrix)
+    scale = np.abs(matrix).max(0)
+    if np.linalg.matrix_rank(matrix / np.where(scale > 0.0, scale, 1.0)) < matrix.shape[1]:
+        raise ParameterError(
+            f"{name} has {matrix.shape[1]} columns of rank {np.linalg.matrix_rank(matrix)}: disturbances that enter "
+            "alike, or not at all, cannot be told apart; leave some out."
+        )
+    return matrix
 
 
 def _is_numbers(value: Any) -> bool:

@@ -115,12 +115,15 @@ def structured_guess(
     *,
     offset: bool,
     guesses: Mapping[str, Sequence[float]],
+    loadings: Mapping[str, Floats],
 ) -> LGSSMParams:
     """Guess under patterns: the subspace guess as close as the patterns come, noises from the steps of y.
 
     Guesses differ in how the variance of the steps is shared between states and measurements.
     """
-    fixed = {name: pattern.constant for name, pattern in patterns.items() if not pattern.names}
+    fixed = {
+        name: loaded(pattern.constant, loadings.get(name)) for name, pattern in patterns.items() if not pattern.names
+    }
     fixed |= {name: value.mean(0) for name, value in varying.items()}
     usable = {name: value for name, value in {**fixed, **given}.items() if name in ("observation", "transition")}
     free = offset and "observation_offset" not in fixed
@@ -137,11 +140,13 @@ def structured_guess(
     state_share, noise_share = SHARES[which % len(SHARES)]
     step = _step_variance(batch)
     scales = {
-        "process_cov": state_share / _impact(guess["transition"], guess["observation"], step),
-        "measurement_cov": noise_share * step,
+        "process_cov": state_share
+        / _impact(guess["transition"], guess["observation"], loadings.get("process_cov"), step),
+        "measurement_cov": noise_share * _shared(step, loadings.get("measurement_cov")),
     }
     for name, scale in scales.items():
-        guess[name] = _spread(patterns[name], scale) if name in patterns else np.diag(scale)
+        inner = _spread(patterns[name], scale) if name in patterns else np.diag(scale)
+        guess[name] = loaded(inner, loadings.get(name))
     if "initial_cov" in patterns:
         guess["initial_cov"] = _spread(patterns["initial_cov"], np.diag(guess["initial_cov"]))
     return LGSSMParams(**{**guess, **fixed, **varying})
@@ -157,11 +162,22 @@ def _step_variance(batch: Batch) -> Floats:
     return np.where(found > 0.0, found, np.where(y.var(0) > 0.0, y.var(0), 1.0))
 
 
-def _impact(transition: Floats, observation: Floats, step: Floats) -> Floats:
-    """Mean square that a disturbance of size 1 of each state (n,) adds to the next rows of y, in units of ``step``."""
-    effect, total = observation, np.zeros(len(transition))
+def loaded(inner: Floats, loading: Floats | None) -> Floats:
+    """Noise covariance from that of the disturbances."""
+    return inner if loading is None else np.asarray(loading @ inner @ loading.T)
+
+
+def _shared(variance: Floats, loading: Floats | None) -> Floats:
+    """Variance of disturbances (r,) that make up about these variances (D,) of features."""
+    return variance if loading is None else np.asarray(np.linalg.pinv(loading) ** 2 @ variance)
+
+
+def _impact(transition: Floats, observation: Floats, loading: Floats | None, step: Floats) -> Floats:
+    """Mean square that each disturbance of size 1 (r,) adds to the next rows of y, in units of ``step``."""
+    enters = np.eye(len(transition)) if loading is None else loading
+    effect, total = observation, np.zeros(enters.shape[1])
     for _ in range(HORIZON):
-        total += (effect**2 / step[:, None]).sum(0) / (HORIZON * len(step))
+        total += ((effect @ enters) ** 2 / step[:, None]).sum(0) / (HORIZON * len(step))
         effect = effect @ transition
     known = total[total > 0.0]
     return np.where(total > 0.0, total, known.mean() if len(known) else 1.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -12,6 +11,7 @@ from statespace_em import _validate
 from statespace_em._typing import Floats
 from statespace_em.data import Batch
 from statespace_em.errors import DataError, ParameterError
+from statespace_em.patterns import Pattern
 from statespace_em.sequence.lgssm_params import DOMAINS
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
 
@@ -39,17 +39,30 @@ def check_rows(spec: Specification, batch: Batch) -> None:
             raise DataError(f"{name} is given for {len(value)} rows, but y has {longest}: give it for every row.")
 
 
-def check_given(patterns: Mapping[str, Any], given: Mapping[str, Floats]) -> None:
+def check_given(spec: Specification, given: Mapping[str, Floats]) -> None:
     """Refuse a start that the structure does not allow."""
     for name, value in given.items():
-        if name in patterns and name not in ("initial_mean", "initial_cov"):
-            if patterns[name].shape != value.shape:
-                raise ParameterError(f"{name} has shape {value.shape} in start, the model has {patterns[name].shape}.")
-            if not patterns[name].holds(value):
-                raise ParameterError(
-                    f"{name} in start is not of the structure given to the model: its fixed entries must have their "
-                    "values, and tied ones the same."
-                )
+        if name not in spec.patterns or name in ("initial_mean", "initial_cov"):
+            continue
+        pattern, loading = spec.patterns[name], spec.loadings.get(name)
+        shape = pattern.shape if loading is None else (len(loading), len(loading))
+        if shape != value.shape:
+            raise ParameterError(f"{name} has shape {value.shape} in start, the model has {shape}.")
+        if not holds(pattern, loading, value):
+            raise ParameterError(
+                f"{name} in start is not of the structure given to the model: its fixed entries must have their "
+                "values, and tied ones the same."
+            )
+
+
+def holds(pattern: Pattern, loading: Floats | None, value: Floats) -> bool:
+    """Whether a value is of a pattern, or what a loading makes of one."""
+    if loading is None:
+        return pattern.holds(value)
+    left = np.linalg.pinv(loading)
+    inner = left @ value @ left.T
+    off = np.abs(loading @ inner @ loading.T - value).max(initial=0.0)
+    return pattern.holds(inner) and bool(off <= 1e-8 * np.abs(value).max(initial=0.0))
 
 
 def plain(params: xr.Dataset, name: str) -> Floats:

@@ -270,8 +270,8 @@ class StateSpaceModel(DrivenModel):
         spec = self._specification(params.sizes["feature"])
         values: dict[str, float] = {}
         for name, words in spec.own_names.items():
-            found = dict(zip(spec.patterns[name].names, spec.patterns[name].read(plain(params, name))))
-            values |= {word: float(found[word]) for word in words}
+            found = spec.free_values(name, plain(params, name))
+            values |= {word: found[word] for word in words}
         values |= self._derived(values)
         entries: list[tuple[Any, Any, Any, float]] = [(word, "", "", value) for word, value in values.items()]
         for name, dims in DIMS.items():
@@ -333,8 +333,8 @@ class StateSpaceModel(DrivenModel):
             kept |= {"initial_mean", "initial_cov"}
         patterns = dict(spec.patterns)
         if isinstance(given, Mapping):
-            check_given(patterns, given)
-            patterns |= {name: fixed(given[name]) for name in freeze if name in given and name in patterns}
+            check_given(spec, given)
+            patterns |= {n: fixed(given[n]) for n in freeze if n in given and n in patterns and n not in spec.loadings}
         unknown, stationary = spec.starts_as("fixed"), spec.starts_as("stationary")
         return LGSSMCore(
             len(spec.names), tuple(name for name in PARAMETERS if name in kept), self.process_prior,
