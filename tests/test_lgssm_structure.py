@@ -40,9 +40,10 @@ STRUCTURES = {
         "measurement_cov": "diagonal",
     },
     "loadings": {
-        "transition": [["0.5*a", "0.2*b"], ["0.25*a", "0.2 + 0.1*b"]], "process_loading": [[1.0], [0.5]], "process_cov": [["q"]],
-        "observation": [[1, 0], ["c", 1], [0.2, "c"]],
-        "measurement_loading": [[1, 0, 0], [0.5, 2, 0], [0, 0.3, 1]], "measurement_cov": "free 2 + diagonal 1", "observation_offset": "free",
+        "transition": [["0.5*a", "0.2*b"], ["0.25*a", "0.2 + 0.1*b"]], "process_loading": [[1.0], [0.5]],
+        "process_cov": [["q"]], "observation": [[1, 0], ["c", 1], [0.2, "c"]],
+        "measurement_loading": [[1, 0, 0], [0.5, 2, 0], [0, 0.3, 1]], "measurement_cov": "free 2 + diagonal 1",
+        "observation_offset": "free",
     },
     "loadings of free dynamics": {
         "process_loading": [[1.0], [0.5]], "observation": WIDE, "measurement_loading": np.eye(3),
