@@ -61,8 +61,8 @@ def posterior_chain(posterior: xr.Dataset) -> PosteriorChain:
     return PosteriorChain(probability[0], np.ascontiguousarray(step), probability, names, time, index)
 
 
-def sample(posterior: xr.Dataset, n_paths: int, *, seed: int = 0) -> xr.DataArray:
-    """Draw whole paths from p(s_1..T | y_1..T): exact and independent (Chib 1996).
+def sample(posterior: xr.Dataset, n_paths: int, *, seed: int | None = None) -> xr.DataArray:
+    """Draw whole paths from p(s_1..T | y_1..T): exact and independent (Chib 1996); the same seed gives the same.
 
     Returns
     -------
@@ -79,7 +79,8 @@ def sample(posterior: xr.Dataset, n_paths: int, *, seed: int = 0) -> xr.DataArra
     (('path', 'year'), True)
     """
     _validate.at_least("n_paths", n_paths, 1, whole=True)
-    _validate.at_least("seed", seed, 0, whole=True)
+    if seed is not None:
+        _validate.at_least("seed", seed, 0, whole=True)
     own = posterior_chain(posterior)
     rng = np.random.default_rng(seed)
     found = np.empty((n_paths, len(own.gamma)), dtype=np.int64)

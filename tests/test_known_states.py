@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hmm_cases import case, log_densities, model_of
 from oracles import chain_oracle
+from scipy.stats import poisson
 
 import statespace_em as sse
 from statespace_em.errors import DataError, ImpossibleStateError, ParameterError
@@ -198,3 +199,64 @@ def test_a_model_without_discrete_states_takes_neither():
     model = sse.LinearGaussianSSM(1)
     with pytest.raises(ParameterError, match="LinearGaussianSSM takes no states="):
         model.fit(np.arange(10.0), states=[0] * 10)
+
+
+# every question takes both
+
+
+def test_what_is_said_of_the_rows_counts_in_every_answer():
+    """Against enumeration: the filter, the future, lags, best paths and predictions under states and weights."""
+    model, params, y = case("poisson", 3, 6, 1)
+    states = np.array([np.nan, 1.0, np.nan, np.nan, 2.0, np.nan])
+    weights = np.array([1.0, 1.0, 0.0, 2.0, 0.5, 1.0])
+    said = {"states": states, "weights": weights}
+    log_b = weights[:, None] * log_densities("poisson", params, y)
+    log_b[~np.isnan(states)[:, None] & (states[:, None] != np.arange(3))] = -np.inf
+    transition = params["transition"].values
+    _, gamma, _, filtered, predicted, best, path = chain_oracle(log_b, params["initial"].values, transition[None])
+    close(model.smooth(y, params, **said)["smoothed"], gamma)
+    known = model.filter(y, params, **said)
+    close(known["filtered"], filtered)
+    close(known["predicted"], predicted)
+    close(model.fixed_lag(y, 0, params, **said)["smoothed"], filtered)
+    close(model.fixed_lag(y, 6, params, **said)["smoothed"], gamma)
+    many = model.best_paths(y, 4, params, **said)
+    np.testing.assert_array_equal(many["state"][0], path)
+    close(many["log_prob"][0], best)
+    np.testing.assert_array_equal(model.decode(y, params, **said), path)
+    ahead = [filtered[-1] @ transition, gamma[-1] @ transition @ transition]
+    close(model.forecast(y, 2, params, **said)["predicted"], ahead)
+    one = model.one_step(y, params, **said)
+    close(one["mean"], predicted @ params["rate"].values)
+    own = model.residuals(y, params, **said)["pit"].values[:, 0]
+    below = (predicted * poisson(params["rate"].values[:, 0]).cdf(y[:, :1] - 1.0)).sum(1)
+    above = (predicted * poisson(params["rate"].values[:, 0]).cdf(y[:, :1])).sum(1)
+    assert ((own >= below - 1e-12) & (own <= above + 1e-12)).all()
+    drawn = model.simulate(y, 1, 4000, params, **said, seed=1)["state"].values[:, 0]
+    close([(drawn == k).mean() for k in range(3)], filtered[-1] @ transition, 0.04)
+    at = model.forecast_density(y, 1, [2.0], params, **said)["density"][0, 0, 0]
+    close(at, filtered[-1] @ transition @ poisson(params["rate"].values[:, 0]).pmf(2.0))
+
+
+def test_a_stream_takes_known_states():
+    model, params, y = case("full", 3, 30, 2)
+    states = known_of(30, 3, np.random.default_rng(3))
+    stream = model.stream(params)
+    steps = [stream.update(row, state=None if np.isnan(s) else int(s)) for row, s in zip(y, states)]
+    known = model.filter(y, params, states=states)
+    close([step.filtered for step in steps], known["filtered"])
+    close(stream.log_likelihood, known["log_likelihood"].sum())
+    with pytest.raises(ParameterError, match="state is 7"):
+        stream.update(y[0], state=7)
+    counts = sse.PoissonHMM(["a", "b"], transition="left-right")
+    own = counts.parameters(initial=[0.0, 1.0], transition=[[0.9, 0.1], [0.0, 1.0]], rate=[[1.0], [5.0]])
+    with pytest.raises(ImpossibleStateError, match="the known state 'a' at time 0 has probability zero"):
+        counts.stream(own).update(3, state="a")
+
+
+def test_linear_gaussian_answers_refuse_states_by_name():
+    model = sse.designs.local_level().fit(sse.datasets.nile())
+    nile = sse.datasets.nile()
+    for ask in (model.smooth, model.residuals, model.one_step, lambda y, **said: model.forecast(y, 2, **said)):
+        with pytest.raises(ParameterError, match="takes no states=: it is for models with discrete states"):
+            ask(nile, states=[None] * len(nile))

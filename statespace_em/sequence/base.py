@@ -42,8 +42,12 @@ class SequenceModel(LatentModel):
     def filter(self, y: Any, params: xr.Dataset | None = None) -> xr.Dataset:
         """What was known of the states at each time: never touched by later rows."""
 
-    def smooth(self, y: Any, params: xr.Dataset | None = None) -> xr.Dataset:
+    def smooth(
+        self, y: Any, params: xr.Dataset | None = None, *, states: Any = None, weights: Any = None
+    ) -> xr.Dataset:
         """States given all of y: the ``gamma`` of `e_step` under the name ``smoothed``, beside `filter`'s words.
+
+        ``states`` and ``weights`` as in `e_step`.
 
         Returns
         -------
@@ -51,19 +55,29 @@ class SequenceModel(LatentModel):
             ``smoothed`` ([sequence,] time, state), of a linear-Gaussian model also ``smoothed_cov``, and
             ``log_likelihood``; ``attrs["conditioning"]`` is "1:T".
         """
-        posterior = self.e_step(y, params, xi="sum")
+        posterior = self.e_step(y, params, states=states, weights=weights, xi="sum")
         names = {"gamma": "smoothed", "cov": "smoothed_cov"}
         kept = [name for name in (*names, "log_likelihood") if name in posterior]
         return posterior[kept].rename({old: new for old, new in names.items() if old in kept})
 
     @chunkwise
-    def one_step(self, y: Any, params: xr.Dataset | None = None, *, quantiles: Any = None) -> xr.Dataset:
+    def one_step(
+        self,
+        y: Any,
+        params: xr.Dataset | None = None,
+        *,
+        states: Any = None,
+        weights: Any = None,
+        quantiles: Any = None,
+    ) -> xr.Dataset:
         """Distribution of every row as it was forecast one row before: what `residuals` compare y with.
 
         Parameters
         ----------
         y, params
             Observations, and parameters (those of the fit unless given).
+        states, weights
+            As in `fit`; those of the rows before a row count for it.
         quantiles
             Levels between 0 and 1, if any.
 
@@ -75,8 +89,8 @@ class SequenceModel(LatentModel):
             NaN where a diffuse start leaves no distribution yet.
         """
         levels = check_levels(quantiles)
-        core, tree, batch, labels, known = self._ready(y, params)
-        with labelled_rows(labels):
+        core, tree, batch, labels, known = self._ready(y, params, states, weights)
+        with labelled_rows(labels, self._schema().names):
             predictive = self._one_step(core, tree, batch)
         features = {"feature": labels.features}
         if self._support() == "category":
@@ -95,7 +109,9 @@ class SequenceModel(LatentModel):
             dataset[name].attrs["conditioning"] = "1:t-1"
         return dataset
 
-    def residuals(self, y: Any, params: xr.Dataset | None = None, *, seed: int = 0) -> xr.Dataset:
+    def residuals(
+        self, y: Any, params: xr.Dataset | None = None, *, states: Any = None, weights: Any = None, seed: int = 0
+    ) -> xr.Dataset:
         """One-step-ahead residuals: where each entry fell in the distribution forecast for it (Rosenblatt 1952).
 
         An entry is judged by the rows before it and the entries before it in its own row, so that under a true
@@ -107,6 +123,8 @@ class SequenceModel(LatentModel):
         ----------
         y, params
             Observations, and parameters (those of the fit unless given).
+        states, weights
+            As in `fit`; those of the rows before a row count for it.
         seed
             Of the draws for counts and symbols; the same seed gives the same residuals.
 
@@ -121,13 +139,22 @@ class SequenceModel(LatentModel):
         ParameterError
             If the columns of the family depend on each other given the state, and it has no ``conditionals``.
         """
-        core, tree, batch, labels, _ = self._ready(y, params)
-        with labelled_rows(labels):
+        core, tree, batch, labels, _ = self._ready(y, params, states, weights)
+        with labelled_rows(labels, self._schema().names):
             predictive = self._joint(core, tree, batch)
         return labelled_residuals(predictive, batch, labels, seed)
 
     @chunkwise
-    def forecast(self, y: Any, horizon: int, params: xr.Dataset | None = None, *, quantiles: Any = None) -> xr.Dataset:
+    def forecast(
+        self,
+        y: Any,
+        horizon: int,
+        params: xr.Dataset | None = None,
+        *,
+        states: Any = None,
+        weights: Any = None,
+        quantiles: Any = None,
+    ) -> xr.Dataset:
         """Distribution of states and observations 1, ..., ``horizon`` steps after the end of y.
 
         Parameters
@@ -139,6 +166,8 @@ class SequenceModel(LatentModel):
         params
             Parameters (those of the fit unless given). With a dim ``draw``, or ``replicate`` as `bootstrap`
             returns them, the forecast is the mixture over the draws: the uncertainty of the parameters is in it.
+        states, weights
+            As in `fit`.
         quantiles
             Levels between 0 and 1, if any.
 
@@ -156,15 +185,24 @@ class SequenceModel(LatentModel):
             If the horizon is below 1, or a level is not between 0 and 1.
         """
         levels = check_levels(quantiles)
-        dataset, predictive = self._futures(y, horizon, params)
+        dataset, predictive = self._futures(y, horizon, params, states, weights)
         return add_quantiles(dataset, predictive, levels)
 
-    def forecast_density(self, y: Any, horizon: int, at: Any, params: xr.Dataset | None = None) -> xr.Dataset:
+    def forecast_density(
+        self,
+        y: Any,
+        horizon: int,
+        at: Any,
+        params: xr.Dataset | None = None,
+        *,
+        states: Any = None,
+        weights: Any = None,
+    ) -> xr.Dataset:
         """Density and distribution function of the forecast at given values.
 
         Parameters
         ----------
-        y, horizon, params
+        y, horizon, params, states, weights
             As in `forecast`.
         at
             Values (in units of y) at which to evaluate.
@@ -174,11 +212,19 @@ class SequenceModel(LatentModel):
         xarray.Dataset
             ``density`` (of counts: probability) and ``cdf`` ([sequence,] horizon, value, feature).
         """
-        dataset, predictive = self._futures(y, horizon, params)
+        dataset, predictive = self._futures(y, horizon, params, states, weights)
         return density_dataset(dataset, predictive, at)
 
     def simulate(
-        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset | None = None, *, seed: int | None = None
+        self,
+        y: Any,
+        horizon: int,
+        n_paths: int,
+        params: xr.Dataset | None = None,
+        *,
+        states: Any = None,
+        weights: Any = None,
+        seed: int | None = None,
     ) -> xr.Dataset:
         """Simulate how one sequence goes on.
 
@@ -188,7 +234,7 @@ class SequenceModel(LatentModel):
             One sequence, and the number of steps after its end.
         n_paths
             Number of independent paths.
-        params
+        params, states, weights
             As in `forecast`; of several draws of parameters the paths take turns.
         seed
             The same seed gives the same paths.
@@ -201,18 +247,20 @@ class SequenceModel(LatentModel):
         """
         _validate.at_least("horizon", horizon, 1, whole=True)
         _validate.at_least("n_paths", n_paths, 1, whole=True)
-        rng = np.random.default_rng(seed)
+        rng, said = np.random.default_rng(seed), (states, weights)
         draws = parameter_draws(self._known(params))
         parts = [
-            self._simulated(y, horizon, n_paths // len(draws) + (i < n_paths % len(draws)), own, rng)
+            self._simulated(y, horizon, n_paths // len(draws) + (i < n_paths % len(draws)), own, rng, *said)
             for i, own in enumerate(draws[:n_paths])
         ]
         return parts[0] if len(parts) == 1 else xr.concat(parts, "path")
 
-    def _futures(self, y: Any, horizon: int, params: xr.Dataset | None) -> tuple[xr.Dataset, Predictive]:
+    def _futures(
+        self, y: Any, horizon: int, params: xr.Dataset | None, states: Any = None, weights: Any = None
+    ) -> tuple[xr.Dataset, Predictive]:
         """Forecast averaged over draws of parameters, and the mixture that it describes."""
         _validate.at_least("horizon", horizon, 1, whole=True)
-        futures = [self._future(y, horizon, own) for own in parameter_draws(self._known(params))]
+        futures = [self._future(y, horizon, own, states, weights) for own in parameter_draws(self._known(params))]
         return averaged([dataset for dataset, _ in futures]), merged([predictive for _, predictive in futures])
 
     # what a model supplies
@@ -226,12 +274,21 @@ class SequenceModel(LatentModel):
         """Distribution of every entry given the rows before it and the entries before it in its row."""
 
     @abstractmethod
-    def _future(self, y: Any, horizon: int, params: xr.Dataset) -> tuple[xr.Dataset, Predictive]:
+    def _future(
+        self, y: Any, horizon: int, params: xr.Dataset, states: Any = None, weights: Any = None
+    ) -> tuple[xr.Dataset, Predictive]:
         """Forecast under one set of parameters, and the distribution (S, horizon, D) that it describes."""
 
     @abstractmethod
     def _simulated(
-        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator
+        self,
+        y: Any,
+        horizon: int,
+        n_paths: int,
+        params: xr.Dataset,
+        rng: np.random.Generator,
+        states: Any = None,
+        weights: Any = None,
     ) -> xr.Dataset:
         """Paths that continue one sequence under one set of parameters."""
 

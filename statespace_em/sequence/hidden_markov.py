@@ -80,6 +80,7 @@ class HiddenMarkovModel(SequenceModel):
         params: xr.Dataset | None = None,
         *,
         states: Any = None,
+        weights: Any = None,
         method: Literal["viterbi", "posterior"] = "viterbi",
         min_duration: int | Mapping[Any, int] | None = None,
     ) -> xr.DataArray:
@@ -91,6 +92,8 @@ class HiddenMarkovModel(SequenceModel):
             Observations, and parameters (those of the fit unless given).
         states
             Names of the states of the rows where they are known, as in `fit`.
+        weights
+            As in `fit`; those of sequences change no path, and ``log_prob`` is without them.
         method
             "viterbi": the most probable path as a whole (Viterbi 1967), of equally probable ones one and always the
             same; "posterior": at each row the most probable state, which makes fewest errors row by row but may be a
@@ -106,15 +109,19 @@ class HiddenMarkovModel(SequenceModel):
             joint probability of path and y, in nats.
         """
         least = least_rows(min_duration, self._names(), method)
-        core, tree, batch, labels, _ = self._ready(y, params, states)
+        core, tree, batch, labels, _ = self._ready(y, params, states, weights)
         with labelled_rows(labels, self._names()):
             path, best = decoded(core, tree, batch, method, least)  # type: ignore[arg-type]
         found = labels.dataset({"state": ((), name_array(self._names())[path])}, {})["state"]
         found.attrs["conditioning"] = "1:T"
         return found if best is None else found.assign_coords(log_prob=labels.per_sequence(best))
 
-    def best_paths(self, y: Any, n_paths: int, params: xr.Dataset | None = None) -> xr.Dataset:
+    def best_paths(
+        self, y: Any, n_paths: int, params: xr.Dataset | None = None, *, states: Any = None, weights: Any = None
+    ) -> xr.Dataset:
         """Return the k most probable paths of one sequence given all of it (list Viterbi algorithm), best first.
+
+        ``states`` and ``weights`` as in `decode`.
 
         Returns
         -------
@@ -123,8 +130,8 @@ class HiddenMarkovModel(SequenceModel):
             fewer than asked for where no more are possible.
         """
         _validate.at_least("n_paths", n_paths, 1, whole=True)
-        core, tree, batch, labels, _ = self._ready(y, params)
-        with labelled_rows(labels):
+        core, tree, batch, labels, _ = self._ready(y, params, states, weights)
+        with labelled_rows(labels, self._names()):
             found, score = best_paths(core, tree, batch, labels, n_paths)  # type: ignore[arg-type]
         names = name_array(self._names())[found]
         dataset = xr.Dataset({"state": (("path", labels.time), names), "log_prob": ("path", score)})
@@ -132,8 +139,12 @@ class HiddenMarkovModel(SequenceModel):
         return dataset.assign_coords(labels.time_coords())
 
     @chunkwise
-    def fixed_lag(self, y: Any, lag: int, params: xr.Dataset | None = None) -> xr.Dataset:
+    def fixed_lag(
+        self, y: Any, lag: int, params: xr.Dataset | None = None, *, states: Any = None, weights: Any = None
+    ) -> xr.Dataset:
         """State probabilities as they were known ``lag`` rows later: between `filter` (0) and `smooth` (all).
+
+        ``states`` and ``weights`` as in `filter`.
 
         Returns
         -------
@@ -142,18 +153,21 @@ class HiddenMarkovModel(SequenceModel):
             of it and no more. ``attrs["conditioning"]`` is "1:t+lag" with the number in place of lag.
         """
         _validate.at_least("lag", lag, 0, whole=True)
-        core, tree, batch, labels, _ = self._ready(y, params)
-        with labelled_rows(labels):
+        core, tree, batch, labels, _ = self._ready(y, params, states, weights)
+        with labelled_rows(labels, self._names()):
             smoothed = fixed_lag(core, tree, batch, lag)  # type: ignore[arg-type]
         dataset = labels.dataset({"smoothed": (("state",), smoothed)}, self._schema().state_coords)
         dataset["smoothed"].attrs["conditioning"] = f"1:t+{lag}"
         return dataset
 
     @chunkwise
-    def filter(self, y: Any, params: xr.Dataset | None = None, *, states: Any = None) -> xr.Dataset:
+    def filter(
+        self, y: Any, params: xr.Dataset | None = None, *, states: Any = None, weights: Any = None
+    ) -> xr.Dataset:
         """State probabilities as they were known at each time: later rows never change them (Hamilton 1989).
 
         ``states`` names the states of the rows where they are known; each is conditioned on from its own row on.
+        ``weights`` of rows are powers of their densities, as in `fit`; those of sequences change nothing here.
 
         Returns
         -------
@@ -161,7 +175,7 @@ class HiddenMarkovModel(SequenceModel):
             ``filtered`` p(s_t | y_1..t), ``predicted`` p(s_t | y_1..t-1), both ([sequence,] time, state), and
             ``log_likelihood`` ([sequence,] time) log p(y_t | y_1..t-1) in nats; each with ``attrs["conditioning"]``.
         """
-        core, tree, batch, labels, _ = self._ready(y, params, states)
+        core, tree, batch, labels, _ = self._ready(y, params, states, weights)
         with labelled_rows(labels, self._names()):
             known = core.filter(tree, batch)  # type: ignore[attr-defined]
         rows = {
@@ -174,9 +188,11 @@ class HiddenMarkovModel(SequenceModel):
             dataset[name].attrs["conditioning"] = seen
         return dataset
 
-    def _future(self, y: Any, horizon: int, params: xr.Dataset) -> tuple[xr.Dataset, Predictive]:
-        core, tree, batch, labels, known = self._ready(y, params)
-        with labelled_rows(labels):
+    def _future(
+        self, y: Any, horizon: int, params: xr.Dataset, states: Any = None, weights: Any = None
+    ) -> tuple[xr.Dataset, Predictive]:
+        core, tree, batch, labels, known = self._ready(y, params, states, weights)
+        with labelled_rows(labels, self._names()):
             now = core.filter(tree, batch).filtered[batch.starts[1:] - 1]  # type: ignore[attr-defined]
         predicted = np.empty((len(now), horizon, now.shape[1]))
         for h in range(horizon):
@@ -208,10 +224,10 @@ class HiddenMarkovModel(SequenceModel):
         return rosenblatt(self._family(), tree.emission, batch.y, known.predicted)
 
     def _simulated(
-        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator
+        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *said: Any
     ) -> xr.Dataset:
-        core, tree, batch, labels, known = self._ready(y, params)
-        with labelled_rows(labels):
+        core, tree, batch, labels, known = self._ready(y, params, *said)
+        with labelled_rows(labels, self._names()):
             now = core.filter(tree, batch).filtered[one_sequence(batch, labels)]  # type: ignore[attr-defined]
         states, drawn = core.sample_from(tree, now @ tree.transition, n_paths, horizon, rng)  # type: ignore[attr-defined]
         return future_paths(name_array(self._names())[states], drawn, known)

@@ -378,13 +378,13 @@ class MotionModel(StateSpaceModel):
         errors = errors | blank | {"process_cov": np.where(spread > 0.0, spread, np.nan)}
         return errors, values | {name: _values(known, name) for name in FOLLOW}, labels, known, core
 
-    def _future(self, y: Any, horizon: int, params: xr.Dataset) -> tuple[xr.Dataset, Predictive]:
-        return StateSpaceModel._future(self._until(horizon), y, horizon, params)
+    def _future(self, y: Any, horizon: int, params: xr.Dataset, *said: Any) -> tuple[xr.Dataset, Predictive]:
+        return StateSpaceModel._future(self._until(horizon), y, horizon, params, *said)
 
     def _simulated(
-        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator
+        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *said: Any
     ) -> xr.Dataset:
-        return StateSpaceModel._simulated(self._until(horizon), y, horizon, n_paths, params, rng)
+        return StateSpaceModel._simulated(self._until(horizon), y, horizon, n_paths, params, rng, *said)
 
     def _until(self, horizon: int) -> Self:
         """Copy whose dynamics go on for some steps after the last row."""

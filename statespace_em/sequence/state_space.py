@@ -100,8 +100,10 @@ class StateSpaceModel(DrivenModel):
             dataset.variables[name].attrs["conditioning"] = "1:t" if str(name).startswith("filtered") else "1:t-1"
         return dataset
 
-    def _future(self, y: Any, horizon: int, params: xr.Dataset) -> tuple[xr.Dataset, Predictive]:
-        _, tree, batch, labels, _ = self._ready(y, params)
+    def _future(
+        self, y: Any, horizon: int, params: xr.Dataset, states: Any = None, weights: Any = None
+    ) -> tuple[xr.Dataset, Predictive]:
+        _, tree, batch, labels, _ = self._ready(y, params, states, weights)
         with labelled_rows(labels):
             end = smooth(tree, batch)[0]
         last, lengths = batch.starts[1:] - 1, batch.lengths
@@ -142,9 +144,9 @@ class StateSpaceModel(DrivenModel):
         )
 
     def _simulated(
-        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator
+        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *said: Any
     ) -> xr.Dataset:
-        _, tree, batch, labels, known = self._ready(y, params)
+        _, tree, batch, labels, known = self._ready(y, params, *said)
         with labelled_rows(labels):
             end = smooth(tree, batch)[0]
         last, length = one_sequence(batch, labels), len(batch.y)

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from statespace_em import storage
+from statespace_em import _validate, storage
 from statespace_em._typing import Floats
-from statespace_em.errors import DataError, FileFormatError, ParameterError, RowError
+from statespace_em.errors import DataError, FileFormatError, ImpossibleStateError, ParameterError, RowError
 from statespace_em.labels import Labels, show
 from statespace_em.model import LatentModel
 
@@ -47,8 +47,11 @@ class Stream(ABC, Generic[S]):
         self._rows = RowReader(model, params)
 
     @abstractmethod
-    def _advance(self, y: Floats, time: Any) -> S:
-        """Take one row (D,) and move on; where the row is impossible, raise RowError and stay."""
+    def _advance(self, y: Floats, time: Any, known: int) -> S:
+        """Take one row (D,) and move on; where the row is impossible, raise RowError and stay.
+
+        ``known`` is the number of its state, -1 where that is not known.
+        """
 
     @abstractmethod
     def _state(self) -> dict[str, Floats]:
@@ -59,7 +62,7 @@ class Stream(ABC, Generic[S]):
     def predicted(self) -> Floats:
         """State of the next row, given the rows so far."""
 
-    def update(self, row: Any, time: Any = None) -> S:
+    def update(self, row: Any, time: Any = None, *, state: Any = None) -> S:
         """Take the next row and return what is known now.
 
         Parameters
@@ -69,6 +72,8 @@ class Stream(ABC, Generic[S]):
             and pd.NA are missing. A row that is refused leaves the stream as it was.
         time
             What to call the row in results and messages, later than the one before; its number unless given.
+        state
+            Name of the state of this row where it is known (models with discrete states only).
 
         Returns
         -------
@@ -84,15 +89,29 @@ class Stream(ABC, Generic[S]):
             time = self.n_rows
         elif self.time is not None:
             _check_order(self.time, time)
+        known = self._number_of(state)
         y = self._rows.read(row, time)
         try:
-            step = self._advance(y, time)
+            step = self._advance(y, time, known)
+        except ImpossibleStateError as error:
+            raise ImpossibleStateError(
+                f"the known state {show(state)} at time {show(time)} {error.explanation}."
+            ) from None
         except RowError as error:
             raise type(error)(f"the observation at time {show(time)} {error.explanation}.") from None
         self.n_rows += 1
         self.time = time
         self.log_likelihood += step.log_likelihood  # type: ignore[attr-defined]
         return step
+
+    def _number_of(self, state: Any) -> int:
+        if state is None or state is pd.NA or state != state:
+            return -1
+        if not self.model.takes_states:
+            raise ParameterError(f"{type(self.model).__name__} takes no state=: it is for models with discrete states.")
+        names = self.model._schema().names
+        _validate.one_of("state", state, names)
+        return names.index(state)
 
     def dataset(self, steps: Sequence[S]) -> xr.Dataset:
         """Label what updates returned, as ``filter`` would have."""

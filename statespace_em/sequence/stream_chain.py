@@ -10,7 +10,7 @@ import xarray as xr
 
 from statespace_em._typing import Floats
 from statespace_em.emissions.evaluate import log_density
-from statespace_em.errors import ImpossibleObservationError
+from statespace_em.errors import ImpossibleObservationError, ImpossibleStateError
 from statespace_em.kernels import steps
 from statespace_em.model import LatentModel
 from statespace_em.sequence.hmm_core import HMMCore, HMMParams
@@ -51,12 +51,14 @@ class ChainStream(Stream[ChainStep]):
         """Probability (K,) of each state in the next row, given the rows so far."""
         return np.exp(self._log_now)
 
-    def _advance(self, y: Floats, time: Any) -> ChainStep:
+    def _advance(self, y: Floats, time: Any, known: int) -> ChainStep:
         log_b = log_density(self._family, self._emission, y[None])[0]
+        if known >= 0:
+            log_b = np.where(np.arange(len(log_b)) == known, log_b, -np.inf)
         predicted, filtered = self.predicted, np.empty(len(log_b))
         value = steps.chain_step(log_b, self._log_transition, self._log_now, filtered)
         if value == -np.inf:
-            raise ImpossibleObservationError(self.n_rows)
+            raise ImpossibleObservationError(self.n_rows) if known < 0 else ImpossibleStateError(self.n_rows, known)
         return ChainStep(time, filtered, predicted, value)
 
     def _state(self) -> dict[str, Floats]:

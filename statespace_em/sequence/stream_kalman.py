@@ -65,7 +65,7 @@ class KalmanStream(Stream[KalmanStep]):
         """Covariance (n, n) of the states in the next row, given the rows so far."""
         return self._cov.copy()
 
-    def _advance(self, y: Floats, time: Any) -> KalmanStep:
+    def _advance(self, y: Floats, time: Any, known: int) -> KalmanStep:
         n, size = len(self._mean), len(y)
         predicted, predicted_cov = self._mean, self._cov
         filtered, filtered_cov = np.empty((1, n)), np.empty((1, n, n))

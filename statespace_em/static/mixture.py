@@ -276,12 +276,14 @@ class Mixture(LatentModel):
         return drawn_dataset(name_array(self._names())[states], y, known)
 
     @chunkwise
-    def decode(self, y: Any, params: xr.Dataset | None = None) -> xr.DataArray:
-        """Most probable component of each row, by name.
+    def decode(
+        self, y: Any, params: xr.Dataset | None = None, *, states: Any = None, weights: Any = None
+    ) -> xr.DataArray:
+        """Most probable component of each row, by name; ``states`` and ``weights`` as in `e_step`.
 
         The coordinate ``log_prob`` ([sequence]) is the log joint probability of these components and y, in nats.
         """
-        posterior = self.e_step(y, params)
+        posterior = self.e_step(y, params, states=states, weights=weights)
         gamma = posterior["gamma"]
         best = xr.ufuncs.log(gamma.max("state")).sum(gamma.dims[-2])
         decoded = gamma.fillna(-1.0).idxmax("state").where(gamma.notnull().all("state")).rename("state")
