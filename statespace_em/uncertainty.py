@@ -135,6 +135,8 @@ class Uncertain(ABC):
         *,
         n: int = 200,
         freeze: Any = (),
+        states: Any = None,
+        weights: Any = None,
         seed: int = 0,
         threads: int | None = None,
         progress: bool = False,
@@ -152,6 +154,10 @@ class Uncertain(ABC):
             Number of simulations.
         freeze
             Names of the parameters that the fit left alone.
+        states, weights
+            Those that the fit was given. Refits are told the simulated states of the rows whose state is known, and
+            have the same weights: the spread is that of this estimator under the model, in which a sequence of
+            weight 2 is one sequence that counts twice (to `standard_errors` it is two).
         seed, threads, progress
             As in `fit`.
 
@@ -165,16 +171,17 @@ class Uncertain(ABC):
         _validate.at_least("seed", seed, 0, whole=True)
         if threads is not None:
             _validate.at_least("threads", threads, 1, whole=True)
-        core, _, batch, labels, known = self._ready(y, params, freeze=freeze)
+        core, _, batch, labels, known = self._ready(y, params, states, weights, freeze)
         options = FitOptions(start=known, freeze=tuple(freeze))
 
-        def refit(drawn: Any) -> tuple[xr.Dataset, str, float]:
-            fit = self._estimate(drawn, options)
+        def refit(drawn: Any, *said: Any) -> tuple[xr.Dataset, str, float]:
+            fit = self._estimate(drawn, options, *said)
             params = self._schema().label(fit.arrays, fit.labels, fit.symbols)
             return params, fit.chosen.status, fit.chosen.trace[-1].log_likelihood
 
-        def draw(length: int, number: int) -> AnyArray:
-            return np.asarray(self.sample(length, known, seed=number)["y"].values)
+        def draw(length: int, number: int) -> tuple[AnyArray, AnyArray]:
+            drawn = self.sample(length, known, seed=number)
+            return np.asarray(drawn["y"].values), np.asarray(drawn["state"].values)
 
         return replicates(draw, refit, batch, labels, core, known, n=n, seed=seed, threads=threads, progress=progress)
 

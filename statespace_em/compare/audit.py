@@ -7,18 +7,20 @@ from typing import Any
 import xarray as xr
 
 from statespace_em.errors import LookAheadError
-from statespace_em.labels import show
+from statespace_em.labels import Labels, show
 
 
-def check_nothing_moved(before: xr.Dataset, again: xr.Dataset, time: str, n_rows: int, where: str) -> None:
-    """Compare the first rows, and the refits that they used, bit by bit.
+def check_nothing_moved(before: xr.Dataset, again: xr.Dataset, labels: Labels, n_rows: int, where: str) -> None:
+    """Compare the first rows (of several sequences: times), and the refits that they used, bit by bit.
 
     Raises
     ------
     LookAheadError
         Naming the variable and the first row that differs.
     """
-    n_refits = again.sizes["refit"]
+    n_refits, time = again.sizes["refit"], labels.time
+    if labels.sequence is not None:  # one that begins later is not there without the future
+        again = again.reindex({labels.sequence: before[labels.sequence]})
     for name in before.data_vars:
         lead = time if time in before[name].dims else "refit"
         size = n_rows if lead == time else n_refits

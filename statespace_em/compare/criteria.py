@@ -18,7 +18,14 @@ from statespace_em.labels import listed, show
 DISCRETE = ("count", "category")
 
 
-def table(models: Mapping[Any, Any], y: Any, *, log_score: Mapping[str, Any] | None = None) -> pd.DataFrame:
+def table(
+    models: Mapping[Any, Any],
+    y: Any,
+    *,
+    states: Any = None,
+    weights: Any = None,
+    log_score: Mapping[str, Any] | None = None,
+) -> pd.DataFrame:
     """Compare fits of the same data, one row a fit; of the criteria lower is better.
 
     Parameters
@@ -27,6 +34,8 @@ def table(models: Mapping[Any, Any], y: Any, *, log_score: Mapping[str, Any] | N
         Fitted models by name; hidden Markov models, mixtures and linear-Gaussian models may be mixed.
     y
         What all of them were fitted to.
+    states, weights
+        Known states and weights that all of them were fitted with.
     log_score
         Options of `walk_forward`, such as ``{"refit": "YE", "min_train": 500}``, to add the rolling out-of-sample
         score; each model is refitted as often as they say.
@@ -44,7 +53,8 @@ def table(models: Mapping[Any, Any], y: Any, *, log_score: Mapping[str, Any] | N
         ``aic``, ``aicc``
             Akaike (1974); Hurvich & Tsai (1989), infinite where rows are too few for it;
         ``bic``, ``hq``
-            Schwarz (1978); Hannan & Quinn (1979). The number of rows is that of rows with any entry seen;
+            Schwarz (1978); Hannan & Quinn (1979). The number of rows is that of rows with any entry seen, each
+            as often as its weight says;
         ``icl``
             integrated completed likelihood: BIC with the likelihood of y together with its most probable states, the
             Viterbi path (Biernacki, Celeux & Govaert 2000; for hidden Markov models Celeux & Durand 2008). It favours
@@ -58,7 +68,7 @@ def table(models: Mapping[Any, Any], y: Any, *, log_score: Mapping[str, Any] | N
     Raises
     ------
     DataError
-        If a model was fitted to other data or other columns than the rest.
+        If a model was fitted to other data, other columns, or with other known states or weights than the rest.
     NotFittedError
         If a model was not fitted.
 
@@ -80,10 +90,11 @@ def table(models: Mapping[Any, Any], y: Any, *, log_score: Mapping[str, Any] | N
     """
     if not isinstance(models, Mapping) or not models:
         raise ParameterError(f"models is {models!r:.60}, expected a dict of fitted models by name.")
-    check_same(models, y)
-    rows = {name: _row(model, y) for name, model in models.items()}
+    said = {"states": states, "weights": weights}
+    check_same(models, y, states, weights)
+    rows = {name: _row(model, y, {k: v for k, v in said.items() if v is not None}) for name, model in models.items()}
     found = pd.DataFrame.from_dict(rows, orient="index", columns=list(next(iter(rows.values()))))
-    return found if log_score is None else found.assign(log_score=_log_scores(models, y, log_score))
+    return found if log_score is None else found.assign(log_score=_log_scores(models, y, {**said, **log_score}))
 
 
 def fit_each(
@@ -128,7 +139,7 @@ def fit_each(
     return {f"{name}, {k}": make(k).fit(y, **options) for name, make in build.items() for k in counts}
 
 
-def check_same(models: Mapping[Any, Any], y: Any) -> None:
+def check_same(models: Mapping[Any, Any], y: Any, states: Any = None, weights: Any = None) -> None:
     """Refuse models that are not fitted, or that were fitted to something else than y."""
     columns: dict[Any, list[Any]] = {}
     for name, model in models.items():
@@ -142,10 +153,11 @@ def check_same(models: Mapping[Any, Any], y: Any) -> None:
                 f"{listed(columns[first])}: likelihoods of different columns cannot be compared."
             )
         batch, labels, _ = model._read(y, model.params_)
+        batch = model._conditioned(batch, labels, states, weights)
         if model.fitted_to_ != fingerprint(batch, labels):
             raise DataError(
                 f"model {show(name)} was fitted to other data ({model.fitted_to_}) than y "
-                f"({fingerprint(batch, labels)}): fit all models to y."
+                f"({fingerprint(batch, labels)}): fit all models to y, with the same states= and weights= if any."
             )
     kinds = {name: model._support() in DISCRETE for name, model in models.items()}
     if len(set(kinds.values())) > 1:
@@ -160,17 +172,21 @@ def check_same(models: Mapping[Any, Any], y: Any) -> None:
 
 
 def _log_scores(models: Mapping[Any, Any], y: Any, options: Mapping[str, Any]) -> list[float]:
-    scores = [walk_forward(model, y, **options)["log_score"].values for model in models.values()]
-    n_common = min(map(len, scores))  # walks end at the same row, and begin when each model had rows enough
-    return [float(score[-n_common:].mean()) for score in scores]
+    walks = [walk_forward(model, y, **options) for model in models.values()]
+    n_common = min(len(walk["used_refit"]) for walk in walks)  # they end at the same row, and begin with rows enough
+    scores = [walk["log_score"].transpose(*walk["used_refit"].dims, ...).values[-n_common:] for walk in walks]
+    return [float(np.nanmean(score)) for score in scores]
 
 
-def _row(model: Any, y: Any) -> dict[str, Any]:
-    log_likelihood, count = model.score(y), model.n_parameters_
-    decoded = model.decode(y)
-    joint = float(decoded["log_prob"].sum()) if "log_prob" in decoded.coords else np.nan
-    batch = model._read(y, model.params_)[0]
-    n_rows = int((~np.isnan(batch.y)).any(1).sum())
+def _row(model: Any, y: Any, said: dict[str, Any]) -> dict[str, Any]:
+    log_likelihood, count = model.score(y, **said), model.n_parameters_
+    decoded = model.decode(y, **said)
+    batch, labels, _ = model._read(y, model.params_)
+    batch = model._conditioned(batch, labels, said.get("states"), said.get("weights"))
+    times = 1.0 if batch.sequence_weight is None else batch.sequence_weight
+    joint = float(np.sum(times * decoded["log_prob"].values)) if "log_prob" in decoded.coords else np.nan
+    seen = (~np.isnan(batch.y)).any(1)
+    n_rows = seen.sum() if batch.weight is None else float(batch.weight[seen].sum())
     spare = n_rows - count - 1
     aic = 2.0 * count - 2.0 * log_likelihood
     return {

@@ -13,7 +13,7 @@ import xarray as xr
 from statespace_em import _validate
 from statespace_em._typing import Ints
 from statespace_em.compare.audit import check_nothing_moved
-from statespace_em.compare.rows import Observations, observations
+from statespace_em.compare.rows import Observations, declared, observations
 from statespace_em.errors import ConvergenceWarning, DataError, ParameterError
 from statespace_em.labels import listed, show
 from statespace_em.matching import aligned
@@ -38,6 +38,8 @@ def walk_forward(
     window: str | int = "expanding",
     min_train: int | None = None,
     fit: Mapping[str, Any] | None = None,
+    states: Any = None,
+    weights: Any = None,
     quantiles: Any = None,
     audit: bool | int = False,
 ) -> xr.Dataset:
@@ -53,16 +55,18 @@ def walk_forward(
     model
         A sequence model; only its settings are used, it may be unfitted and stays as it is.
     y
-        One sequence.
+        One sequence, or several on one calendar: a refit is to the rows of all of them before its time.
     refit
         Calendar of the refits: a pandas frequency ("YE", "QE", "ME", "W": refit before the first row of each new
-        year, quarter, ...), which needs dates, or a number of rows.
+        year, quarter, ...), which needs dates, or a number of rows (of several sequences: of times).
     window
-        "expanding": fit to all rows so far; a number: to that many of the last rows.
+        "expanding": fit to all rows so far; a number: to that many of the last rows (times).
     min_train
-        Rows before the first fit; by default those of the window, or 50 a state.
+        Rows (times) before the first fit; by default those of the window, or 50 a state.
     fit
         Options of `fit`, such as ``{"n_starts": 3}`` or ``{"start": ..., "freeze": [...]}``.
+    states, weights
+        As in `fit`; what is said of a row counts from that row on.
     quantiles
         Levels of predictive quantiles to keep, if any.
     audit
@@ -72,16 +76,17 @@ def walk_forward(
     Returns
     -------
     xarray.Dataset
-        For the rows after the first fit ``filtered``, ``predicted`` (time, state), ``log_score`` (time)
+        For the rows after the first fit ``filtered``, ``predicted`` ([sequence,] time, state), ``log_score`` (time)
         log p(y_t | rows before) in nats, ``mean``, ``variance`` (time, feature), for symbols ``prob``, and
         ``used_refit`` (time). For every refit ``trained_from``, ``trained_until`` (the labels of its first and last
         row), ``n_train``, ``status`` (refit) and its parameters as ``fitted_<name>`` (refit, ...).
-        ``attrs["audit"]`` says what was proved.
+        ``attrs["audit"]`` says what was proved. Of several sequences time runs over the times of all, NaN where one
+        has no row.
 
     Raises
     ------
     ParameterError, DataError
-        If an option cannot be used, y has several sequences, or too few rows for the window asked for.
+        If an option cannot be used, y has too few rows for the window asked for, or symbols that only later rows tell.
     LookAheadError
         If the audit finds a value that a later row has touched.
 
@@ -102,7 +107,12 @@ def walk_forward(
     >>> walk.attrs["audit"]
     'no value before the cut moved by one bit when the rows after it were removed or changed; cuts: 1'
     """
-    data = observations(model, y)
+    data = observations(model, y, states, weights)
+    if data.symbols is not None and not declared(model, y):
+        raise ParameterError(
+            f"{type(model).__name__} names no symbols, and those of later rows must not be known before: build it with "
+            "symbols=[...], all that may occur, or give y a categorical type."
+        )
     n_states = len(model._schema().names)
     if window != "expanding":
         _window(window)
@@ -131,9 +141,10 @@ def walk_forward(
         for cut in cuts:
             own = [block for block in blocks if block.begin <= cut]
             for other in (data.until(cut + 1), data.changed_after(cut)):
-                shorter = [block._replace(end=min(block.end, len(other.batch.y))) for block in own]
+                shorter = [block._replace(end=min(block.end, len(other.calendar))) for block in own]
                 again = _walk(model, other, shorter, options, quantiles)
-                check_nothing_moved(result, again, data.labels.time, cut + 1 - blocks[0].begin, data.labels.where(cut))
+                where = f"{data.labels.time} {show(data.calendar[cut])}"
+                check_nothing_moved(result, again, data.labels, cut + 1 - blocks[0].begin, where)
         result.attrs["audit"] = (
             "no value before the cut moved by one bit when the rows after it were removed or changed; "
             f"cuts: {len(cuts)}"
@@ -147,17 +158,18 @@ def _window(window: Any) -> None:
 
 
 def _blocks(data: Observations, refit: str | int, window: str | int, min_train: int) -> Iterator[Block]:
-    n_rows = len(data.batch.y)
+    n_rows = len(data.calendar)
+    what = "rows" if data.labels.sequence is None else "different times"
     if n_rows <= min_train:
         raise DataError(
-            f"y has {n_rows} rows, but the first fit needs {min_train} and a row to predict after them: "
+            f"y has {n_rows} {what}, but the first fit needs {min_train} and a row to predict after them: "
             "pass more rows, or a smaller window or min_train."
         )
-    begins = _refits(data.labels.times[0], refit, n_rows)
+    begins = _refits(data.calendar, refit, n_rows)
     begins = begins[begins >= min_train] if isinstance(refit, str) else np.arange(min_train, n_rows, int(refit))
     if not len(begins):
         raise DataError(
-            f"no refit is due: y has {n_rows} rows, and none of the {refit!r} periods ends after row {min_train} "
+            f"no refit is due: y has {n_rows} {what}, and none of the {refit!r} periods ends after row {min_train} "
             "(min_train). Refit more often, or start with fewer rows."
         )
     for begin, end in zip(begins, [*begins[1:], n_rows]):
@@ -181,36 +193,55 @@ def _refits(times: pd.Index, refit: str | int, n_rows: int) -> Ints:
 
 
 def _walk(model: Any, data: Observations, blocks: list[Block], options: dict[str, Any], quantiles: Any) -> xr.Dataset:
-    time, times = data.labels.time, data.labels.times[0]
-    said, fits, previous = [], [], None
-    for number, block in enumerate(blocks):
-        fresh = type(model)(**model.get_params())
+    time, sequence = data.labels.time, data.labels.sequence
+    said: dict[Any, list[xr.Dataset]] = {}
+    fits: list[xr.Dataset] = []
+    previous = None
+    for block in blocks:
+        fresh, train = type(model)(**model.get_params()), data.between(block.train, block.begin)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # told once, at the end
-                fresh.fit(data.frame(block.train, block.begin), **options)
+                fresh.fit(train.y, **train.said, **options)
         except DataError as error:
-            raise DataError(f"the refit to rows up to {show(times[block.begin - 1])} failed: {error}") from error
+            raise DataError(
+                f"the refit to rows up to {show(data.calendar[block.begin - 1])} failed: {error}"
+            ) from error
         params = fresh.params_
-        if previous is not None:
+        if previous is not None and not data.knows_states(block.train, block.begin):
             params = aligned(fresh._core(), params, previous)
         previous = params
-        rows = data.frame(block.train, block.end)
-        known = fresh.filter(rows, params)[["filtered", "predicted", "log_likelihood"]]
-        known = known.rename(log_likelihood="log_score")
-        known = known.merge(fresh.one_step(rows, params, quantiles=quantiles))
-        known = known.isel({time: slice(block.begin - block.train, None)})
-        said.append(known.assign(used_refit=(time, np.full(known.sizes[time], number))))
+        for key, rows in data.each(block.train, block.end):
+            known = fresh.filter(rows.y, params, **rows.said)[["filtered", "predicted", "log_likelihood"]]
+            known = known.rename(log_likelihood="log_score")
+            known = known.merge(fresh.one_step(rows.y, params, quantiles=quantiles, **rows.said))
+            said.setdefault(key, []).append(known.isel({time: rows.places >= block.begin}))
         fitted = params.rename({name: f"fitted_{name}" for name in params.data_vars})
-        fits.append(fitted.assign(n_train=block.begin - block.train, status=fresh.status_))
-    result: xr.Dataset = xr.concat(said, time, coords="minimal", compat="override")
+        fits.append(fitted.assign(n_train=data.n_between(block.train, block.begin), status=fresh.status_))
+    result = _joined(said, time, sequence)
     every: xr.Dataset = xr.concat(fits, "refit", coords="minimal", compat="override")
-    for name in said[0].data_vars:
-        result[name].attrs = said[0][name].attrs
     result = result.merge(every)
     ends = {"trained_from": [b.train for b in blocks], "trained_until": [b.begin - 1 for b in blocks]}
-    stamps = {name: ("refit", times[rows].to_numpy()) for name, rows in ends.items()}
-    return result.assign(stamps).assign_coords(refit=np.arange(len(blocks)))
+    stamps = {name: ("refit", data.calendar[rows].to_numpy()) for name, rows in ends.items()}
+    used = np.searchsorted([b.begin for b in blocks], np.arange(blocks[0].begin, blocks[-1].end), side="right") - 1
+    result = result.assign({**stamps, "used_refit": (time, used)})
+    return result.assign_coords(refit=np.arange(len(blocks)))
+
+
+def _joined(said: dict[Any, list[xr.Dataset]], time: str, sequence: str | None) -> xr.Dataset:
+    """What was said of every row in the order of time; of several sequences side by side on one calendar."""
+    parts = {key: xr.concat(found, time, coords="minimal", compat="override") for key, found in said.items()}
+    first = next(iter(parts.values()))
+    result: xr.Dataset = first
+    if sequence is not None:
+        calendar = sorted(set().union(*(part.indexes[time] for part in parts.values())))
+        index = pd.Index(calendar, name=time)
+        whole = [part.reindex({time: index}) for part in parts.values()]
+        names: Any = pd.Index(list(parts), name=sequence, tupleize_cols=False)
+        result = xr.concat(whole, names, coords="minimal", compat="override")
+    for name in first.data_vars:
+        result[name].attrs = first[name].attrs
+    return result
 
 
 def _cuts(blocks: list[Block], n_cuts: int) -> Ints:

@@ -14,8 +14,9 @@ from statespace_em.data import Batch
 from statespace_em.labels import Labels
 from statespace_em.matching import aligned
 
-Draw = Callable[[int, int], np.ndarray]  # rows, seed -> y (rows, D)
-Refit = Callable[[Any], tuple[xr.Dataset, str, float]]  # y -> parameters, status, log-likelihood
+Draw = Callable[[int, int], tuple[np.ndarray, np.ndarray]]  # rows, seed -> y (rows, D) and their states
+Refit = Callable[[Any, Any, Any], tuple[xr.Dataset, str, float]]
+# y, known states, weights -> parameters, status, log-likelihood
 
 
 def replicates(
@@ -34,18 +35,25 @@ def replicates(
     """Simulate ``n`` times, refit each time, and put the states of every refit in the order of the reference."""
     seeds = np.random.SeedSequence(seed).generate_state(n * len(batch.lengths)).reshape(n, -1)
     missing = np.isnan(batch.y)
+    named = batch.known is not None and bool((batch.known >= 0).any())  # known states say which is which
 
     with _bar(n, progress) as step:
 
         def one(own: Sequence[int]) -> tuple[xr.Dataset, str, float]:
-            parts = []
+            parts, states = [], []
             for i, (length, begin, number) in enumerate(zip(batch.lengths, batch.starts, own)):
-                rows = draw(int(length), int(number))
+                rows, hidden = draw(int(length), int(number))
                 drawn = _with_gaps(rows, missing[begin : begin + length], labels)
+                if batch.known is not None:
+                    shown = hidden.astype(object)
+                    shown[batch.known[begin : begin + length] < 0] = None
+                    states.append(shown)
                 parts.append(drawn.assign_coords(time=labels.times[i].rename("time")))  # a model may know its rows
-            params, status, objective = refit(parts[0] if labels.sequence is None else parts)
+            single = labels.sequence is None
+            known = None if batch.known is None else states[0] if single else states
+            params, status, objective = refit(parts[0] if single else parts, known, _weights(batch, single))
             step()
-            return aligned(core, params, reference), status, objective
+            return params if named else aligned(core, params, reference), status, objective
 
         with _threads.limited(threads):
             found = _threads.run([lambda own=own: one(own) for own in seeds])  # type: ignore[misc]
@@ -55,6 +63,16 @@ def replicates(
     whole = whole.assign(status=("replicate", [status for _, status, _ in found]))
     whole = whole.assign(log_likelihood=("replicate", [value for _, _, value in found]))
     return whole.assign_coords(replicate=np.arange(n))
+
+
+def _weights(batch: Batch, single: bool) -> Any:
+    """Weights as the rows of a simulation take them."""
+    if batch.sequence_weight is not None:
+        return batch.sequence_weight
+    weight = batch.row_weight
+    if weight is None or single:
+        return weight
+    return [weight[begin:end] for begin, end in zip(batch.starts, batch.starts[1:])]
 
 
 def _with_gaps(rows: np.ndarray, missing: np.ndarray, labels: Labels) -> xr.DataArray:

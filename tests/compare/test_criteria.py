@@ -142,3 +142,27 @@ def test_what_cannot_be_compared_is_refused(fits, quakes):
 def test_densities_beside_probabilities_are_warned_of(fits, quakes):
     with pytest.warns(DataWarning, match="model 'hmm, 1' gives probabilities .* model 'normal' densities"):
         table({"hmm, 1": fits["hmm, 1"], "normal": sse.GaussianHMM(1).fit(quakes)}, quakes)
+
+
+def test_known_states_and_weights_are_told():
+    """A sequence of weight 2 is the sequence twice, in every column."""
+    parts = {key: sse.datasets.earthquakes()[a:b] for key, a, b in (("u", 0, 50), ("v", 50, 107))}
+    weights = {"u": 2.0, "v": 1.0}
+    fits = {k: sse.PoissonHMM(k).fit(parts, weights=weights) for k in (1, 2)}
+    twice = {"u": parts["u"], "w": parts["u"], "v": parts["v"]}
+    plain = {k: sse.PoissonHMM(k).fit(twice) for k in (1, 2)}
+    found, expected = table(fits, parts, weights=weights), table(plain, twice)
+    np.testing.assert_allclose(
+        found.drop(columns="status").astype(float), expected.drop(columns="status").astype(float), rtol=1e-9
+    )
+    with pytest.raises(DataError, match=r"was fitted to other data .* with the same states= and weights= if any"):
+        table(fits, parts)
+    states = {"u": [1, 0] * 25, "v": [None] * 57}
+    known = {"two": sse.PoissonHMM(2).fit(parts, states=states), "three": sse.PoissonHMM(3).fit(parts, states=states)}
+    row = table(known, parts, states=states).loc["two"]
+    assert row["log_likelihood"] == known["two"].score(parts, states=states)
+    assert row["icl"] >= row["bic"]
+    scored = table(
+        {2: known["two"]}, parts, states=states, log_score={"refit": 20, "min_train": 60, "fit": {"tol": 1e-3}}
+    )
+    assert np.isfinite(scored["log_score"]).all()

@@ -98,16 +98,16 @@ def test_states_keep_their_meaning_between_refits():
 class Peeks(sse.GaussianHMM):
     """Calls hindsight filtered."""
 
-    def filter(self, y, params=None):
-        known = super().filter(y, params)
+    def filter(self, y, params=None, **said):
+        known = super().filter(y, params, **said)
         return known.assign(filtered=self.e_step(y, params)["gamma"].assign_attrs(known["filtered"].attrs))
 
 
 class PeeksBarely(sse.GaussianHMM):
     """Standardises by moments of all rows, by one part in a million million."""
 
-    def filter(self, y, params=None):
-        known = super().filter(y, params)
+    def filter(self, y, params=None, **said):
+        known = super().filter(y, params, **said)
         return known.assign(predicted=known["predicted"] * (1.0 + 1e-12 * np.tanh(y.to_numpy().std())))
 
 
@@ -121,6 +121,7 @@ def test_the_audit_catches_who_peeks(kind, variable):
 def test_other_families_walk_too(kind):
     model, params = parameters_of(kind, 2, np.random.default_rng(0))
     y = model.sample(160, params, seed=1)["y"].values
+    assert kind == "poisson" or model.symbols is not None
     found = sse.walk_forward(model, y, refit=40, min_train=80, fit=FAST, audit=1)
     assert found["time"].values[0] == 80
     assert ("prob" in found) == (kind == "categorical")
@@ -177,8 +178,6 @@ def test_what_cannot_walk_is_refused():
         sse.walk_forward(model, y, refit=10, min_train=0)
     with pytest.raises(ParameterError, match="audit is -1"):
         sse.walk_forward(model, y, refit=10, min_train=50, audit=-1)
-    with pytest.raises(DataError, match="y has 2 sequences, a walk goes along one"):
-        sse.walk_forward(model, [y.to_numpy(), y.to_numpy()], refit=10)
     with pytest.raises(DataError, match="the audit needs at least two rows after the first fit"):
         sse.walk_forward(model, y, refit=10, min_train=119, audit=1, fit=FAST)
     flat = y.copy()
@@ -192,3 +191,116 @@ def test_refits_that_do_not_converge_are_named_once():
         found = sse.walk_forward(sse.GaussianHMM(2), returns(120), refit=20, min_train=90, fit={"max_iter": 2})
     assert len(caught) == 1
     assert found["status"].values.tolist() == ["max_iter"] * 2
+
+
+# several sequences, known states, weights, symbols
+
+
+def panel():
+    """Three assets on one calendar: one from the first day, one that ends early, one that comes late, with a gap."""
+    whole = returns(260)
+    return {"a": whole, "b": 1.5 * returns(170, seed=4), "c": returns(260, seed=5).iloc[200:].drop(whole.index[230])}
+
+
+@pytest.mark.parametrize("window", ["expanding", 100])
+def test_a_panel_walks_on_one_calendar(window):
+    y = panel()
+    model = sse.GaussianHMM(["calm", "stress"])
+    options = {"refit": 50, "min_train": 120, "window": window, "fit": FAST}
+    found = sse.walk_forward(model, y, audit=2, **options)
+    assert found["filtered"].dims == ("sequence", "date", "state")
+    assert found["sequence"].values.tolist() == ["a", "b", "c"]
+    assert found["date"].values[0] == y["a"].index[120].to_datetime64()
+    assert found["used_refit"].values.tolist() == [0] * 50 + [1] * 50 + [2] * 40
+    for key, series in y.items():
+        seen = found["log_score"].sel(sequence=key).notnull()
+        assert seen.sum() == (series.index >= y["a"].index[120]).sum()
+    for number, begin in enumerate([120, 170, 220]):
+        first = 0 if window == "expanding" else begin - window
+        days = y["a"].index[first:begin]
+        train = {key: part[part.index.isin(days)] for key, part in y.items() if part.index.isin(days).any()}
+        assert found["n_train"].values[number] == sum(map(len, train.values()))
+        fit = sse.GaussianHMM(["calm", "stress"]).fit(train, **FAST)
+        np.testing.assert_array_equal(found["fitted_cov"][number], fit.params_["cov"])
+        rows = y["c"][(y["c"].index >= days[0])]
+        if number == 2:
+            known = fit.filter(rows)["filtered"].sel(date=rows.index[-20:])
+            np.testing.assert_array_equal(found["filtered"].sel(sequence="c", date=rows.index[-20:]), known)
+    # the removal of what comes later changes no bit, also where a sequence has not begun
+    short = {key: part[part.index < y["a"].index[199]] for key, part in y.items()}
+    again = sse.walk_forward(model, {key: part for key, part in short.items() if len(part)}, **options)
+    for name in ("filtered", "predicted", "log_score", "mean", "variance"):
+        expected = found[name].sel(sequence=["a", "b"]).transpose("sequence", "date", ...)[:, : again.sizes["date"]]
+        np.testing.assert_array_equal(again[name].transpose("sequence", "date", ...), expected)
+
+
+class PeeksAtThePanel(sse.GaussianHMM):
+    """Knows what the last row of its own sequence will be."""
+
+    def filter(self, y, params=None, **said):
+        known = super().filter(y, params, **said)
+        return known.assign(predicted=known["predicted"] + 1e-9 * float(y.to_numpy()[-1, 0]))
+
+
+def test_the_audit_of_a_panel_catches_who_peeks():
+    with pytest.raises(LookAheadError, match=r"predicted of date 2020-.* changed when the rows after date 2020-"):
+        sse.walk_forward(PeeksAtThePanel(2), panel(), refit=60, min_train=120, fit=FAST, audit=True)
+
+
+def test_known_states_and_weights_walk_along():
+    y = returns(240)
+    names = pd.Series(np.where(y.abs() > 4.0, "stress", None), y.index, dtype=object)
+    weights = pd.Series(np.linspace(0.5, 1.5, 240), y.index)
+    model = sse.GaussianHMM(["calm", "stress"])
+    said = {"states": names, "weights": weights}
+    assert 2 < names.notna().sum() < 100
+    found = sse.walk_forward(model, y, refit=60, min_train=120, fit=FAST, audit=1, **said)
+    fit = sse.GaussianHMM(["calm", "stress"]).fit(y[:180], states=names[:180], weights=weights[:180], **FAST)
+    known = fit.filter(y, **said)
+    np.testing.assert_array_equal(found["filtered"][60:], known["filtered"][180:])
+    np.testing.assert_array_equal(found["log_score"][60:], known["log_likelihood"][180:])
+    np.testing.assert_array_equal(found["mean"][60:], fit.one_step(y, **said)["mean"][180:])
+
+
+class PeeksAtStates(sse.GaussianHMM):
+    """Knows how many states will be known."""
+
+    def filter(self, y, params=None, **said):
+        known = super().filter(y, params, **said)
+        return known.assign(filtered=known["filtered"] + 1e-9 * said["states"].notna().sum())
+
+
+def test_the_audit_changes_the_future_of_what_is_said_too():
+    y = returns(240)
+    states = pd.Series(np.where(y.abs() > 4.0, 1, None), y.index, dtype=object)
+    with pytest.raises(LookAheadError, match="filtered of date"):
+        sse.walk_forward(PeeksAtStates(2), y, refit=60, min_train=120, fit=FAST, audit=True, states=states)
+
+
+def test_sequences_keep_their_weights():
+    y = panel()
+    weights = {"a": 1.0, "b": 2.0, "c": 0.5}
+    found = sse.walk_forward(sse.GaussianHMM(2), y, refit=70, min_train=120, fit=FAST, weights=weights, audit=1)
+    train = {key: part[part.index < y["a"].index[120]] for key, part in y.items()}
+    fit = sse.GaussianHMM(2).fit({key: train[key] for key in "ab"}, weights={"a": 1.0, "b": 2.0}, **FAST)
+    np.testing.assert_array_equal(found["fitted_cov"][0], fit.params_["cov"])
+
+
+def test_symbols_of_the_future_are_not_known():
+    """Which symbols occur is something later rows tell, so it has to be said beforehand."""
+    model, params = parameters_of("categorical", 2, np.random.default_rng(0))
+    y = pd.Series(model.sample(160, params, seed=1)["y"].values[:, 0])
+    options = {"refit": 40, "min_train": 80, "fit": FAST}
+    silent = sse.CategoricalHMM(2)
+    with pytest.raises(ParameterError, match=r"CategoricalHMM names no symbols, .* build it with symbols="):
+        sse.walk_forward(silent, y, **options)
+    with pytest.raises(ParameterError, match="names no symbols"):
+        sse.walk_forward(silent.fit(y), y, **options)
+    said = sse.walk_forward(sse.CategoricalHMM(2, symbols=list("abcd")), y, audit=1, **options)
+    typed = sse.walk_forward(silent, y.astype(pd.CategoricalDtype(list("abcd"))), audit=1, **options)
+    np.testing.assert_array_equal(said["prob"], typed["prob"])
+
+
+def test_too_few_times_of_a_panel():
+    with pytest.raises(DataError, match="y has 260 different times, but the first fit needs 300"):
+        sse.walk_forward(sse.GaussianHMM(2), panel(), refit=10, window=300)

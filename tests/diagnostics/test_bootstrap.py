@@ -51,7 +51,7 @@ def test_gaps_and_sequences_are_kept(kind, monkeypatch):
     model = sse.HMM(2, sse.emissions.Poisson()) if kind == "poisson" else sse.CategoricalHMM(2, symbols=list("abcd"))
     seen = []
     own = type(model)._estimate
-    monkeypatch.setattr(type(model), "_estimate", lambda self, y, options: seen.append(y) or own(self, y, options))
+    monkeypatch.setattr(type(model), "_estimate", lambda self, y, *more: seen.append(y) or own(self, y, *more))
     drawn = model.bootstrap(y, params, n=2)
     assert drawn.sizes["replicate"] == 2
     for parts in seen:
@@ -103,3 +103,29 @@ def test_progress_is_shown(capsys):
     model.fit(y, n_starts=1)
     model.bootstrap(y, n=2, progress=True)
     assert "bootstrap" in capsys.readouterr().err
+
+
+def test_known_states_and_weights_are_those_of_the_fit(monkeypatch):
+    """Refits know the simulated states where the fit knew states, and weigh rows and sequences as it did."""
+    model, y = returns()
+    y = y[:200]
+    states = pd.Series(np.where(np.arange(200) % 4 == 0, np.where(y.abs() > 3.0, "wild", "calm"), None), y.index)
+    weights = pd.Series(np.linspace(0.5, 1.5, 200), y.index)
+    model.fit(y, states=states, weights=weights)
+    seen = []
+    own = type(model)._estimate
+    monkeypatch.setattr(type(model), "_estimate", lambda self, *given: seen.append(given) or own(self, *given))
+    drawn = model.bootstrap(y, states=states, weights=weights, n=3)
+    assert (drawn["status"] == "converged").all()
+    for _, _, known, power in seen:
+        assert [value is not None for value in known] == states.notna().tolist()
+        np.testing.assert_array_equal(power, weights)
+    assert len({tuple(known) for _, _, known, _ in seen}) == 3  # simulated, not those of y
+    parts = {"u": y[:120].to_numpy(), "v": y[120:].to_numpy()}
+    seen.clear()
+    model.bootstrap(parts, model.params_, weights={"u": 1.0, "v": 3.0}, n=1)
+    np.testing.assert_array_equal(seen[0][3], [1.0, 3.0])
+    told = {"u": [None] * 120, "v": ["calm"] * 80}
+    model.bootstrap(parts, model.params_, weights={"u": np.ones(120), "v": np.ones(80)}, states=told, n=1)
+    assert [sum(value is not None for value in part) for part in seen[1][2]] == [0, 80]
+    assert [len(part) for part in seen[1][3]] == [120, 80]
