@@ -21,6 +21,7 @@ import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.kernels._jit import inlined, jit
+from statespace_em.kernels.steady import ROWS, backward_loop, backward_rows, stretch
 
 SHORTEST = 16  # rows before the backward covariance recursion is asked whether it has settled
 
@@ -49,8 +50,15 @@ def backward_sums(
     info, old, M, AI = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
     MP, V, IA, IKC, work = (np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n)))
     z, touched = np.zeros(n + 1 + k_in), np.zeros(counts.shape[0], np.bool_)
+    n_all = 2 * n + D + 1 + k_in
+    L, PA, KA, gram = np.zeros((n, n)), np.zeros((n, n)), np.zeros((D, n)), np.zeros((n_all, n_all))
+    x_rows, v_rows, c_rows, rows = (
+        np.zeros((n, ROWS)), np.zeros((D, ROWS)), np.zeros((n, ROWS)), np.zeros((n_all, ROWS))
+    )  # fmt: skip
     age, steady, fresh = 0, False, True
-    for t in range(N - 1, -1, -1):
+    t = N
+    while t > 0:
+        t -= 1
         last = t == N - 1 or first[t + 1]
         a, c, c0 = t * int(A.shape[0] > 1), t * int(C.shape[0] > 1), t * int(d.shape[0] > 1)
         f = slot[t]
@@ -62,6 +70,19 @@ def backward_sums(
             _inverse(whiten[f], Sinv)
             _closed_loop(C[c], gain[f], Sinv, IKC, CS)
         fresh = last  # the row before sees a future for the first time
+        if steady:
+            m = stretch(t, -1, first, slot)
+            if m > 0:
+                backward_rows(
+                    t, m, y, C[0], d, U, predicted_mean, W, gain[f], Sinv, CS, L, PA, KA, r, gram,
+                    x_rows, v_rows, c_rows, rows,
+                )  # fmt: skip
+                _see(t, y, block, touched)
+                _add_rows(
+                    m, gram, info, IA, cC, cD, V, touched, g_A[0], g_e, g_Q[0], g_C[0], g_f, g_R[0], S_zz, S_uu, counts
+                )
+                t -= m - 1
+                continue
         if not steady:
             _backward_covs(A[a], last, info, filtered_cov[f], AI, M, MP, V, IA)
             _row_covs(gain[f], Sinv, M, MP, cD, cC, work)
@@ -98,10 +119,7 @@ def backward_sums(
             _add_gradient(r, r, info, g_Q[t * int(g_Q.shape[0] > 1)])
             _add_effects(t, r, U, g_e)
             _add_moments(t, s, V, U, z, S_zz)
-        touched[:] = False
-        for k in range(D):
-            if not np.isnan(y[t, k]):
-                touched[block[k]] = True
+        _see(t, y, block, touched)
         _add_gradient(u, s, cC, g_C[t * int(g_C.shape[0] > 1)])
         _add_gradient(u, u, cD, g_R[t * int(g_R.shape[0] > 1)])
         _add_effects(t, u, U, g_f)
@@ -122,10 +140,57 @@ def backward_sums(
             _update_info(C[c], CS, IKC, M, info, work)
             age += 1
             steady = settles and age >= SHORTEST and _stands_still(info, old)
+            if steady:
+                backward_loop(A[0], C[0], filtered_cov[f], gain[f], L, PA, KA)
         if first[t]:
             for i in range(n):
                 g_m0[i] += r[0, i]
             _add_gradient(r, r, info, g_P0)
+
+
+@inlined
+def _see(t: int, y: Floats, block: Ints, touched: Bools) -> None:
+    """Mark the blocks that have an entry in row t."""
+    touched[:] = False
+    for k in range(y.shape[1]):
+        if not np.isnan(y[t, k]):
+            touched[block[k]] = True
+
+
+@jit
+def _add_rows(
+    m: int, gram: Floats, info: Floats, IA: Floats, cC: Floats, cD: Floats, V: Floats, touched: Bools,
+    g_A: Floats, g_e: Floats, g_Q: Floats, g_C: Floats, g_f: Floats, g_R: Floats,
+    S_zz: Floats, S_uu: Floats, counts: Floats,
+) -> None:  # fmt: skip
+    """Add m rows of one gain, the sums of whose means are the blocks of ``gram``: r, u and z."""
+    D, n = cC.shape
+    e = n + D + n
+    for i in range(n):
+        for j in range(n):
+            g_A[i, j] += gram[n + D + j, i] - m * IA[i, j]
+            g_Q[i, j] += gram[max(i, j), min(i, j)] - m * info[i, j]
+        for k in range(g_e.shape[1]):
+            g_e[i, k] += gram[e + k, i]
+    for h in range(D):
+        for j in range(n):
+            g_C[h, j] += gram[n + D + j, n + h] - m * cC[h, j]
+        for k in range(D):
+            g_R[h, k] += gram[n + max(h, k), n + min(h, k)] - m * cD[h, k]
+        for k in range(g_f.shape[1]):
+            g_f[h, k] += gram[e + k, n + h]
+    for i in range(S_zz.shape[0]):
+        for j in range(S_zz.shape[0]):
+            value = gram[n + D + max(i, j), n + D + min(i, j)]
+            if i < n and j < n:
+                value += m * V[i, j]
+            S_zz[i, j] += value
+            for b in range(touched.shape[0]):
+                if touched[b]:
+                    S_uu[b, i, j] += value
+    for b in range(touched.shape[0]):
+        if touched[b]:
+            counts[b] += m
 
 
 @inlined

@@ -18,6 +18,7 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.kernels._jit import inlined, jit
 from statespace_em.kernels._kalman_sums import GaussianSums, moment_sums
 from statespace_em.kernels.kalman_covariances import expand, filter_covariances, smooth_covariances
+from statespace_em.kernels.steady import ROWS, closed_loop, filter_rows, stretch
 
 __all__ = [
     "GaussianSums",
@@ -45,9 +46,24 @@ def filter_means(
     """
     N, D = y.shape
     n = m0.shape[0]
-    v = np.empty(D)
-    for t in range(N):
+    v, L, G, settled = np.empty(D), np.empty((n, n)), np.empty((n, D)), -1
+    x, f, e, z = np.zeros((n, ROWS)), np.zeros((n, ROWS)), np.zeros((D, ROWS)), np.zeros((2, ROWS))
+    t = -1
+    while t < N - 1:
+        t += 1
         s = slot[t]
+        m = stretch(t, 1, first, slot)
+        if m > 0:
+            if s != settled:
+                closed_loop(A[0], C[0], gain[s], L, G)
+                settled = s
+            _predict(t, A, b, filtered, predicted)
+            filter_rows(
+                t, m, y, b, C[0], d, gain[s], whiten[s], log_norm[s], L, G, predicted, filtered, log_likelihood,
+                innovation, x, f, e, z,
+            )  # fmt: skip
+            t += m - 1
+            continue
         if first[t]:
             for i in range(n):
                 predicted[t, i] = m0[i]
