@@ -255,7 +255,7 @@ def run_em(
             trace.append(step)
             if mixer:
                 mixer.reset()
-        if len(trace) > 10 and step.objective - trace[-11].objective < slow:
+        if slow > 0.0 and len(trace) > 10 and step.objective - trace[-11].objective < slow:
             break
     return EMResult(params, statistics, tuple(trace), "max_iter", n_steps)
 

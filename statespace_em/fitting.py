@@ -63,6 +63,7 @@ class FitOptions(NamedTuple):
 class Fit(NamedTuple):
     """What a fit found."""
 
+    schema: Schema  # of the parameters
     arrays: dict[str, Floats]  # the parameters by name
     labels: Labels  # of the observations
     symbols: list[Any] | None

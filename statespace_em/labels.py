@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -148,10 +149,33 @@ def pack(arrays: Mapping[str, AnyArray], dims: Dims, coords: Mapping[str, Any]) 
     """Label plain arrays: ``dims`` names the axes of each, ``coords`` the entries along each axis."""
     full = {**coords, **{second: coords[first] for second, first in SAME.items() if first in coords}}
     used = {dim for name in arrays for dim in dims[name]}
-    return xr.Dataset(
-        {name: (dims[name], np.asarray(value)) for name, value in arrays.items()},
-        {dim: _coordinate(values) for dim, values in full.items() if dim in used},
-    )
+    own = {dim: _coordinate(values) for dim, values in full.items() if dim in used}
+    plain = {name: np.asarray(value) for name, value in arrays.items()}
+    if used <= own.keys() and all(v.shape == tuple(len(own[dim]) for dim in dims[n]) for n, v in plain.items()):
+        keys = {dim: _key(values) for dim, values in own.items()}
+        if None not in keys.values():
+            return _blank(tuple((name, dims[name]) for name in plain), tuple(keys.items())).copy(data=plain)
+    return xr.Dataset({name: (dims[name], value) for name, value in plain.items()}, own)
+
+
+def _key(values: AnyArray) -> tuple[str, Any] | None:
+    """What tells a coordinate from others; None for labels that may be equal and not the same, such as 0.0 and -0.0."""
+    if values.dtype.kind in "iuU":
+        return values.dtype.str, values.tobytes()
+    entries = values.tolist()
+    same = values.dtype.kind == "O" and all(type(entry) is str for entry in entries)
+    return ("O", tuple(entries)) if same else None
+
+
+@lru_cache(maxsize=32)
+def _blank(dims: tuple[tuple[str, tuple[str, ...]], ...], coords: tuple[tuple[str, tuple[str, Any]], ...]) -> xr.Dataset:
+    """Dataset to put numbers into: to make its coordinates takes longer than a small E-step."""
+    made = {
+        dim: np.array(values, dtype=object) if kind == "O" else np.frombuffer(values, dtype=kind)
+        for dim, (kind, values) in coords
+    }
+    shapes = {name: tuple(len(made[dim]) for dim in own) for name, own in dims}
+    return xr.Dataset({name: (own, np.empty(shapes[name])) for name, own in dims}, made)
 
 
 def _coordinate(values: Any) -> AnyArray:
@@ -184,7 +208,8 @@ def unpack(dataset: xr.Dataset, dims: Dims) -> dict[str, Floats]:
         if set(variable.dims) != set(wanted):
             have = ", ".join(map(str, variable.dims))
             raise ParameterError(f"{name} has dims ({have}), expected ({', '.join(wanted)}): rename them.")
-        arrays[name] = np.ascontiguousarray(variable.transpose(*wanted).values, dtype=float)
+        variable = variable if variable.dims == wanted else variable.transpose(*wanted)
+        arrays[name] = np.ascontiguousarray(variable.values, dtype=float)
     return arrays
 
 

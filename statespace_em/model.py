@@ -45,6 +45,7 @@ class LatentModel(Settings, Uncertain):
     n_parameters_: int
     fitted_to_: str
     unsorted: Literal["error", "sort"]
+    symbols: Sequence[Any] | None = None  # all that may occur, where the model has symbols and the user said so
 
     # what a model supplies
 
@@ -153,7 +154,7 @@ class LatentModel(Settings, Uncertain):
         """
         options = FitOptions(start, freeze, n_starts, max_iter, tol, accelerate, seed, threads, progress)
         found = self._estimate(y, options, states, weights)
-        self.params_ = self._schema().label(found.arrays, found.labels, found.symbols)
+        self.params_ = found.schema.label(found.arrays, found.labels, found.symbols)
         note_boundary(self.params_, found.vanished)
         self.trace_ = trace_table(found.chosen.trace)
         self.starts_ = starts_table(found.runs)
@@ -195,7 +196,7 @@ class LatentModel(Settings, Uncertain):
         complaints += not_converged(chosen, core, schema.names, order, lambda: self._cure(batch), options)
         complaints += found_once(runs, chosen)
         seen = fingerprint(batch, labels)
-        return Fit(arrays, labels, symbols, runs, chosen, complaints, n_parameters, seen, vanished)
+        return Fit(schema, arrays, labels, symbols, runs, chosen, complaints, n_parameters, seen, vanished)
 
     # the E- and the M-step
 
@@ -326,8 +327,7 @@ class LatentModel(Settings, Uncertain):
 
     def _reading(self, params: xr.Dataset | None) -> dict[str, Any]:
         """Keywords of `as_batch`."""
-        symbols = self._schema().symbols
-        features = None
+        symbols, features = self.symbols, None
         if params is not None:
             if "symbol" in params.dims:
                 symbols = params["symbol"].values.tolist()

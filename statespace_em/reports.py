@@ -13,15 +13,14 @@ import xarray as xr
 from statespace_em import em
 from statespace_em._typing import Floats
 
+TRACE_COLUMNS = pd.Index(["log_likelihood", "log_prior", "objective"])
+
 
 def trace_table(trace: Sequence[em.Step]) -> pd.DataFrame:
     """Trace of a run as a table indexed by iteration (the number of E-steps made)."""
-    columns = {
-        "log_likelihood": [step.log_likelihood for step in trace],
-        "log_prior": [step.log_prior for step in trace],
-        "objective": [step.objective for step in trace],
-    }
-    return pd.DataFrame(columns, index=pd.Index([step.iteration for step in trace], name="iteration"))
+    values = np.array([(step.log_likelihood, step.log_prior, step.objective) for step in trace])
+    iterations = pd.Index(np.array([step.iteration for step in trace]), name="iteration")
+    return pd.DataFrame(values, iterations, TRACE_COLUMNS)
 
 
 def starts_table(runs: Sequence[em.EMResult[Any, Any]]) -> pd.DataFrame:

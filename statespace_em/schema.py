@@ -69,8 +69,8 @@ class Schema:
     def _ordered(self, params: xr.Dataset) -> xr.Dataset:
         """Put named states in the order of the model."""
         for dim in STATE_DIMS:
-            if dim in params.coords and params[dim].ndim:
-                have = params[dim].values.tolist()
+            if dim in params.coords and params.variables[dim].ndim:
+                have = params.variables[dim].values.tolist()
                 if have != self.names and (len(have) != len(self.names) or set(have) != set(self.names)):
                     raise ParameterError(f"the parameters are of states {have}, the model has {self.names}.")
                 params = params if have == self.names else params.sel({dim: self.names})

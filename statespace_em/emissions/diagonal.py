@@ -13,6 +13,7 @@ from statespace_em.domains import Domain
 from statespace_em.emissions.base import Support, filled
 from statespace_em.emissions.sharing import CYCLES, STILL, Ties, groups_of, pooled, repeated
 from statespace_em.kernels.emissions import diagonal_density, diagonal_sums
+from statespace_em.kernels.moments import within_and_pooled
 from statespace_em.priors import NormalInverseGamma
 
 LOG_2_PI = float(np.log(2.0 * np.pi))
@@ -89,19 +90,17 @@ class DiagonalGaussian:
         """Weighted mean and variance, or their MAP form, under the floor; without data the old values stay."""
         if self.ties:
             return self._tied_m_step(statistics, previous)
-        weight, deviation, squares = statistics
-        centre = np.zeros_like(deviation) if previous is None else previous.mean
-        empty = weight <= 0.0
-        shift = np.divide(deviation, weight, out=np.zeros(weight.shape), where=~empty)
-        mean = centre if "mean" in self.frozen else self.prior.pull(weight, centre + shift)
-        off = centre + shift - mean
-        total = squares - weight * shift**2 + weight * off**2 + self.prior.spread(mean)
-        divisor = weight + self.prior.weight
-        floor = FLOOR * _pooled(statistics, centre)
+        weight = statistics.weight
+        centre = np.zeros(weight.shape) if previous is None else previous.mean
+        average, within, of_all, full = _summary(statistics, centre)
+        mean = centre if "mean" in self.frozen else self.prior.pull(weight, average)
+        total = within if mean is average else within + weight * (average - mean) ** 2
+        total, divisor, floor = total + self.prior.spread(mean), weight + self.prior.weight, FLOOR * of_all
         if self.spherical:
             total, divisor, floor = total.sum(1), divisor.sum(1), floor.mean()
-        var = np.maximum(total / np.where(divisor > 0.0, divisor, 1.0), floor)
-        if previous is not None and ("var" in self.frozen or empty.any()):
+        var = np.maximum(total / (divisor if full else np.where(divisor > 0.0, divisor, 1.0)), floor)
+        if previous is not None and ("var" in self.frozen or not full):
+            empty = weight <= 0.0
             if self.prior.strength == 0.0:
                 mean = np.where(empty, previous.mean, mean)
             if self.prior.is_flat:
@@ -114,16 +113,15 @@ class DiagonalGaussian:
 
         A mean that states of different variances share is weighted by their precisions; otherwise one turn does.
         """
-        weight, deviation, squares = statistics
-        centre = np.zeros_like(deviation) if previous is None else previous.mean
-        shift = np.divide(deviation, weight, out=np.zeros(weight.shape), where=weight > 0.0)
-        around, floor = squares - weight * shift**2, FLOOR * _pooled(statistics, centre)
-        average, worth = self.prior.pull(weight, centre + shift), weight + self.prior.strength
+        weight = statistics.weight
+        centre = np.zeros(weight.shape) if previous is None else previous.mean
+        own, around, of_all, _ = _summary(statistics, centre)
+        average, worth, floor = self.prior.pull(weight, own), weight + self.prior.strength, FLOOR * of_all
         of_mean, of_var = groups_of(self, "mean"), groups_of(self, "var")
         again = 0.0 if of_var is None else pooled(np.ones(len(weight)), of_var)[:, None] - 1.0
 
         def variances(mean: Floats) -> Floats:
-            total = around + weight * (centre + shift - mean) ** 2 + self.prior.spread(mean)
+            total = around + weight * (own - mean) ** 2 + self.prior.spread(mean)
             total = pooled(total, of_var) - again * 2.0 * np.asarray(self.prior.scale)  # the prior counts once
             divisor = pooled(weight + self.prior.weight, of_var) - again * 2.0 * (self.prior.shape + 1.0)
             least = floor
@@ -169,7 +167,7 @@ class DiagonalGaussian:
         """States with a variance at the floor, or resting on too few entries to have an interior optimum."""
         if self.bounded:
             return np.zeros(len(params.mean), bool)
-        of_all = _pooled(statistics, params.mean)
+        _, _, of_all, _ = _summary(statistics, params.mean)
         relative = params.var / of_all.mean() if self.spherical else (params.var / of_all).min(1)
         weight = pooled(statistics.weight, groups_of(self, "var"))
         count = weight.sum(1) if self.spherical else weight.min(1)
@@ -195,13 +193,13 @@ def _entrywise(params: DiagonalParams) -> Floats:
     return np.broadcast_to(params.var[:, None], params.mean.shape)
 
 
-def _pooled(statistics: DiagonalStatistics, centre: Floats) -> Floats:
-    """Variance (D,) of each column of the data that the statistics of all states together hold."""
-    weight, deviation, squares = statistics
-    count = np.maximum(weight.sum(0), 1e-300)
-    middle = (weight * centre + deviation).sum(0) / count
-    off = centre - middle
-    return np.asarray((squares + off * (2.0 * deviation + weight * off)).sum(0) / count)
+def _summary(statistics: DiagonalStatistics, centre: Floats) -> tuple[Floats, Floats, Floats, bool]:
+    """Averages (K, D), squares around them, variance (D,) of all the data, and whether every state has weight."""
+    n_states, size = centre.shape
+    average, within, pooled = np.empty((size, n_states)), np.empty((size, n_states)), np.empty(size)
+    columns = [np.ascontiguousarray(value.T) for value in (*statistics, centre)]
+    full = within_and_pooled(*columns, average, within, pooled)
+    return average.T, within.T, pooled, full
 
 
 def centre_of(y: Floats) -> tuple[Floats, Floats]:

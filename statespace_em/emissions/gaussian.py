@@ -18,6 +18,9 @@ from statespace_em.kernels.emissions import full_density, full_sums
 from statespace_em.priors import NormalInverseGamma, NormalInverseWishart
 
 
+FLAT = {kind: kind() for kind in (NormalInverseWishart, NormalInverseGamma)}  # checked once
+
+
 class GaussianParams(NamedTuple):
     """Parameters of `FullGaussian`."""
 
@@ -103,9 +106,11 @@ class FullGaussian:
         empty = weight <= 0.0
         shift = np.where(empty[:, None], 0.0, deviation / np.where(empty, 1.0, weight)[:, None])
         around = scatter - weight[:, None, None] * shift[:, :, None] * shift[:, None, :]
-        mean = centre if "mean" in self.frozen else self.prior.pull(weight, centre + shift)
-        off = centre + shift - mean
-        total = around + weight[:, None, None] * off[:, :, None] * off[:, None, :] + self.prior.spread(mean)
+        average = centre + shift
+        mean = centre if "mean" in self.frozen else self.prior.pull(weight, average)
+        off = average - mean
+        apart = 0.0 if mean is average else weight[:, None, None] * off[:, :, None] * off[:, None, :]
+        total = around + apart + self.prior.spread(mean)
         counts = weight + (self.prior.strength > 0.0)
         if self.tied:
             total, counts = total.sum(0), counts.sum()
@@ -237,7 +242,7 @@ def Gaussian(
     if covariance not in kinds:
         raise ParameterError(f"covariance is {covariance!r}, expected one of {', '.join(map(repr, kinds))}.")
     wanted = NormalInverseWishart if covariance in ("full", "tied") else NormalInverseGamma
-    prior = wanted() if prior is None else prior
+    prior = FLAT[wanted] if prior is None else prior
     if isinstance(prior, NormalInverseWishart) and covariance in ("full", "tied"):
         return FullGaussian(prior, tied=covariance == "tied")
     if isinstance(prior, NormalInverseGamma) and covariance in ("diagonal", "spherical"):
@@ -346,8 +351,13 @@ def _smallest(cov: Floats, pooled: Floats) -> Floats:
 
 def _floored(cov: Floats, pooled: Floats) -> Floats:
     """Closest covariance in likelihood under cov >= FLOOR * pooled: clip the eigenvalues in whitened space."""
-    values, vectors = _whitened(cov, pooled)
+    cov = (cov + np.swapaxes(cov, -1, -2)) / 2
+    try:  # whether all are clear of the floor, and that has a meaning: far cheaper than eigenvalues
+        np.linalg.cholesky(np.concatenate([cov.reshape(-1, *pooled.shape) - FLOOR * pooled, pooled[None]]))
+        return cov
+    except np.linalg.LinAlgError:
+        values, vectors = _whitened(cov, pooled)
     if np.all(values[..., 0] >= FLOOR):
-        return (cov + np.swapaxes(cov, -1, -2)) / 2
+        return cov
     half = _whitener(pooled, cov) @ vectors * np.sqrt(np.maximum(values, FLOOR))[..., None, :]
     return np.asarray(half @ np.swapaxes(half, -1, -2))
