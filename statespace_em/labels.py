@@ -168,7 +168,9 @@ def _key(values: AnyArray) -> tuple[str, Any] | None:
 
 
 @lru_cache(maxsize=32)
-def _blank(dims: tuple[tuple[str, tuple[str, ...]], ...], coords: tuple[tuple[str, tuple[str, Any]], ...]) -> xr.Dataset:
+def _blank(
+    dims: tuple[tuple[str, tuple[str, ...]], ...], coords: tuple[tuple[str, tuple[str, Any]], ...]
+) -> xr.Dataset:
     """Dataset to put numbers into: to make its coordinates takes longer than a small E-step."""
     made = {
         dim: np.array(values, dtype=object) if kind == "O" else np.frombuffer(values, dtype=kind)

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 from benchmarks import command, report, simulate
-from benchmarks.case import Case, Side, Target, Work, at_least, deviation
+from benchmarks.case import Case, Shorter, Side, Target, Work, at_least, deviation
 from benchmarks.row import measure, measure_apart
 from benchmarks.timing import alternate
 
@@ -65,6 +65,16 @@ def test_a_row_that_agrees_has_ratio_target_and_verdict():
     assert "met" in line
     assert "ns/row" in line
     assert not report.broken([row])
+
+
+def test_the_iteration_alone_is_the_difference_of_two_fits():
+    sides = [side(name, [], seconds=seconds) for name, seconds in (("o", 0.03), ("t", 0.07), ("o", 0.02), ("t", 0.03))]
+    whole = Case("work", "peer", lambda *, quick: Work(*sides[:2], rows=10, shorter=Shorter(*sides[2:], iterations=2)))
+    row = measure(whole, quick=False, repeats=5)
+    assert row["iteration"]["ours"] == pytest.approx(0.005, rel=0.5)
+    assert row["iteration"]["ratio"] == row["iteration"]["theirs"] / row["iteration"]["ours"]
+    assert row["ratio"] < row["iteration"]["ratio"]
+    assert "iteration alone" in report.table([row])
 
 
 def test_a_row_that_disagrees_says_so_and_fails_the_run():

@@ -183,3 +183,35 @@ def test_state_names():
 def test_bad_state_names(states, message):
     with pytest.raises(ParameterError, match=message):
         state_names(states)
+
+
+def test_datasets_with_the_same_names_share_nothing_that_can_be_changed():
+    dims, coords = {"mean": ("state", "feature")}, {"state": ["calm", "stress"], "feature": ["IBM"]}
+    one, other = (pack({"mean": np.full((2, 1), value)}, dims, coords) for value in (1.0, 2.0))
+    one["mean"].attrs["units"] = "per cent"
+    one["state"].attrs["order"] = "variance"
+    one.attrs["made"] = "here"
+    one["mean"][0, 0] = 5.0
+    third = pack({"mean": np.full((2, 1), 3.0)}, dims, coords)
+    for dataset, value in ((other, 2.0), (third, 3.0)):
+        assert not dataset.attrs
+        assert not dataset["mean"].attrs
+        assert not dataset["state"].attrs
+        assert (dataset["mean"] == value).all()
+
+
+@pytest.mark.parametrize(
+    ("names", "others"),
+    [
+        ([0, 1], [0.0, 1.0]),
+        ([0, 1], ["0", "1"]),
+        ([0.0, 1.0], [-0.0, 1.0]),
+        ([True, False], [1, 0]),
+        (["a", 1], ["a", "1"]),
+    ],
+)
+def test_names_that_are_equal_but_not_the_same_are_kept_apart(names, others):
+    dims = {"initial": ("state",)}
+    for given in (names, others, names):
+        found = pack({"initial": np.ones(2)}, dims, {"state": given})["state"].values.tolist()
+        assert [(type(name), str(name)) for name in found] == [(type(name), str(name)) for name in given]

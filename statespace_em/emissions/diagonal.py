@@ -197,8 +197,8 @@ def _summary(statistics: DiagonalStatistics, centre: Floats) -> tuple[Floats, Fl
     """Averages (K, D), squares around them, variance (D,) of all the data, and whether every state has weight."""
     n_states, size = centre.shape
     average, within, pooled = np.empty((size, n_states)), np.empty((size, n_states)), np.empty(size)
-    columns = [np.ascontiguousarray(value.T) for value in (*statistics, centre)]
-    full = within_and_pooled(*columns, average, within, pooled)
+    weight, first, second, middle = (np.ascontiguousarray(value.T) for value in (*statistics, centre))
+    full = within_and_pooled(weight, first, second, middle, average, within, pooled)
     return average.T, within.T, pooled, full
 
 

@@ -17,7 +17,6 @@ from statespace_em.errors import ParameterError
 from statespace_em.kernels.emissions import full_density, full_sums
 from statespace_em.priors import NormalInverseGamma, NormalInverseWishart
 
-
 FLAT = {kind: kind() for kind in (NormalInverseWishart, NormalInverseGamma)}  # checked once
 
 

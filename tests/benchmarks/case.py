@@ -19,6 +19,14 @@ class Side(NamedTuple):
     numbers: Callable[[Any], Numbers]  # what it computed, by name; not timed
 
 
+class Shorter(NamedTuple):
+    """The work with fewer iterations: the difference is what iterations cost, without what a fit costs once."""
+
+    ours: Side
+    theirs: Side
+    iterations: int  # how many fewer
+
+
 class Work(NamedTuple):
     """The work of a row, ready to be timed."""
 
@@ -31,6 +39,7 @@ class Work(NamedTuple):
     note: str = ""
     remark: Callable[[Any], str] | None = None  # a further note, from our result
     warm_up: bool = True  # whether a run goes ahead of those that are timed
+    shorter: Shorter | None = None
 
 
 class Target(NamedTuple):

@@ -42,9 +42,10 @@ def at(peer: Any, params: Any) -> Any:
     return peer
 
 
-def em_side(peer: Any, y: np.ndarray, lengths: list[int] | None, start: Any) -> Side:
+def em_side(peer: Any, y: np.ndarray, lengths: list[int] | None, start: Any, n_iter: int | None = None) -> Side:
     """All iterations of a model from these parameters; only the constructor passes ``tol`` on."""
-    peer.set_params(init_params="")
+    settings = peer.get_params() | {"init_params": ""} | ({} if n_iter is None else {"n_iter": n_iter})
+    peer = type(peer)(**settings)
     return Side(
         lambda: at(peer, start).fit(y, lengths),
         lambda fitted: {"log-likelihoods": np.array(fitted.monitor_.history)},

@@ -12,7 +12,7 @@ HEADINGS = {
     "more": "Further comparisons",
     "growth": "How cost grows",
 }
-COLUMNS = ("work", "peer", "ours", "theirs", "ratio", "target", "", "processor", "numbers", "MB")
+COLUMNS = ("work", "peer", "ours", "theirs", "ratio", "target", "", "iteration alone", "processor", "numbers", "MB")
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -48,14 +48,22 @@ def broken(rows: Sequence[Row]) -> bool:
 def _cells(row: Row) -> tuple[str, ...]:
     name, peer = row["work"], row["peer"] or ""
     if "ours" not in row:
-        return name, peer, "", "", "", row["target"] or "", row["status"], "", row["note"], ""
+        return name, peer, "", "", "", row["target"] or "", row["status"], "", "", row["note"], ""
     theirs = _time(row["theirs"], row["rows"]) if "theirs" in row else ""
     ratio = f"{row['ratio']:.3g}x" if "ratio" in row else ""
     verdict = {True: "met", False: "missed", None: ""}[row.get("met")]
     note = " ".join(part for part in (_agreement(row), f"({row['note']})" if row["note"] else "") if part)
     megabytes = f"{row['peak_megabytes']:.0f}"
     times = _time(row["ours"], row["rows"]), theirs, ratio
-    return name, peer, *times, row["target"] or "", verdict, _processor(row), note, megabytes
+    return name, peer, *times, row["target"] or "", verdict, _iteration(row), _processor(row), note, megabytes
+
+
+def _iteration(row: Row) -> str:
+    """Times of one iteration without what a fit costs once: from fits with more and fewer of them."""
+    if "iteration" not in row:
+        return ""
+    ours, theirs, ratio = (row["iteration"][name] for name in ("ours", "theirs", "ratio"))
+    return f"{ratio:.3g}x ({ours * 1e6:,.0f} : {theirs * 1e6:,.0f} us)"
 
 
 def _processor(row: Row) -> str:

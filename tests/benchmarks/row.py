@@ -32,6 +32,9 @@ def measure(case: Case, *, quick: bool, repeats: int) -> Row:
     if work.theirs is not None and timed.theirs is not None:
         row["theirs"] = timed.theirs._asdict()
         row["ratio"] = ratio = timed.theirs.median / timed.ours.median
+        if timed.iteration is not None:
+            ours, theirs = timed.iteration
+            row["iteration"] = {"ours": ours, "theirs": theirs, "ratio": theirs / ours}
         if work.tolerance is not None:
             off, where = deviation(work.ours.numbers(timed.our_result), work.theirs.numbers(timed.their_result))
             row |= {"deviation": off if np.isfinite(off) else str(off), "where": where, "tolerance": work.tolerance}

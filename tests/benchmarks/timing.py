@@ -27,11 +27,13 @@ class Timed(NamedTuple):
     theirs: Times | None
     our_result: Any
     their_result: Any
+    iteration: tuple[float, float] | None = None  # seconds of one iteration alone, ours and theirs
 
 
 def alternate(work: Work, repeats: int) -> Timed:
     """Run ours, theirs, ours, theirs, ...; a first run of each is not counted."""
-    sides = [side for side in (work.ours, work.theirs) if side is not None]
+    shorter = () if work.shorter is None else work.shorter[:2]
+    sides = [side for side in (work.ours, work.theirs, *shorter) if side is not None]
     results: list[Any] = [side.run() if work.warm_up else None for side in sides]
     seconds: list[list[float]] = [[] for _ in sides]
     processor: list[list[float]] = [[] for _ in sides]
@@ -44,7 +46,11 @@ def alternate(work: Work, repeats: int) -> Timed:
     times = [Times(statistics.median(s), min(s), max(s), statistics.median(p)) for s, p in zip(seconds, processor)]
     if work.theirs is None:
         return Timed(times[0], None, results[0], None)
-    return Timed(times[0], times[1], *results)
+    one = None
+    if work.shorter is not None:
+        n = work.shorter.iterations
+        one = (times[0].median - times[2].median) / n, (times[1].median - times[3].median) / n
+    return Timed(times[0], times[1], results[0], results[1], one)
 
 
 def _timed(side: Side) -> tuple[float, float, Any]:
