@@ -334,6 +334,51 @@ class NormalInverseWishart:
         return mean, self.covariance.mode(total, weight + (self.strength > 0.0))
 
 
+@dataclass(frozen=True)
+class MatrixNormal:
+    """Matrix-normal prior on the coefficients of a regression given its noise: M | S ~ MN(mean, S, inv(precision)).
+
+    Density proportional to ``|S|^(-r / 2) exp(-tr(inv(S) (M - mean) precision (M - mean)') / 2)``, r being the rank of
+    the precision: as much as rows seen before with ``precision`` for their sum of squares (Kadiyala & Karlsson 1997).
+
+    Parameters
+    ----------
+    mean
+        A number s (s times the identity: 1 expects random walks) or a matrix (p, m).
+    precision
+        A number (times the identity), one for each of the m columns, 0 being flat, or a matrix (m, m).
+    """
+
+    mean: float | tuple[Any, ...] = 0.0
+    precision: float | tuple[Any, ...] = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", _frozen(self.mean))
+        object.__setattr__(self, "precision", _frozen(self.precision))
+        weight = np.asarray(self.precision)
+        if weight.ndim < 2:
+            _at_least("precision", self.precision, 0.0)
+        elif weight.ndim > 2 or weight.shape[0] != weight.shape[1] or not np.array_equal(weight, weight.T):
+            raise ParameterError(f"precision has shape {weight.shape}, expected a symmetric matrix.")
+        elif np.linalg.eigvalsh(weight)[0] < -1e-12 * np.abs(weight).max():
+            raise ParameterError("precision has a negative eigenvalue, expected a positive semi-definite matrix.")
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the prior says nothing."""
+        return not np.any(np.asarray(self.precision))
+
+    def arrays(self, shape: tuple[int, int]) -> tuple[Floats, Floats]:
+        """Mean (p, m) and precision (m, m) of coefficients of this shape."""
+        mean, weight = np.asarray(self.mean, float), np.asarray(self.precision, float)
+        if mean.ndim and mean.shape != shape:
+            raise ParameterError(f"the mean of the prior has shape {mean.shape}, expected {shape} or a number.")
+        if weight.ndim and len(weight) != shape[1]:
+            raise ParameterError(f"the precision of the prior is for {len(weight)} columns, expected {shape[1]}.")
+        mean = mean if mean.ndim else mean * np.eye(*shape)
+        return mean, weight if weight.ndim == 2 else np.diag(np.broadcast_to(weight, (shape[1],)))
+
+
 def _frozen(value: Any) -> Any:
     """Numbers stay numbers, arrays become nested tuples: hashable, comparable and easily written to a file."""
     return float(value) if np.ndim(value) == 0 else _nested(np.asarray(value, float).tolist())

@@ -23,7 +23,7 @@ KNOWN = {
     kind.__name__: kind
     for kind in (
         *(getattr(priors, name) for name in ("Dirichlet", "Gamma", "InverseWishart")),
-        *(getattr(priors, name) for name in ("NormalInverseGamma", "NormalInverseWishart")),
+        *(getattr(priors, name) for name in ("MatrixNormal", "NormalInverseGamma", "NormalInverseWishart")),
         *(getattr(emissions, name) for name in ("Categorical", "DiagonalGaussian", "FullGaussian", "Poisson")),
     )
 }

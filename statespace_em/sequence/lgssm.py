@@ -11,7 +11,7 @@ from statespace_em._typing import Floats
 from statespace_em.errors import ParameterError
 from statespace_em.labels import state_names
 from statespace_em.patterns import Pattern, fixed, from_word
-from statespace_em.priors import InverseWishart
+from statespace_em.priors import InverseWishart, MatrixNormal
 from statespace_em.sequence.lgssm_params import INPUTS
 from statespace_em.sequence.lgssm_specification import (
     DIMS,
@@ -76,6 +76,10 @@ class LinearGaussianSSM(StateSpaceModel):
         (Francke, Koopman & de Vos 2010).
     process_prior, measurement_prior
         Inverse-Wishart priors on the noise covariances; flat by default.
+    transition_prior, observation_prior
+        Matrix-normal priors on [transition, state_offset, state_input] given process_cov, and on [observation,
+        observation_offset, observation_input] given measurement_cov: columns for the states, then for those of
+        the others that the model has. Flat by default.
     unsorted
         "error" or "sort": what to do with timestamps that do not increase.
 
@@ -120,6 +124,8 @@ class LinearGaussianSSM(StateSpaceModel):
         likelihood: Literal["diffuse", "full", "marginal"] = "diffuse",
         process_prior: InverseWishart = InverseWishart(),
         measurement_prior: InverseWishart = InverseWishart(),
+        transition_prior: MatrixNormal = MatrixNormal(),
+        observation_prior: MatrixNormal = MatrixNormal(),
         unsorted: Literal["error", "sort"] = "error",
     ) -> None:
         self.states = states
@@ -139,6 +145,8 @@ class LinearGaussianSSM(StateSpaceModel):
         self.likelihood = likelihood
         self.process_prior = process_prior
         self.measurement_prior = measurement_prior
+        self.transition_prior = transition_prior
+        self.observation_prior = observation_prior
         self.unsorted = unsorted
 
     @property

@@ -16,13 +16,14 @@ from statespace_em.errors import ParameterError
 from statespace_em.kernels import kalman
 from statespace_em.labels import Dims
 from statespace_em.patterns import Pattern
-from statespace_em.priors import InverseWishart
+from statespace_em.priors import InverseWishart, MatrixNormal
 from statespace_em.sequence import lgssm_boundary
 from statespace_em.sequence.lgssm_basis import arbitrary
 from statespace_em.sequence.lgssm_filter import Statistics, e_step, smooth, spread_out
-from statespace_em.sequence.lgssm_mstep import m_step
-from statespace_em.sequence.lgssm_params import DOMAINS, INPUTS, LGSSMParams, by_row
+from statespace_em.sequence.lgssm_mstep import SIDES, coefficients, m_step
+from statespace_em.sequence.lgssm_params import DOMAINS, INPUTS, LGSSMParams, by_row, varies
 from statespace_em.sequence.lgssm_passes import Smoothed, kalman_filter, pair_moments
+from statespace_em.sequence.lgssm_priors import SidePrior
 from statespace_em.sequence.lgssm_start import guessed_params, loaded, structured_guess, without_inputs
 from statespace_em.sequence.lgssm_structure import Structure, structure_for
 
@@ -49,6 +50,8 @@ class LGSSMCore:
     guesses: Mapping[str, Sequence[float]] = field(default_factory=dict)  # first values by name, one a start
     spread: Floats | None = None  # (T, n, r), what the process noise of each step does to the state; see `e_step`
     input_scale: Floats | None = None  # (k,), size of the inputs
+    coefficient_priors: tuple[MatrixNormal, MatrixNormal] = (MatrixNormal(), MatrixNormal())  # of [A b B] and [C d D]
+    columns: tuple[Ints | None, Ints | None] = (None, None)  # of the coefficients that these are of
 
     _made: dict[Any, Structure] = field(default_factory=dict, repr=False, compare=False)  # structures by shapes
 
@@ -76,7 +79,7 @@ class LGSSMCore:
     def m_step(self, statistics: Statistics, previous: LGSSMParams) -> LGSSMParams:
         """Maximise the expected log joint plus log prior over what is free."""
         structure = self.structure(previous)
-        return m_step(structure, statistics, previous, self.process_prior, self.measurement_prior)
+        return m_step(structure, statistics, previous, *self._priors)
 
     def settled(self, params: LGSSMParams, statistics: Statistics) -> LGSSMParams:
         """Parameters with the first mean that the statistics were computed at."""
@@ -85,11 +88,11 @@ class LGSSMCore:
     def log_prior(self, params: LGSSMParams) -> float:
         """Log prior density in nats, without constants."""
         noises, density = self.structure(params).noises, 0.0
-        for name, prior in (("process_cov", self.process_prior), ("measurement_cov", self.measurement_prior)):
+        for (*names, cov), prior in zip(SIDES, self._priors):
             try:
-                density += prior.log_density(noises[name].inner(getattr(params, name)))
+                density += prior.log_density(noises[cov], *self._side(params, names, cov))
             except ParameterError as error:
-                raise ParameterError(f"{name}: {error}") from None
+                raise ParameterError(f"{cov}: {error}") from None
         return density
 
     def to_vector(self, params: LGSSMParams, reference: LGSSMParams) -> Floats | None:
@@ -112,13 +115,31 @@ class LGSSMCore:
         if statistics.gradients is None:
             raise ParameterError("these statistics were made of a posterior, which does not carry the score.")
         gradients = structure.entry_gradients(statistics.gradients, params)
-        for name, prior in (("process_cov", self.process_prior), ("measurement_cov", self.measurement_prior)):
-            if prior != InverseWishart():
-                noise = structure.noises[name]
-                left = np.eye(len(getattr(params, name))) if noise.loading is None else np.linalg.pinv(noise.loading)
-                own = prior.gradient(noise.inner(getattr(params, name)))
-                gradients[name] = gradients[name] + 2.0 * left.T @ own @ left
+        for (*names, cov), prior in zip(SIDES, self._priors):
+            if prior.noise == InverseWishart() and prior.coefficients.is_flat:
+                continue
+            moved, spread = prior.gradients(structure.noises[cov], *self._side(params, names, cov))
+            gradients[cov] = gradients[cov] + spread
+            n = self.n_states
+            for name, part in zip(names, (moved[:, :n], moved[:, n], moved[:, n + 1 :])):
+                if getattr(params, name) is not None and not varies(params, name):
+                    gradients[name] = gradients[name] + part
         return structure.pull_back(gradients, params, reference)
+
+    @property
+    def _priors(self) -> tuple[SidePrior, SidePrior]:
+        """Priors of the states' side and of the measurements'."""
+        noises = self.process_prior, self.measurement_prior
+        process, measurement = map(SidePrior, noises, self.coefficient_priors, self.columns)
+        return process, measurement
+
+    def _side(self, params: LGSSMParams, names: list[str], cov: str) -> tuple[Floats, Floats, int]:
+        """Noise covariance, coefficients side by side, and number of states, as priors take them."""
+        value = getattr(params, cov)
+        effects = [getattr(params, name) for name in INPUTS if getattr(params, name) is not None]
+        width = self.n_states + 1 + (effects[0].shape[1] if effects else 0)
+        matrix, offset, inputs = names
+        return value, coefficients(params, (matrix, offset, inputs), value.shape[-1], width), self.n_states
 
     @property
     def _plain(self) -> bool:

@@ -10,6 +10,7 @@ from statespace_em.patterns import fixed
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence.lgssm_filter import Statistics
 from statespace_em.sequence.lgssm_params import LGSSMParams, varies
+from statespace_em.sequence.lgssm_priors import SidePrior
 from statespace_em.sequence.lgssm_regression import Residuals, beside, update
 from statespace_em.sequence.lgssm_structure import Structure
 
@@ -24,8 +25,8 @@ def m_step(
     structure: Structure,
     s: Statistics,
     previous: LGSSMParams,
-    process_prior: InverseWishart,
-    measurement_prior: InverseWishart,
+    process_prior: SidePrior,
+    measurement_prior: SidePrior,
 ) -> LGSSMParams:
     """Maximise the expected log joint over what is free.
 
@@ -63,8 +64,7 @@ def _start(structure: Structure, s: Statistics, previous: LGSSMParams, new: dict
     zero = np.zeros(len(shift), np.int64)
     sums = Residuals(s.first_cov + s.first_outer, shift[:, None], count[None, :, None], count, zero)
     pattern = structure.patterns["initial_mean"]
-    flat = InverseWishart()
-    change, cov = update(beside([pattern]), sums, structure.noises["initial_cov"], cov, flat)
+    change, cov = update(beside([pattern]), sums, structure.noises["initial_cov"], cov, InverseWishart())
     moved = change[:, 0]
     new["initial_mean"], new["initial_cov"] = start + moved, cov
     half = np.outer(moved, shift)
@@ -77,23 +77,20 @@ def _side(
     sums: Residuals,
     previous: LGSSMParams,
     new: dict[str, Floats | None],
-    prior: InverseWishart,
+    prior: SidePrior,
 ) -> None:
     """Update the coefficients and the noise of one side, in place."""
     matrix, offset, inputs, cov = names
     if varies(previous, cov) or (not sums.counts.all() and prior.is_flat):  # nothing closed, or nothing speaks
         return
-    parts = [n for n in (matrix, offset, inputs) if getattr(previous, n) is not None]
-    size = len(sums.cross)
-    widths = {matrix: len(previous.initial_mean), offset: 1, inputs: 0}
-    if inputs in parts:
-        widths[inputs] = getattr(previous, inputs).shape[1]
-    widths[inputs] = sums.cross.shape[1] - widths[matrix] - 1
+    size, n_states = len(sums.cross), len(previous.initial_mean)
+    widths = {matrix: n_states, offset: 1, inputs: sums.cross.shape[1] - n_states - 1}
     patterns = [
         structure.patterns[n] if structure.is_free(n) else fixed(np.zeros((size, widths[n])))
         for n in (matrix, offset, inputs)
     ]
-    change, new[cov] = update(beside(patterns), sums, structure.noises[cov], getattr(previous, cov), prior)
+    sums = prior.added(sums, coefficients(previous, (matrix, offset, inputs), size, sums.cross.shape[1]), n_states)
+    change, new[cov] = update(beside(patterns), sums, structure.noises[cov], getattr(previous, cov), prior.noise)
     begin = 0
     for name, pattern in zip((matrix, offset, inputs), patterns):
         width = widths[name]
@@ -103,8 +100,22 @@ def _side(
         begin += width
 
 
+def coefficients(params: LGSSMParams, names: tuple[str, str, str], size: int, width: int) -> Floats:
+    """Put matrix, offset and effects of inputs side by side (size, width); what varies or is not there is 0."""
+    found = np.zeros((size, width))
+    matrix, offset, inputs = (getattr(params, name) for name in names)
+    n = len(params.initial_mean)
+    if matrix.ndim == 2:
+        found[:, :n] = matrix
+    if offset.ndim == 1:
+        found[:, n] = offset
+    if inputs is not None:
+        found[:, n + 1 :] = inputs
+    return found
+
+
 def _guarded(
-    structure: Structure, s: Statistics, previous: LGSSMParams, new: dict[str, Floats | None], prior: InverseWishart
+    structure: Structure, s: Statistics, previous: LGSSMParams, new: dict[str, Floats | None], prior: SidePrior
 ) -> LGSSMParams:
     """Go as far towards the new dynamics as raises the expectation with the stationary start in it."""
     names = SIDES[0]
@@ -128,15 +139,10 @@ def _guarded(
     return structure.complete(new | kept)
 
 
-def _expected(
-    structure: Structure, s: Statistics, params: LGSSMParams, old: LGSSMParams, prior: InverseWishart
-) -> float:
+def _expected(structure: Structure, s: Statistics, params: LGSSMParams, old: LGSSMParams, prior: SidePrior) -> float:
     """Expected log density of the states, up to constants, plus the log prior of their noise."""
-    parts = [(params.transition - old.transition), (params.state_offset - old.state_offset)[:, None]]
-    if params.state_input is not None and old.state_input is not None:
-        parts.append(params.state_input - old.state_input)
-    change = np.hstack(parts)
-    change = np.hstack([change, np.zeros((len(change), s.S_wz.shape[1] - change.shape[1]))])
+    there, here = (coefficients(each, SIDES[0][:3], *s.S_wz.shape) for each in (params, old))
+    change = there - here
     half = change @ s.S_wz.T
     scatter = s.S_ww - half - half.T + change @ s.S_zz @ change.T
     moved = params.initial_mean - _first(s, old)
@@ -149,7 +155,7 @@ def _expected(
     return (
         _log_density(noise.inner(params.process_cov), noise.inner(scatter), s.n_pairs)
         + _log_density(params.initial_cov[block], first[block], s.n_sequences)
-        + prior.log_density(noise.inner(params.process_cov))
+        + prior.log_density(noise, params.process_cov, there, len(params.initial_mean))
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from statespace_em import _validate
-from statespace_em._typing import Bools, Floats
+from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.errors import ParameterError
 from statespace_em.labels import listed, show
 from statespace_em.patterns import Pattern, fixed, from_entries, from_word
@@ -80,6 +80,16 @@ class Specification:
     def has_inputs(self) -> bool:
         """Whether the model has known inputs."""
         return not set(INPUTS) <= set(self.absent)
+
+    def columns(self, n_inputs: int) -> tuple[Ints, Ints]:
+        """Columns of (states, 1, inputs) that each side has."""
+        n = len(self.names)
+        found = []
+        for offset, effect in ((OPTIONAL[0], OPTIONAL[2]), (OPTIONAL[1], OPTIONAL[3])):
+            own = [*range(n), *([n] if offset not in self.absent else [])]
+            own += [] if effect in self.absent else range(n + 1, n + 1 + n_inputs)
+            found.append(np.array(own))
+        return found[0], found[1]
 
     @property
     def known(self) -> tuple[str, ...]:

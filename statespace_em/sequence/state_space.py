@@ -20,7 +20,7 @@ from statespace_em.families import check_constant_columns
 from statespace_em.labels import Labels, labelled_rows
 from statespace_em.patterns import fixed
 from statespace_em.predictive import Predictive, joint_normal, normal
-from statespace_em.priors import InverseWishart
+from statespace_em.priors import InverseWishart, MatrixNormal
 from statespace_em.scale.lazily import chunkwise
 from statespace_em.schema import Schema
 from statespace_em.sequence.base import future_dataset
@@ -47,6 +47,8 @@ class StateSpaceModel(DrivenModel):
     likelihood: str
     process_prior: InverseWishart
     measurement_prior: InverseWishart
+    transition_prior: MatrixNormal = MatrixNormal()
+    observation_prior: MatrixNormal = MatrixNormal()
 
     def _settle(self, y: Any) -> None:
         unknown = self._specification(None).starts_as("fixed")
@@ -324,6 +326,7 @@ class StateSpaceModel(DrivenModel):
     ) -> LGSSMCore:
         _validate.one_of("likelihood", self.likelihood, LIKELIHOODS)
         size = batch.y.shape[1] if batch is not None else n_features
+        inputs = None if batch is None else batch.inputs
         spec = self._specification(size)
         if batch is not None:
             check_rows(spec, batch)
@@ -339,10 +342,12 @@ class StateSpaceModel(DrivenModel):
             patterns |= {n: fixed(given[n]) for n in freeze if n in given and n in patterns and n not in spec.loadings}
         unknown, stationary = spec.starts_as("fixed"), spec.starts_as("stationary")
         return LGSSMCore(
-            len(spec.names), tuple(name for name in PARAMETERS if name in kept), self.process_prior,
+            len(spec.names), tuple(name for name in PARAMETERS if name in kept),
+            self.process_prior,
             self.measurement_prior, tied, patterns, spec.varying, spec.loadings,
             unknown if unknown.any() and given is not None else None, stationary if stationary.any() else None,
             self.likelihood, spec.guesses, spec.spread, _scale_of(batch) if spec.has_inputs else None,
+            (self.transition_prior, self.observation_prior), spec.columns(0 if inputs is None else inputs.shape[1]),
         )  # fmt: skip
 
     def _given_by(self, arrays: Mapping[str, Any]) -> tuple[str, ...]:
