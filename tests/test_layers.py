@@ -36,7 +36,13 @@ ANYTHING = ("testing",)  # checks of models, for users to run
 NUMBERS = {"numpy", "scipy"}
 LABELLED = NUMBERS | {"pandas", "xarray"}
 THIRD = {0: NUMBERS, 1: NUMBERS, 2: LABELLED | {"tqdm"}, 3: LABELLED, 4: LABELLED, 5: LABELLED, 6: LABELLED}
-ALSO = {"plotting": {"matplotlib"}, "cli": {"matplotlib"}, "kernels._jit": {"numba"}, "scale": {"dask", "distributed"}}
+ALSO = {
+    "plotting": {"matplotlib"},
+    "cli": {"matplotlib"},
+    "kernels._jit": {"numba"},
+    "kernels._lanes": {"numba", "llvmlite"},
+    "scale": {"dask", "distributed"},
+}
 
 
 def module_of(path: Path) -> str:

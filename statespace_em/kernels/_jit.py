@@ -1,4 +1,4 @@
-"""The only file that knows numba."""
+"""The only file that knows numba, but for the vectors of `_lanes`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,10 @@
-"""The most probable path of a finite Markov chain with observed likelihoods (Viterbi 1967; Rabiner 1989).
+"""The most probable path of a finite Markov chain with observed likelihoods (Viterbi 1967; Rabiner 1989, eq. 33).
 
-Arrays are those of `chain`, in logs.
+Arrays are those of `chain`, in logs. Scores are logs relative to the best of their row, what is taken off being kept
+apart: so they stay small, and what came long before leaves no trace in their digits. That is used to lead stretches
+of rows side by side: all but the first start from a guess, and start again from where the stretch before them ended
+until that changes no bit of what they say. Mostly a few dozen rows are enough for that, and never does it take more
+passes than there are stretches, so that the result is that of `walk`, which leads the rows one by one.
 """
 
 from __future__ import annotations
@@ -9,53 +13,254 @@ import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.kernels._jit import jit
+from statespace_em.kernels._lanes import LANES, below, every, gather, load, store, store_counts, where
+
+BEFORE, AFTER = 0, 1  # scores before and after a row
+CHECK = 16  # rows between looks whether stretches agree with what they said before
 
 
 @jit
-def viterbi(
-    log_b: Floats, log_pi: Floats, log_into: Floats, first: Bools, carry: Floats, back: Ints, best: Floats
+def best_of(scores: Floats) -> int:
+    """Place of the largest score, the first of equal ones."""
+    place = 0
+    for k in range(1, scores.shape[0]):
+        place = k if scores[k] > scores[place] else place
+    return place
+
+
+@jit
+def walk(
+    log_b: Floats, log_pi: Floats, log_into: Floats, first: Bools, n_rows: int, scores: Floats, back: Ints, top: Floats
 ) -> int:
-    """Score the best path into each state: ``carry`` (K,) before and after the block (Viterbi 1967; Rabiner, eq. 33).
+    """Score the best path into each state of the first ``n_rows`` rows: ``scores`` (K,) before and after them.
 
     ``back[t, k]`` says where the best path into k comes from; at the first row of a sequence, where the best path of
-    the one before ends, whose score goes to ``best``. Ties go to the lower index. Returns the first row at which no
-    path is possible, or -1.
+    the one before ends. ``top[t]`` is what the row took off. Ties go to the lower index. Returns the first row at
+    which no path is possible, or -1.
     """
-    N, K = log_b.shape
+    K = log_b.shape[1]
     varies = int(log_into.shape[0] > 1)
     delta = np.empty(K)
-    for t in range(N):
-        top = -np.inf
-        end = 0
-        if first[t]:
-            for j in range(1, K):
-                end = j if carry[j] > carry[end] else end
-            best[t] = carry[end]
+    for t in range(n_rows):
+        best = -np.inf
+        end = best_of(scores) if first[t] else 0
         for j in range(K):
-            value = log_pi[j]
-            where = end
-            if not first[t]:
-                value = carry[0] + log_into[t * varies, j, 0]
-                where = 0
-                for i in range(1, K):
-                    candidate = carry[i] + log_into[t * varies, j, i]
-                    if candidate > value:
-                        value = candidate
-                        where = i
+            value, where = -np.inf, 0
+            for i in range(K):
+                candidate = scores[i] + log_into[t * varies, j, i]
+                where = i if candidate > value else where
+                value = candidate if candidate > value else value
+            if first[t]:
+                value, where = log_pi[j], end
             back[t, j] = where
             delta[j] = value + log_b[t, j]
-            top = max(top, delta[j])
-        if not top > -np.inf:
+            best = delta[j] if delta[j] > best else best
+        if not best > -np.inf:
             return t
+        top[t] = best
         for j in range(K):
-            carry[j] = delta[j]
+            scores[j] = delta[j] - best
     return -1
 
 
 @jit
-def trace_back(back: Ints, last: int, path: Ints) -> None:
-    """Follow ``back`` (N, K) from state ``last`` at the end to the ``path`` (N,)."""
-    state = last
-    for t in range(path.shape[0] - 1, -1, -1):
+def led_singly(n_rows: int, varies: bool) -> int:
+    """How many rows at the beginning of a block are led one by one, so that the others fill equal stretches.
+
+    Stretches have an odd length: a power of two apart, their rows would compete for the same places in the cache.
+    """
+    if varies or n_rows < CHECK * LANES:
+        return n_rows
+    return n_rows - LANES * ((n_rows // LANES - 1) | 1)
+
+
+@jit
+def _restart(log_b: Floats, log_pi: Floats, first: Bools, row: int, length: int, scores: Floats, back: Ints) -> None:
+    """Begin sequences in those stretches whose row is the first of one; ``row`` is that of the first stretch."""
+    for lane in range(LANES):
+        t = row + lane * length
+        if first[t]:
+            end = best_of(scores[BEFORE, :, lane])
+            for j in range(log_b.shape[1]):
+                back[j, lane] = end
+                scores[AFTER, j, lane] = log_pi[j] + log_b[t, j]
+
+
+@jit
+def _advance(
+    log_b: Floats,
+    log_pi: Floats,
+    into: Floats,
+    first: Bools,
+    begins: Bools,
+    singly: int,
+    rows: tuple[int, int],
+    scores: Floats,
+    back: Ints,
+    top: Floats,
+) -> bool:
+    """Lead all stretches from the first to before the last of ``rows``; say whether there is a possible path.
+
+    ``scores[BEFORE]`` (K, LANES), ``back`` (n, K, LANES) and ``top`` (n, 1, LANES) are as in `walk`, for each stretch
+    of n rows; ``begins`` (n,) says whether a row is the first of a sequence in any of them.
+    """
+    K, length = log_b.shape[1], top.shape[0]
+    nothing, least = every(-np.inf), every(np.inf)
+    for s in range(rows[0], rows[1]):
+        for one in range(0, K, 2):  # two states share what they load; the last of an odd number is done twice
+            two = min(one + 1, K - 1)
+            value_one, from_one = nothing, every(0.0)
+            value_two, from_two = nothing, every(0.0)
+            for i in range(K):
+                score = load(scores, BEFORE, i)
+                candidate = score + into[one, i]
+                better = below(value_one, candidate)
+                value_one, from_one = where(better, candidate, value_one), where(better, float(i), from_one)
+                candidate = score + into[two, i]
+                better = below(value_two, candidate)
+                value_two, from_two = where(better, candidate, value_two), where(better, float(i), from_two)
+            store_counts(back, s, one, from_one)
+            store_counts(back, s, two, from_two)
+            store(scores, AFTER, one, value_one + gather(log_b, singly + s, one, length * K))
+            store(scores, AFTER, two, value_two + gather(log_b, singly + s, two, length * K))
+        if begins[s]:
+            _restart(log_b, log_pi, first, singly + s, length, scores, back[s])
+        best = nothing
+        for j in range(K):
+            own = load(scores, AFTER, j)
+            best = where(below(best, own), own, best)
+        store(top, s, 0, best)
+        least = where(below(best, least), best, least)
+        for j in range(K):
+            store(scores, BEFORE, j, load(scores, AFTER, j) - best)
+    store(scores, AFTER, 0, least)
+    return bool(scores[AFTER, 0].min() > -np.inf)
+
+
+@jit
+def _side_by_side(
+    log_b: Floats, log_pi: Floats, into: Floats, first: Bools, singly: int, scores: Floats, back: Ints, top: Floats
+) -> Floats:
+    """Lead all stretches until they agree; return their scores (K, LANES) at the end, or no states if impossible.
+
+    ``scores`` (K,) are those before the first of them. A guess of zeros reaches every state: what is impossible from
+    there is impossible.
+    """
+    K, length = log_b.shape[1], top.shape[0]
+    begins = np.zeros(length, np.bool_)
+    for lane in range(LANES):
+        begins |= first[singly + lane * length : singly + (lane + 1) * length]
+    ends, now = np.zeros((K, LANES)), np.empty((2, K, LANES))
+    said = np.empty((-(-length // CHECK), K, LANES))
+    for trial in range(LANES):
+        now[BEFORE, :, 0] = scores
+        now[BEFORE, :, 1:] = ends[:, :-1]
+        agreed = False
+        for check in range(said.shape[0]):
+            rows = check * CHECK, min((check + 1) * CHECK, length)
+            if not _advance(log_b, log_pi, into, first, begins, singly, rows, now, back, top):
+                return ends[:0]
+            agreed = trial > 0 and np.array_equal(now[BEFORE], said[check])
+            if agreed:
+                break
+            said[check] = now[BEFORE]
+        if agreed:
+            break
+        ends = said[-1]
+    return ends
+
+
+@jit
+def _add_tops(first: Bools, singly: int, top: Floats, totals: Floats) -> None:
+    """Add ``top`` (n, 1, LANES) to the sequences, of which ``totals[0]`` is that of the row before the stretches."""
+    length = top.shape[0]
+    sequence = 0
+    for lane in range(LANES):
+        total = 0.0
+        for s in range(length):
+            if first[singly + lane * length + s]:
+                totals[sequence] += total
+                total = 0.0
+                sequence += 1
+            total += top[s, 0, lane]
+        totals[sequence] += total
+
+
+@jit
+def _trace_stretches(back: Ints, ends: Floats, path: Ints) -> None:
+    """Trace the best path back through each of the stretches (n, K, LANES) from its own best state at the end."""
+    length = back.shape[0]
+    state = np.empty(LANES, np.int64)
+    for lane in range(LANES):
+        state[lane] = best_of(ends[:, lane])
+    for s in range(length - 1, -1, -1):
+        for lane in range(LANES):
+            path[lane * length + s] = state[lane]
+            state[lane] = back[s, state[lane], lane]
+
+
+@jit
+def follow(back: Ints, singly: int, state: int, path: Ints) -> int:
+    """Mend a ``path`` (N,) through a block so that it ends in ``state``; return the state in the row before it.
+
+    ``back`` are the rows led singly (singly, K) and then the stretches (n, K, LANES), in one array. Paths from
+    different ends soon meet, and from there on back they are one.
+    """
+    N = path.shape[0]
+    K = back.shape[0] // N
+    length = (N - singly) // LANES
+    for lane in range(LANES - 1, -1, -1):
+        if length == 0:
+            break
+        begin = singly + lane * length
+        for s in range(length - 1, -1, -1):
+            if path[begin + s] == state:
+                break
+            path[begin + s] = state
+            state = back[singly * K + (s * K + state) * LANES + lane]
+        state = back[singly * K + path[begin] * LANES + lane]
+    for t in range(singly - 1, -1, -1):
+        if path[t] == state:
+            break
         path[t] = state
-        state = back[t, state]
+        state = back[t * K + state]
+    return int(back[path[0]]) if singly > 0 else int(state)
+
+
+@jit
+def search(
+    log_b: Floats,
+    log_pi: Floats,
+    log_into: Floats,
+    first: Bools,
+    scores: Floats,
+    back: Ints,
+    path: Ints,
+    totals: Floats,
+) -> int:
+    """Find the ``path`` (N,) through a block to the state that is best at its end; return the state in the row before.
+
+    ``scores`` (K,) become those after the block; ``back`` (N * K,) is what `follow` needs to mend the path when another
+    end turns out to be better. ``totals`` gets what was taken off the scores, its first entry that of rows before the
+    first new sequence. Returns -1 if no path is possible.
+    """
+    N, K = log_b.shape
+    singly = led_singly(N, log_into.shape[0] > 1)
+    tops = np.empty(singly)
+    if walk(log_b, log_pi, log_into, first, singly, scores, back[: singly * K].reshape(singly, K), tops) >= 0:
+        return -1
+    sequence = 0
+    for t in range(singly):
+        sequence += int(first[t])
+        totals[sequence] += tops[t]
+        path[t] = -1
+    if singly < N:
+        top = np.empty(((N - singly) // LANES, 1, LANES))
+        stretches = back[singly * K :].reshape(top.shape[0], K, LANES)
+        ends = _side_by_side(log_b, log_pi, log_into[0], first, singly, scores, stretches, top)
+        if ends.shape[0] == 0:
+            return -1
+        _add_tops(first, singly, top, totals[sequence:])
+        _trace_stretches(stretches, ends, path[singly:])
+        scores[:] = ends[:, -1]
+    return follow(back, singly, best_of(scores), path)

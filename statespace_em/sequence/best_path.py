@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import NoReturn
 
 import numpy as np
 
@@ -10,89 +11,107 @@ from statespace_em import _threads
 from statespace_em._typing import Floats, Ints
 from statespace_em.errors import ImpossibleObservationError
 from statespace_em.kernels import viterbi
-from statespace_em.sequence.blocks import SHARE, Density, as_density, first_rows, row_blocks, sequence_spans
+from statespace_em.kernels._lanes import LANES
+from statespace_em.sequence.blocks import ENTRIES, SHARE, Density, as_density, first_rows
 from statespace_em.sequence.recursions import Chain
+
+ROWS = 4096  # least rows of a block: stretches of it should be long beside what they take to forget their guess
 
 
 def most_probable_path(log_b: Floats | Density, pi: Floats, A: Floats, starts: Ints) -> tuple[Ints, Floats]:
     """Viterbi path (N,) and its log joint probability (S,); see `forward_backward.smooth` for the arguments.
 
     Of paths with equal probability the one is taken whose last state has the lowest index, then the one before, and
-    so on back. A long sequence is worked on from both ends: then the state of its middle row comes first.
+    so on back.
+
+    Threads work on a part of the rows each. All but the first start from a guess, as stretches do within a block (see
+    `kernels.viterbi`): a block is done again if the one before ended otherwise than it was guessed, until that
+    changes nothing. The result is to the bit that of one thread.
     """
-    work = _Paths(as_density(log_b), Chain(pi, A).logs(), starts)
-    _threads.run([partial(work.span, begin, end) for begin, end in sequence_spans(starts, len(pi))])
-    return work.path, work.best
+    search = _Search(as_density(log_b), Chain(pi, A).logs(), starts)
+    n_blocks = len(search.blocks)
+    parts = min(_threads.count(), max(n_blocks // SHARE, 1))
+    begins = [n_blocks * part // parts for part in range(parts)]
+    _threads.run([partial(search.part, *ends) for ends in zip(begins, [*begins[1:], n_blocks])])
+    for begin in begins[1:]:
+        search.again(begin)
+    search.mend()
+    return search.path, search.best()
 
 
-class _Paths:
-    """What the threads of one search for the best paths share."""
+class _Search:
+    """What is known of the best path, block by block."""
 
     def __init__(self, density: Density, logs: Chain, starts: Ints) -> None:
         self.density, self.logs, self.starts, self.first = density, logs, starts, first_rows(starts)
-        self.path, self.best = np.empty(len(self.first), dtype=np.int64), np.empty(len(starts) - 1)
+        n_rows, n_states = int(starts[-1]), len(logs.pi)
+        size = LANES * (max(ENTRIES // n_states, ROWS) // LANES | 1)  # what fills odd stretches, see `led_singly`
+        self.blocks = [(begin, min(begin + size, n_rows)) for begin in range(0, n_rows, size)]
+        self.constant = logs.into(0, 1) if len(logs.A) == 1 else None
+        self.path = np.empty(n_rows, dtype=np.int64)
+        self.back: Ints = np.empty(n_rows * n_states, dtype=np.uint8 if n_states <= 256 else np.int32)
+        self.after = np.zeros((len(self.blocks), n_states))  # scores at the end of each block
+        self.before = np.empty(len(self.blocks), dtype=np.int64)  # state before each block, from where its path comes
+        self.sequence = np.searchsorted(starts, [begin for begin, _ in self.blocks], side="left") - 1
+        self.totals: list[Floats] = [np.empty(0)] * len(self.blocks)  # of the sequences in each block
 
-    def span(self, begin: int, end: int) -> None:
-        """Find the paths of some sequences; where it is one and a long one, by two searches that meet in the middle."""
-        one, other = np.searchsorted(self.starts, (begin, end))
-        blocks = row_blocks(begin, end, len(self.logs.pi))
-        if other - one == 1 and len(blocks) >= 2 * SHARE:
-            self.best[one] = self._from_both_ends(blocks)
-            return
-        back, carry, ends = self._forward(blocks)
-        viterbi.trace_back(back, int(np.argmax(carry)), self.path[begin:end])
-        self.best[one:other] = np.append(ends[self.starts[one + 1 : other] - begin], carry.max())
+    def part(self, begin: int, end: int) -> None:
+        """Search some blocks, from the guess that all states before them are equally good."""
+        scores = np.zeros(len(self.logs.pi))
+        for i in range(begin, end):
+            self._block(i, scores)
 
-    def _from_both_ends(self, blocks: list[tuple[int, int]]) -> float:
-        """Find the path of one sequence; return its log joint probability."""
-        half = len(blocks) // 2
-        middle = blocks[half][0]
-        halves = [partial(self._forward, blocks[:half]), partial(self._backward, blocks[half:])]
-        (back, before, _), (ahead, after, _) = _threads.run(halves)
-        step = self.logs.A[0 if len(self.logs.A) == 1 else middle - 1]
-        score = (before[:, None] + step) + after
-        if not score.max() > -np.inf:
-            self._forward(blocks)  # names the first row that is impossible
-        there, here = np.unravel_index(int(np.argmax(score.T)), score.shape)
+    def again(self, begin: int) -> None:
+        """Search blocks again from where the one before them ended, until that changes nothing."""
+        scores = self.after[begin - 1].copy()
+        for i in range(begin, len(self.blocks)):
+            said = self.after[i].copy()
+            self._block(i, scores)
+            if np.array_equal(said, scores):
+                break
 
-        def backwards() -> None:
-            viterbi.trace_back(back, int(here), self.path[blocks[0][0] : middle])
+    def mend(self) -> None:
+        """Join the paths through the blocks, each of which ends in the state that was best at its end."""
+        state = viterbi.best_of(self.after[-1])
+        for i in reversed(range(len(self.blocks))):
+            rows = slice(*self.blocks[i])
+            if self.path[rows.stop - 1] != state:
+                singly = viterbi.led_singly(rows.stop - rows.start, self.constant is None)
+                self.before[i] = viterbi.follow(self._back(i), singly, state, self.path[rows])
+            state = self.before[i]
 
-        def onwards() -> None:
-            path = np.empty(len(ahead), dtype=np.int64)
-            viterbi.trace_back(ahead, int(there), path)
-            self.path[middle : blocks[-1][1]] = path[::-1]
+    def best(self) -> Floats:
+        """Log joint probabilities (S,)."""
+        best = np.zeros(len(self.starts))  # the last stands for what is before the first sequence
+        for sequence, totals in zip(self.sequence, self.totals):
+            best[np.arange(sequence, sequence + len(totals))] += totals
+        return best[:-1]
 
-        _threads.run([backwards, onwards])
-        return float(score.max())
+    def _block(self, i: int, scores: Floats) -> None:
+        """Search one block from ``scores`` (K,), which become those at its end."""
+        begin, end = self.blocks[i]
+        first = self.first[begin:end]
+        into = self.logs.into(begin, end) if self.constant is None else self.constant
+        totals = np.zeros(1 + np.count_nonzero(first))
+        log_b = np.ascontiguousarray(self.density(begin, end))
+        path = self.path[begin:end]
+        self.before[i] = viterbi.search(log_b, self.logs.pi, into, first, scores, self._back(i), path, totals)
+        if self.before[i] < 0:
+            self._name_the_first()
+        self.after[i], self.totals[i] = scores, totals
 
-    def _forward(self, blocks: list[tuple[int, int]]) -> tuple[Ints, Floats, Floats]:
-        """Where the best path into each state comes from, its score after the last row, and those of sequences."""
-        begin = blocks[0][0]
-        back, carry, ends = self._room(blocks)
-        for start, stop in blocks:
-            own = slice(start - begin, stop - begin)
-            log_rows, into = np.ascontiguousarray(self.density(start, stop)), self.logs.into(start, stop)
-            bad = viterbi.viterbi(log_rows, self.logs.pi, into, self.first[start:stop], carry, back[own], ends[own])
-            if bad >= 0:
-                raise ImpossibleObservationError(start + bad)
-        return back, carry, ends
+    def _back(self, i: int) -> Ints:
+        n_states = len(self.logs.pi)
+        begin, end = self.blocks[i]
+        return self.back[begin * n_states : end * n_states]
 
-    def _backward(self, blocks: list[tuple[int, int]]) -> tuple[Ints, Floats, Floats]:
-        """As `_forward` with the rows of the end of one sequence in reversed order; -inf where no path is possible."""
-        end = blocks[-1][1]
-        back, carry, ends = self._room(blocks)
-        for start, stop in reversed(blocks):
-            own = slice(end - stop, end - start)
-            first = np.arange(end - stop, end - start) == 0
-            log_rows = np.ascontiguousarray(self.density(start, stop)[::-1])
-            steps = np.ascontiguousarray(self.logs.out_of(start, stop)[::-1])
-            if viterbi.viterbi(log_rows, np.zeros(len(carry)), steps, first, carry, back[own], ends[own]) >= 0:
-                return back, np.full(len(carry), -np.inf), ends
-        return back, carry, ends
-
-    def _room(self, blocks: list[tuple[int, int]]) -> tuple[Ints, Floats, Floats]:
-        """Arrays for what a search finds."""
-        n_rows, n_states = blocks[-1][1] - blocks[0][0], len(self.logs.pi)
-        back = np.empty((n_rows, n_states), dtype=np.uint8 if n_states <= 256 else np.int32)
-        return back, np.zeros(n_states), np.empty(n_rows)
+    def _name_the_first(self) -> NoReturn:
+        """Raise for the first row that is impossible: a part that was guessed knows of one, not of the first."""
+        scores = np.zeros(len(self.logs.pi))
+        for begin, end in self.blocks:
+            log_b, into = np.ascontiguousarray(self.density(begin, end)), self.logs.into(begin, end)
+            back, top = np.empty(log_b.shape, self.back.dtype), np.empty(end - begin)
+            row = viterbi.walk(log_b, self.logs.pi, into, self.first[begin:end], end - begin, scores, back, top)
+            if row >= 0:
+                raise ImpossibleObservationError(begin + row)
+        raise AssertionError("no row is impossible")
