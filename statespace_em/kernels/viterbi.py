@@ -139,7 +139,15 @@ def _advance(
 
 @jit
 def _side_by_side(
-    log_b: Floats, log_pi: Floats, into: Floats, first: Bools, singly: int, scores: Floats, back: Ints, top: Floats
+    log_b: Floats,
+    log_pi: Floats,
+    into: Floats,
+    first: Bools,
+    begins: Bools,
+    singly: int,
+    scores: Floats,
+    back: Ints,
+    top: Floats,
 ) -> Floats:
     """Lead all stretches until they agree; return their scores (K, LANES) at the end, or no states if impossible.
 
@@ -147,9 +155,6 @@ def _side_by_side(
     there is impossible.
     """
     K, length = log_b.shape[1], top.shape[0]
-    begins = np.zeros(length, np.bool_)
-    for lane in range(LANES):
-        begins |= first[singly + lane * length : singly + (lane + 1) * length]
     ends, now = np.zeros((K, LANES)), np.empty((2, K, LANES))
     said = np.empty((-(-length // CHECK), K, LANES))
     for trial in range(LANES):
@@ -171,19 +176,24 @@ def _side_by_side(
 
 
 @jit
-def _add_tops(first: Bools, singly: int, top: Floats, totals: Floats) -> None:
+def _add_tops(first: Bools, begins: Bools, singly: int, top: Floats, totals: Floats) -> None:
     """Add ``top`` (n, 1, LANES) to the sequences, of which ``totals[0]`` is that of the row before the stretches."""
     length = top.shape[0]
-    sequence = 0
+    sequence = np.zeros(LANES, np.int64)
+    for lane in range(1, LANES):
+        begin = singly + (lane - 1) * length
+        sequence[lane] = sequence[lane - 1] + np.count_nonzero(first[begin : begin + length])
+    total = np.zeros((1, 1, LANES))
+    for s in range(length):
+        if begins[s]:
+            for lane in range(LANES):
+                if first[singly + lane * length + s]:
+                    totals[sequence[lane]] += total[0, 0, lane]
+                    total[0, 0, lane] = 0.0
+                    sequence[lane] += 1
+        store(total, 0, 0, load(total, 0, 0) + load(top, s, 0))
     for lane in range(LANES):
-        total = 0.0
-        for s in range(length):
-            if first[singly + lane * length + s]:
-                totals[sequence] += total
-                total = 0.0
-                sequence += 1
-            total += top[s, 0, lane]
-        totals[sequence] += total
+        totals[sequence[lane]] += total[0, 0, lane]
 
 
 @jit
@@ -255,12 +265,15 @@ def search(
         totals[sequence] += tops[t]
         path[t] = -1
     if singly < N:
-        top = np.empty(((N - singly) // LANES, 1, LANES))
-        stretches = back[singly * K :].reshape(top.shape[0], K, LANES)
-        ends = _side_by_side(log_b, log_pi, log_into[0], first, singly, scores, stretches, top)
+        length = (N - singly) // LANES
+        begins = np.zeros(length, np.bool_)
+        for lane in range(LANES):
+            begins |= first[singly + lane * length : singly + (lane + 1) * length]
+        top, stretches = np.empty((length, 1, LANES)), back[singly * K :].reshape(length, K, LANES)
+        ends = _side_by_side(log_b, log_pi, log_into[0], first, begins, singly, scores, stretches, top)
         if ends.shape[0] == 0:
             return -1
-        _add_tops(first, singly, top, totals[sequence:])
+        _add_tops(first, begins, singly, top, totals[sequence:])
         _trace_stretches(stretches, ends, path[singly:])
         scores[:] = ends[:, -1]
     return follow(back, singly, best_of(scores), path)

@@ -52,8 +52,11 @@ class _Search:
         self.back: Ints = np.empty(n_rows * n_states, dtype=np.uint8 if n_states <= 256 else np.int32)
         self.after = np.zeros((len(self.blocks), n_states))  # scores at the end of each block
         self.before = np.empty(len(self.blocks), dtype=np.int64)  # state before each block, from where its path comes
-        self.sequence = np.searchsorted(starts, [begin for begin, _ in self.blocks], side="left") - 1
-        self.totals: list[Floats] = [np.empty(0)] * len(self.blocks)  # of the sequences in each block
+        begins, ends = np.transpose(self.blocks)
+        self.sequence = np.searchsorted(starts, begins) - 1  # the one before the first new one of each block
+        n_totals = np.searchsorted(starts, ends) - self.sequence
+        self.places = np.append(0, np.cumsum(n_totals))  # of the totals of each block among those of all
+        self.totals = np.empty(self.places[-1])
 
     def part(self, begin: int, end: int) -> None:
         """Search some blocks, from the guess that all states before them are equally good."""
@@ -82,23 +85,23 @@ class _Search:
 
     def best(self) -> Floats:
         """Log joint probabilities (S,)."""
-        best = np.zeros(len(self.starts))  # the last stands for what is before the first sequence
-        for sequence, totals in zip(self.sequence, self.totals):
-            best[np.arange(sequence, sequence + len(totals))] += totals
-        return best[:-1]
+        n_totals = np.diff(self.places)
+        owner = np.repeat(self.sequence - self.places[:-1], n_totals) + np.arange(len(self.totals))
+        found = np.bincount(owner + 1, self.totals)  # the first is what is before all sequences
+        return np.asarray(found[1:], dtype=float)
 
     def _block(self, i: int, scores: Floats) -> None:
         """Search one block from ``scores`` (K,), which become those at its end."""
         begin, end = self.blocks[i]
-        first = self.first[begin:end]
+        first, path = self.first[begin:end], self.path[begin:end]
         into = self.logs.into(begin, end) if self.constant is None else self.constant
-        totals = np.zeros(1 + np.count_nonzero(first))
+        totals = self.totals[self.places[i] : self.places[i + 1]]
+        totals[:] = 0.0
         log_b = np.ascontiguousarray(self.density(begin, end))
-        path = self.path[begin:end]
         self.before[i] = viterbi.search(log_b, self.logs.pi, into, first, scores, self._back(i), path, totals)
         if self.before[i] < 0:
             self._name_the_first()
-        self.after[i], self.totals[i] = scores, totals
+        self.after[i] = scores
 
     def _back(self, i: int) -> Ints:
         n_states = len(self.logs.pi)
