@@ -8,6 +8,7 @@ import pytest
 
 import statespace_em as sse
 from statespace_em import designs
+from statespace_em.data import as_batch
 from statespace_em.errors import DataError, ParameterError
 
 NILE = sse.datasets.nile()
@@ -160,6 +161,28 @@ def test_regression_is_generalised_least_squares():
         found.append(model.decode(y, params).isel(time=-1).sel(state=["price", "law"]).values)
     ols = np.linalg.lstsq(X.to_numpy(), y, rcond=None)[0]
     np.testing.assert_allclose(found, [ols, ols], rtol=1e-9)
+
+
+def test_drifting_coefficients_of_a_regressor_that_is_zero_on_average():
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=60)
+    x -= x.mean()
+    slope = 1.0 + np.cumsum(rng.normal(0, 0.2, 60))
+    y = 2.0 + slope * x + rng.normal(0, 0.3, 60)
+    model = designs.regression(pd.DataFrame({"one": 1.0, "x": x}), drifting=True).fit(y)
+    assert model.converged_
+    assert 0.005 < free(model)["x_var"] < 0.2
+
+
+def test_moving_averages_start_at_the_scale_of_the_data():
+    """The noise of an ARMA enters several states alike: a matrix without full rank, scaled."""
+    model = designs.arma(1, 1) + designs.constant()
+    batch = as_batch(LH)[0]
+    core = model._core(batch=batch, given={})
+    for start in core.starts(batch, 3, np.random.default_rng(0), {}):
+        assert 1e-3 < start.process_cov[0, 0] < 100.0
+        assert start.transition[0, 0] > 0.09  # the constant beside it, which never fades, is none of its business
+    assert "boundary" not in model.fit(LH).params_["process_cov"].attrs
 
 
 def test_cycle_reports_damping_and_period():

@@ -4,6 +4,7 @@ A posterior that was saved and loaded again plots like one that was just compute
 colour in every figure. Import this module when you need it; importing the package does not load matplotlib.
 """
 
+from statespace_em.plotting.components import plot_components
 from statespace_em.plotting.emissions import plot_emissions
 from statespace_em.plotting.innovations import plot_consistency, plot_innovations
 from statespace_em.plotting.parameters import plot_trace, plot_transition
@@ -12,6 +13,7 @@ from statespace_em.plotting.residuals import plot_residuals
 from statespace_em.plotting.track import plot_states, plot_track
 
 __all__ = [
+    "plot_components",
     "plot_consistency",
     "plot_emissions",
     "plot_innovations",

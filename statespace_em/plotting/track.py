@@ -107,7 +107,7 @@ def plot_states(
             label="signal",
             band_label=f"{100 * level:.4g} % band",
         )
-        _draw_measurements(panels[d], time, column_values(observed, name, features))
+        draw_measurements(panels[d], time, column_values(observed, name, features))
         panels[d].set_ylabel(style.text(name), fontsize=style.TEXT)
     for ax, name in zip(panels[len(features) :], chosen, strict=True):
         k = latent.states.index(name)
@@ -283,7 +283,8 @@ def _plane_cov(latent: Latent, cov: Floats, params: xr.Dataset, rows: list[int])
     return spread
 
 
-def _draw_measurements(ax: Axes, time: TimeAxis, values: Floats) -> None:
+def draw_measurements(ax: Axes, time: TimeAxis, values: Floats, label: str = "measured") -> None:
+    """Draw dots, the smaller the more there are."""
     size = float(np.clip(6.8 - 1.4 * np.log10(max(len(values), 1)), 1.0, 4.5))
     ax.plot(
         time.position,
@@ -293,16 +294,16 @@ def _draw_measurements(ax: Axes, time: TimeAxis, values: Floats) -> None:
         markersize=size,
         markeredgewidth=0,
         color="0.4",
-        label="measured",
+        label=label,
         zorder=1.2,
     )
 
 
 def _draw_column_of_state(ax: Axes, observed: Observed, name: Hashable, time: TimeAxis, *, first: bool) -> None:
     if name in observed.columns:
-        _draw_measurements(ax, time, observed.values[:, observed.columns.index(name)])
+        draw_measurements(ax, time, observed.values[:, observed.columns.index(name)])
     elif first and len(observed.columns) == 1:
-        _draw_measurements(ax, time, observed.values[:, 0])
+        draw_measurements(ax, time, observed.values[:, 0])
 
 
 def _draw_path(ax: Axes, position: Floats, measured: Floats, kind: str) -> None:

@@ -179,8 +179,10 @@ def solve(known: Constants, first: Bools, *, fixed: bool, likelihood: str, offse
     gram, cross = np.add.reduceat(known.gram, begins), np.add.reduceat(known.cross, begins)
     if fixed:
         gram, cross = gram.sum(0, keepdims=True), cross.sum(0, keepdims=True)
-    eigenvalues = np.linalg.eigvalsh(gram)
-    if not (eigenvalues[:, 0] > DETERMINED * (1.0 if not fixed else np.maximum(eigenvalues[:, -1], 0.0))).all():
+    units = np.sqrt(np.diagonal(gram, axis1=1, axis2=2)) if fixed else np.ones(gram.shape[:2])
+    units = np.where(units > 0.0, units, 1.0)  # a constant that is told precisely does not hide the others
+    eigenvalues = np.linalg.eigvalsh(gram / (units[:, :, None] * units[:, None, :]))
+    if not (eigenvalues[:, 0] > DETERMINED).all():
         raise UndeterminedStartError(offset + int(begins[np.argmin(eigenvalues[:, 0])]))
     factor = np.linalg.cholesky(gram)
     half = np.linalg.solve(factor, cross[:, :, None])[:, :, 0]

@@ -9,10 +9,12 @@ import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
-from statespace_em.patterns import Pattern
+from statespace_em.patterns import Pattern, components, fixed
 from statespace_em.sequence.lgssm_params import LGSSMParams
 
 SHARES = ((0.3, 0.3), (0.01, 0.5), (1.0, 0.01))  # of the variance of steps of y, given to the state and to the noise
+ROUND_OFF = 1e-12  # share of the largest eigenvalue that the smallest of a singular matrix may have
+CALM = 0.98  # spectral radius up to which dynamics do not explode
 HORIZON = 10  # rows over which a disturbance of the state is followed
 
 
@@ -139,9 +141,10 @@ def structured_guess(
     guess["transition"] = _calmed(guess["transition"], patterns.get("transition"))
     state_share, noise_share = SHARES[which % len(SHARES)]
     step = _step_variance(batch)
+    seen = varying.get("observation")  # a regressor may be 0 on average
+    view = guess["observation"] if seen is None else np.sqrt((seen**2).mean(0))
     scales = {
-        "process_cov": state_share
-        / _impact(guess["transition"], guess["observation"], loadings.get("process_cov"), step),
+        "process_cov": state_share / _impact(guess["transition"], view, loadings.get("process_cov"), step),
         "measurement_cov": noise_share * _shared(step, loadings.get("measurement_cov")),
     }
     for name, scale in scales.items():
@@ -184,24 +187,36 @@ def _impact(transition: Floats, observation: Floats, loading: Floats | None, ste
 
 
 def _calmed(transition: Floats, pattern: Pattern | None) -> Floats:
-    """Shrink free values until the dynamics do not explode."""
+    """Shrink free values until the dynamics do not explode, apart from what is fixed to do so."""
     if pattern is None or not pattern.names:
         return transition
     values = pattern.read(transition)
+    linked = pattern.touched | (pattern.constant != 0.0)
+    parts = [part for part in components(fixed(1.0 * (linked | linked.T))) if pattern.touched[np.ix_(part, part)].any()]
+    calm = [max(CALM, _radius(pattern.constant, part) + 1e-6) for part in parts]  # a trend of its own must not count
     for _ in range(40):
-        if np.abs(np.linalg.eigvals(pattern.build(values))).max() < 0.98:
+        if all(_radius(pattern.build(values), part) < most for part, most in zip(parts, calm)):
             break
         values = 0.9 * values
     return pattern.build(values)
+
+
+def _radius(matrix: Floats, part: Ints) -> float:
+    """Spectral radius of the dynamics of some states."""
+    return float(np.abs(np.linalg.eigvals(matrix[np.ix_(part, part)])).max())
 
 
 def _spread(pattern: Pattern, variances: Floats) -> Floats:
     """Covariance of the pattern close to a diagonal one."""
     if not pattern.names:
         return pattern.constant
+    singular = None  # what a known matrix without full rank scales never becomes regular
     for factor in 2.0 ** np.arange(20):
         cov = pattern.build(np.maximum(pattern.read(factor * np.diag(variances)), 0.0 if factor > 1.0 else -np.inf))
         used = pattern.touched.any(0) | (np.diag(cov) > 0.0)
-        if np.linalg.eigvalsh(cov[np.ix_(used, used)])[0] > 0.0:
+        values = np.linalg.eigvalsh(cov[np.ix_(used, used)])
+        if values[0] > ROUND_OFF * values[-1]:
             return cov
-    return cov
+        if singular is None and values[0] > -ROUND_OFF * values[-1]:
+            singular = cov
+    return cov if singular is None else singular

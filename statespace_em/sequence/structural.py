@@ -6,15 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import xarray as xr
+from scipy.special import ndtri
 
 from statespace_em import _validate
 from statespace_em._typing import Floats
 from statespace_em.data import Batch
 from statespace_em.errors import DataError, ParameterError
-from statespace_em.labels import Labels
+from statespace_em.labels import Labels, labelled_rows
 from statespace_em.patterns import fixed, from_entries
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence.components import NOISY, Part, built, together
+from statespace_em.sequence.decomposition import IRREGULAR, component_moments, views, with_irregular
+from statespace_em.sequence.lgssm_causal import causal
+from statespace_em.sequence.lgssm_filter import smooth
+from statespace_em.sequence.lgssm_params import positions
 from statespace_em.sequence.lgssm_specification import Specification
 from statespace_em.sequence.state_space import StateSpaceModel
 
@@ -63,6 +69,75 @@ class StructuralModel(StateSpaceModel):
         settings = self.get_params() | {"components": [*self.components, *other.components]}
         return StructuralModel(**settings)
 
+    def decompose(
+        self,
+        y: Any,
+        params: xr.Dataset | None = None,
+        *,
+        of: Literal["smoothed", "filtered"] = "smoothed",
+        level: float = 0.95,
+    ) -> xr.Dataset:
+        """Take y apart: level, slope, seasonal, cycle, effects of regressors, irregular, each with its interval.
+
+        Parameters
+        ----------
+        y, params
+            Observations, and parameters (those of the fit unless given).
+        of
+            "smoothed": with hindsight, given all of y; "filtered": as it was known at each time.
+        level
+            Probability of the intervals.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``mean`` ([sequence,] time, component) in units of y, ``variance`` in their square, and the ends ``lower``
+            and ``upper`` of the interval. The components marked by the coordinate ``in_y`` add up to y where it was
+            seen (all but the slope, which is that of the level per row); ``kind`` says what each is ("regression" for
+            the effect of a column). "irregular" is what is left of y, NaN where it is missing. Where a diffuse start
+            is not yet determined the mean is NaN, the variance infinite; constants that start "fixed" count as known.
+
+        Examples
+        --------
+        >>> import statespace_em as sse
+        >>> flow = sse.datasets.nile()
+        >>> parts = sse.designs.local_level().fit(flow).decompose(flow)
+        >>> parts["component"].values.tolist()
+        ['level', 'irregular']
+        >>> parts["mean"].sel(year=1900).values.round(1).tolist(), flow[1900].item()
+        ([919.5, -79.5], 840.0)
+        """
+        _validate.one_of("of", of, ("smoothed", "filtered"))
+        if not 0.0 < level < 1.0:
+            raise ParameterError(f"level is {level!r}, expected a probability between 0 and 1, such as 0.95.")
+        _, tree, batch, labels, _ = self._ready(y, params)
+        with labelled_rows(labels):
+            if of == "smoothed":
+                states = smooth(tree, batch)[0]
+                mean, cov = states.mean, states.cov
+            else:
+                known = causal(tree, batch, self.likelihood)
+                mean, cov = known.filtered_mean, known.filtered_cov
+        found, place = views(self.components, self._parts()), positions(batch)
+        names, kinds, in_y = ([getattr(view, field) for view in found] for field in ("name", "kind", "in_y"))
+        moments = component_moments(found, mean, cov, place)
+        if self._noisy():
+            moments = with_irregular(batch.y[:, 0], found, moments, mean, cov, place)
+            names, kinds, in_y = [*names, IRREGULAR], [*kinds, IRREGULAR], [*in_y, True]
+        half = float(ndtri(0.5 + level / 2.0)) * np.sqrt(moments.variance)
+        values = {**moments._asdict(), "lower": moments.mean - half, "upper": moments.mean + half}
+        dataset = labels.dataset({n: (("component",), v) for n, v in values.items()}, {"component": names})
+        dataset = dataset.assign_coords(kind=("component", kinds), in_y=("component", in_y)).assign_attrs(level=level)
+        for name in dataset.data_vars:
+            dataset.variables[name].attrs["conditioning"] = "1:T" if of == "smoothed" else "1:t"
+        return dataset
+
+    def _noisy(self) -> bool:
+        """Whether y has a measurement noise of its own."""
+        kinds = [kind for kind, _ in self.components]
+        noisy = any(kind in NOISY for kind in kinds) or "arma" not in kinds
+        return noisy if self.noise == "auto" else self.noise == "free"
+
     def _derived(self, values: Mapping[str, float]) -> dict[str, float]:
         derived = {}
         for label, (kind, _) in zip(self._labels(), self.components):
@@ -97,16 +172,13 @@ class StructuralModel(StateSpaceModel):
             raise ParameterError(
                 "the components start both 'diffuse' and 'fixed': give constant() or regression(X) start='diffuse'."
             )
-        kinds = [kind for kind, _ in self.components]
-        noisy = any(kind in NOISY for kind in kinds) or "arma" not in kinds
-        noisy = noisy if self.noise == "auto" else self.noise == "free"
         words = np.array(initial)
         start = np.diag(np.where(words == "diffuse", np.inf, 0.0))
         with np.errstate(invalid="ignore"):
             patterns = {
                 "transition": from_entries(transition, "transition", symmetric=False),
                 "process_cov": from_entries(cov, "process_cov", symmetric=True),
-                "measurement_cov": from_entries([[NOISE if noisy else 0.0]], "measurement_cov", symmetric=True),
+                "measurement_cov": from_entries([[NOISE if self._noisy() else 0.0]], "measurement_cov", symmetric=True),
                 "initial_mean": fixed(np.where(words == "fixed", np.nan, 0.0)),
                 "initial_cov": fixed(start),
             }
