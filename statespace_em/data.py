@@ -32,6 +32,7 @@ class Batch(NamedTuple):
     row_weight: Floats | None = None  # (N,), power of the density of each row
     sequence_weight: Floats | None = None  # (S,), power of the likelihood of each sequence
     inputs: Floats | None = None  # (N, k), known inputs of a model that has them
+    place: Ints | None = None  # (N,), entry of matrices given for every row; None: the number in the sequence
 
     @property
     def first(self) -> Bools:
@@ -39,6 +40,11 @@ class Batch(NamedTuple):
         first = np.zeros(len(self.y), bool)
         first[self.starts[:-1]] = True
         return first
+
+    def cut(self, begin: int, end: int) -> Batch:
+        """Take one sequence, or its beginning, without known states and weights."""
+        inputs, place = (None if rows is None else rows[begin:end] for rows in (self.inputs, self.place))
+        return Batch(self.y[begin:end], np.array([0, end - begin]), inputs=inputs, place=place)
 
     @property
     def lengths(self) -> Ints:

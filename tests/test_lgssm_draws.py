@@ -59,7 +59,7 @@ def test_draws_with_an_unknown_start(initial):
     )
 
 
-@pytest.mark.parametrize("lag", [0, 1, 3, 20])
+@pytest.mark.parametrize("lag", [0, 1, 3, 6, 10**9])
 def test_a_fixed_lag_knows_some_rows_more(lag):
     model, params, p, y = cases(9)
     found = model.fixed_lag(y, lag, params)
@@ -86,6 +86,28 @@ def test_a_fixed_lag_with_a_diffuse_start_in_several_sequences():
     zero = model.fixed_lag(runs, 0)
     np.testing.assert_allclose(zero["smoothed"].values, known["filtered"].values, rtol=1e-7, atol=1e-9)
     assert np.isinf(zero["smoothed_cov"].values[0, 0].diagonal()).all()
+
+
+def test_a_lag_in_units_far_apart_and_beyond_the_end_is_the_smoother():
+    """Positions in units that make their variances 1e24 times those of the velocities."""
+    rng = np.random.default_rng(5)
+    model = sse.LinearGaussianSSM(["x", "v"])
+    y = np.cumsum(np.cumsum(rng.normal(size=700))) + rng.normal(size=700)
+    y[100:130] = np.nan
+    unit = np.diag([1e6, 1e-6])
+    params = model.parameters(
+        transition=unit @ [[1, 1], [0, 1]] @ np.linalg.inv(unit), process_cov=unit @ [[1 / 3, 0.5], [0.5, 1]] @ unit,
+        observation=[[1e-6, 0]], measurement_cov=[[1]], initial_mean=[0, 0], initial_cov=unit @ unit * 100,
+    )  # fmt: skip
+    found, posterior = model.fixed_lag(y, 699, params), model.e_step(y, params)
+    np.testing.assert_allclose(found["smoothed"].values, posterior["gamma"].values, rtol=1e-9, atol=1e-12)
+    scale = np.sqrt(np.einsum("ti,tj->tij", *[np.diagonal(posterior["cov"].values, axis1=1, axis2=2)] * 2))
+    np.testing.assert_allclose(found["smoothed_cov"].values / scale, posterior["cov"].values / scale, atol=1e-9)
+    for lag in (13, 64):
+        found = model.fixed_lag(y, lag, params)
+        for t in (90, 120, 400):
+            part = model.e_step(y[: t + lag + 1], params)
+            np.testing.assert_allclose(found["smoothed"].values[t], part["gamma"].values[t], rtol=1e-9)
 
 
 def test_what_cannot_be_drawn():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from statespace_em._typing import Bools, Floats
+from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.errors import UndeterminedStartError
 from statespace_em.kernels import kalman
@@ -38,7 +40,9 @@ def smoothed_draws(params: LGSSMParams, batch: Batch, n: int, rng: np.random.Gen
     for begin in range(0, n, each):
         count = min(each, n - begin)
         inputs = None if batch.inputs is None else np.tile(batch.inputs, (count, 1))
-        many = batch._replace(y=np.tile(batch.y, (count, 1)), starts=np.arange(count + 1) * length, inputs=inputs)
+        place = None if batch.place is None else np.tile(batch.place, count)
+        starts = np.arange(count + 1) * length
+        many = batch._replace(y=np.tile(batch.y, (count, 1)), starts=starts, inputs=inputs, place=place)
         p = by_row(params, many)
         states = np.empty((count * length, size))
         kalman.draw_states(
@@ -76,37 +80,72 @@ def simulated(tree: LGSSMParams, n_steps: int, rng: np.random.Generator) -> tupl
 def lagged(params: LGSSMParams, batch: Batch, lag: int, likelihood: str) -> tuple[Floats, Floats]:
     """Means (N, n) and covariances of the states given y up to ``lag`` rows later, or to the end of the sequence.
 
-    Backward steps of the smoother from the filtered states of each row (Anderson & Moore 1979, sec. 7.3). Where a
-    diffuse start is not determined yet, the rows up to there are smoothed on their own; infinite variances if that
+    Backward steps of the smoother from the filtered states (Anderson & Moore 1979, sec. 7.3). A stretch of steps is an
+    affine map of what later rows add, and stretches are put together by doubling: log2(lag) turns over the rows. Where
+    a diffuse start is not determined yet, the rows up to there are smoothed on their own; infinite variances if that
     does not determine it.
     """
     known, p = causal(params, batch, likelihood), by_row(params, batch)
     n_rows = len(batch.y)
     ends = np.repeat(batch.starts[1:], np.diff(batch.starts)) - 1
     rows = np.arange(n_rows)
+    lag = min(lag, int(batch.lengths.max()))
     target = np.minimum(rows + lag, ends)
-    mean, cov = known.filtered_mean[target], known.filtered_cov[target]
     A = np.broadcast_to(p.A, (n_rows, *p.A.shape[1:]))
     proper: Bools = np.asarray(np.isfinite(known.filtered_cov).all((1, 2)))
     inner = np.flatnonzero(proper & (rows < ends))
-    gain = np.zeros_like(known.filtered_cov)
-    precision = np.linalg.pinv(known.predicted_cov[inner + 1], hermitian=True)
-    gain[inner] = known.filtered_cov[inner] @ A[inner].swapaxes(1, 2) @ precision
-    for back in range(lag, 0, -1):
-        here = np.flatnonzero((target - rows >= back) & proper)
-        at = rows[here] + back - 1
-        J = gain[at]
-        mean[here] = known.filtered_mean[at] + (J @ (mean[here] - known.predicted_mean[at + 1])[:, :, None])[:, :, 0]
-        change = J @ (cov[here] - known.predicted_cov[at + 1]) @ J.swapaxes(1, 2)
-        cov[here] = known.filtered_cov[at] + change
+    step = _blank(known.filtered_cov.shape)
+    J = _gains(known.filtered_cov[inner] @ A[inner].swapaxes(1, 2), known.predicted_cov[inner + 1])
+    news = known.filtered_mean[inner + 1] - known.predicted_mean[inner + 1]
+    shrunk = known.filtered_cov[inner + 1] - known.predicted_cov[inner + 1]
+    step.gain[inner], step.mean[inner] = J, (J @ news[:, :, None])[:, :, 0]
+    step.cov[inner] = J @ shrunk @ J.swapaxes(1, 2)
+    added, reached, length = _blank(known.filtered_cov.shape), rows, 1
+    while length <= lag:
+        if lag & length:
+            added = _joined(added, step, reached)
+            reached = np.minimum(reached + length, ends)
+        step = _joined(step, step, np.minimum(rows + length, ends))
+        length *= 2
+    mean, cov = known.filtered_mean + added.mean, known.filtered_cov + added.cov
     first = np.repeat(batch.starts[:-1], np.diff(batch.starts))
     for row in np.flatnonzero(~proper):
-        span = slice(first[row], target[row] + 1)
-        inputs = None if batch.inputs is None else batch.inputs[span]
-        part = batch._replace(y=batch.y[span], starts=np.array([0, target[row] + 1 - first[row]]), inputs=inputs)
         try:
-            found = smooth(params, part)[0]
+            found = smooth(params, batch.cut(first[row], target[row] + 1))[0]
             mean[row], cov[row] = found.mean[row - first[row]], found.cov[row - first[row]]
         except UndeterminedStartError:
             mean[row], cov[row] = known.filtered_mean[row], known.filtered_cov[row]
     return mean, cov
+
+
+class _Stretch(NamedTuple):
+    """What rows at the end of a stretch of steps add to the filtered states at its begin, one for each row.
+
+    Zero where the stretch has no steps: of a mean m and a covariance P added to the filtered ones at the end, those
+    at the begin are ``gain m + mean`` and ``gain P gain' + cov``.
+    """
+
+    gain: Floats  # (N, n, n)
+    mean: Floats  # (N, n)
+    cov: Floats  # (N, n, n)
+
+
+def _gains(cross: Floats, cov: Floats) -> Floats:
+    """``cross`` times the inverse of a covariance (N, n, n) that may be singular, whatever the units of its rows."""
+    size = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
+    size = np.where(size > 0.0, size, 1.0)
+    unit = np.linalg.pinv(cov / (size[:, :, None] * size[:, None, :]), hermitian=True)
+    return np.asarray(cross / size[:, None, :] @ unit / size[:, None, :])
+
+
+def _blank(shape: tuple[int, ...]) -> _Stretch:
+    return _Stretch(np.broadcast_to(np.eye(shape[-1]), shape).copy(), np.zeros(shape[:-1]), np.zeros(shape))
+
+
+def _joined(near: _Stretch, far: _Stretch, begins: Ints) -> _Stretch:
+    """Stretches followed by those that begin where they end."""
+    gain, mean, cov = (part[begins] for part in far)
+    J = near.gain
+    return _Stretch(
+        J @ gain, near.mean + (J @ mean[:, :, None])[:, :, 0], near.cov + J @ cov @ J.swapaxes(1, 2)
+    )

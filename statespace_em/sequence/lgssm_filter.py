@@ -17,7 +17,7 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.errors import UndeterminedStartError
 from statespace_em.kernels import adjoint, diffuse
-from statespace_em.sequence.lgssm_params import LGSSMParams, by_row
+from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, positions
 from statespace_em.sequence.lgssm_passes import (
     Filtered,
     Gains,
@@ -226,7 +226,8 @@ def e_step(
     inner = params.process_cov
     params = spread_out(params, spread)
     start = proper_start(params, batch, fixed)
-    parts = each(start.params, batch, partial(_expect, start, blocks, likelihood, spread), whole=start.fixed)
+    place = positions(batch) if spread is not None else np.zeros(0, np.int64)
+    parts = each(start.params, batch, partial(_expect, start, blocks, likelihood, spread, place), whole=start.fixed)
     log_likelihood = sum(part.log_likelihood for part in parts)
     statistics = _statistics(start.params, batch, blocks, parts, fixed=start.fixed)
     if spread is not None:
@@ -245,7 +246,7 @@ def spread_out(params: LGSSMParams, spread: Floats | None) -> LGSSMParams:
     return params._replace(process_cov=spread @ params.process_cov @ spread.swapaxes(1, 2))
 
 
-def _expect(start: Start, blocks: Ints, likelihood: str, spread: Floats | None, part: Part) -> _Sums:
+def _expect(start: Start, blocks: Ints, likelihood: str, spread: Floats | None, place: Ints, part: Part) -> _Sums:
     """Gradients and moments of some sequences."""
     run = forward(start, part)
     log_likelihood = float(run.filtered.log_likelihood.sum())
@@ -274,8 +275,7 @@ def _expect(start: Start, blocks: Ints, likelihood: str, spread: Floats | None, 
         g.f, g.R[None], g.m0, g.P0, S_zz, S_uu, counts, part.p.constant,
     )  # fmt: skip
     if spread is not None:
-        row = np.arange(len(part.y))
-        own = spread[row - np.maximum.accumulate(np.where(part.first, row, 0))]
+        own = spread[place[part.rows]]
         g = g._replace(Q=np.asarray((own.swapaxes(1, 2) @ g_Q @ own).sum(0)))
     return _Sums(g, S_zz, S_uu, counts, mean, log_likelihood)
 
@@ -317,7 +317,7 @@ def _marginal(
         observation_offset=np.zeros(size), initial_mean=np.zeros(n), state_input=None, observation_input=None,
         initial_cov=np.diag(np.where(is_diffuse(params), np.inf, 0.0)),
     )  # fmt: skip
-    zeros = Batch(np.where(np.isnan(batch.y), np.nan, 0.0), batch.starts)
+    zeros = batch._replace(y=np.where(np.isnan(batch.y), np.nan, 0.0), inputs=None)
     other, value = e_step(unit, zeros, blocks)
     n_constants = int(is_diffuse(params).sum()) * (len(batch.starts) - 1)
     value += 0.5 * LOG_2PI * (int((~np.isnan(batch.y)).sum()) - n_constants)
@@ -360,7 +360,7 @@ def _smoothed_columns(start: Start, batch: Batch) -> Floats:
         "state_offset": np.zeros(len(p.initial_mean)), "observation_offset": np.zeros(batch.y.shape[1]),
         "state_input": None, "observation_input": None,
     }  # fmt: skip
-    zeros = Batch(np.where(np.isnan(batch.y), np.nan, 0.0), batch.starts)
+    zeros = batch._replace(y=np.where(np.isnan(batch.y), np.nan, 0.0), inputs=None)
     columns = []
     for state, variance in zip(start.states, start.stand_in):
         begin = np.sqrt(variance) * np.eye(len(p.initial_mean))[state]
@@ -372,8 +372,7 @@ def marginal_terms(params: LGSSMParams, batch: Batch) -> Floats:
     """What the marginal likelihood adds to the diffuse one of each sequence."""
     found = []
     for begin, end in zip(batch.starts[:-1], batch.starts[1:]):
-        inputs = None if batch.inputs is None else batch.inputs[begin:end]
-        part = Batch(batch.y[begin:end], np.array([0, end - begin]), inputs=inputs)
+        part = batch.cut(begin, end)
         blocks = np.zeros(batch.y.shape[1], np.int64)
         found.append(e_step(params, part, blocks, None, "marginal")[1] - e_step(params, part, blocks)[1])
     return np.array(found)

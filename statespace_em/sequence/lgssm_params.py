@@ -31,8 +31,8 @@ VARYING = ("transition", "process_cov", "observation", "measurement_cov", "state
 class LGSSMParams:
     """Parameters of a linear-Gaussian state-space model; n states, D features, k inputs.
 
-    Those in `VARYING` may have a leading axis of rows (T, ...): entry t belongs to row t of every sequence, and where
-    it says how the state moves, to the step from row t to row t + 1.
+    Those in `VARYING` may have a leading axis of rows (T, ...): entry t belongs to row t of every sequence (to the rows
+    whose `Batch.place` is t, if y says so), and where it says how the state moves, to the step to the row after it.
     """
 
     transition: Floats  # (n, n), A
@@ -117,7 +117,9 @@ def driven(params: LGSSMParams, inputs: Floats) -> LGSSMParams:
 
 
 def positions(batch: Batch) -> Ints:
-    """Number of each row (N,) within its sequence."""
+    """Entry (N,) of matrices given for every row: by default the number of the row within its sequence."""
+    if batch.place is not None:
+        return batch.place
     lengths = np.diff(batch.starts)
     return np.arange(len(batch.y)) - np.repeat(batch.starts[:-1], lengths)
 
