@@ -43,7 +43,8 @@ class Batch(NamedTuple):
 
     def cut(self, begin: int, end: int) -> Batch:
         """Take one sequence, or its beginning, without known states and weights."""
-        inputs, place = (None if rows is None else rows[begin:end] for rows in (self.inputs, self.place))
+        inputs = None if self.inputs is None else self.inputs[begin:end]
+        place = None if self.place is None else self.place[begin:end]
         return Batch(self.y[begin:end], np.array([0, end - begin]), inputs=inputs, place=place)
 
     @property

@@ -179,8 +179,8 @@ class Uncertain(ABC):
             params = self._schema().label(fit.arrays, fit.labels, fit.symbols)
             return params, fit.chosen.status, fit.chosen.trace[-1].log_likelihood
 
-        def draw(length: int, number: int) -> tuple[AnyArray, AnyArray]:
-            drawn = self.sample(length, known, seed=number)
+        def draw(times: pd.Index, number: int) -> tuple[AnyArray, AnyArray]:
+            drawn = self._drawn(times, known, number)
             return np.asarray(drawn["y"].values), np.asarray(drawn["state"].values)
 
         return replicates(draw, refit, batch, labels, core, known, n=n, seed=seed, threads=threads, progress=progress)
@@ -228,6 +228,10 @@ class Uncertain(ABC):
             diagnose.curvature(found, information)
             diagnose.speed(found, diagnose.rate_of_em(core, batch, information))
         return found.table()
+
+    def _drawn(self, times: pd.Index, params: xr.Dataset, seed: int) -> xr.Dataset:
+        """Simulate a sequence with these times."""
+        return self.sample(len(times), params, seed=seed)
 
     def _errors(
         self, y: Any, params: xr.Dataset | None, of: Quantities, freeze: Any, states: Any, weights: Any

@@ -12,6 +12,7 @@ from statespace_em import checks, designs
 from statespace_em.continuous import discretise
 from statespace_em.errors import DataError, NotFittedError, ParameterError
 from statespace_em.sequence.motion import motion, over
+from statespace_em.sequence.motion_times import grid_of
 
 QUICK = {"n_starts": 1}
 
@@ -95,7 +96,13 @@ def test_dynamics_are_the_matrix_exponential():
                 np.testing.assert_allclose(closed.transition, solved.transition, rtol=1e-12, atol=1e-14)
                 np.testing.assert_allclose(noises, solved.cov, rtol=1e-9, atol=1e-14)
     w = 0.7
-    turn = over(motion(["x", "y", "z"], 2, w, separate=False), gaps)
+    moves = motion(["x", "y", "z"], 2, w, separate=False)
+    turn = over(moves, gaps)
+    for rate in (w, -2.0, 1e-3, 1e-7):  # slow turns too: not one digit lost in differences of small angles
+        moves = motion(["x", "y", "z"], 2, rate, separate=False)
+        closed, solved = over(moves, gaps), discretise(moves.drift, moves.pushes[0], gaps)
+        np.testing.assert_allclose(closed.transition, solved.transition, rtol=1e-11, atol=1e-15)
+        np.testing.assert_allclose(closed.noises[0], solved.cov, rtol=1e-11, atol=1e-15)
     for h, A, Q in zip(gaps, turn.transition, turn.noises[0]):
         s, c = np.sin(w * h), np.cos(w * h)
         np.testing.assert_allclose(A[3:5, 3:5], [[c, -s], [s, c]], atol=1e-13)
@@ -123,7 +130,7 @@ def test_dynamics_are_the_matrix_exponential():
 )
 def test_leaving_blank_rows_out_changes_nothing(model):
     """An even grid with blank rows is the same data as uneven rows without them: one path checks the other."""
-    d = len(model._axes)
+    d = len(model._motion.view)
     y = simulated(2, T=60, d=d, spread=0.0)
     grid = y.assign_coords(time=0.5 * np.arange(60))
     keep = np.random.default_rng(3).random(60) < 0.6
@@ -238,8 +245,9 @@ def test_standard_errors_at_uneven_times():
     value = uneven.params_["process_cov"].values.diagonal()
     assert (ends.sel(bound="lower").values.diagonal() < value).all()
     assert (ends.sel(bound="upper").values.diagonal() > value).all()
-    with pytest.raises(ParameterError, match="put NaN between them"):
-        uneven.bootstrap(y[keep], n=2)
+    drawn = uneven.bootstrap(y[keep], n=40, seed=1)["process_cov"].values[:, 2, 2]
+    assert drawn.std() == pytest.approx(other["process_cov"].values[2, 2], rel=0.4)
+    assert drawn.mean() == pytest.approx(uneven.params_["process_cov"].values[2, 2], rel=0.3)
     assert dict(even.bootstrap(grid, n=2).sizes)["replicate"] == 2
 
 
@@ -358,5 +366,157 @@ def test_bad_input_of_motion():
     twice = y.assign_coords(time=np.sort(np.append(y["time"].values[:-1], y["time"].values[3])))
     with pytest.raises(DataError, match="occurs more than once"):
         designs.constant_velocity(2).fit(twice)
-    with pytest.raises(DataError, match="at other times than those of the longest sequence"):
-        designs.constant_velocity(2).fit([y.to_pandas(), simulated(13, T=12).to_pandas()])
+    back = pd.Index([0.0, 1.0, 3.0, 2.5])
+    with pytest.raises(DataError, match=r"^row 3 has the time 2\.5, which is not after that of the row before it"):
+        grid_of([back], "s", 0)
+    with pytest.raises(DataError, match=r"unsorted=.sort"):
+        designs.constant_velocity(2).fit(y[::-1])
+    with pytest.raises(ParameterError, match="sensor 'gps' measures 'w', expected some of 'x', 'y', 'v_x', 'v_y'"):
+        designs.constant_velocity(2, sensors={"gps": ["x", "w"]}).fit(y)
+    with pytest.raises(ParameterError, match="sensor 'gps' measures nothing"):
+        designs.constant_velocity(2, sensors={"gps": []}).fit(y)
+    with pytest.raises(ParameterError, match="sensors is empty"):
+        designs.constant_velocity(2, sensors={}).fit(y)
+    model = designs.constant_velocity(2, density=0.5, noise=4.0).fit(y)
+    with pytest.raises(ParameterError, match="times is empty"):
+        model.at(y, [])
+    with pytest.raises(ParameterError, match="times begin with 'noon', expected times such as 0"):
+        model.at(y, ["noon"])
+    words = pd.DataFrame(y.values, index=[f"fix {i}" for i in range(12)], columns=["x", "y"])
+    with pytest.raises(ParameterError, match=r"the rows are called 'fix 0', \.\.\.: give them dates or numbers"):
+        model.at(words, [1.0])
+    with pytest.raises(DataError, match="y has 2 sequences: ask for one at a time"):
+        model.parameters_at([y.to_pandas(), y.to_pandas()])
+    with pytest.raises(DataError, match=r"rows are uneven: pass parameters_at\(y\)"):
+        checks.auxiliary_residuals(y, model.e_step(y), model.params_)
+
+
+def tracks():
+    return {name: simulated(seed, T=T).to_pandas() for name, seed, T in (("a", 1, 30), ("b", 2, 45), ("c", 3, 12))}
+
+
+@pytest.mark.parametrize("settings", [{}, {"density": "separate", "likelihood": "marginal"}, {"initial": "fixed"}])
+def test_tracks_with_their_own_times(settings):
+    """A panel says of each track what the track alone says, and its likelihood is their product."""
+    panel = tracks()
+    if "initial" in settings:  # one constant for all: begin alike
+        panel = {name: track.iloc[k:] for k, (name, track) in enumerate(panel.items())}
+    model = designs.constant_velocity(2, **settings).fit(panel, **QUICK)
+    assert model.status_ == "converged"
+    again = model.m_step(panel, model.e_step(panel))
+    np.testing.assert_allclose(again["process_cov"], model.params_["process_cov"], rtol=1e-3)
+    if "initial" in settings:
+        return
+    assert model.score(panel) == pytest.approx(sum(model.score(track) for track in panel.values()), rel=1e-12)
+    posterior, known, lag, full = (
+        model.e_step(panel),
+        model.filter(panel),
+        model.fixed_lag(panel, 3),
+        model.impute(panel),
+    )
+    ahead, there = model.forecast(panel, 2), model.at(panel, [7.5, 90.0])
+    for name, track in panel.items():
+        n = len(track)
+        alone = model.filter(track)
+        for found, wanted in (
+            (posterior["gamma"], model.e_step(track)["gamma"]), (posterior["cov"], model.e_step(track)["cov"]),
+            (known["innovation_cov"], alone["innovation_cov"]), (known["filtered"], alone["filtered"]),
+            (lag["smoothed"], model.fixed_lag(track, 3)["smoothed"]), (full["mean"], model.impute(track)["mean"]),
+        ):  # fmt: skip
+            np.testing.assert_allclose(found.sel(sequence=name).values[:n], wanted, rtol=1e-6, atol=1e-7)
+        one = model.at(track, [7.5, 90.0])
+        np.testing.assert_allclose(there["smoothed"].sel(sequence=name), one["smoothed"], rtol=1e-6, atol=1e-7)
+        steps = model._step_of(model.params_) * np.arange(1, 3) + track.index[-1]
+        later = model.at(track, steps)  # the forecast of each goes on from its own end
+        np.testing.assert_allclose(ahead["mean"].sel(sequence=name), later["mean"], rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(ahead["cov"].sel(sequence=name), later["cov"], rtol=1e-6, atol=1e-7)
+    assert dict(model.bootstrap(panel, n=2).sizes)["replicate"] == 2
+
+
+def test_copies_of_tracks_estimate_what_one_of_each_does():
+    panel = tracks()
+    once = designs.constant_velocity(2).fit(panel, **QUICK)
+    twice = designs.constant_velocity(2).fit(panel | {name + "2": track for name, track in panel.items()}, **QUICK)
+    np.testing.assert_allclose(twice.summary()["value"], once.summary()["value"], rtol=1e-5)
+    assert twice.score(panel) == pytest.approx(once.score(panel), abs=1e-7)
+
+
+def test_between_the_rows_and_after_them_against_one_joint_gaussian():
+    y = simulated(15, T=8)
+    m0, P0 = np.array([1.0, -1.0, 0.5, 0.0]), np.diag([50.0, 40.0, 9.0, 4.0])
+    model = designs.constant_velocity(2, density=0.7, noise=3.0, initial="known", initial_mean=m0, initial_cov=P0).fit(
+        y
+    )
+    at = y["time"].values
+    asked = np.array([at[-1] + 9.0, 0.5 * (at[2] + at[3]), at[4]])
+    every = np.union1d(at, asked)
+    rows = np.full((len(every), 2), np.nan)
+    rows[np.searchsorted(every, at)] = y.values
+    expected = oracle.posterior(rows, dense(rows, np.append(np.diff(every), 1.0), 0.7, 3.0, m0, P0))
+    found = model.at(y, asked)
+    assert found["time"].values.tolist() == sorted(asked)
+    place = np.searchsorted(every, np.sort(asked))
+    np.testing.assert_allclose(found["smoothed"], expected.mean[place], rtol=1e-8)
+    np.testing.assert_allclose(found["smoothed_cov"], expected.cov[place], rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(found["mean"], expected.mean[place, :2], rtol=1e-8)
+    np.testing.assert_allclose(found["cov"], expected.cov[place, :2, :2] + 3.0 * np.eye(2), rtol=1e-7, atol=1e-9)
+    dated = y.to_pandas().set_axis(pd.Timestamp("2024-03-01", tz="Europe/Oslo") + pd.to_timedelta(at, unit="s"))
+    noon = dated.index[2] + pd.Timedelta(0.5 * (at[3] - at[2]), unit="s")
+    np.testing.assert_allclose(model.at(dated, noon)["smoothed"][0], found["smoothed"][0], atol=1e-6)
+    later = model.forecast(dated, 2)["time"].to_index()
+    assert (later[0] - dated.index[-1]).total_seconds() == pytest.approx(np.median(np.diff(at)), abs=1e-6)
+    wide = xr.DataArray(rows, {"time": every}, ("time", "feature"))
+    aside, again = (
+        checks.auxiliary_residuals(each, model.e_step(each), model.parameters_at(each)) for each in (y, wide)
+    )
+    seen = np.searchsorted(every, at)
+    np.testing.assert_allclose(again["measurement_shock"].values[seen], aside["measurement_shock"], rtol=1e-6)
+    drawn = model.sample(at, seed=1)
+    np.testing.assert_array_equal(drawn["time"], at)
+
+
+def test_a_sensor_of_speed_beside_one_of_place():
+    """Positions now and then, a velocity along one axis at other times: each with noise of its own."""
+    rng = np.random.default_rng(16)
+    truth = designs.constant_velocity(2, density=0.5, noise=1.0, step=1.0).fit(np.zeros((5, 2)))
+    states = truth.sample(2000, seed=2)["state"].values
+    y = np.full((2000, 3), np.nan)
+    fixes, doppler = np.arange(2000) % 5 == 0, rng.random(2000) < 0.7
+    y[fixes, :2] = states[fixes, :2] + rng.normal(0, 6, (fixes.sum(), 2))
+    y[doppler, 2] = states[doppler, 2] + rng.normal(0, 2.0, doppler.sum())
+    both = designs.constant_velocity(2, sensors={"gps": ["x", "y"], "doppler": ["v_x"]}).fit(y, **QUICK)
+    value = both.summary()["value"].droplevel([1, 2])
+    assert value["noise_var_gps"] == pytest.approx(36, rel=0.15)
+    assert value["noise_var_doppler"] == pytest.approx(4.0, rel=0.15)
+    assert value["acceleration_density"] == pytest.approx(0.5, rel=0.3)
+    alone = designs.constant_velocity(2).fit(y[:, :2], **QUICK)
+    error, other = (
+        np.sqrt(np.mean((model.decode(rows).values - states)[:, [0, 2]] ** 2, axis=0))
+        for model, rows in ((both, y), (alone, y[:, :2]))
+    )
+    assert (error < 0.9 * other).all()
+    known = designs.constant_velocity(
+        2, sensors={"gps": ["x", "y"], "doppler": ["v_x"]}, noise=[36.0, 4.0], density=0.5
+    )
+    np.testing.assert_array_equal(np.diag(known.fit(y).params_["measurement_cov"]), [36, 36, 4])
+
+
+def test_units_are_told(tmp_path):
+    radar = sse.datasets.radar()["measured"]
+    model = designs.constant_velocity(["east", "north"]).fit(radar, **QUICK)
+    assert model.summary()["unit"].droplevel([1, 2]).to_dict() == {
+        "noise_var": "m^2", "acceleration_density": "m^2/s^3"
+    }  # fmt: skip
+    assert model.params_["transition"].attrs["step"] == "2 s"
+    model.save(tmp_path / "model.nc")
+    again = designs.MotionModel.load(tmp_path / "model.nc")
+    assert again.summary()["unit"].tolist() == ["m^2", "m^2/s^3"]
+    frame = radar.dropna("time").to_pandas()
+    frame.attrs["units"] = {"east": "m", "north": "m"}
+    frame.index = pd.Timestamp("2024") + pd.to_timedelta(frame.index, unit="s")
+    jerk = designs.constant_acceleration(["east", "north"], unit="min").fit(frame, **QUICK)
+    assert jerk.summary()["unit"].tolist() == ["m^2", "m^2/min^5"]
+    assert jerk.params_["transition"].attrs["step"].startswith("median of uneven steps, 0.0333333 min")
+    frame.attrs.clear()
+    plain = designs.constant_velocity(["east", "north"]).fit(frame.reset_index(drop=True), **QUICK)
+    assert plain.summary()["unit"].tolist() == ["y^2", "y^2/time^3"]

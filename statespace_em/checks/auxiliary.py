@@ -27,7 +27,7 @@ def auxiliary_residuals(y: Any, posterior: xr.Dataset, params: xr.Dataset) -> xr
     posterior
         What ``e_step(y)`` returned for them.
     params
-        The parameters that it was computed with.
+        The parameters that it was computed with; of a model of motion on uneven rows its ``parameters_at(y)``.
 
     Returns
     -------
@@ -38,7 +38,8 @@ def auxiliary_residuals(y: Any, posterior: xr.Dataset, params: xr.Dataset) -> xr
     Raises
     ------
     DataError
-        If the posterior is not that of one sequence, or has other rows than y.
+        If the posterior is not that of one sequence, or has other rows than y, or the parameters are those of one
+        step where rows are uneven.
     """
     missing = [name for name in ("gamma", "cov", "cross_cov") if name not in posterior]
     if missing or posterior["gamma"].ndim != 2:
@@ -48,6 +49,8 @@ def auxiliary_residuals(y: Any, posterior: xr.Dataset, params: xr.Dataset) -> xr
         )
     gamma = posterior["gamma"].transpose(..., "state")
     time = str(gamma.dims[0])
+    if "uneven" in str(params["transition"].attrs.get("step", "")) and time not in params["transition"].dims:
+        raise DataError("the dynamics in params are those of one step, but rows are uneven: pass parameters_at(y).")
     mean, cov = gamma.values, posterior["cov"].transpose(time, "state", "state_aux").values
     cross = posterior["cross_cov"].transpose(time, "state", "next_state").values[:-1]
     A, Q, b = (_rows(params, name, len(mean)) for name in ("transition", "process_cov", "state_offset"))

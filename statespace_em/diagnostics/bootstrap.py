@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from statespace_em import _threads
@@ -14,7 +16,7 @@ from statespace_em.data import Batch
 from statespace_em.labels import Labels
 from statespace_em.matching import aligned
 
-Draw = Callable[[int, int], tuple[np.ndarray, np.ndarray]]  # rows, seed -> y (rows, D) and their states
+Draw = Callable[[pd.Index, int], tuple[np.ndarray, np.ndarray]]  # times, seed -> y (rows, D) and their states
 Refit = Callable[[Any, Any, Any], tuple[xr.Dataset, str, float]]
 # y, known states, weights -> parameters, status, log-likelihood
 
@@ -42,7 +44,7 @@ def replicates(
         def one(own: Sequence[int]) -> tuple[xr.Dataset, str, float]:
             parts, states = [], []
             for i, (length, begin, number) in enumerate(zip(batch.lengths, batch.starts, own)):
-                rows, hidden = draw(int(length), int(number))
+                rows, hidden = draw(labels.times[i], int(number))
                 drawn = _with_gaps(rows, missing[begin : begin + length], labels)
                 if batch.known is not None:
                     shown = hidden.astype(object)
@@ -55,7 +57,8 @@ def replicates(
             step()
             return params if named else aligned(core, params, reference), status, objective
 
-        with _threads.limited(threads):
+        with warnings.catch_warnings(), _threads.limited(threads):
+            warnings.simplefilter("ignore")  # refits put filters back one by one, but threads share them
             found = _threads.run([lambda own=own: one(own) for own in seeds])  # type: ignore[misc]
     whole: xr.Dataset = xr.concat(
         [params for params, _, _ in found], "replicate", data_vars="all", coords="minimal", compat="override"

@@ -40,9 +40,7 @@ def smoothed_draws(params: LGSSMParams, batch: Batch, n: int, rng: np.random.Gen
     for begin in range(0, n, each):
         count = min(each, n - begin)
         inputs = None if batch.inputs is None else np.tile(batch.inputs, (count, 1))
-        place = None if batch.place is None else np.tile(batch.place, count)
-        starts = np.arange(count + 1) * length
-        many = batch._replace(y=np.tile(batch.y, (count, 1)), starts=starts, inputs=inputs, place=place)
+        many = batch._replace(y=np.tile(batch.y, (count, 1)), starts=np.arange(count + 1) * length, inputs=inputs)
         p = by_row(params, many)
         states = np.empty((count * length, size))
         kalman.draw_states(
@@ -146,6 +144,4 @@ def _joined(near: _Stretch, far: _Stretch, begins: Ints) -> _Stretch:
     """Stretches followed by those that begin where they end."""
     gain, mean, cov = (part[begins] for part in far)
     J = near.gain
-    return _Stretch(
-        J @ gain, near.mean + (J @ mean[:, :, None])[:, :, 0], near.cov + J @ cov @ J.swapaxes(1, 2)
-    )
+    return _Stretch(J @ gain, near.mean + (J @ mean[:, :, None])[:, :, 0], near.cov + J @ cov @ J.swapaxes(1, 2))

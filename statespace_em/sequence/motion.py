@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import factorial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from statespace_em import _validate
-from statespace_em._typing import Floats
-from statespace_em.continuous import discretise
-from statespace_em.errors import DataError, ParameterError
-from statespace_em.labels import Labels, show
-from statespace_em.patterns import Pattern, fixed, from_entries
+from statespace_em._typing import Bools, Floats, Ints
 
 AXES = ("x", "y", "z")
 PREFIXES = ("", "v_", "a_")  # of the states: position, velocity, acceleration
 DENSITIES = {2: "acceleration_density", 3: "jerk_density"}
-EVEN = 1e-9  # relative difference up to which gaps are the same
 
 
 class Motion(NamedTuple):
@@ -30,6 +23,7 @@ class Motion(NamedTuple):
     pushes: Floats  # (J, n, n), covariance of dw per unit of time and of each density
     densities: list[str]  # names (J,) of the densities
     view: Floats  # (D, n)
+    rate: float  # of a turn in the plane of the first two axes
 
 
 class Steps(NamedTuple):
@@ -62,29 +56,28 @@ def motion(axes: Sequence[str], order: int, rate: float, *, separate: bool) -> M
     names = [f"{word}_{axis}" for axis in axes] if separate else [word]
     pushes = single if separate else single.sum(0, keepdims=True)
     states = [f"{prefix}{axis}" for prefix in PREFIXES[:order] for axis in axes]
-    return Motion(states, drift, pushes, names, np.eye(d, n))
+    return Motion(states, drift, pushes, names, np.eye(d, n), float(rate))
 
 
 def over(moves: Motion, gaps: Floats) -> Steps:
-    """Exact dynamics over each gap; a gap that comes often is worked out once."""
+    """Exact dynamics over each gap, in closed form; a gap that comes often is worked out once.
+
+    The matrix exponential of `continuous.discretise` says the same, but one for each of many different gaps would take
+    most of the time of a fit.
+    """
     each, place = np.unique(gaps, return_inverse=True)
-    d = len(moves.view)
-    order = len(moves.states) // d
-    if np.array_equal(moves.drift, np.kron(np.eye(order, k=1), np.eye(d))):
-        flow, noise = _chain(order, each)
-        axes = np.array([np.diag(push)[-d:] for push in moves.pushes])  # (J, d), which axes a density drives
-        transition = np.einsum("gij,kl->gikjl", flow, np.eye(d)).reshape(len(each), order * d, order * d)
-        noises = np.einsum("gij,ak,kl->agikjl", noise, axes, np.eye(d)).reshape(len(axes), *transition.shape)
-        return Steps(transition[place], noises[:, place])
-    found = [discretise(moves.drift, push, each) for push in moves.pushes]
-    return Steps(found[0].transition[place], np.stack([step.cov[place] for step in found]))
+    d, size = len(moves.view), len(moves.states)
+    flow, noise = _chain(size // d, each)
+    axes = np.array([np.diag(push)[-d:] for push in moves.pushes])  # (J, d), which axes a density drives
+    transition = np.einsum("gij,kl->gikjl", flow, np.eye(d)).reshape(len(each), size, size)
+    noises = np.einsum("gij,ak,kl->agikjl", noise, axes, np.eye(d)).reshape(len(axes), *transition.shape)
+    if moves.rate:
+        _turn(moves.rate, each, d, transition, noises[0])
+    return Steps(transition[place], noises[:, place])
 
 
 def _chain(order: int, gaps: Floats) -> tuple[Floats, Floats]:
-    """Flow and noise (G, order, order) of one axis that nothing turns: the matrix exponential ends as a polynomial.
-
-    Closed form because an exponential for each of many different gaps would take most of the time of a fit.
-    """
+    """Flow and noise (G, order, order) of one axis that nothing turns: the matrix exponential ends as a polynomial."""
     flow, noise = (np.zeros((len(gaps), order, order)) for _ in range(2))
     for i in range(order):
         for j in range(order):
@@ -95,62 +88,25 @@ def _chain(order: int, gaps: Floats) -> tuple[Floats, Floats]:
     return flow, noise
 
 
-class Grid(NamedTuple):
-    """When the rows are."""
+def _turn(rate: float, gaps: Floats, d: int, transition: Floats, noise: Floats) -> None:
+    """Put the turn of the first two of d axes into the dynamics (G, 2d, 2d) of constant velocity.
 
-    step: float  # between rows; of uneven ones the median
-    gaps: Floats | None  # (T,), from each row to the next; None where all are the step
-
-
-def grid_of(labels: Labels, unit: str, ahead: int) -> Grid:
-    """Gaps between rows from the time coordinate, ``ahead`` steps after the end included.
-
-    Raises
-    ------
-    DataError
-        If two rows have the same time, or sequences with uneven rows have different times.
+    With the plane as complex numbers the velocity at u after a unit push is exp(i rate u), and the position
+    (exp(i rate u) - 1) / (i rate); the noise holds the integrals of their products.
     """
-    gaps = [_gaps(index, unit) for index in labels.times]
-    longest = max(gaps, key=len)
-    every = np.concatenate(gaps)
-    if not len(every):
-        return Grid(1.0, None)
-    step = float(np.median(every))
-    if every.min() <= 0.0:
-        number = next(i for i, own in enumerate(gaps) if len(own) and own.min() <= 0.0)
-        row = int(np.argmin(gaps[number])) + 1
-        raise DataError(
-            f"two rows have the {labels.time} {show(labels.times[number][row])}: put measurements of one time into "
-            "the columns of one row."
-        )
-    if np.ptp(every) <= EVEN * step:
-        return Grid(step, None)
-    for own, key in zip(gaps, labels.keys):
-        if not np.allclose(own, longest[: len(own)], rtol=EVEN, atol=0.0):
-            raise DataError(
-                f"the rows of {labels.sequence} {show(key)} are at other times than those of the longest sequence: "
-                "give all of them the same times, with NaN where there is no measurement, or fit them one by one."
-            )
-    return Grid(step, np.concatenate([longest, np.full(1 + ahead, step)]))
-
-
-def _gaps(index: pd.Index, unit: str) -> Floats:
-    """Lengths of the steps of one sequence; 1 where rows have no times."""
-    if isinstance(index, pd.PeriodIndex):
-        index = index.to_timestamp()
-    if isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex):
-        return np.asarray(np.diff(index.asi8) / unit_length(unit, index), dtype=float)
-    if pd.api.types.is_numeric_dtype(index.dtype):
-        return np.diff(index.to_numpy(dtype=float))
-    return np.ones(max(len(index) - 1, 0))
-
-
-def unit_length(unit: str, index: pd.DatetimeIndex | pd.TimedeltaIndex) -> float:
-    """Ticks of an index in a unit of time."""
-    try:
-        return float(pd.Timedelta(f"1 {unit}") / pd.Timedelta(f"1 {index.unit}"))
-    except ValueError:
-        raise ParameterError(f"unit is {unit!r}, expected a unit of time such as 's', 'h' or 'D'.") from None
+    angle = rate * gaps
+    sine, rest = np.sin(angle), 2.0 * np.sin(angle / 2.0) ** 2  # 1 - cos
+    series = angle**3 / 6.0 * (1.0 - angle**2 / 20.0 * (1.0 - angle**2 / 42.0 * (1.0 - angle**2 / 72.0)))
+    lag = np.where(np.abs(angle) < 0.1, series, angle - sine)  # a difference of small angles would lose its digits
+    moved, turned = ((sine / rate, rest / rate), (1.0 - rest, sine))
+    both = (rest / rate**2, -lag / rate**2)
+    for matrix, row, (same, other) in (
+        (transition, 0, moved), (transition, d, turned), (noise, 0, both)
+    ):  # fmt: skip
+        matrix[:, row, d] = matrix[:, row + 1, d + 1] = same
+        matrix[:, row + 1, d], matrix[:, row, d + 1] = other, -other
+    noise[:, d : d + 2, :2] = noise[:, :2, d : d + 2].swapaxes(1, 2)
+    noise[:, 0, 0] = noise[:, 1, 1] = 2.0 * lag / rate**3
 
 
 def spreads(steps: Steps) -> Floats:
@@ -158,34 +114,29 @@ def spreads(steps: Steps) -> Floats:
     return np.asarray(np.linalg.cholesky(steps.noises.sum(0)))
 
 
-def noise_pattern(noise: Any, axes: Sequence[str], sensors: int) -> Pattern:
-    """Pattern of the measurement noise of sensors that each measure all axes: a word, or its value.
+def mean_squares(
+    steps: Steps, place: Ints, inside: Bools, moments: tuple[Floats, Floats, Floats], owners: Floats
+) -> Floats:
+    """Expected squares (J,) of what drives the states, in units of its density: means over steps and states driven.
 
-    Raises
-    ------
-    ParameterError
-        If the word is none, or the value has another shape.
+    Parameters
+    ----------
+    steps, place
+        Dynamics, and which of them leads on from each row (N,).
+    inside
+        Whether each row has one after it in its sequence (N,).
+    moments
+        Mean (N, n), covariance (N, n, n) and covariance with the next row (N, n, n) of the states given the data.
+    owners
+        Which of the whitened states (J, n) each density drives.
     """
-    columns = [(f"_{s + 1}" if sensors > 1 else "", f"_{axis}") for s in range(sensors) for axis in axes]
-    size = len(columns)
-    if isinstance(noise, str):
-        _validate.one_of("noise", noise, ("equal", "separate", "free"))
-        entries: list[list[Any]] = [[0.0] * size for _ in range(size)]
-        for i, (sensor, axis) in enumerate(columns):
-            entries[i][i] = f"noise_var{sensor}" if noise == "equal" else f"noise_var{sensor}{axis}"
-            for j in range(i if noise == "free" else 0):
-                entries[i][j] = entries[j][i] = "noise_cov" + "".join(columns[j]) + "".join(columns[i])
-        return from_entries(entries, "measurement_cov", symmetric=True)
-    value = np.asarray(noise, dtype=float)
-    if value.ndim < 2:
-        value = np.repeat(value, len(axes)) if value.shape == (sensors,) else value
-        if value.shape not in ((), (size,)):
-            raise ParameterError(
-                f"noise has shape {value.shape}, expected one variance, {sensors} for the sensors, or {size} for the "
-                "columns."
-            )
-        value = np.diag(np.broadcast_to(value, (size,)))
-    if value.shape != (size, size):
-        raise ParameterError(f"noise has shape {value.shape}, expected ({size}, {size}).")
-    _validate.covariance("noise", value, (), semi=True)
-    return fixed(value)
+    mean, cov, cross = moments
+    here = np.flatnonzero(inside)
+    A, spread = steps.transition[place[here]], spreads(steps)[place[here]]
+    shock = mean[here + 1] - (A @ mean[here][:, :, None])[:, :, 0]
+    linked = A @ cross[here]
+    moment = cov[here + 1] - linked - linked.swapaxes(1, 2) + A @ cov[here] @ A.swapaxes(1, 2)
+    moment += shock[:, :, None] * shock[:, None, :]
+    white = np.linalg.solve(spread, np.linalg.solve(spread, moment).swapaxes(1, 2))
+    squares = np.diagonal(white, axis1=1, axis2=2).mean(0)
+    return np.array([squares[own > 0.0].mean() for own in owners])

@@ -7,33 +7,33 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
-from statespace_em import _validate
 from statespace_em._typing import Floats
 from statespace_em.core import Core
-from statespace_em.errors import ParameterError
+from statespace_em.errors import DataError
 from statespace_em.fitting import Fit, FitOptions
-from statespace_em.labels import Labels, listed
-from statespace_em.patterns import Pattern, fixed
+from statespace_em.labels import Labels
 from statespace_em.predictive import Predictive
 from statespace_em.priors import InverseWishart
 from statespace_em.scale.chunks import is_chunked
-from statespace_em.sequence.lgssm_specification import DIMS, Specification
-from statespace_em.sequence.motion import AXES, Grid, Motion, Steps, grid_of, motion, noise_pattern, over, spreads
+from statespace_em.sequence.lgssm_params import positions
+from statespace_em.sequence.lgssm_specification import DIMS
+from statespace_em.sequence.motion import mean_squares, over
+from statespace_em.sequence.motion_definition import FOLLOW, Moving, values_of
+from statespace_em.sequence.motion_rows import labelled_at, times_ahead, units_of, units_of_densities, with_times
+from statespace_em.sequence.motion_times import grid_of
 from statespace_em.sequence.state_space import StateSpaceModel
 from statespace_em.uncertainty import Quantities
 
-ORDERS = {"constant_velocity": 2, "constant_acceleration": 3, "coordinated_turn": 2}
-FOLLOW = ("transition", "process_cov", "observation")  # known once the steps and the densities are
 
-
-class MotionModel(StateSpaceModel):
+class MotionModel(Moving):
     """A target that white noise pushes, in continuous time; made by `statespace_em.designs`.
 
     The dynamics over each step follow exactly from the time coordinate of y, whatever its gaps: ``params_`` shows
     them for a step of the median length, every question about y uses those of its own rows. Rows without times are
-    one unit apart.
+    one unit apart. Several tracks may have their own times.
 
     Parameters
     ----------
@@ -50,8 +50,9 @@ class MotionModel(StateSpaceModel):
         Variance of the measurements, units of y^2: "equal" (one for each sensor), "separate" (one for each column),
         "free" (a full matrix), or its value, a number, one for each sensor or column, or a matrix.
     sensors
-        Number of sensors, each measuring all axes: y has the columns of the first, then those of the second, ...
-        A sensor that reports less often has NaN in the other rows.
+        Number of sensors that each measure the positions, or what each measures, by name:
+        ``{"gps": ["x", "y"], "doppler": ["v_x"]}``. y has the columns of the first, then those of the second, ...
+        A sensor that reports less often has NaN in the other rows. Each has its own noise.
     step
         Time between rows; None takes it from the time coordinate.
     unit
@@ -67,8 +68,6 @@ class MotionModel(StateSpaceModel):
     ``params_.assign(initial_mean=known.predicted.isel(time=k, drop=True), initial_cov=...)``.
     """
 
-    process_prior = InverseWishart()
-
     def __init__(
         self,
         kind: Literal["constant_velocity", "constant_acceleration", "coordinated_turn"],
@@ -77,7 +76,7 @@ class MotionModel(StateSpaceModel):
         rate: float = 0.0,
         density: Any = "equal",
         noise: Any = "equal",
-        sensors: int = 1,
+        sensors: int | Mapping[str, Sequence[str]] = 1,
         step: float | None = None,
         unit: str = "s",
         initial: Literal["diffuse", "fixed", "known"] = "diffuse",
@@ -102,161 +101,31 @@ class MotionModel(StateSpaceModel):
         self.measurement_prior = measurement_prior
         self.unsorted = unsorted
 
-    # the times of the rows: a copy of the model knows them while a question about y is answered
-
-    _grid: Grid | None = None  # of the rows of y
-    _known_densities: Floats | None = None  # None while they are estimated
-    _steps: Steps | None = None  # dynamics between the rows, where these are uneven
-    _ahead: int = 0  # steps after the last row that are asked for
-
-    def _on(self, y: Any, params: xr.Dataset | None, densities: Floats | None = None) -> Self:
-        """Copy of this model that knows the times of the rows of y."""
-        bound = copy.copy(self)
-        if self.step is not None or is_chunked(y):
-            bound._grid = self._usual
-        else:
-            bound._grid = grid_of(self._read(y, params)[1], self.unit, self._ahead)
-        bound._known_densities = densities
-        gaps = bound._grid.gaps
-        bound._steps = None if gaps is None else over(self._motion, gaps)
-        return bound
-
-    @property
-    def _usual(self) -> Grid:
-        """Even rows, at the step of the model or of its fit."""
-        if self._grid is not None:
-            return self._grid
-        params = getattr(self, "params_", None)
-        fitted = 1.0 if params is None else self._step_of(params)
-        return Grid(fitted if self.step is None else float(self.step), None)
-
-    def _step_of(self, params: xr.Dataset) -> float:
-        """Step that the dynamics of these parameters are for."""
-        if "transition" not in params:
-            return 1.0 if self.step is None else float(self.step)
-        matrix, moves = _values(params, "transition"), self._motion
-        d = len(moves.view)
-        if not self.rate:
-            return float(matrix[0, d])
-        return float(np.arctan2(matrix[d + 1, d], matrix[d, d]) / self.rate)
-
-    def _densities_of(self, params: xr.Dataset) -> Floats:
-        """Densities behind the process noise of parameters."""
-        known = self._fixed_densities()
-        if known is not None:
-            return known
-        if "process_cov" not in params:
-            raise ParameterError(
-                "the parameters have no process_cov: pass what fit found, or fix density= in the model."
-            )
-        steps = over(self._motion, np.array([self._step_of(params)]))
-        pattern = Pattern(tuple(self._motion.densities), np.zeros(steps.noises.shape[2:]), steps.noises[:, 0])
-        return pattern.read(_values(params, "process_cov"))
-
-    # what the model is made of
-
-    @property
-    def _axes(self) -> list[str]:
-        if isinstance(self.dims, int | np.integer):
-            if not 1 <= self.dims <= len(AXES):
-                raise ParameterError(f"dims is {self.dims}, expected 1, 2 or 3, or names of the axes.")
-            return list(AXES[: int(self.dims)])
-        axes = [str(name) for name in self.dims]
-        if not 1 <= len(axes) <= len(AXES) or len(set(axes)) < len(axes):
-            raise ParameterError(f"dims names {listed(axes)}, expected up to three different axes.")
-        return axes
-
-    @property
-    def _motion(self) -> Motion:
-        _validate.one_of("kind", self.kind, tuple(ORDERS))
-        axes, turns = self._axes, self.kind == "coordinated_turn"
-        if turns and (len(axes) < 2 or not np.isfinite(self.rate) or not self.rate):
-            raise ParameterError(
-                f"a turn of rate {self.rate} along {listed(axes)}: it needs two axes and a rate that is not 0."
-            )
-        if not turns and self.rate:
-            raise ParameterError(f"rate is {self.rate}, but only a coordinated_turn turns.")
-        separate = not isinstance(self.density, str) and np.ndim(self.density) > 0
-        separate = separate or (isinstance(self.density, str) and self.density == "separate")
-        if turns and separate:
-            raise ParameterError("a turn mixes its axes: its density is one for all, 'equal' or a number.")
-        return motion(axes, ORDERS[self.kind], float(self.rate) if turns else 0.0, separate=separate)
-
-    def _fixed_densities(self) -> Floats | None:
-        """Densities given as numbers."""
-        if isinstance(self.density, str):
-            _validate.one_of("density", self.density, ("equal", "separate"))
-            return None
-        values = np.atleast_1d(np.asarray(self.density, dtype=float))
-        size = len(self._motion.densities)
-        if values.shape != (size,) or not np.isfinite(values).all() or not (values > 0.0).all():
-            raise ParameterError(f"density is {self.density!r}, expected a positive number, or one for each axis.")
-        return values
-
-    def _names(self) -> list[Any]:
-        return self._motion.states
-
-    def _derived(self, values: Mapping[str, float]) -> dict[str, float]:
-        return {}
-
-    def _specification(self, n_features: int | None) -> Specification:
-        moves, grid = self._motion, self._usual
-        _validate.at_least("sensors", self.sensors, 1, whole=True)
-        view = np.tile(moves.view, (int(self.sensors), 1))
-        if n_features not in (None, len(view)):
-            raise ParameterError(
-                f"y has {n_features} columns, expected {len(view)}: {listed(self._axes)} of {self.sensors} sensor(s)."
-            )
-        known = self._fixed_densities()
-        n = len(moves.states)
-        varying: dict[str, Floats] = {}
-        spread: Floats | None = None
-        patterns = {"measurement_cov": noise_pattern(self.noise, self._axes, self.sensors)}
-        if self._steps is None:
-            steps = over(moves, np.array([grid.step]))
-            free = Pattern(tuple(moves.densities), np.zeros((n, n)), steps.noises[:, 0])
-            patterns |= {"transition": fixed(steps.transition[0]), "observation": fixed(view)}
-            patterns["process_cov"] = free if known is None else fixed(free.build(known))
-        elif self._known_densities is not None:
-            varying = {"transition": self._steps.transition, "process_cov": self._steps.cov(self._known_densities)}
-            patterns["observation"] = fixed(view)
-        else:
-            white = np.stack([np.diag(own) for own in self._whitened])
-            free = Pattern(tuple(moves.densities), np.zeros((n, n)), white)
-            patterns["process_cov"] = free if known is None else fixed(free.build(known))
-            varying, spread = {"transition": self._steps.transition}, spreads(self._steps)
-            patterns["observation"] = fixed(view)
-        _validate.one_of("initial", self.initial, ("diffuse", "fixed", "known"))
-        patterns |= self._first_state(n)
-        return Specification(
-            moves.states, len(view), patterns, varying, (self.initial,) * n, spread=spread,
-        )  # fmt: skip
-
-    @property
-    def _whitened(self) -> Floats:
-        """Which of the whitened states (J, n) each density drives: those of its axis."""
-        moves = self._motion
-        d, n_densities = len(moves.view), len(moves.densities)
-        axis = np.arange(len(moves.states)) % d
-        return np.ones((1, len(axis))) if n_densities == 1 else np.asarray(axis == np.arange(d)[:, None], dtype=float)
-
-    def _first_state(self, n: int) -> dict[str, Pattern]:
-        if self.initial != "known":
-            at, spread = (0.0, np.inf) if self.initial == "diffuse" else (np.nan, 0.0)
-            return {"initial_mean": fixed(np.full(n, at)), "initial_cov": fixed(np.diag(np.full(n, spread)))}
-        if self.initial_mean is None or self.initial_cov is None:
-            raise ParameterError("initial is 'known': give initial_mean and initial_cov.")
-        mean, cov = np.asarray(self.initial_mean, dtype=float), np.asarray(self.initial_cov, dtype=float)
-        if mean.shape != (n,) or cov.shape != (n, n):
-            raise ParameterError(
-                f"initial_mean has shape {mean.shape} and initial_cov {cov.shape}, expected {(n,)} and {(n, n)} for "
-                f"the states {listed(self._motion.states)}."
-            )
-        _validate.finite("number", "initial_mean", mean)
-        _validate.covariance("initial_cov", cov, (), semi=True)
-        return {"initial_mean": fixed(mean), "initial_cov": fixed(cov)}
-
     # fits and questions, at the times of y
+
+    def fit(self, y: Any, **options: Any) -> Self:
+        """Estimate what is free; see `LatentModel.fit` for the options. Units are those of y and of its times."""
+        StateSpaceModel.fit(self, y, **options)
+        labels = self._read(y, self.params_)[1] if not is_chunked(y) else None
+        index = pd.RangeIndex(0) if labels is None else labels.times[0]
+        of_y, of_time = units_of(y, index, self.unit)
+        density = units_of_densities(len(self._motion.states) // len(self._motion.view), of_y, of_time)
+        self.params_["measurement_cov"].attrs["units"] = f"{of_y}^2"
+        self.params_["process_cov"].attrs["density_units"] = density
+        uneven = labels is not None and self.step is None and grid_of(labels.times, self.unit, 0).gaps is not None
+        step = f"{'median of uneven steps, ' if uneven else ''}{self._step_of(self.params_):g} {of_time}"
+        self.params_["transition"].attrs["step"] = step
+        return self
+
+    def summary(self) -> pd.DataFrame:
+        """What was estimated: ``value`` and ``unit`` of the densities and of the noise of each sensor."""
+        found = StateSpaceModel.summary(self)
+        units = {
+            "noise": self.params_["measurement_cov"].attrs.get("units", ""),
+            "density": self.params_["process_cov"].attrs.get("density_units", ""),
+        }
+        names = found.index.get_level_values(0)
+        return found.assign(unit=[next((unit for word, unit in units.items() if word in name), "") for name in names])
 
     def _estimate(self, y: Any, options: FitOptions, *known: Any) -> Fit:
         bound = self._on(y, options.start)
@@ -265,21 +134,6 @@ class MotionModel(StateSpaceModel):
         found = StateSpaceModel._estimate(bound, y, options, *known)
         densities = bound._estimated(found.arrays["process_cov"])
         return found._replace(arrays=found.arrays | bound._shown(densities))
-
-    def _estimated(self, cov: Floats) -> Floats:
-        """Densities in the covariance that a fit found."""
-        pattern = self._specification(None).patterns["process_cov"]
-        known = self._fixed_densities()
-        return pattern.read(cov) if known is None else known
-
-    def _shown(self, densities: Floats) -> dict[str, Floats]:
-        """Dynamics over the usual step."""
-        step = self._usual.step
-        if abs(self.rate) * step >= np.pi:
-            raise ParameterError(f"rate is {self.rate}: over a step of {step:g} it turns by more than half a circle.")
-        steps = over(self._motion, np.array([step]))
-        view = np.tile(self._motion.view, (self.sensors, 1))
-        return {"transition": steps.transition[0], "process_cov": steps.cov(densities)[0], "observation": view}
 
     def _start(self, start: xr.Dataset) -> xr.Dataset:
         """Start of a fit on the rows that this copy knows."""
@@ -294,15 +148,8 @@ class MotionModel(StateSpaceModel):
         if self._grid is not None:
             return StateSpaceModel._ready(self, y, params, *more, **options)
         known = self._known(params)
-        densities = self._densities_of(known)
-        bound = self._on(y, known, densities=densities)
-        inner = known.drop_vars([name for name in FOLLOW if name in known])
-        if bound._steps is None:
-            arrays = bound._shown(densities)
-            names = self._names()
-            inner = inner.assign({name: (DIMS[name], arrays[name]) for name in ("transition", "process_cov")})
-            inner = inner.assign_coords(dict.fromkeys(("state", "state_aux", "next_state"), names))
-        core, tree, batch, labels, _ = StateSpaceModel._ready(bound, y, inner, *more, **options)
+        bound = self._on(y, known, self._densities_of(known))
+        core, tree, batch, labels, _ = StateSpaceModel._ready(bound, y, bound._inner(known), *more, **options)
         return core, tree, batch, labels, known
 
     def m_step(
@@ -317,49 +164,106 @@ class MotionModel(StateSpaceModel):
         if self._on(y, known)._steps is None:
             bound = self._on(y, known)
             found = StateSpaceModel.m_step(bound, y, posterior, bound._start(known), weights=weights)
-            densities = bound._estimated(_values(found, "process_cov"))
+            densities = bound._estimated(values_of(found, "process_cov"))
         else:
             bound = self._on(y, known, self._densities_of(known))
-            inner = known.drop_vars([name for name in FOLLOW if name in known])
-            found = StateSpaceModel.m_step(bound, y, posterior, inner, weights=weights)
+            found = StateSpaceModel.m_step(bound, y, posterior, bound._inner(known), weights=weights)
             fixed_at = self._fixed_densities()
-            densities = bound._mean_squares(posterior) if fixed_at is None else fixed_at
+            densities = bound._estimate_of(y, posterior) if fixed_at is None else fixed_at
         shown = self._schema().dataset(bound._shown(densities)).drop_vars(("feature", "feature_aux"), errors="ignore")
         kept = {name: found[name] for name in ("measurement_cov", "initial_mean", "initial_cov")}
         return shown.assign(kept).assign_coords({dim: found[dim] for dim in ("feature", "feature_aux")})
 
-    def _mean_squares(self, posterior: xr.Dataset) -> Floats:
-        """Expected squares (J,) of what drives the states, over the steps that this copy knows."""
+    def _estimate_of(self, y: Any, posterior: xr.Dataset) -> Floats:
+        """Densities (J,) that maximise the expected log density of the states, over the steps that this copy knows."""
         assert self._steps is not None
-        mean, cov = posterior["gamma"].transpose(..., "state").values, posterior["cov"].values
-        cross = posterior["cross_cov"].transpose(..., "state", "next_state").values[..., :-1, :, :]
-        n_steps = cross.shape[-3]
-        A, spread = self._steps.transition[:n_steps], spreads(self._steps)[:n_steps]
-        shock = mean[..., 1:, :] - (A @ mean[..., :-1, :, None])[..., 0]
-        linked = A @ cross
-        moment = cov[..., 1:, :, :] - linked - linked.swapaxes(-1, -2) + A @ cov[..., :-1, :, :] @ A.swapaxes(1, 2)
-        moment += shock[..., :, None] * shock[..., None, :]
-        white = np.linalg.solve(spread, np.linalg.solve(spread, moment).swapaxes(-1, -2))
-        squares = np.nanmean(np.diagonal(white, axis1=-2, axis2=-1).reshape(-1, mean.shape[-1]), axis=0)
-        return np.array([squares[own > 0.0].mean() for own in self._whitened])
+        batch, labels, _ = self._read(y, None)
+        names = {"gamma": ("state",), "cov": ("state", "state_aux"), "cross_cov": ("state", "next_state")}
+        mean, cov, cross = (labels.flat(posterior[name], dims) for name, dims in names.items())
+        inside = np.ones(len(batch.y), bool)
+        inside[batch.starts[1:] - 1] = False
+        return mean_squares(self._steps, positions(batch), inside, (mean, cov, cross), self._whitened)
 
-    def sample(self, n_steps: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:
-        """Simulate one sequence at even times: ``state`` (time, state) and ``y`` (time, feature).
+    def at(self, y: Any, times: Any, params: xr.Dataset | None = None) -> xr.Dataset:
+        """States given all of y at any times, measured or not: before, between and after the rows.
 
-        States with a diffuse start begin at 0, for nothing else is known of them.
+        Parameters
+        ----------
+        y, params
+            Measurements, and parameters (those of the fit unless given).
+        times
+            Dates, or numbers where the rows have numbers; put in order.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``smoothed`` ([sequence,] time, state) with ``smoothed_cov``, and of a measurement taken then ``mean``
+            (time, feature) with ``cov``; the noise of the sensors is in it.
+
+        Examples
+        --------
+        >>> import statespace_em as sse
+        >>> radar = sse.datasets.radar()
+        >>> model = sse.designs.constant_velocity(["east", "north"]).fit(radar["measured"])
+        >>> there = model.at(radar["measured"], [11.0, 700.0])               # between two scans, and after the last
+        >>> (there["smoothed_cov"].sel(state="east", state_aux="east") ** 0.5).round(0).values.tolist()
+        [22.0, 440.0]
         """
-        step = self._step_of(self._known(params))
-        drawn: xr.Dataset = StateSpaceModel.sample(self, n_steps, params, seed=seed)
-        return drawn.assign_coords(time=step * np.arange(n_steps)) if step != 1.0 else drawn
-
-    def bootstrap(self, y: Any, params: xr.Dataset | None = None, **options: Any) -> xr.Dataset:
-        """Parametric bootstrap, of even rows only; see `Uncertain.bootstrap`."""
         known = self._known(params)
-        if self._on(y, known)._steps is not None:
-            raise ParameterError("the bootstrap simulates even rows, and those of y are not: put NaN between them.")
-        even = type(self)(**(self.get_params() | {"step": self._step_of(known)}))
-        found: xr.Dataset = StateSpaceModel.bootstrap(even, y, known, **options)
+        batch, labels, _ = self._read(y, known)
+        wider = with_times(batch, labels, times)
+        every = self.smooth(wider.y, known)
+        sequence = np.arange(len(wider.rows))[:, None]
+        mean, cov = every["smoothed"].values, every["smoothed_cov"].values
+        mean, cov = (
+            value[wider.rows[0]][None] if labels.sequence is None else value[sequence, wider.rows]
+            for value in (mean, cov)
+        )
+        C, R = self._sensors.view, values_of(known, "measurement_cov")
+        columns, square = {"feature": labels.features, "feature_aux": labels.features}, ("feature", "feature_aux")
+        values = {
+            "smoothed": (("state",), mean),
+            "smoothed_cov": (("state", "state_aux"), cov),
+            "mean": (("feature",), mean @ C.T),
+            "cov": (square, C @ cov @ C.T + R),
+        }
+        return labelled_at(values, wider, labels, {**self._schema().state_coords, **columns})
+
+    def parameters_at(self, y: Any, params: xr.Dataset | None = None) -> xr.Dataset:
+        """Parameters with the dynamics of every row of y, (time, ...): those that lead to the row after it.
+
+        This is what `checks.auxiliary_residuals` needs where rows are uneven.
+        """
+        known = self._known(params)
+        batch, labels, _ = self._read(y, known)
+        if labels.sequence is not None:
+            raise DataError(f"y has {len(labels.keys)} sequences: ask for one at a time.")
+        bound = self._on(y, known, self._densities_of(known))
+        grid, n_rows = bound._usual, len(batch.y)
+        steps = over(self._motion, np.full(n_rows, grid.step) if grid.gaps is None else grid.gaps[:n_rows])
+        dynamics = {"transition": steps.transition, "process_cov": steps.cov(self._densities_of(known))}
+        rows = {name: ((labels.time, *DIMS[name]), value) for name, value in dynamics.items()}
+        found: xr.Dataset = known.assign(rows).assign_coords(labels.time_coords())
         return found
+
+    def sample(self, n_steps: Any, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:
+        """Simulate one sequence: ``state`` (time, state_name) and ``y`` (time, feature).
+
+        ``n_steps`` is the number of rows, even as those of the fit, or their times. States with a diffuse start begin
+        at 0, for nothing else is known of them.
+        """
+        known = self._known(params)
+        if np.ndim(n_steps) == 0:
+            step = self._step_of(known)
+            drawn: xr.Dataset = StateSpaceModel.sample(self, n_steps, params, seed=seed)
+            return drawn.assign_coords(time=step * np.arange(n_steps)) if step != 1.0 else drawn
+        times = pd.Index(n_steps)
+        bound = self._at(grid_of([times], self.unit, 0), self._densities_of(known))
+        drawn = StateSpaceModel.sample(bound, len(times), bound._inner(known), seed=seed)
+        return drawn.assign_coords(time=times)
+
+    def _drawn(self, times: pd.Index, params: xr.Dataset, seed: int) -> xr.Dataset:
+        return self.sample(times if self.step is None else len(times), params, seed=seed)
 
     def _errors(
         self, y: Any, params: xr.Dataset | None, of: Quantities, freeze: Any, states: Any, weights: Any
@@ -373,13 +277,19 @@ class MotionModel(StateSpaceModel):
         alone = np.isfinite(errors["process_cov"]).diagonal()
         steps = over(self._motion, np.array([self._step_of(known)]))
         each = np.array([np.where(alone, np.diag(errors["process_cov"]), 0.0)[own > 0.0][-1] for own in self._whitened])
-        blank = {name: np.full(_values(known, name).shape, np.nan) for name in ("transition", "observation")}
+        blank = {name: np.full(values_of(known, name).shape, np.nan) for name in ("transition", "observation")}
         spread = np.abs(steps.cov(each)[0])
         errors = errors | blank | {"process_cov": np.where(spread > 0.0, spread, np.nan)}
-        return errors, values | {name: _values(known, name) for name in FOLLOW}, labels, known, core
+        return errors, values | {name: values_of(known, name) for name in FOLLOW}, labels, known, core
 
     def _future(self, y: Any, horizon: int, params: xr.Dataset, *said: Any) -> tuple[xr.Dataset, Predictive]:
-        return StateSpaceModel._future(self._until(horizon), y, horizon, params, *said)
+        found, predictive = StateSpaceModel._future(self._until(horizon), y, horizon, params, *said)
+        labels = self._read(y, params)[1]
+        if labels.sequence is not None or labels.time in found.coords:
+            return found, predictive
+        step = self._on(y, params)._usual.step
+        later = times_ahead(labels.times[0], step, self.unit, horizon)
+        return (found if later is None else found.assign_coords({labels.time: ("horizon", later)})), predictive
 
     def _simulated(
         self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *said: Any
@@ -391,7 +301,3 @@ class MotionModel(StateSpaceModel):
         later = copy.copy(self)
         later._ahead = horizon
         return later
-
-
-def _values(params: xr.Dataset, name: str) -> Floats:
-    return np.asarray(params[name].transpose(*DIMS[name]).values, dtype=float)

@@ -33,7 +33,7 @@ from statespace_em.sequence.lgssm_draws import lagged, simulated, smoothed_draws
 from statespace_em.sequence.lgssm_filter import e_step, smooth
 from statespace_em.sequence.lgssm_future import Future, ahead, future_draws, future_moments, predicted_rows
 from statespace_em.sequence.lgssm_impute import completed
-from statespace_em.sequence.lgssm_params import INPUTS, PARAMETERS, VARYING, by_row, driven, varies
+from statespace_em.sequence.lgssm_params import INPUTS, PARAMETERS, VARYING, by_row, driven, positions, varies
 from statespace_em.sequence.lgssm_specification import DIMS
 from statespace_em.sequence.lgssm_values import check_given, check_rows, check_values, plain
 from statespace_em.sequence.stream_kalman import KalmanStream
@@ -110,7 +110,7 @@ class StateSpaceModel(DrivenModel):
             end = smooth(tree, batch)[0]
         last, lengths = batch.starts[1:] - 1, batch.lengths
         if self._inputs is None:
-            found = future_moments(tree, end.mean[last], end.cov[last], lengths, horizon)
+            found = future_moments(tree, end.mean[last], end.cov[last], positions(batch)[last] + 1, horizon)
         else:  # each sequence has inputs of its own
             rows = self._inputs.ahead(labels, horizon)
             parts = [
@@ -351,7 +351,8 @@ class StateSpaceModel(DrivenModel):
         )  # fmt: skip
 
     def _given_by(self, arrays: Mapping[str, Any]) -> tuple[str, ...]:
-        follows = np.array_equal(arrays["initial_cov"], arrays["process_cov"])  # as in a fit of one sequence
+        noise = arrays.get("process_cov", np.zeros(0))
+        follows = np.array_equal(arrays["initial_cov"], noise)  # as in a fit of one sequence
         return tuple(name for name in arrays if name != "initial_cov" or not follows)
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:

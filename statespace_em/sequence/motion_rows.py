@@ -1,0 +1,84 @@
+"""Rows that a model of motion is asked about beside those measured: times in between, times to come, units."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from statespace_em._typing import Floats, Ints
+from statespace_em.data import Batch
+from statespace_em.labels import Labels
+from statespace_em.sequence.motion_times import index_of, unit_length
+
+
+class Wider(NamedTuple):
+    """Rows of y among blank ones at other times."""
+
+    y: Any  # a DataFrame, or a dict of them by sequence
+    times: pd.Index  # (M,), those asked for
+    rows: Ints  # (S, M), where they are in each sequence
+
+
+def with_times(batch: Batch, labels: Labels, times: Any) -> Wider:
+    """Put blank rows into every sequence at the times that have none."""
+    wanted = index_of(times, labels.times[0])
+    frames, rows = [], []
+    for index, begin, end in zip(labels.times, batch.starts[:-1], batch.starts[1:]):
+        own: Any = index.astype(wanted.dtype)
+        every: pd.Index = pd.Index.union(own, wanted).rename(labels.time)
+        frame = pd.DataFrame(batch.y[begin:end], index=own, columns=labels.features).reindex(every)
+        frames.append(frame)
+        rows.append(every.get_indexer(wanted))
+    named = frames[0] if labels.sequence is None else dict(zip(labels.keys, frames))
+    return Wider(named, wanted, np.array(rows))
+
+
+def labelled_at(
+    values: dict[str, tuple[tuple[str, ...], Floats]], wider: Wider, labels: Labels, coords: Any
+) -> xr.Dataset:
+    """Label arrays (S, M, ...) at the times asked for."""
+    lead = () if labels.sequence is None else (labels.sequence,)
+    data = {
+        name: ((*lead, labels.time, *dims), value[0] if labels.sequence is None else value)
+        for name, (dims, value) in values.items()
+    }
+    keys = {} if labels.sequence is None else {labels.sequence: labels.keys}
+    used = {dim for dims, _ in values.values() for dim in dims}
+    own = {dim: value for dim, value in coords.items() if dim in used}
+    found = xr.Dataset(data, {labels.time: wider.times, **keys, **own})
+    for name in found.data_vars:
+        found[name].attrs["conditioning"] = "1:T"
+    return found
+
+
+def times_ahead(index: pd.Index, step: float, unit: str, horizon: int) -> pd.Index | None:
+    """Times of ``horizon`` steps after the last row; None where rows have no times."""
+    number = np.arange(1, horizon + 1)
+    if isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex):
+        ticks = pd.to_timedelta(np.round(step * unit_length(unit, index) * number).astype(np.int64), unit=index.unit)
+        later: pd.Index = pd.Index(index[-1] + ticks)
+        return later
+    if pd.api.types.is_numeric_dtype(index.dtype):
+        later = pd.Index(index.to_numpy(dtype=float)[-1] + step * number)
+        return later
+    return None
+
+
+def units_of(y: Any, index: pd.Index, unit: str) -> tuple[str, str]:
+    """Units of y and of time, as attributes of y and its coordinate tell them; "y" and "time" where they do not."""
+    told = getattr(y, "attrs", {}).get("units", "y")
+    if isinstance(told, dict):
+        own = {told.get(name, "y") for name in getattr(y, "columns", told)}
+        told = own.pop() if len(own) == 1 else "y"
+    if isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex | pd.PeriodIndex):
+        return str(told), unit
+    clock = y[index.name].attrs.get("units") if isinstance(y, xr.DataArray) and index.name in y.coords else None
+    return str(told), str(clock or "time")
+
+
+def units_of_densities(order: int, of_y: str, of_time: str) -> str:
+    """Units of the density of the white noise that drives the last of ``order`` derivatives."""
+    return f"{of_y}^2/{of_time}^{2 * order - 1}"

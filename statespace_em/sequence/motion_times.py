@@ -1,0 +1,107 @@
+"""When the rows of a model of motion are: gaps from a time coordinate, in a stated unit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from statespace_em._typing import Floats, Ints
+from statespace_em.errors import DataError, ParameterError
+from statespace_em.labels import show
+
+EVEN = 1e-9  # relative difference up to which gaps are the same
+
+
+class Grid(NamedTuple):
+    """When the rows are."""
+
+    step: float  # between rows; of uneven ones the median
+    gaps: Floats | None = None  # (G,), from each row to the next; None where all are the step
+    place: Ints | None = None  # (N,), gap after each row; None where it is the number in its sequence
+
+
+def grid_of(times: Sequence[pd.Index], unit: str, ahead: int) -> Grid:
+    """Gaps between the rows of each sequence, ``ahead`` steps after its end included.
+
+    Raises
+    ------
+    DataError
+        If two rows of a sequence have the same time.
+    """
+    gaps = [gaps_of(index, unit) for index in times]
+    every = np.concatenate(gaps)
+    if not len(every):
+        return Grid(1.0)
+    step = float(np.median(every))
+    if every.min() <= 0.0:
+        number = next(i for i, own in enumerate(gaps) if len(own) and own.min() <= 0.0)
+        row = int(np.argmin(gaps[number])) + 1
+        raise DataError(
+            f"row {row} has the {times[number].name or 'time'} {show(times[number][row])}, which is not after that of "
+            "the row before it: put rows in order, and measurements of one time into the columns of one row."
+        )
+    if np.ptp(every) <= EVEN * step:
+        return Grid(step)
+    later = np.full(1 + ahead, step)
+    if all(len(own) == len(gaps[0]) and np.allclose(own, gaps[0], rtol=EVEN, atol=0.0) for own in gaps):
+        return Grid(step, np.concatenate([gaps[0], later]))
+    begins = np.cumsum([0, *(len(own) + len(later) for own in gaps)])
+    place = np.concatenate([begin + np.arange(len(own) + 1) for begin, own in zip(begins, gaps)])
+    return Grid(step, np.concatenate([np.concatenate([own, later]) for own in gaps]), place)
+
+
+def gaps_of(index: pd.Index, unit: str) -> Floats:
+    """Lengths of the steps of one sequence; 1 where rows have no times."""
+    if isinstance(index, pd.PeriodIndex):
+        index = index.to_timestamp()
+    if isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex):
+        return np.asarray(np.diff(index.asi8) / unit_length(unit, index), dtype=float)
+    if pd.api.types.is_numeric_dtype(index.dtype):
+        return np.diff(index.to_numpy(dtype=float))
+    return np.ones(max(len(index) - 1, 0))
+
+
+def unit_length(unit: str, index: pd.DatetimeIndex | pd.TimedeltaIndex) -> float:
+    """Ticks of an index in a unit of time.
+
+    Raises
+    ------
+    ParameterError
+        If the unit is none.
+    """
+    try:
+        return float(pd.Timedelta(f"1 {unit}") / pd.Timedelta(f"1 {index.unit}"))
+    except ValueError:
+        raise ParameterError(f"unit is {unit!r}, expected a unit of time such as 's', 'h' or 'D'.") from None
+
+
+def index_of(times: Any, like: pd.Index) -> pd.Index:
+    """Times asked for, as an index of the kind that the rows have, sorted and without repeats.
+
+    Raises
+    ------
+    ParameterError
+        If there are none, or they are of another kind than those of the rows.
+    """
+    single = np.ndim(times) == 0 or isinstance(times, str)
+    found = pd.Index([times] if single else times if isinstance(times, Sequence) else np.asarray(times))
+    dated = isinstance(like, pd.DatetimeIndex | pd.TimedeltaIndex)
+    if not dated and not pd.api.types.is_numeric_dtype(like.dtype):
+        raise ParameterError(f"the rows are called {show(like[0])}, ...: give them dates or numbers first.")
+    try:
+        if isinstance(like, pd.DatetimeIndex):
+            found = pd.DatetimeIndex(found)
+            found = found.tz_localize(like.tz) if found.tz is None and like.tz is not None else found
+            found = found.as_unit("ns")
+        elif isinstance(like, pd.TimedeltaIndex):
+            found = pd.TimedeltaIndex(found).as_unit("ns")
+        else:
+            found = pd.Index(found.astype(float))
+    except (TypeError, ValueError):
+        raise ParameterError(f"times begin with {show(found[0])}, expected times such as {show(like[0])}.") from None
+    if not len(found) or found.hasnans:
+        raise ParameterError("times is empty or has missing ones, expected times at which to look.")
+    return found.unique().sort_values()
