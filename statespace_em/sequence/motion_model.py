@@ -133,7 +133,7 @@ class MotionModel(Moving):
             options = options._replace(start=bound._start(options.start))
         found = StateSpaceModel._estimate(bound, y, options, *known)
         densities = bound._estimated(found.arrays["process_cov"])
-        return found._replace(arrays=found.arrays | bound._shown(densities))
+        return found._replace(schema=self._schema(), arrays=found.arrays | bound._shown(densities))
 
     def _start(self, start: xr.Dataset) -> xr.Dataset:
         """Start of a fit on the rows that this copy knows."""
