@@ -5,15 +5,28 @@ Models: `GaussianHMM`, `PoissonHMM`, `CategoricalHMM`, `HMM` with any of the `em
 `plotting`. At scale: `fit_many`. Also `priors`, `datasets`, `errors`, and `testing` for families of your own.
 """
 
-import importlib
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from statespace_em import checks, compare, datasets, emissions, errors, paths, priors, regimes
-from statespace_em.compare import walk_forward
-from statespace_em.many import fit_many
-from statespace_em.sequence import designs, robust
-from statespace_em.sequence.hmm import HMM, CategoricalHMM, GaussianHMM, PoissonHMM
-from statespace_em.sequence.lgssm import LinearGaussianSSM
-from statespace_em.static.mixture import Mixture
+if TYPE_CHECKING:  # what is behind the names below, for editors and type checkers
+    from statespace_em import (
+        checks,
+        compare,
+        datasets,
+        emissions,
+        errors,
+        paths,
+        plotting,
+        priors,
+        regimes,
+        testing,
+    )  # fmt: skip
+    from statespace_em.compare import walk_forward
+    from statespace_em.many import fit_many
+    from statespace_em.sequence import designs, robust
+    from statespace_em.sequence.hmm import HMM, CategoricalHMM, GaussianHMM, PoissonHMM
+    from statespace_em.sequence.lgssm import LinearGaussianSSM
+    from statespace_em.static.mixture import Mixture
 
 __version__ = "0.1.0"
 __all__ = [
@@ -40,11 +53,28 @@ __all__ = [
 ]
 
 
+_HOME = {  # of the names that are not modules of the package itself; imported when first asked for
+    **dict.fromkeys(("HMM", "CategoricalHMM", "GaussianHMM", "PoissonHMM"), "sequence.hmm"),
+    "LinearGaussianSSM": "sequence.lgssm",
+    "Mixture": "static.mixture",
+    "designs": "sequence",
+    "fit_many": "many",
+    "robust": "sequence",
+    "walk_forward": "compare",
+}
+
+
 def __getattr__(name: str) -> object:
-    """Import what needs matplotlib, or only tests need, when it is first used."""
-    if name in ("plotting", "testing"):
-        return importlib.import_module(f"statespace_em.{name}")
-    raise AttributeError(f"module 'statespace_em' has no attribute {name!r}")
+    """Import what a name stands for when it is first used: a small fit needs a third of all this."""
+    if name not in __all__:
+        raise AttributeError(f"module 'statespace_em' has no attribute {name!r}")
+    home = _HOME.get(name)
+    if home is None or home == "sequence":
+        found: object = import_module(".".join(("statespace_em", *([home] if home else []), name)))
+    else:
+        found = getattr(import_module(f"statespace_em.{home}"), name)
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:

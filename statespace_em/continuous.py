@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
 
 from statespace_em._typing import Bools, Floats
 from statespace_em.errors import ParameterError
@@ -70,16 +69,18 @@ def discretise(drift: Floats, diffusion: Floats, gaps: Floats, offset: Floats | 
 
 def _short(drift: Floats, diffusion: Floats, drive: Floats, gaps: Floats) -> Step:
     """Van Loan's block exponential; the drive is a state that stays one."""
+    from scipy.linalg import expm  # here because it is slow to import, and few designs need it
+
     n = len(drift)
     generator = np.zeros((2 * n, 2 * n))
     generator[:n, :n] = -drift
     generator[:n, n:] = diffusion
     generator[n:, n:] = drift.T
-    flow = scipy.linalg.expm(generator * gaps[:, None, None])
+    flow = expm(generator * gaps[:, None, None])
     cov = flow[:, n:, n:].swapaxes(1, 2) @ flow[:, :n, n:]
     driven = np.zeros((n + 1, n + 1))
     driven[:n, :n], driven[:n, n] = drift, drive
-    moved = scipy.linalg.expm(driven * gaps[:, None, None])
+    moved = expm(driven * gaps[:, None, None])
     return Step(moved[:, :n, :n], moved[:, :n, n], (cov + cov.swapaxes(1, 2)) / 2.0)
 
 

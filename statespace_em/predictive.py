@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import ndtri
 
 from statespace_em._typing import Bools, Floats
 from statespace_em.emissions.base import EmissionFamily, HasConditionals
@@ -100,6 +99,8 @@ class Predictive:
             jump = self.density(x)
             below, above = below - (1.0 - uniform) * jump, above + (1.0 - uniform) * jump
             below = np.maximum(below, 0.0)
+        from scipy.special import ndtri  # here because it is slow to import, and fits do without
+
         normal = np.where(below < 0.5, ndtri(below), -ndtri(above))
         return np.where(missing, np.nan, below), np.where(missing, np.nan, normal)
 

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import xlogy
 
 from statespace_em._typing import Floats
 from statespace_em.errors import ParameterError
@@ -85,6 +84,8 @@ class Dirichlet:
         """Sum of (concentration - 1) log prob over the outcomes that are not structurally impossible."""
         if self.is_flat:
             return 0.0
+        from scipy.special import xlogy  # here because it is slow to import, and most fits do without
+
         extra = self.pseudo_counts(prob.shape)
         return float(np.sum(xlogy(extra, np.where(prob > 0.0, prob, 1.0))))
 
@@ -121,6 +122,8 @@ class Gamma:
         """Sum of (shape - 1) log value - rate * value."""
         if self.shape == 1.0 and self.rate == 0.0:
             return 0.0
+        from scipy.special import xlogy  # here because it is slow to import, and most fits do without
+
         return float(np.sum(xlogy(self.shape - 1.0, value) - self.rate * value))
 
     def mode(self, total: Floats, exposure: Floats, previous: Floats | None = None) -> Floats:

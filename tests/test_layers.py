@@ -137,12 +137,27 @@ def test_the_top_folder_stays_small():
     assert {name for name in found - ignored if not name.endswith(".egg-info")} <= allowed
 
 
-def test_importing_loads_nothing_slow():
+MODELS = ["GaussianHMM", "LinearGaussianSSM"]
+
+
+@pytest.mark.parametrize(
+    ("names", "more"),
+    [
+        ([name for name in statespace_em.__all__ if name not in ("plotting", "testing")], []),
+        (MODELS, ["scipy.special", "scipy.linalg", "statespace_em.compare"]),
+    ],
+)
+def test_importing_loads_nothing_slow(names, more):
     slow = ["matplotlib", "statsmodels", "sklearn", "dask", "tqdm", "IPython"]
-    slow += ["scipy.stats", "scipy.optimize", "scipy.cluster"]
-    code = f"import sys, statespace_em; print([name for name in {slow} if name in sys.modules])"
+    slow += ["scipy.stats", "scipy.optimize", "scipy.cluster", *more]
+    code = f"import sys; from statespace_em import {', '.join(names)}; print([n for n in {slow} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_name_that_the_package_does_not_have_is_refused():
+    with pytest.raises(AttributeError, match="module 'statespace_em' has no attribute 'HNM'"):
+        statespace_em.HNM
 
 
 def test_the_public_names_are_few_and_described():

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, ndtri
 
 from statespace_em._typing import Bools, Floats
 from statespace_em.core import Core, HasDerived
@@ -47,6 +46,8 @@ def derived_errors(information: Information) -> dict[str, Floats]:
 
 def interval(value: Floats, error: Floats, level: float, domain: Domain) -> tuple[Floats, Floats]:
     """Ends of the confidence intervals, normal on the natural scale: logits of probabilities, logs of variances."""
+    from scipy.special import expit, ndtri  # here because it is slow to import, and fits do without
+
     reach = float(ndtri(0.5 + level / 2.0)) * error
     with np.errstate(divide="ignore", invalid="ignore"):
         if domain == "simplex":

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from scipy.special import gammaln
 
 from statespace_em._typing import Floats, Ints
 from statespace_em.domains import Domain
@@ -16,7 +16,14 @@ from statespace_em.kernels.emissions import poisson_density, poisson_sums
 from statespace_em.priors import Gamma
 
 LARGE = 256.0  # counts from here on lose digits to rate - count * log(rate), terms that are large and nearly cancel
-LOG_FACTORIAL = gammaln(np.arange(1.0, LARGE + 1.0))  # of the counts below
+
+
+@cache
+def _log_factorials() -> Floats:
+    """Of the counts below LARGE."""
+    from scipy.special import gammaln  # here because it is slow to import, and only counts need it
+
+    return np.asarray(gammaln(np.arange(1.0, LARGE + 1.0)))
 
 
 class PoissonParams(NamedTuple):
@@ -55,7 +62,7 @@ class Poisson:
         large = y >= LARGE
         plain = np.where(large, np.nan, y) if large.any() else y
         with np.errstate(divide="ignore"):
-            poisson_density(plain, LOG_FACTORIAL[filled(plain)[0].astype(np.intp)], rate, np.log(rate), log_b)
+            poisson_density(plain, _log_factorials()[filled(plain)[0].astype(np.intp)], rate, np.log(rate), log_b)
         for d in np.flatnonzero(large.any(0)):
             rows = large[:, d]
             log_b[rows] += _log_prob_of_large(y[rows, d, None], params.rate[:, d])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import solve_discrete_lyapunov
 
 from statespace_em._typing import Bools, Floats
 from statespace_em.errors import ParameterError
@@ -17,6 +16,8 @@ def stationary_moments(A: Floats, b: Floats, Q: Floats) -> tuple[Floats, Floats]
     ParameterError
         If the dynamics are not stable.
     """
+    from scipy.linalg import solve_discrete_lyapunov  # here because it is slow to import and few starts need it
+
     radius = float(np.abs(np.linalg.eigvals(A)).max(initial=0.0))
     if not radius < 1.0:
         raise ParameterError(
@@ -33,6 +34,8 @@ def add_score(gradients: dict[str, Floats], A: Floats, mean: Floats, cov: Floats
 
     The adjoint of P = A P A' + Q is Lambda = A' Lambda A + G, that of m = A m + b is l = A' l + g.
     """
+    from scipy.linalg import solve_discrete_lyapunov
+
     block = np.ix_(states, states)
     a, m, p = A[block], mean[states], cov[block]
     lam = solve_discrete_lyapunov(a.T, gradients["P0"][block])

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy.special import ndtri
 
 from statespace_em import _validate
 from statespace_em._typing import Floats
@@ -205,6 +204,8 @@ class StateSpaceModel(DrivenModel):
         _, tree, batch, labels, _ = self._ready(y, params)
         with labelled_rows(labels):
             mean, variance = completed(tree, batch, smooth(tree, batch)[0])
+        from scipy.special import ndtri  # here because it is slow to import, and fits do without
+
         half = float(ndtri(0.5 + level / 2.0)) * np.sqrt(variance)
         values = {"mean": mean, "variance": variance, "lower": mean - half, "upper": mean + half}
         rows = {name: (("feature",), value) for name, value in values.items()}

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import xlogy
 
 from statespace_em._typing import Floats
 from statespace_em.structure import Pattern
@@ -60,6 +59,8 @@ def stationary_mode(firsts: Floats, pairs: Floats, pattern: Pattern, previous: F
     ``firsts`` (K,) and ``pairs`` (K, K) include what the priors add; ``previous`` and ``closed``, the maximiser
     without the first term, are where it may begin. The result is never worse than ``previous``.
     """
+    from scipy.special import xlogy  # here because it is slow to import, and most fits do without
+
     counts = np.where(pattern.free, pairs, 0.0)
     rows = np.maximum(counts.sum(1, keepdims=True), 1e-8 * max(float(counts.sum()), TINY))
 

@@ -11,7 +11,7 @@ import xarray as xr
 from statespace_em._typing import Floats
 from statespace_em.emissions.evaluate import log_density
 from statespace_em.errors import ImpossibleObservationError, ImpossibleStateError
-from statespace_em.kernels import steps
+from statespace_em.kernels import chain_row
 from statespace_em.model import LatentModel
 from statespace_em.sequence.hmm_core import HMMCore, HMMParams
 from statespace_em.sequence.stream import Stream
@@ -56,7 +56,7 @@ class ChainStream(Stream[ChainStep]):
         if known >= 0:
             log_b = np.where(np.arange(len(log_b)) == known, log_b, -np.inf)
         predicted, filtered = self.predicted, np.empty(len(log_b))
-        value = steps.chain_step(log_b, self._log_transition, self._log_now, filtered)
+        value = chain_row.chain_step(log_b, self._log_transition, self._log_now, filtered)
         if value == -np.inf:
             raise ImpossibleObservationError(self.n_rows) if known < 0 else ImpossibleStateError(self.n_rows, known)
         return ChainStep(time, filtered, predicted, value)

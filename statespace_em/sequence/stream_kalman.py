@@ -10,7 +10,7 @@ import xarray as xr
 
 from statespace_em._typing import Floats
 from statespace_em.errors import SingularInnovationError
-from statespace_em.kernels import steps
+from statespace_em.kernels import kalman_row
 from statespace_em.model import LatentModel
 from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.stream import Stream
@@ -71,7 +71,7 @@ class KalmanStream(Stream[KalmanStep]):
         filtered, filtered_cov = np.empty((1, n)), np.empty((1, n, n))
         innovation, innovation_cov = np.empty((1, size)), np.empty((1, size, size))
         mean, cov = np.empty(n), np.empty((n, n))
-        value = steps.kalman_step(
+        value = kalman_row.kalman_step(
             y[None], *self._matrices, predicted, predicted_cov, filtered, filtered_cov, innovation, innovation_cov,
             mean, cov,
         )  # fmt: skip

@@ -41,7 +41,7 @@ print(model.monitor_.history[-1])
 OUR_DEFAULTS = f"{DATA}\nimport statespace_em as sse\nsse.GaussianHMM(2).fit(y)"
 THEIR_DEFAULTS = f"{DATA}\nfrom hmmlearn.hmm import GaussianHMM\nGaussianHMM(2).fit(y)"
 IMPORTS = {
-    "import statespace_em": "import statespace_em",
+    "import GaussianHMM": "from statespace_em import GaussianHMM",
     "import numpy, pandas, xarray": "import numpy, pandas, xarray",
     "import numpy, pandas, xarray, numba": "import numpy, pandas, xarray, numba",
     "python alone": "",
