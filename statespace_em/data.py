@@ -183,6 +183,8 @@ def _check_values(y: Floats, labels: Labels, support: str) -> None:
             shown = show(_plain(value) if abs(value) < 1e16 else value)
             raise DataError(f"{shown} {what} ({labels.where(row, column)}): {remedy}.")
 
+    if support == "real" and y.size and max(np.fmax.reduce(y, axis=None), -np.fmin.reduce(y, axis=None)) <= LARGEST:
+        return  # what follows takes several times as long
     missing = "correct it, or mark it missing with NaN"
     fail(np.isinf(y), "is not finite", missing)
     if support == "real":

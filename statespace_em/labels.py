@@ -220,6 +220,13 @@ def name_array(names: Sequence[Any]) -> AnyArray:
     return np.array(names, dtype=None if len({type(name) for name in names}) == 1 else object)
 
 
+def named(names: Sequence[Any], numbers: Ints) -> AnyArray:
+    """Names of what is numbered; the numbers themselves where they are the names."""
+    known = name_array(names)
+    own = known.dtype == numbers.dtype and np.array_equal(known, np.arange(len(known)))
+    return numbers if own else np.asarray(known[numbers])
+
+
 def state_names(states: int | Sequence[Any]) -> list[Any]:
     """Names of the states from a count or a list of names.
 

@@ -134,7 +134,10 @@ def _advance(
         for j in range(K):
             store(scores, BEFORE, j, load(scores, AFTER, j) - best)
     store(scores, AFTER, 0, least)
-    return bool(scores[AFTER, 0].min() > -np.inf)
+    possible = True
+    for lane in range(LANES):
+        possible &= scores[AFTER, 0, lane] > -np.inf
+    return possible
 
 
 @jit
@@ -155,23 +158,27 @@ def _side_by_side(
     there is impossible.
     """
     K, length = log_b.shape[1], top.shape[0]
-    ends, now = np.zeros((K, LANES)), np.empty((2, K, LANES))
-    said = np.empty((-(-length // CHECK), K, LANES))
+    said, now = np.zeros((-(-length // CHECK), K, LANES)), np.empty((2, K, LANES))
+    ends = said[said.shape[0] - 1]
     for trial in range(LANES):
-        now[BEFORE, :, 0] = scores
-        now[BEFORE, :, 1:] = ends[:, :-1]
-        agreed = False
+        for k in range(K):
+            now[BEFORE, k, 0] = scores[k]
+            for lane in range(1, LANES):
+                now[BEFORE, k, lane] = ends[k, lane - 1]
+        changed = True
         for check in range(said.shape[0]):
             rows = check * CHECK, min((check + 1) * CHECK, length)
             if not _advance(log_b, log_pi, into, first, begins, singly, rows, now, back, top):
                 return ends[:0]
-            agreed = trial > 0 and np.array_equal(now[BEFORE], said[check])
-            if agreed:
+            changed = trial == 0
+            for k in range(K):
+                for lane in range(LANES):
+                    changed |= said[check, k, lane] != now[BEFORE, k, lane]
+                    said[check, k, lane] = now[BEFORE, k, lane]
+            if not changed:
                 break
-            said[check] = now[BEFORE]
-        if agreed:
+        if not changed:
             break
-        ends = said[-1]
     return ends
 
 
@@ -181,8 +188,9 @@ def _add_tops(first: Bools, begins: Bools, singly: int, top: Floats, totals: Flo
     length = top.shape[0]
     sequence = np.zeros(LANES, np.int64)
     for lane in range(1, LANES):
-        begin = singly + (lane - 1) * length
-        sequence[lane] = sequence[lane - 1] + np.count_nonzero(first[begin : begin + length])
+        sequence[lane] = sequence[lane - 1]
+        for t in range(singly + (lane - 1) * length, singly + lane * length):
+            sequence[lane] += first[t]
     total = np.zeros((1, 1, LANES))
     for s in range(length):
         if begins[s]:
@@ -268,12 +276,14 @@ def search(
         length = (N - singly) // LANES
         begins = np.zeros(length, np.bool_)
         for lane in range(LANES):
-            begins |= first[singly + lane * length : singly + (lane + 1) * length]
+            for s in range(length):
+                begins[s] |= first[singly + lane * length + s]
         top, stretches = np.empty((length, 1, LANES)), back[singly * K :].reshape(length, K, LANES)
         ends = _side_by_side(log_b, log_pi, log_into[0], first, begins, singly, scores, stretches, top)
         if ends.shape[0] == 0:
             return -1
         _add_tops(first, begins, singly, top, totals[sequence:])
         _trace_stretches(stretches, ends, path[singly:])
-        scores[:] = ends[:, -1]
+        for k in range(K):
+            scores[k] = ends[k, LANES - 1]
     return follow(back, singly, best_of(scores), path)

@@ -34,7 +34,7 @@ from statespace_em.families import (
     emission_summary,
     shown_dims,
 )
-from statespace_em.labels import Dims, Labels, labelled_rows, name_array, state_names
+from statespace_em.labels import Dims, Labels, labelled_rows, name_array, named, state_names
 from statespace_em.order import rule
 from statespace_em.predictive import Predictive, mixture, rosenblatt
 from statespace_em.priors import Dirichlet
@@ -112,7 +112,7 @@ class HiddenMarkovModel(SequenceModel):
         core, tree, batch, labels, _ = self._ready(y, params, states, weights)
         with labelled_rows(labels, self._names()):
             path, best = decoded(core, tree, batch, method, least)  # type: ignore[arg-type]
-        found = labels.dataset({"state": ((), name_array(self._names())[path])}, {})["state"]
+        found = labels.dataset({"state": ((), named(self._names(), path))}, {})["state"]
         found.attrs["conditioning"] = "1:T"
         return found if best is None else found.assign_coords(log_prob=labels.per_sequence(best))
 
