@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from math import factorial, log
 from typing import Any
 
 from llvmlite import ir
@@ -17,11 +18,15 @@ from numba.core import cgutils, types
 from numba.core.extending import intrinsic, lower_builtin, models, register_model
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 
+from statespace_em.kernels._jit import inlined
+
 LANES = 16  # two registers of AVX-512, four of AVX2: what hides the time that an operation takes
 
 vector_code: Any = intrinsic  # to type checkers, which would read the code below as what kernels call
 _DOUBLES = ir.VectorType(ir.DoubleType(), LANES)
+_BITS = ir.VectorType(ir.IntType(64), LANES)
 _FLAGS = ir.VectorType(ir.IntType(1), LANES)
+_EXPONENT, _TWICE_ONE = 0x7FF0000000000000, 0x7FE0000000000000  # bits of a double
 
 
 class _Lanes(types.Type):
@@ -80,6 +85,17 @@ for _symbol, _name in (
 def _function(result: Any, arguments: Any, lower: Callable[..., Any]) -> Any:
     """What an intrinsic returns: its types, and what makes its code."""
     return signature(result, *arguments), lower
+
+
+def _of_numbers(name: str, result: Any, values: Any) -> Any:
+    """Lower to an intrinsic of the compiler on vectors of doubles."""
+
+    def lower(context: Any, builder: Any, sig: Any, given: Any) -> Any:
+        kind = ir.FunctionType(_DOUBLES, [_DOUBLES] * len(given))
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f64")
+        return builder.call(function, [_filled(builder, value) for value in given])
+
+    return _function(result, [lanes if value == lanes else types.float64 for value in values], lower)
 
 
 @vector_code
@@ -161,3 +177,124 @@ def where(typing, condition, a, b):  # type: ignore[no-untyped-def]
         return builder.select(values[0], *(_filled(builder, value) for value in values[1:]))
 
     return _function(lanes, [mask, *(lanes if value == lanes else types.float64 for value in (a, b))], lower)
+
+
+@vector_code
+def scatter(typing, array, k, t, stride, value):  # type: ignore[no-untyped-def]
+    """Set ``array[k, t]``, ``array[k, t + stride]``, ..."""
+
+    def lower(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        where = _at(context, builder, sig.args[0], values[0], list(values[1:3]))
+        for lane in range(LANES):
+            entry = builder.gep(where, [builder.mul(values[3], ir.Constant(ir.IntType(64), lane))])
+            builder.store(builder.extract_element(values[4], ir.Constant(ir.IntType(32), lane)), entry)
+        return context.get_dummy_value()
+
+    return _function(types.void, (array, types.int64, types.int64, types.int64, lanes), lower)
+
+
+@vector_code
+def flags(typing, array, t):  # type: ignore[no-untyped-def]
+    """Fetch the truth values ``array[t]`` of an array of bool (T, LANES)."""
+
+    def lower(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        where = _at(context, builder, sig.args[0], values[0], [values[1], ir.Constant(ir.IntType(64), 0)])
+        bytes_ = ir.VectorType(ir.IntType(8), LANES)
+        found = builder.load(builder.bitcast(where, bytes_.as_pointer()))
+        found.align = 1
+        return builder.icmp_unsigned("!=", found, _constant(bytes_, 0))
+
+    return _function(mask, (array, types.int64), lower)
+
+
+@vector_code
+def fma(typing, a, b, c):  # type: ignore[no-untyped-def]
+    """Return a * b + c; each a vector or a number."""
+    return _of_numbers("fmuladd", lanes, (a, b, c))
+
+
+@vector_code
+def larger(typing, a, b):  # type: ignore[no-untyped-def]
+    """Return the larger of each two; of a number and NaN the number."""
+    return _of_numbers("maxnum", lanes, (a, b))
+
+
+@vector_code
+def size_of(typing, a):  # type: ignore[no-untyped-def]
+    """Return the absolute values."""
+    return _of_numbers("fabs", lanes, (a,))
+
+
+@vector_code
+def everywhere(typing, condition):  # type: ignore[no-untyped-def]
+    """Whether a condition holds in all lanes."""
+
+    def lower(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        bits = builder.bitcast(values[0], ir.IntType(LANES))
+        return builder.icmp_unsigned("==", bits, ir.Constant(bits.type, -1))
+
+    return _function(types.boolean, (mask,), lower)
+
+
+@vector_code
+def anywhere(typing, condition):  # type: ignore[no-untyped-def]
+    """Whether a condition holds in any lane."""
+
+    def lower(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        bits = builder.bitcast(values[0], ir.IntType(LANES))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+
+    return _function(types.boolean, (mask,), lower)
+
+
+@vector_code
+def to_one(typing, a):  # type: ignore[no-untyped-def]
+    """Return the powers of two that bring positive numbers into [1, 2); 2**1023 for 0 and what is next to it."""
+
+    def lower(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        exponent = builder.and_(builder.bitcast(values[0], _BITS), _constant(_BITS, _EXPONENT))
+        return builder.bitcast(builder.sub(_constant(_BITS, _TWICE_ONE), exponent), _DOUBLES)
+
+    return _function(lanes, (lanes,), lower)
+
+
+@vector_code
+def exponent(typing, a):  # type: ignore[no-untyped-def]
+    """Return the whole numbers n of positive numbers in [2**n, 2**(n + 1))."""
+
+    def lower(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        shifted = builder.lshr(builder.bitcast(values[0], _BITS), _constant(_BITS, 52))
+        return builder.fsub(builder.uitofp(shifted, _DOUBLES), _constant(_DOUBLES, 1023.0))
+
+    return _function(lanes, (lanes,), lower)
+
+
+@vector_code
+def two_to(typing, shifted):  # type: ignore[no-untyped-def]
+    """Return 2**n of what `exp` makes of whole numbers n: the last bits of n + `_SHIFT` are those of n."""
+
+    def lower(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        biased = builder.add(builder.bitcast(values[0], _BITS), _constant(_BITS, 1023))
+        return builder.bitcast(builder.shl(biased, _constant(_BITS, 52)), _DOUBLES)
+
+    return _function(lanes, (lanes,), lower)
+
+
+_SHIFT = 1.5 * 2.0**52  # to add it rounds to a whole number
+_LOWEST = -708.0  # exp of less is taken as 0, less than a normal double
+_LOG2_E = 1.0 / log(2.0)
+_LN2 = 0.69314718036912381649  # its last bits are 0, so that small multiples are exact
+_LN2_REST = 1.9082149292705877e-10  # ln 2 is the sum of the two
+_TAYLOR = tuple(1.0 / factorial(n) for n in range(14))  # the next term is below 4e-18 for arguments up to ln(2) / 2
+
+
+@inlined
+def exp(x):  # type: ignore[no-untyped-def]
+    """Exponential of numbers up to 0, within two units in the last place; NaN stays NaN."""
+    shifted = fma(x, _LOG2_E, _SHIFT)
+    n = shifted - _SHIFT
+    r = fma(n, -_LN2_REST, fma(n, -_LN2, x))
+    total = every(_TAYLOR[13])
+    for i in range(12, -1, -1):
+        total = fma(total, r, _TAYLOR[i])
+    return where(below(x, _LOWEST), 0.0, total * two_to(shifted))

@@ -29,9 +29,11 @@ def as_density(log_b: Floats | Density) -> Density:
     return log_b if callable(log_b) else lambda begin, end: log_b[begin:end]
 
 
-def row_blocks(begin: int, end: int, n_states: int) -> list[tuple[int, int]]:
-    """Cut rows into blocks."""
+def row_blocks(begin: int, end: int, n_states: int, stretches: int = 1) -> list[tuple[int, int]]:
+    """Cut rows into blocks; where each but the last is to be cut again, into stretches of an odd length."""
     size = max(ENTRIES // n_states, 1)
+    if stretches > 1:
+        size = stretches * (max(size // stretches, 1) | 1)
     return [(start, min(start + size, end)) for start in range(begin, end, size)]
 
 

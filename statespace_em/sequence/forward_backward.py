@@ -19,7 +19,7 @@ from statespace_em._typing import Floats, Ints
 from statespace_em.emissions.evaluate import add
 from statespace_em.kernels import chain
 from statespace_em.sequence.blocks import Density, as_density, first_rows, row_blocks, sequence_spans
-from statespace_em.sequence.recursions import Block, Chain, Logs, Scaled
+from statespace_em.sequence.recursions import Arithmetic, Chain, Lanes, Logs, Scaled
 
 KEPT = 8  # blocks whose first pass is kept for the second; more are cheaper to make again than to fetch from memory
 
@@ -137,30 +137,32 @@ class _Work:
 
     def span(self, begin: int, end: int) -> ChainSums:
         """Sums of some sequences; those that scaling cannot represent are done again in log space."""
-        scaled = Scaled(self.chain, self.first)
+        # a constant chain whose states reach each other forgets where it began, which stretches side by side rest on
+        laned = len(self.chain.A) == 1 and not self.chain.sparse and len(self.xi) == 0
+        scaled: Arithmetic = Lanes(self.chain, self.first) if laned else Scaled(self.chain, self.first)
         try:
             return self.sums(scaled, begin, end)
         except _LostError:
             one, other = np.searchsorted(self.starts, (begin, end))
             self.log_likelihood[one:other] = 0.0
         lost, carry = [], np.zeros(len(self.chain.pi))
-        for rows in row_blocks(begin, end, len(carry)):
+        for rows in row_blocks(begin, end, len(carry), scaled.stretches):
             block, _ = scaled.forward(*rows, self.density(*rows), carry)
-            lost.append(rows[0] + np.flatnonzero(np.isnan(block.scale)))
+            lost.append(scaled.lost(block))
         again = _sequences(np.concatenate(lost), self.starts)
-        logs = Logs(self.chain, self.first)
+        logs: Arithmetic = Logs(self.chain, self.first)
         return reduce(
             _sum, [self.sums(logs if bad else scaled, *rows) for *rows, bad in _runs(self.starts, begin, end, again)]
         )
 
-    def sums(self, arithmetic: Scaled | Logs, begin: int, end: int) -> ChainSums:
+    def sums(self, arithmetic: Arithmetic, begin: int, end: int) -> ChainSums:
         """Sums of some sequences in one arithmetic, by two passes that meet in the middle and go on."""
         n_states = len(self.chain.pi)
-        blocks = row_blocks(begin, end, n_states)
+        blocks = row_blocks(begin, end, n_states, arithmetic.stretches)
         middle = len(blocks) if arithmetic.sparse or len(blocks) <= KEPT else len(blocks) // 2
         filtered: dict[int, Floats] = {}  # what is handed to a block by the one before
         messages: dict[int, Floats] = {len(blocks) - 1: np.zeros(n_states)}  # and by the one after
-        kept: dict[int, Block] = {}
+        kept: dict[int, Any] = {}
 
         def forward() -> None:
             carry = np.zeros(n_states)
@@ -173,7 +175,7 @@ class _Work:
         def backward() -> None:
             carry = np.zeros(n_states)
             for i in reversed(range(middle, len(blocks))):
-                arithmetic.messages(*blocks[i], self.density(*blocks[i]), self._ends(blocks[i][1]), carry)
+                arithmetic.messages(*blocks[i], self.density(*blocks[i]), carry)
                 messages[i - 1] = carry.copy()
 
         def left() -> ChainSums:
@@ -196,7 +198,7 @@ class _Work:
         _threads.run([forward, backward])
         return reduce(_sum, _threads.run([left, right]))
 
-    def _forward(self, arithmetic: Scaled | Logs, begin: int, end: int, carry: Floats, *, new: bool) -> Block:
+    def _forward(self, arithmetic: Arithmetic, begin: int, end: int, carry: Floats, *, new: bool) -> Any:
         block, fine = arithmetic.forward(begin, end, self.density(begin, end), carry)
         if not fine:
             raise _LostError
@@ -205,16 +207,13 @@ class _Work:
             arithmetic.add_logs(block, before, self.log_likelihood)
         return block
 
-    def _ends(self, end: int) -> bool:
-        return end == len(self.first) or bool(self.first[end])
-
     def _empty(self) -> ChainSums:
         n_states = len(self.chain.pi)
         return ChainSums(None, np.zeros((n_states, n_states)), np.zeros(n_states))
 
-    def _add(self, sums: ChainSums, arithmetic: Scaled | Logs, block: Block, carry: Floats) -> ChainSums:
+    def _add(self, sums: ChainSums, arithmetic: Arithmetic, block: Any, carry: Floats) -> ChainSums:
         xi = self.xi[block.begin : block.end]
-        gamma = arithmetic.backward(block, self._ends(block.end), carry, xi, sums.xi_sum, sums.firsts)
+        gamma = arithmetic.backward(block, carry, xi, sums.xi_sum, sums.firsts)
         part = self.visit(block.begin, block.end, gamma)
         return sums._replace(statistics=_added(sums.statistics, part))
 

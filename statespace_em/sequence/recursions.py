@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from statespace_em._typing import Bools, Floats
+from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.errors import ImpossibleObservationError
-from statespace_em.kernels import chain
-from statespace_em.kernels.chain_few import FEW, backward_few, forward_few
+from statespace_em.kernels import chain, chain_lanes
+from statespace_em.kernels._lanes import LANES
 
 TINY = 1e-30  # below this a transition no longer guarantees that a dropped state does not matter
 
@@ -25,11 +25,29 @@ class Block(NamedTuple):
     scale: Floats  # (n,), p(row | rows before)
 
 
+class Stretches(NamedTuple):
+    """The same in `LANES` stretches of L rows side by side, see `chain_lanes`."""
+
+    begin: int
+    end: int
+    b: Floats  # (L, K, LANES)
+    top: Floats  # (L, 1, LANES)
+    starts: Bools  # (L, LANES), first rows of sequences
+    stops: Bools  # (L, LANES), last ones
+    alpha: Floats  # (L + 1, K, LANES), from row 1 on
+    scale: Floats  # (L, 1, LANES)
+
+
 class Chain(NamedTuple):
     """Initial and transition probabilities, or their logs."""
 
     pi: Floats  # (K,)
     A: Floats  # (1 or N, K, K), [t] leads from row t to row t + 1
+
+    @property
+    def sparse(self) -> bool:
+        """Whether a state may be dropped only where no later row needs it."""
+        return bool(self.A.min() < TINY)
 
     def out_of(self, begin: int, end: int) -> Floats:
         """Transitions out of each row of a block."""
@@ -46,19 +64,105 @@ class Chain(NamedTuple):
             return Chain(np.log(self.pi), np.log(self.A))
 
 
+class Arithmetic(Protocol):
+    """Recursions over blocks of some kind, which hand a ``carry`` (K,) on from each to the next."""
+
+    @property
+    def sparse(self) -> bool:
+        """Whether there are no `messages`."""
+        ...
+
+    @property
+    def stretches(self) -> int:
+        """What blocks are cut into, see `row_blocks`."""
+        ...
+
+    def forward(self, begin: int, end: int, log_b: Floats, carry: Floats) -> tuple[Any, bool]:
+        """Forward pass from ``carry`` (K,), which it moves on, and whether all rows could be represented."""
+        ...
+
+    def lost(self, block: Any) -> Ints:
+        """Rows that could not be represented."""
+        ...
+
+    def messages(self, begin: int, end: int, log_b: Floats, carry: Floats) -> None:
+        """Backward pass that only moves ``carry`` (K,) on; not for sparse chains."""
+        ...
+
+    def backward(self, block: Any, carry: Floats, xi: Floats, xi_sum: Floats, firsts: Floats) -> Floats:
+        """Gamma (n, K) of a block; moves ``carry`` on and adds to the sums; pairs go to ``xi``, unless it is empty."""
+        ...
+
+    def add_logs(self, block: Any, sequence: int, log_likelihood: Floats) -> None:
+        """Add the log-likelihood of a block to its sequences, ``sequence`` the one before its first new one."""
+        ...
+
+
+class Lanes:
+    """Likelihoods relative to the largest of the row, in many places of a block at a time; says which rows it lost.
+
+    For constant chains without tiny transitions. Every block but the last of a span is cut without remainder.
+    """
+
+    sparse: ClassVar[bool] = False
+    stretches: ClassVar[int] = LANES
+
+    def __init__(self, chain: Chain, first: Bools) -> None:
+        self.first, self.pi, self.A = first, np.ascontiguousarray(chain.pi), np.ascontiguousarray(chain.A[0])
+        self.into = np.ascontiguousarray(self.A.T)
+
+    def forward(self, begin: int, end: int, log_b: Floats, carry: Floats) -> tuple[Stretches, bool]:
+        """As `Arithmetic.forward`."""
+        by_state = self._by_state(log_b)
+        K, L = len(by_state), by_state.shape[1] // LANES
+        block = Stretches(
+            begin, end, np.empty((L, K, LANES)), np.empty((L, 1, LANES)), np.empty((L, LANES), bool),
+            np.empty((L, LANES), bool), np.empty((L + 1, K, LANES)), np.empty((L, 1, LANES)),
+        )  # fmt: skip
+        first, ends = self.first[begin:end], _ends(self.first, end)
+        return block, chain_lanes.forward(by_state, first, ends, self.pi, self.into, carry, *block[2:])
+
+    def lost(self, block: Stretches) -> Ints:
+        """As `Arithmetic.lost`."""
+        in_time = block.scale[:, 0].T.ravel()[: block.end - block.begin]
+        return block.begin + np.flatnonzero(~(in_time > chain.LOST))
+
+    def messages(self, begin: int, end: int, log_b: Floats, carry: Floats) -> None:
+        """As `Arithmetic.messages`."""
+        chain_lanes.messages(self._by_state(log_b), self.first[begin:end], _ends(self.first, end), self.A, carry)
+
+    def backward(self, block: Stretches, carry: Floats, xi: Floats, xi_sum: Floats, firsts: Floats) -> Floats:
+        """As `Arithmetic.backward`, but for single pairs."""
+        n_rows = block.end - block.begin
+        gamma = np.empty((len(self.pi), block.scale.size))
+        chain_lanes.backward(block.b, self.A, block.stops, block.alpha, carry, gamma, xi_sum)
+        firsts += gamma[:, :n_rows][:, self.first[block.begin : block.end]].sum(1)
+        return gamma[:, :n_rows].T
+
+    def add_logs(self, block: Stretches, sequence: int, log_likelihood: Floats) -> None:
+        """As `Arithmetic.add_logs`."""
+        n_rows = block.end - block.begin
+        chain_lanes.add_logs(block.scale, block.top, block.starts, n_rows, sequence, log_likelihood)
+
+    def _by_state(self, log_b: Floats) -> Floats:
+        """States by rows, these filled up to stretches of an odd length, which spread well over the cache."""
+        length = -(-len(log_b) // LANES) | 1
+        if len(log_b) == length * LANES:
+            return np.ascontiguousarray(log_b.T)
+        filled = np.zeros((log_b.shape[1], length * LANES))
+        filled[:, : len(log_b)] = log_b.T
+        return filled
+
+
 class Scaled:
     """Likelihoods relative to the largest of the row: fast; says which rows it cannot represent."""
 
+    stretches: ClassVar[int] = 1
+
     def __init__(self, chain: Chain, first: Bools) -> None:
         self.chain, self.first = chain, first
-        self.sparse = bool(chain.A.min() < TINY)
+        self.sparse = chain.sparse
         self.constant = chain.into(0, 1) if len(chain.A) == 1 else None
-        n_states = len(chain.pi)
-        self.few = len(chain.A) == 1 and n_states <= FEW and not self.sparse
-        if self.few:
-            self.pi, self.out = np.zeros(FEW), np.zeros((FEW, FEW))
-            self.pi[:n_states], self.out[:n_states, :n_states] = chain.pi, chain.A[0]
-            self.into = np.ascontiguousarray(self.out.T)
 
     def evaluate(self, log_b: Floats) -> tuple[Floats, Floats]:
         """Likelihoods (n, K) over the largest of the row, and the log of that (n,)."""
@@ -67,46 +171,47 @@ class Scaled:
         return np.exp(b, out=b), top
 
     def forward(self, begin: int, end: int, log_b: Floats, carry: Floats) -> tuple[Block, bool]:
-        """Forward pass from ``carry`` (K,), which it moves on, and whether all rows could be represented."""
+        """As `Arithmetic.forward`."""
         b, top = self.evaluate(log_b)
         alpha, scale = np.empty(b.shape), np.empty(len(b))
         first = self.first[begin:end]
-        if self.few:
-            lost = forward_few(b, self.pi, self.into, first, carry, alpha, scale)
-        else:
-            into = self.chain.into(begin, end) if self.constant is None else self.constant
-            lost = chain.forward(b, self.chain.pi, into, first, self.sparse, carry, alpha, scale)
+        into = self.chain.into(begin, end) if self.constant is None else self.constant
+        lost = chain.forward(b, self.chain.pi, into, first, self.sparse, carry, alpha, scale)
         return Block(begin, end, b, top, alpha, scale), not lost
 
-    def messages(self, begin: int, end: int, log_b: Floats, ends: bool, carry: Floats) -> None:
-        """Backward pass that only moves ``carry`` (K,) on; not for sparse chains."""
-        b, _ = self.evaluate(log_b)
-        chain.messages(b, self.chain.out_of(begin, end), self.first[begin:end], ends, carry)
+    def lost(self, block: Block) -> Ints:
+        """As `Arithmetic.lost`."""
+        return block.begin + np.flatnonzero(np.isnan(block.scale))
 
-    def backward(self, block: Block, ends: bool, carry: Floats, xi: Floats, xi_sum: Floats, firsts: Floats) -> Floats:
-        """Gamma (n, K) of a block; moves ``carry`` on and adds to the sums."""
+    def messages(self, begin: int, end: int, log_b: Floats, carry: Floats) -> None:
+        """As `Arithmetic.messages`."""
+        b, _ = self.evaluate(log_b)
+        chain.messages(b, self.chain.out_of(begin, end), self.first[begin:end], _ends(self.first, end), carry)
+
+    def backward(self, block: Block, carry: Floats, xi: Floats, xi_sum: Floats, firsts: Floats) -> Floats:
+        """As `Arithmetic.backward`."""
         gamma, steps = np.empty(block.b.shape), self.chain.out_of(block.begin, block.end)
         first = self.first[block.begin : block.end]
-        if self.few and len(xi) == 0:
-            backward_few(block.b, self.out, first, ends, block.alpha, carry, gamma, xi_sum, firsts)
-        else:
-            chain.backward(block.b, steps, first, ends, block.alpha, carry, gamma, xi, xi_sum, firsts)
+        ends = _ends(self.first, block.end)
+        chain.backward(block.b, steps, first, ends, block.alpha, carry, gamma, xi, xi_sum, firsts)
         return gamma
 
     def add_logs(self, block: Block, sequence: int, log_likelihood: Floats) -> None:
-        """Add the log-likelihood of a block to its sequences, see the kernel."""
+        """As `Arithmetic.add_logs`."""
         chain.add_logs(block.scale, block.top, self.first[block.begin : block.end], sequence, log_likelihood)
 
 
 class Logs:
     """Log space: exact whatever the likelihoods, and about ten times slower."""
 
+    sparse: ClassVar[bool] = True
+    stretches: ClassVar[int] = 1
+
     def __init__(self, chain: Chain, first: Bools) -> None:
         self.chain, self.first = chain.logs(), first
-        self.sparse = True
 
     def forward(self, begin: int, end: int, log_b: Floats, carry: Floats) -> tuple[Block, bool]:
-        """As `Scaled.forward`; raises ImpossibleObservationError."""
+        """As `Arithmetic.forward`; raises ImpossibleObservationError."""
         return self.forward_predicted(begin, end, log_b, carry)[0], True
 
     def forward_predicted(self, begin: int, end: int, log_b: Floats, carry: Floats) -> tuple[Block, Floats]:
@@ -120,18 +225,28 @@ class Logs:
             raise ImpossibleObservationError(begin + bad)
         return Block(begin, end, log_b, np.zeros(len(log_b)), log_alpha, log_scale), log_predicted
 
-    def messages(self, begin: int, end: int, log_b: Floats, ends: bool, carry: Floats) -> None:
+    def lost(self, block: Block) -> Ints:
+        """No rows."""
+        return np.empty(0, int)
+
+    def messages(self, begin: int, end: int, log_b: Floats, carry: Floats) -> None:
         """Never asked for: messages need the scales here."""
         raise NotImplementedError
 
-    def backward(self, block: Block, ends: bool, carry: Floats, xi: Floats, xi_sum: Floats, firsts: Floats) -> Floats:
-        """As `Scaled.backward`."""
+    def backward(self, block: Block, carry: Floats, xi: Floats, xi_sum: Floats, firsts: Floats) -> Floats:
+        """As `Arithmetic.backward`."""
         gamma, steps = np.empty(block.b.shape), self.chain.out_of(block.begin, block.end)
         first = self.first[block.begin : block.end]
+        ends = _ends(self.first, block.end)
         chain.backward_log(block.b, steps, first, ends, block.alpha, block.scale, carry, gamma, xi, xi_sum, firsts)
         return gamma
 
     def add_logs(self, block: Block, sequence: int, log_likelihood: Floats) -> None:
-        """As `Scaled.add_logs`."""
+        """As `Arithmetic.add_logs`."""
         first = self.first[block.begin : block.end]
         chain.add_logs(np.ones(len(first)), block.scale, first, sequence, log_likelihood)
+
+
+def _ends(first: Bools, end: int) -> bool:
+    """Whether a sequence ends before this row."""
+    return end == len(first) or bool(first[end])

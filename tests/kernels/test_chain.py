@@ -8,7 +8,7 @@ from oracles import chain_oracle
 
 from statespace_em import _threads
 from statespace_em.errors import ImpossibleObservationError
-from statespace_em.sequence import blocks, forward_backward, recursions
+from statespace_em.sequence import blocks, forward_backward
 from statespace_em.sequence.forward_backward import filter_states, smooth, smooth_sums
 
 
@@ -130,18 +130,6 @@ def test_many_blocks_equal_one(zeros, extreme, varies, tiny_blocks, monkeypatch)
     for got, expected in zip(cut, whole):
         for name, value in expected._asdict().items():
             np.testing.assert_allclose(getattr(got, name), value, rtol=1e-11, atol=1e-12, err_msg=name)
-
-
-@pytest.mark.parametrize("n_states", [1, 2, 3, 4])
-def test_few_states_in_registers_equal_the_general_recursion(n_states, monkeypatch):
-    log_b, pi, A = case(7, n_states, 300, extreme=100.0)
-    starts = np.array([0, 1, 120, 300])
-    few = smooth(log_b, pi, A, starts), filter_states(log_b, pi, A, starts)
-    monkeypatch.setattr(recursions, "FEW", 0)
-    general = smooth(log_b, pi, A, starts), filter_states(log_b, pi, A, starts)
-    for got, expected in zip(few, general):
-        for name, value in expected._asdict().items():
-            np.testing.assert_allclose(getattr(got, name), value, rtol=1e-12, atol=1e-13, err_msg=name)
 
 
 @pytest.mark.parametrize("zeros", [False, True])

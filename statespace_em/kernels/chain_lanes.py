@@ -1,0 +1,345 @@
+"""The recursions of `chain` for constant chains without tiny transitions, in `LANES` places of a block at a time.
+
+A block of N rows is cut into stretches of L rows, and all are gone through side by side: row ``lane * L + t`` is at
+``[t, :, lane]``. Each stretch but the one where the recursion enters the block begins with a guess, and then again
+with what the stretch before it ended with, until that makes no difference any more. A chain forgets where it began,
+mostly within tens of rows; at worst as many passes are made as there are stretches, which is what it takes to hand
+the true beginning from the first to the last.
+
+Rows that fill up the last stretch are sequences of their own. Weights are kept near 1 by powers of two, which change
+no digit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from statespace_em._typing import Bools, Floats
+from statespace_em.kernels._jit import inlined, jit
+from statespace_em.kernels._lanes import (
+    LANES,
+    anywhere,
+    below,
+    every,
+    everywhere,
+    exp,
+    exponent,
+    flags,
+    fma,
+    gather,
+    larger,
+    load,
+    scatter,
+    size_of,
+    store,
+    to_one,
+    where,
+)
+from statespace_em.kernels.chain import LOST
+
+AGREED = 4e-15  # relative difference of two passes that is no more than round-off
+UNSEEN = 1e-100  # share of a row so small that no later row and no posterior can tell it from 0
+LN_2 = float(np.log(2.0))
+
+
+@jit
+def mark(first: Bools, ends: bool, starts: Bools, stops: Bools) -> None:
+    """Mark the first and the last rows of sequences, each (L, LANES); ``ends`` says that the last row is one."""
+    N, L = first.shape[0], starts.shape[0]
+    starts[:] = False
+    stops[:] = False
+    for row in range(L * LANES):
+        if row >= N or first[row]:
+            starts[row % L, row // L] = True
+            if row > 0 and (row != N or ends):
+                stops[(row - 1) % L, (row - 1) // L] = True
+    stops[L - 1, LANES - 1] = ends or N < L * LANES
+
+
+@jit
+def likelihoods(log_b: Floats, b: Floats, top: Floats) -> None:
+    """Turn ``log_b`` (K, rows) into ``b`` (L, K, LANES), over the largest of the row, its log ``top`` (L, 1, LANES)."""
+    L, K, _ = b.shape
+    for t in range(L):
+        best = every(-np.inf)
+        for k in range(K):
+            value = gather(log_b, k, t, L)
+            store(b, t, k, value)
+            best = larger(best, value)
+        store(top, t, 0, best)
+        for k in range(K):
+            store(b, t, k, exp(load(b, t, k) - best))
+
+
+@inlined
+def advance(b, A, begin, starts, t, x, source, sums, new, target, blind, scale):  # type: ignore[no-untyped-def]
+    """Fill the weights ``new[target]`` of the rows t from ``x[source]``, those of the rows before; return their sum.
+
+    ``blind`` and ``scale`` see `recur`.
+    """
+    K = A.shape[0]
+    starting = flags(starts, t)
+    before = load(sums, source, 0)
+    factor = where(starting, 1.0, to_one(before))
+    keep = blind.shape[0] > 0
+    total = every(0.0)
+    j = 0
+    while j + 4 <= K:  # four at a time: each vector fetched is used four times
+        first = load(x, source, 0)
+        one, two, three, four = first * A[j, 0], first * A[j + 1, 0], first * A[j + 2, 0], first * A[j + 3, 0]
+        for i in range(1, K):
+            value = load(x, source, i)
+            one, two = fma(value, A[j, i], one), fma(value, A[j + 1, i], two)
+            three, four = fma(value, A[j + 2, i], three), fma(value, A[j + 3, i], four)
+        one, two = where(starting, begin[j], one), where(starting, begin[j + 1], two)
+        three, four = where(starting, begin[j + 2], three), where(starting, begin[j + 3], four)
+        if keep:
+            store(blind, t, j, one)
+            store(blind, t, j + 1, two)
+            store(blind, t, j + 2, three)
+            store(blind, t, j + 3, four)
+        one, two = one * (load(b, t, j) * factor), two * (load(b, t, j + 1) * factor)
+        three, four = three * (load(b, t, j + 2) * factor), four * (load(b, t, j + 3) * factor)
+        store(new, target, j, one)
+        store(new, target, j + 1, two)
+        store(new, target, j + 2, three)
+        store(new, target, j + 3, four)
+        total = total + ((one + two) + (three + four))
+        j += 4
+    while j < K:
+        one = load(x, source, 0) * A[j, 0]
+        for i in range(1, K):
+            one = fma(load(x, source, i), A[j, i], one)
+        one = where(starting, begin[j], one)
+        if keep:
+            store(blind, t, j, one)
+        one = one * (load(b, t, j) * factor)
+        store(new, target, j, one)
+        total = total + one
+        j += 1
+    if scale.shape[0] > 0:
+        store(scale, t, 0, total / where(starting, 1.0, before * factor))
+    return total
+
+
+@inlined
+def proportional(x, s, before, new, total):  # type: ignore[no-untyped-def]
+    """Whether the weights ``new[0]`` with their sum are in proportion to ``x[s]`` with theirs, up to round-off."""
+    unseen = before * UNSEEN * total
+    same = True
+    for k in range(x.shape[1]):
+        old = load(x, s, k) * total
+        same &= everywhere(below(size_of(load(new, 0, k) * before - old), fma(old, AGREED, unseen)))
+    return same
+
+
+@jit
+def enter(carry: Floats, onwards: bool, guess: bool, x: Floats, sums: Floats) -> None:
+    """Set the weights before each stretch: ``carry`` (K,) before one, guesses or ends of the others before the rest."""
+    L, K = x.shape[0] - 1, x.shape[1]
+    here, there = (0, L) if onwards else (L, 0)
+    for lane in range(LANES):
+        other = lane - 1 if onwards else lane + 1
+        total = 0.0
+        for k in range(K):
+            weight = carry[k]
+            if 0 <= other < LANES:
+                weight = 1.0 if guess else x[there, k, other]
+            x[here, k, lane] = weight
+            total += weight
+        sums[here, 0, lane] = total
+
+
+@jit
+def recur(
+    b: Floats, A: Floats, begin: Floats, starts: Bools, onwards: bool, carry: Floats, x: Floats, blind: Floats,
+    scale: Floats,
+) -> int:  # fmt: skip
+    """Fill ``x`` with weights in proportion to b[t] * (A @ those of the row before); return the passes that it took.
+
+    Parameters
+    ----------
+    b, A
+        Likelihoods (L, K, LANES) and a matrix (K, K).
+    begin, starts
+        What takes the place of ``A @ ...`` (K,) in the rows marked (L, LANES).
+    onwards
+        Whether time runs upwards: then ``x[t + 1]`` (L + 1, K, LANES) are the weights of the rows t, else ``x[t]``.
+    carry
+        Weights (K,) of the row before the block; becomes those of its last one, with sum 1.
+    blind
+        Receives ``A @ x[t + 1]`` or, onwards, ``A @ x[t]`` (L, K, LANES); or has no rows.
+    scale
+        Receives the sums of the weights over those of the rows before (L, 1, LANES); or has no rows.
+    """
+    L, K, _ = b.shape
+    row, sums = np.empty((1, K, LANES)), np.empty((L + 1, 1, LANES))
+    passes = 0
+    same = False
+    while passes < LANES and not same:
+        enter(carry, onwards, passes == 0, x, sums)
+        for i in range(L):
+            t = i if onwards else L - 1 - i
+            source, target = (t, t + 1) if onwards else (t + 1, t)
+            new, s = (x, target) if passes == 0 else (row, 0)
+            total = advance(b, A, begin, starts, t, x, source, sums, new, s, blind, scale)
+            if passes > 0:
+                same = proportional(x, target, load(sums, target, 0), row, total)
+                if same:
+                    break
+                for k in range(K):
+                    store(x, target, k, load(row, 0, k))
+            store(sums, target, 0, total)
+        passes += 1
+    end, lane = (L, LANES - 1) if onwards else (0, 0)
+    for k in range(K):
+        carry[k] = x[end, k, lane] / sums[end, 0, lane]
+    return passes
+
+
+@jit
+def posterior(alpha: Floats, blind: Floats, messages: Floats, stops: Bools, gamma: Floats, outer: Floats) -> None:
+    """Fill ``gamma`` (K, rows), and ``outer`` (K, K) with the sums of the pairs over their transitions.
+
+    ``blind`` (L, K, LANES) and ``messages`` (L + 1, K, LANES) come from `recur` backwards; they are worked in.
+    """
+    L, K, _ = blind.shape
+    for t in range(L):
+        total = every(0.0)
+        for k in range(K):
+            total = fma(load(alpha, t + 1, k), load(blind, t, k), total)
+        norm = 1.0 / total
+        stopping = flags(stops, t)
+        for k in range(K):
+            share = load(alpha, t + 1, k) * norm
+            scatter(gamma, k, t, L, share * load(blind, t, k))
+            store(blind, t, k, share)
+            store(messages, t + 1, k, where(stopping, 0.0, load(messages, t + 1, k)))
+    place = np.empty((1, 8, LANES))
+    for i in range(0, K, 2 if K >= 4 else 1):
+        for j in range(0, K, 4 if K >= 4 else 1):
+            if K >= 4:  # the last tiles may overlap those before
+                add_tile(blind, messages, min(i, K - 2), min(j, K - 4), place, outer)
+            else:
+                total = every(0.0)
+                for t in range(L):
+                    total = fma(load(blind, t, i), load(messages, t + 1, j), total)
+                store(place, 0, 0, total)
+                outer[i, j] = place[0, 0].sum()
+
+
+@inlined
+def add_tile(shares, messages, i, j, place, outer):  # type: ignore[no-untyped-def]
+    """Fill two rows from i and four columns from j on of ``outer``; ``place`` (1, 8, LANES) is for its own use."""
+    a, b, c, d = every(0.0), every(0.0), every(0.0), every(0.0)
+    e, f, g, h = every(0.0), every(0.0), every(0.0), every(0.0)
+    for t in range(shares.shape[0]):
+        one, other = load(shares, t, i), load(shares, t, i + 1)
+        message = load(messages, t + 1, j)
+        a, e = fma(one, message, a), fma(other, message, e)
+        message = load(messages, t + 1, j + 1)
+        b, f = fma(one, message, b), fma(other, message, f)
+        message = load(messages, t + 1, j + 2)
+        c, g = fma(one, message, c), fma(other, message, g)
+        message = load(messages, t + 1, j + 3)
+        d, h = fma(one, message, d), fma(other, message, h)
+    store(place, 0, 0, a)
+    store(place, 0, 1, b)
+    store(place, 0, 2, c)
+    store(place, 0, 3, d)
+    store(place, 0, 4, e)
+    store(place, 0, 5, f)
+    store(place, 0, 6, g)
+    store(place, 0, 7, h)
+    for n in range(8):
+        total = 0.0
+        for lane in range(LANES):
+            total += place[0, n, lane]
+        outer[i + n // 4, j + n % 4] = total
+
+
+@jit
+def add_logs(
+    scale: Floats, top: Floats, starts: Bools, n_rows: int, sequence: int, log_likelihood: Floats
+) -> None:  # fmt: skip
+    """Add log ``scale`` + ``top`` (L, 1, LANES) of a block to its sequences; ``sequence`` is that before its first new.
+
+    Logarithms of products, since a logarithm costs more than a row of the recursion.
+    """
+    L = scale.shape[0]
+    whole, product, power = np.zeros((1, 1, LANES)), np.ones((1, 1, LANES)), np.zeros((1, 1, LANES))
+    owner = np.zeros(LANES + 1, np.int64)  # the sequence that each lane is in
+    for t in range(L):
+        for lane in range(LANES):
+            owner[lane + 1] += starts[t, lane]
+    owner[0] = sequence
+    for lane in range(LANES):
+        owner[lane + 1] += owner[lane]
+    for t in range(L + 1):
+        if t == L or anywhere(flags(starts, t)):
+            for lane in range(LANES):
+                row = lane * L + t
+                if (t == L or starts[t, lane]) and row > 0:
+                    if row <= n_rows:
+                        total = whole[0, 0, lane] + LN_2 * power[0, 0, lane] + np.log(product[0, 0, lane])
+                        log_likelihood[owner[lane]] += total
+                    whole[0, 0, lane], power[0, 0, lane], product[0, 0, lane] = 0.0, 0.0, 1.0
+                owner[lane] += t < L and starts[t, lane]
+        if t < L:
+            ratio = load(product, 0, 0) * load(scale, t, 0)
+            factor = to_one(ratio)
+            store(product, 0, 0, ratio * factor)
+            store(power, 0, 0, load(power, 0, 0) - exponent(factor))
+            store(whole, 0, 0, load(whole, 0, 0) + load(top, t, 0))
+
+
+@jit
+def represented(scale: Floats) -> bool:
+    """Whether no row is lost, see `chain.forward`."""
+    fine = True
+    for t in range(scale.shape[0]):
+        fine &= everywhere(below(LOST, load(scale, t, 0)))
+    return fine
+
+
+@jit
+def forward(
+    log_b: Floats, first: Bools, ends: bool, pi: Floats, into: Floats, carry: Floats, b: Floats, top: Floats,
+    starts: Bools, stops: Bools, alpha: Floats, scale: Floats,
+) -> bool:  # fmt: skip
+    """Forward pass over a block; returns whether no row is lost.
+
+    ``log_b`` (K, rows) is filled up with zeros to LANES stretches, ``first`` (N,) marks first rows, ``ends`` whether
+    a sequence ends with the block; ``carry`` (K,) is moved on. The rest is filled for `backward` and `add_logs`.
+    """
+    mark(first, ends, starts, stops)
+    likelihoods(log_b, b, top)
+    recur(b, into, pi, starts, True, carry, alpha, np.empty((0, 1, LANES)), scale)
+    return represented(scale)
+
+
+@jit
+def messages(log_b: Floats, first: Bools, ends: bool, A: Floats, carry: Floats) -> None:
+    """Lead ``carry``, see `backward`, through a block without its forward pass."""
+    K, L = log_b.shape[0], log_b.shape[1] // LANES
+    starts, stops = np.empty((L, LANES), np.bool_), np.empty((L, LANES), np.bool_)
+    b, top, none = np.empty((L, K, LANES)), np.empty((L, 1, LANES)), np.empty((0, 1, LANES))
+    mark(first, ends, starts, stops)
+    likelihoods(log_b, b, top)
+    recur(b, A, np.ones(K), stops, False, carry, np.empty((L + 1, K, LANES)), none, none)
+
+
+@jit
+def backward(b: Floats, A: Floats, stops: Bools, alpha: Floats, carry: Floats, gamma: Floats, xi_sum: Floats) -> None:
+    """Fill ``gamma`` (K, rows), and add the pairs that start in the block to ``xi_sum`` (K, K).
+
+    ``carry`` (K,) is p(rows after the block | k next), up to a factor, and becomes that of the block before. gamma =
+    alpha * beta, Rabiner 1989, eq. 27 and 37.
+    """
+    L, K, _ = b.shape
+    x, blind, outer = np.empty((L + 1, K, LANES)), np.empty((L, K, LANES)), np.empty((K, K))
+    recur(b, A, np.ones(K), stops, False, carry, x, blind, np.empty((0, 1, LANES)))
+    posterior(alpha, blind, x, stops, gamma, outer)
+    for i in range(K):
+        for j in range(K):
+            xi_sum[i, j] += A[i, j] * outer[i, j]

@@ -1,0 +1,164 @@
+"""Stretches of a chain gone through side by side, against log space and against one row after the other."""
+
+from __future__ import annotations
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from statespace_em.errors import ImpossibleObservationError
+from statespace_em.kernels import chain_lanes
+from statespace_em.kernels._jit import jit
+from statespace_em.kernels._lanes import LANES, exp, load, store
+from statespace_em.sequence import blocks, forward_backward
+from statespace_em.sequence.blocks import first_rows
+from statespace_em.sequence.forward_backward import smooth
+from statespace_em.sequence.recursions import Chain, Lanes, Logs
+
+
+def case(seed, K, T, *, spread=3.0, stay=0.0, drift=0.0):
+    """A chain without zeros, which forgets the more slowly the larger ``stay``; a part of the rows says nothing."""
+    rng = np.random.default_rng(seed)
+    log_b = spread * rng.normal(size=(T, K)) - drift
+    log_b[rng.random(T) < 0.2] = 0.0
+    A = rng.dirichlet(np.ones(K), size=K) + stay * np.eye(K)
+    pi = rng.dirichlet(np.ones(K))
+    if K > 1:
+        pi[0] = 0.0
+    return log_b, pi / pi.sum(), (A / A.sum(1, keepdims=True))[None]
+
+
+def in_log_space(log_b, pi, A, starts):
+    """gamma, and the sums and log-likelihoods, in the arithmetic that loses nothing."""
+    gamma = np.empty(log_b.shape)
+
+    def keep(begin, end, part):
+        gamma[begin:end] = part
+
+    density = blocks.as_density(log_b)
+    work = forward_backward._Work(density, Chain(pi, A), starts, keep, np.empty((0, 0, 0)))
+    sums = work.sums(Logs(Chain(pi, A), work.first), 0, len(log_b))
+    return gamma, sums, work.log_likelihood
+
+
+def check(log_b, pi, A, starts, exact=1e-12):
+    gamma, sums, log_likelihood = in_log_space(log_b, pi, A, starts)
+    got = smooth(log_b, pi, A, starts)
+    np.testing.assert_allclose(got.gamma, gamma, rtol=0, atol=exact)
+    np.testing.assert_allclose(got.xi_sum, sums.xi_sum, rtol=exact, atol=exact)
+    np.testing.assert_allclose(got.firsts, sums.firsts, rtol=exact, atol=exact)
+    np.testing.assert_allclose(got.log_likelihood, log_likelihood, rtol=exact, atol=exact)
+
+
+def one(T):
+    return np.array([0, T])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    K=st.integers(1, 9),
+    T=st.integers(1, 400),
+    spread=st.sampled_from([0.01, 1.0, 10.0, 100.0]),
+    stay=st.sampled_from([0.0, 10.0, 1e4, 1e12]),
+    entries=st.sampled_from([12, 200, 24_576]),
+    data=st.data(),
+)
+def test_equals_log_space(seed, K, T, spread, stay, entries, data):
+    cuts = data.draw(st.lists(st.integers(1, T), max_size=6))
+    starts = np.unique([0, *cuts, T])
+    log_b, pi, A = case(seed, K, T, spread=spread, stay=stay)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "ENTRIES", entries)
+        patch.setattr(forward_backward, "KEPT", 1)
+        check(log_b, pi, A, starts)
+
+
+@pytest.mark.parametrize("K", [1, 2, 3, 4, 5, 8, 11])
+@pytest.mark.parametrize("drift", [0.0, 1e4, -1e4])
+def test_equals_one_row_after_the_other(K, drift):
+    log_b, pi, A = case(K, K, 900, drift=drift)
+    starts = np.array([0, 1, 2, 100, 157, 800, 900])
+    side_by_side, alone = smooth(log_b, pi, A, starts), smooth(log_b, pi, A, starts, pairs=True)
+    for name in ("gamma", "xi_sum", "firsts", "log_likelihood"):
+        np.testing.assert_allclose(getattr(side_by_side, name), getattr(alone, name), rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("T", [1, 2, LANES - 1, LANES, LANES + 1, 3 * LANES, 3 * LANES + 1, 127])
+def test_sequences_of_one_row_and_first_rows_at_all_borders(T):
+    log_b, pi, A = case(T, 3, T, stay=1e3)
+    check(log_b, pi, A, np.arange(T + 1))
+    length = -(-T // LANES) | 1
+    check(log_b, pi, A, np.unique([0, *range(length, T, length), T]))
+    check(log_b, pi, A, np.unique([0, *range(length - 1, T, length), T]))
+
+
+def passes(log_b, pi, A, starts):
+    """How often the forward pass went through the stretches."""
+    lanes = Lanes(Chain(pi, A), first_rows(starts))
+    block, _ = lanes.forward(0, len(log_b), log_b, np.zeros(len(pi)))
+    scale, none = np.empty(block.scale.shape), np.empty((0, 1, LANES))
+    return chain_lanes.recur(block.b, lanes.into, pi, block.starts, True, np.zeros(len(pi)), block.alpha, none, scale)
+
+
+def test_a_chain_that_forgets_takes_two_passes_and_one_that_does_not_as_many_as_stretches():
+    starts = one(2000)
+    quick, slow = case(1, 3, 2000), case(1, 3, 2000, spread=1e-3, stay=1e9)
+    assert passes(*quick, starts) == 2
+    assert passes(*slow, starts) == LANES
+    check(*quick, starts)
+    check(*slow, starts, exact=3e-12)
+
+
+def test_a_surprise_long_ago_is_not_forgotten():
+    # the first row decides, to the last row of the last stretch, and the last one does so back to the first
+    for row in (0, 1999):
+        log_b = np.zeros((2000, 2))
+        log_b[row, 1] = -300.0
+        A = np.array([[[1.0 - 1e-25, 1e-25], [1e-25, 1.0 - 1e-25]]])
+        check(log_b, np.array([0.5, 0.5]), A, one(2000), exact=2e-12)
+
+
+def test_a_row_beyond_double_precision_sends_its_sequence_to_log_space_and_no_other():
+    log_b, pi, A = case(3, 3, 300)  # no sequence begins in the first state
+    starts = np.array([0, 90, 130, 300])
+    log_b[90] = [0.0, -700.0, -690.0]
+    lanes = Lanes(Chain(pi, A), first_rows(starts))
+    block, fine = lanes.forward(0, 300, log_b, np.zeros(3))
+    assert not fine
+    np.testing.assert_array_equal(lanes.lost(block), [90])
+    check(log_b, pi, A, starts)
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_the_first_impossible_row_is_named(bad):
+    log_b, pi, A = case(3, 3, 300)
+    log_b[[77, 200]] = bad
+    with pytest.raises(ImpossibleObservationError, match=r"^77$"):
+        smooth(log_b, pi, A, np.array([0, 50, 150, 300]))
+
+
+@jit
+def exponentials(x, y):
+    for t in range(x.shape[0]):
+        store(y, t, 0, exp(load(x, t, 0)))
+
+
+def test_the_exponential_is_that_of_exact_arithmetic():
+    rng = np.random.default_rng(0)
+    x = -np.concatenate([np.linspace(0, 2, 400), 10.0 ** rng.uniform(-17, 2.8, 2000), [0.0, 707.9, 708.1, 745.0, 1e5]])
+    x = np.append(x, [-np.inf, np.nan])
+    padded = np.zeros(-(-len(x) // LANES) * LANES)
+    padded[: len(x)] = x
+    found = np.empty((len(padded) // LANES, 1, LANES))
+    exponentials(padded.reshape(found.shape), found)
+    found = found.ravel()[: len(x)]
+    normal = x > -708.0
+    exact = [mpmath.exp(mpmath.mpf(value)) for value in x[normal]]
+    off = [abs(mpmath.mpf(got) / want - 1) for got, want in zip(found[normal], exact)]
+    assert max(off) < 2.3e-16  # two roundings
+    assert found[x == 0.0][0] == 1.0
+    np.testing.assert_array_equal(found[x < -708.0], 0.0)
+    assert np.isnan(found[-1])
