@@ -2,7 +2,8 @@
 
 A matrix is ``constant + sum of values[j] * design[j]``; the free values have names. It is written as a word
 ("free", "diagonal", ...), as an array of numbers (fixed), or entry by entry with numbers and names, where the same
-name twice is one value: ``[["phi", 0], [0, "phi"]]``. An entry may be a linear expression: ``"-b"``, ``"1 + 2*q"``.
+name twice is one value: ``[["phi", 0], [0, "phi"]]``. An entry may be an expression: ``"-b"``, ``"1 + 2*q"``, and a
+product of names that also stand alone, as in the multiplicative seasonal models: ``"theta*Theta"``.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ WORDS = ("zero", "free", "equal")
 
 @dataclass(frozen=True, eq=False)
 class Pattern:
-    """An affine family of arrays of one shape."""
+    """A family of arrays of one shape: ``constant + sum of values * design + sum of products of values * extra``."""
 
     names: tuple[str, ...]  # of the free values
     constant: Floats  # (...)
     design: Floats  # (n_free, ...)
+    products: tuple[tuple[int, ...], ...] = ()  # positions of the values in each product; most families are affine
+    extra: Floats | None = None  # (n_products, ...)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -43,18 +46,25 @@ class Pattern:
     @cached_property
     def touched(self) -> Bools:
         """Entries that depend on a free value."""
-        return np.asarray((self.design != 0.0).any(0))
+        touched = (self.design != 0.0).any(0)
+        return np.asarray(touched if self.extra is None else touched | (self.extra != 0.0).any(0))
 
     @cached_property
     def is_plain(self) -> bool:
         """Whether every free value is one entry as it is, and no entry is the sum of several terms."""
         flat = self.flat
+        if self.products:
+            return False
         single = ((flat != 0.0).sum(1) == 1).all() and ((flat == 0.0) | (flat == 1.0)).all()
         return bool(single and (flat.sum(0) <= 1.0).all() and not self.constant[self.touched].any())
 
     @cached_property
     def _inverse(self) -> Floats:
-        return np.asarray(np.linalg.pinv(self.flat.T))
+        """Reads the free values, whatever their products are."""
+        whole = self.flat
+        if self.extra is not None:
+            whole = np.vstack([whole, self.extra.reshape(len(self.products), self.constant.size)])
+        return np.asarray(np.linalg.pinv(whole.T))[: len(self.names)]
 
     @cached_property
     def _places(self) -> Ints:
@@ -63,10 +73,29 @@ class Pattern:
 
     def build(self, values: Floats) -> Floats:
         """Array from the free values."""
-        return self.constant + self.moved(values) if len(self.names) else self.constant
+        if not self.names:
+            return self.constant
+        array = self.constant + self.moved(values)
+        if self.extra is None:
+            return array
+        return np.asarray(array + np.tensordot([np.prod(values[list(term)]) for term in self.products], self.extra, 1))
+
+    def shifted(self, array: Floats, change: Floats) -> Floats:
+        """Array of the family where the free values of another change by so much."""
+        return array + self.moved(change) if self.extra is None else self.build(self.read(array) + change)
+
+    def tangent(self, array: Floats) -> Pattern:
+        """Affine family that touches this one at one of its arrays."""
+        if self.extra is None:
+            return self
+        values, design = self.read(array), np.array(self.design)
+        for term, part in zip(self.products, self.extra):
+            for place, j in enumerate(term):
+                design[j] += np.prod(values[[*term[:place], *term[place + 1 :]]]) * part
+        return Pattern(self.names, array - np.tensordot(values, design, 1), design)
 
     def moved(self, change: Floats) -> Floats:
-        """Change of the array where the free values change by so much."""
+        """Change of the array where the free values of an affine family change by so much."""
         if not self.is_plain:
             return np.asarray(np.tensordot(change, self.design, 1))
         flat = np.zeros(self.constant.size)
@@ -185,14 +214,32 @@ def from_entries(rows: Any, name: str, *, symmetric: bool) -> Pattern:
         for i in place:
             entry = entry[i]
         array[place] = entry
-    terms = {place: _linear(array[place], name, place) for place in np.ndindex(array.shape)}
-    names = tuple(dict.fromkeys(word for _, parts in terms.values() for word in parts))
+    terms = {place: _polynomial(array[place], name, place) for place in np.ndindex(array.shape)}
+    found = list(dict.fromkeys(term for parts in terms.values() for term in parts if term))
+    names = tuple(term[0] for term in found if len(term) == 1)
+    products = [term for term in found if len(term) > 1]
+    _check_products(terms, names, array, name, symmetric=symmetric)
     constant, design = np.zeros(array.shape), np.zeros((len(names), *array.shape))
-    for place, (number, parts) in terms.items():
-        constant[place] = number
-        for word, factor in parts.items():
-            design[(names.index(word), *place)] += factor
+    extra = np.zeros((len(products), *array.shape))
+    for place, parts in terms.items():
+        for term, factor in parts.items():
+            if not term:
+                constant[place] += factor
+            elif len(term) == 1:
+                design[(names.index(term[0]), *place)] += factor
+            else:
+                extra[(products.index(term), *place)] += factor
     pattern = Pattern(names, constant, design)
+    if products:
+        places = tuple(tuple(names.index(word) for word in term) for term in products)
+        pattern = replace(pattern, products=places, extra=extra)
+        whole = np.vstack([pattern.flat, extra.reshape(len(products), array.size)])
+        if np.linalg.matrix_rank(whole) < len(names) + np.linalg.matrix_rank(whole[len(names) :]):
+            place = tuple(int(i) for i in np.argwhere((extra != 0.0).any(0))[0])
+            raise ParameterError(
+                f"{name} has the entry {array[place]!r} at {place}, a product, but its names cannot be told from it: "
+                "let each stand in an entry without products."
+            )
     if symmetric:
         _check_symmetric(pattern, array, name)
     return pattern
@@ -229,19 +276,33 @@ def _check_symmetric(pattern: Pattern, written: Any, name: str) -> None:
             )
 
 
-def _linear(entry: Any, name: str, place: tuple[int, ...]) -> tuple[float, dict[str, float]]:
-    """Number and coefficients of the names in one entry."""
+Terms = dict[tuple[str, ...], float]  # factor of each product of names; () is the number
+
+
+def _check_products(
+    terms: dict[tuple[int, ...], Terms], names: tuple[str, ...], array: Any, name: str, *, symmetric: bool
+) -> None:
+    for place, parts in terms.items():
+        for term in parts:
+            if len(term) > 1 and (symmetric or not set(term) <= set(names)):
+                lost = next((word for word in term if word not in names), None)
+                why = "products have no place in a covariance" if symmetric else f"{lost!r} stands nowhere alone"
+                raise ParameterError(f"{name} has the entry {array[place]!r} at {place}, a product, but {why}.")
+
+
+def _polynomial(entry: Any, name: str, place: tuple[int, ...]) -> Terms:
+    """Number, names and products of names in one entry."""
     if isinstance(entry, str):
         try:
             return _expression(ast.parse(entry.strip(), mode="eval").body)
         except SyntaxError:
             if entry.strip() and not set(entry) & set("+-*/()"):
-                return 0.0, {entry.strip(): 1.0}  # a name of several words
+                return {(entry.strip(),): 1.0}  # a name of several words
         except ValueError:
             pass
         raise ParameterError(
-            f"{name} has the entry {entry!r} at {place}, expected a number, a name, or an expression linear in names "
-            "such as '-b' or '1 + 2*q'."
+            f"{name} has the entry {entry!r} at {place}, expected a number, a name, or an expression in names such as "
+            "'-b', '1 + 2*q' or 'a*b'."
         )
     try:
         number = float(entry)
@@ -249,33 +310,37 @@ def _linear(entry: Any, name: str, place: tuple[int, ...]) -> tuple[float, dict[
         raise ParameterError(f"{name} has the entry {entry!r} at {place}, expected a number or a name.") from None
     if not np.isfinite(number):
         raise ParameterError(f"{name} has the entry {entry!r} at {place}, expected a finite number or a name.")
-    return number, {}
+    return {(): number}
 
 
-def _expression(node: ast.expr) -> tuple[float, dict[str, float]]:
-    """Linear form of a parsed expression; ValueError where it is none."""
+def _expression(node: ast.expr) -> Terms:
+    """Terms of a parsed expression; ValueError where it is no polynomial."""
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
-        return float(node.value), {}
+        return {(): float(node.value)}
     if isinstance(node, ast.Name):
-        return 0.0, {node.id: 1.0}
+        return {(node.id,): 1.0}
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
         sign = -1.0 if isinstance(node.op, ast.USub) else 1.0
-        return _scaled(_expression(node.operand), sign)
+        return _product(_expression(node.operand), {(): sign})
     if isinstance(node, ast.BinOp):
         left, right = _expression(node.left), _expression(node.right)
         if isinstance(node.op, ast.Add | ast.Sub):
-            right = _scaled(right, 1.0 if isinstance(node.op, ast.Add) else -1.0)
-            names = dict.fromkeys((*left[1], *right[1]))
-            return left[0] + right[0], {word: left[1].get(word, 0.0) + right[1].get(word, 0.0) for word in names}
-        if isinstance(node.op, ast.Mult) and not (left[1] and right[1]):
-            return _scaled(left, right[0]) if left[1] else _scaled(right, left[0])
-        if isinstance(node.op, ast.Div) and not right[1] and right[0]:
-            return _scaled(left, 1.0 / right[0])
-    raise ValueError("not linear")
+            right = _product(right, {(): 1.0 if isinstance(node.op, ast.Add) else -1.0})
+            return {term: left.get(term, 0.0) + right.get(term, 0.0) for term in dict.fromkeys((*left, *right))}
+        if isinstance(node.op, ast.Mult):
+            return _product(left, right)
+        if isinstance(node.op, ast.Div) and set(right) == {()} and right[()]:
+            return _product(left, {(): 1.0 / right[()]})
+    raise ValueError("not a polynomial")
 
 
-def _scaled(form: tuple[float, dict[str, float]], factor: float) -> tuple[float, dict[str, float]]:
-    return form[0] * factor, {word: value * factor for word, value in form[1].items()}
+def _product(left: Terms, right: Terms) -> Terms:
+    found: Terms = {}
+    for one, factor in left.items():
+        for other, times in right.items():
+            term = tuple(sorted((*one, *other)))
+            found[term] = found.get(term, 0.0) + factor * times
+    return found
 
 
 def components(pattern: Pattern) -> list[Ints]:

@@ -45,6 +45,10 @@ STRUCTURES = {
         "measurement_loading": [[1, 0, 0], [0.5, 2, 0], [0, 0.3, 1]], "measurement_cov": "free 2 + diagonal 1",
         "observation_offset": "free",
     },
+    "products": {
+        "transition": [["0.5*a", "0.4*b"], ["-a*b", "0.3*a + 0.1"]], "process_cov": "diagonal",
+        "observation": [["d", 0], ["c", 1], [0.2, "c*d + 1"]], "measurement_cov": "diagonal",
+    },
     "loadings of free dynamics": {
         "process_loading": [[1.0], [0.5]], "observation": WIDE, "measurement_loading": np.eye(3),
         "measurement_cov": "scalar",
@@ -121,7 +125,7 @@ def test_plain_em_climbs_inside_the_structure_and_ends_where_the_score_vanishes(
                 assert holds(pattern, core.loadings.get(name), getattr(point, name)), name
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("structure", [name for name in STRUCTURES if name != "products"])  # the score moves those
 def test_m_step_is_the_joint_maximum(structure):
     """The EM step from any point has no free direction left in which the expected log joint rises."""
     _, core, batch, point, _ = set_up(structure, "known")
@@ -297,7 +301,10 @@ def test_saved_structures_come_back(start, tmp_path):
         ({"transition": np.eye(2), "process_cov": np.eye(3)}, r"process_cov has shape \(3, 3\), expected \(2, 2\)"),
         ({"transition": np.eye(2), "observation": [[1, 0, 0]]}, r"observation has shape \(1, 3\), expected \(1, 2\)"),
         ({"transition": np.eye(2), "initial": "stationary"}, "not stable .* modulus 1"),
-        ({"transition": [[1, "a*b"], [0, 1]]}, "entry 'a\\*b'"),
+        ({"transition": [[1, "a*b"], [0, 1]]}, "entry 'a\\*b' at .*, a product, but 'a' stands nowhere alone"),
+        ({"transition": [[1, "a**2"], [0, 1]]}, "entry 'a..2' at .*, expected a number, a name, or an expression"),
+        ({"observation": [["c*d + d", "c"]] * 3}, "a product, but its names cannot be told from it"),
+        ({"process_cov": [["a", 0], [0, "b + a*b"]]}, "products have no place in a covariance"),
         ({"transition": [[1, 2], [0]]}, "different lengths"),
         ({"transition": np.eye(2), "process_cov": [["q", "c"], [0, "q"]]}, "process_cov is not symmetric"),
         ({"transition": np.eye(2), "process_cov": [["q", "c"], ["c", 0]]}, "covariance in row 1"),

@@ -77,35 +77,65 @@ def cycle(label: str, *, period: float | None) -> Part:
     return Part(["cycle", "cycle*"], [[a, b], [f"-{b}", a]], cov, np.array([1.0, 0.0]), ["stationary"] * 2, guesses)
 
 
-def arma(label: str, *, p: int, q: int, d: int) -> Part:
-    """ARIMA(p, d, q): d past values, then w = sum of ar * w before + e + sum of ma * e before, and the past e.
+def arma(label: str, *, p: int, q: int, d: int, seasonal: Sequence[int] = (0, 0, 0, 1)) -> Part:
+    """ARIMA(p, d, q)(P, D, Q)s: past values, then w = sum of ar * w before + e + sum of ma * e before, and the past e.
 
-    The disturbance e enters the value, w and its own memory alike: the noise is a free scale of a known matrix.
+    ``seasonal`` is (P, D, Q, s), whose polynomials multiply the others (Box & Jenkins 1970, ch. 9). The disturbance e
+    enters the value, w and its own memory alike: the noise is a free scale of a known matrix.
     """
-    ar, ma = [f"{label}ar{i + 1}" for i in range(p)], [f"{label}ma{i + 1}" for i in range(q)]
-    n_w = max(p, 1)
-    n = d + n_w + q
+    P, D, Q, s = seasonal
+    ar = _lags([f"{label}ar{i + 1}" for i in range(p)], [f"{label}seasonal_ar{i + 1}" for i in range(P)], s, "-")
+    ma = _lags([f"{label}ma{i + 1}" for i in range(q)], [f"{label}seasonal_ma{i + 1}" for i in range(Q)], s, "+")
+    past = _difference(d, D, s)
+    n_v, n_w, n_e = len(past), max([1, *ar]), max([0, *ma])
+    n = n_v + n_w + n_e
     transition: Rows = [[0.0] * n for _ in range(n)]
-    own = {d + i: name for i, name in enumerate(ar)} | {d + n_w + i: name for i, name in enumerate(ma)}
-    transition[d] = [own.get(j, 0.0) for j in range(n)]
-    for i in [*range(d + 1, d + n_w), *range(d + n_w + 1, n), *range(1, d)]:
+    own = {n_v + i - 1: entry for i, entry in ar.items()} | {n_v + n_w + i - 1: entry for i, entry in ma.items()}
+    transition[n_v] = [own.get(j, 0.0) for j in range(n)]
+    for i in [*range(n_v + 1, n_v + n_w), *range(n_v + n_w + 1, n), *range(1, n_v)]:
         transition[i][i - 1] = 1.0
-    if d:
-        lags = -np.poly(np.ones(d))[1:]
-        transition[0] = [float(lags[j]) if j < d else own.get(j, 0.0) for j in range(n)]
+    if n_v:
+        transition[0] = [float(past[j]) if j < n_v else own.get(j, 0.0) for j in range(n)]
     enters = np.zeros(n)
-    enters[[0, d, *([d + n_w] if q else [])]] = 1.0
+    enters[[0, n_v, *([n_v + n_w] if n_e else [])]] = 1.0
     cov = [[f"{label}arma_var" if enters[i] * enters[j] else 0.0 for j in range(n)] for i in range(n)]
     names = [
-        *(f"value -{i}" for i in range(d)),
+        *(f"value -{i}" for i in range(n_v)),
         *(f"arma -{i}" for i in range(n_w)),
-        *(f"shock -{i}" for i in range(q)),
+        *(f"shock -{i}" for i in range(n_e)),
     ]
-    guesses = {name: [0.5, 0.1, 0.8] if i == 0 else [0.1, 0.0, 0.1] for i, name in enumerate(ar)}
+    initial = ["diffuse"] * n_v + ["stationary"] * (n_w + n_e)
+    return Part(names, transition, cov, np.eye(n)[0], initial, _arma_guesses(label, p, q, P, Q))
+
+
+def _lags(words: Sequence[str], seasonal: Sequence[str], period: int, sign: str) -> dict[int, str]:
+    """Entries by lag of the product of two lag polynomials; ``sign`` is that of their products."""
+    found = {i + 1: word for i, word in enumerate(words)}
+    for j, word in enumerate(seasonal):
+        for i, other in enumerate(["", *words]):
+            lag = (j + 1) * period + i
+            entry = f"{sign}{word}*{other}" if other else word
+            found[lag] = f"{found[lag]} {'' if entry[0] in '+-' else '+'} {entry}" if lag in found else entry
+    return found
+
+
+def _difference(d: int, seasonal: int, period: int) -> Floats:
+    """Weights of the past values in the value whose differences are given."""
+    whole = np.ones(1)
+    for part in [np.array([1.0, -1.0])] * d + [np.append(1.0, np.append(np.zeros(period - 1), -1.0))] * seasonal:
+        whole = np.convolve(whole, part)
+    return -whole[1:]
+
+
+def _arma_guesses(label: str, p: int, q: int, P: int, Q: int) -> dict[str, Sequence[float]]:
+    """First values, one a start, of coefficients that the data do not suggest a value of."""
     first, later = [0.1, -0.4, 0.4, 0.9, -0.9, 1.2], [0.05, 0.0, 0.1, 0.5, 0.3, 0.95]
-    guesses |= {name: first if i == 0 else later for i, name in enumerate(ma)}
-    initial = ["diffuse"] * d + ["stationary"] * (n_w + q)
-    return Part(names, transition, cov, np.eye(n)[0], initial, guesses)
+    kinds = ("ar", p), ("seasonal_ar", P), ("ma", q), ("seasonal_ma", Q)
+    found: dict[str, Sequence[float]] = {}
+    for kind, order in kinds:
+        values = ([0.5, 0.1, 0.8], [0.1, 0.0, 0.1]) if kind.endswith("ar") else (first, later)
+        found |= {f"{label}{kind}{i + 1}": values[min(i, 1)] for i in range(order)}
+    return found
 
 
 def regression(

@@ -91,11 +91,36 @@ def arma(p: int, q: int) -> StructuralModel:
     return arima(p, 0, q)
 
 
-def arima(p: int, d: int, q: int) -> StructuralModel:
-    """ARMA of the d-th difference; the first d values are diffuse, so missing rows cost nothing else."""
+def arima(p: int, d: int, q: int, seasonal: Sequence[int] | None = None) -> StructuralModel:
+    """ARMA of the d-th difference; the first d values are diffuse, so missing rows cost nothing else.
+
+    Parameters
+    ----------
+    p, d, q
+        Orders of the autoregression, the differences and the moving average.
+    seasonal
+        (P, D, Q, s): the same at multiples of the period s, multiplied with the former: "seasonal_ar1", ...,
+        "seasonal_ma1", ...
+
+    Examples
+    --------
+    The airline model of a monthly series:
+
+    >>> import statespace_em as sse
+    >>> model = sse.designs.arima(0, 1, 1, seasonal=(0, 1, 1, 12))
+    >>> model._specification(1).own_names["transition"]
+    ('ma1', 'seasonal_ma1')
+    """
     for name, value in (("p", p), ("d", d), ("q", q)):
         _validate.at_least(name, value, 0, whole=True)
-    return StructuralModel([("arma", {"p": int(p), "q": int(q), "d": int(d)})])
+    options: dict[str, Any] = {"p": int(p), "q": int(q), "d": int(d)}
+    if seasonal is not None:
+        if len(seasonal) != 4:
+            raise ParameterError(f"seasonal is {seasonal!r}, expected (P, D, Q, period).")
+        for name, value, least in zip(("P", "D", "Q", "period"), seasonal, (0, 0, 0, 2)):
+            _validate.at_least(f"{name} of seasonal", value, least, whole=True)
+        options["seasonal"] = [int(value) for value in seasonal]
+    return StructuralModel([("arma", options)])
 
 
 def regression(X: Any, *, drifting: bool = False, start: Literal["diffuse", "fixed"] = "diffuse") -> StructuralModel:

@@ -42,15 +42,15 @@ def arbitrary(params: LGSSMParams, structure: Structure) -> int:
     moves = [_moved(generic, unit.reshape(size, size), nothing) for unit in np.eye(size * size)]
     moves += [_moved(generic, still, unit) for unit in np.eye(size)]
     return _rank([np.concatenate([move[name] for name in names]) for move in moves]) - _rank(
-        [np.concatenate([_outside(structure, name, move[name]) for name in names]) for move in moves]
+        [np.concatenate([_outside(structure, generic, name, move[name]) for name in names]) for move in moves]
     )
 
 
-def _outside(structure: Structure, name: str, change: Floats) -> Floats:
+def _outside(structure: Structure, params: LGSSMParams, name: str, change: Floats) -> Floats:
     """Part of a change of a parameter that its structure does not allow."""
     if not structure.is_free(name):
         return change
-    design = structure.patterns[name].design
+    design = structure.patterns[name].tangent(getattr(params, name)).design
     if name in structure.noises:
         design = np.array([structure.noises[name].outer(part) for part in design])
     flat = design.reshape(len(design), -1)

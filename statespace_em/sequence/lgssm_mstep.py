@@ -86,7 +86,9 @@ def _side(
     size, n_states = len(sums.cross), len(previous.initial_mean)
     widths = {matrix: n_states, offset: 1, inputs: sums.cross.shape[1] - n_states - 1}
     patterns = [
-        structure.patterns[n] if structure.is_free(n) else fixed(np.zeros((size, widths[n])))
+        structure.patterns[n]  # products have no closed form: they are left to the score
+        if structure.is_free(n) and not structure.patterns[n].products
+        else fixed(np.zeros((size, widths[n])))
         for n in (matrix, offset, inputs)
     ]
     sums = prior.added(sums, coefficients(previous, (matrix, offset, inputs), size, sums.cross.shape[1]), n_states)

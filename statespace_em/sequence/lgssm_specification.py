@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import xarray as xr
 
 from statespace_em import _validate
 from statespace_em._typing import Bools, Floats, Ints
+from statespace_em.data import Batch
 from statespace_em.errors import ParameterError
 from statespace_em.labels import listed, show
 from statespace_em.patterns import Pattern, fixed, from_entries, from_word
@@ -51,6 +52,7 @@ class Specification:
     absent: tuple[str, ...] = OPTIONAL  # offsets and effects of inputs that are zero
     guesses: Mapping[str, Sequence[float]] = field(default_factory=dict)  # first values by name, one a start
     spread: Floats | None = None  # (T, n, r), what the process noise of each step does to the state
+    guess_from: Callable[[Batch], Mapping[str, Sequence[float]]] | None = None  # first values that the data suggest
 
     def starts_as(self, word: str) -> Bools:
         """Which states (n,) start in this way."""

@@ -18,7 +18,7 @@ CALM = 0.98  # spectral radius up to which dynamics do not explode
 HORIZON = 10  # rows over which a disturbance of the state is followed
 
 
-def _interpolated(y: Floats, starts: Ints) -> Floats:
+def interpolated(y: Floats, starts: Ints) -> Floats:
     """Bridge missing entries column by column, by straight lines within a sequence, means where it has no value."""
     whole = np.array(y)
     for begin, end in pairwise(starts):
@@ -48,7 +48,7 @@ def guessed_params(
     Where ``observation`` is given, states are what it sees of y, so that all guesses are in its basis. ``extra``
     lengthens the windows, ``offset`` takes the mean of y for an offset.
     """
-    y = _interpolated(batch.y, batch.starts)
+    y = interpolated(batch.y, batch.starts)
     size = y.shape[1]
     middle = y.mean(0) if offset else np.zeros(size)
     scale = np.where(y.std(0) > 0.0, y.std(0), 1.0)
@@ -133,10 +133,7 @@ def structured_guess(
     for name in guess:
         if name in patterns and not name.endswith("cov"):
             values = patterns[name].read(guess[name])
-            for j, word in enumerate(patterns[name].names):
-                if word in guesses:
-                    values[j] = guesses[word][which % len(guesses[word])]
-            guess[name] = patterns[name].build(values)
+            guess[name] = patterns[name].build(_suggested(patterns[name], values, guesses, which))
     guess |= usable
     guess["transition"] = _calmed(guess["transition"], patterns.get("transition"))
     state_share, noise_share = SHARES[which % len(SHARES)]
@@ -149,15 +146,23 @@ def structured_guess(
     }
     for name, scale in scales.items():
         inner = _spread(patterns[name], scale) if name in patterns else np.diag(scale)
+        if name in patterns and not set(guesses).isdisjoint(patterns[name].names):
+            inner = patterns[name].build(_suggested(patterns[name], patterns[name].read(inner), guesses, which))
         guess[name] = loaded(inner, loadings.get(name))
     if "initial_cov" in patterns:
         guess["initial_cov"] = _spread(patterns["initial_cov"], np.diag(guess["initial_cov"]))
     return LGSSMParams(**{**guess, **fixed, **varying})
 
 
+def _suggested(pattern: Pattern, values: Floats, guesses: Mapping[str, Sequence[float]], which: int) -> Floats:
+    """Free values with the guesses of a start in their place."""
+    suggested = [guesses[word][which % len(guesses[word])] if word in guesses else None for word in pattern.names]
+    return np.array([value if own is None else own for value, own in zip(values, suggested)])
+
+
 def _step_variance(batch: Batch) -> Floats:
     """Variance of the steps of each feature (D,)."""
-    y = _interpolated(batch.y, batch.starts)
+    y = interpolated(batch.y, batch.starts)
     inner = np.ones(len(y) - 1, bool)
     inner[batch.starts[1:-1] - 1] = False
     steps = np.diff(y, axis=0)[inner]

@@ -124,7 +124,7 @@ class Structure:
             else:
                 pattern = self.patterns[name]
                 size = len(pattern.names)
-                values[name] = values[name] + pattern.moved(self._steps(name, units) * vector[:size])
+                values[name] = pattern.shifted(values[name], self._steps(name, units) * vector[:size])
                 vector = vector[size:]
         return self.complete(values)
 
@@ -134,7 +134,8 @@ class Structure:
         parts = [
             self.noises[name].pull_back(0.5 * gradients[name], getattr(params, name), getattr(reference, name))
             if name in self.noises
-            else self.patterns[name].pull_back(gradients[name]) * self._steps(name, units)
+            else self.patterns[name].tangent(getattr(params, name)).pull_back(gradients[name])
+            * self._steps(name, units)
             for name in self.names
         ]
         return np.concatenate(parts)

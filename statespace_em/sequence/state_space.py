@@ -341,13 +341,16 @@ class StateSpaceModel(DrivenModel):
         if isinstance(given, Mapping):
             check_given(spec, given)
             patterns |= {n: fixed(given[n]) for n in freeze if n in given and n in patterns and n not in spec.loadings}
+        guesses = dict(spec.guesses)
+        if batch is not None and isinstance(given, Mapping) and spec.guess_from is not None:
+            guesses |= spec.guess_from(batch)
         unknown, stationary = spec.starts_as("fixed"), spec.starts_as("stationary")
         return LGSSMCore(
             len(spec.names), tuple(name for name in PARAMETERS if name in kept),
             self.process_prior,
             self.measurement_prior, tied, patterns, spec.varying, spec.loadings,
             unknown if unknown.any() and given is not None else None, stationary if stationary.any() else None,
-            self.likelihood, spec.guesses, spec.spread, _scale_of(batch) if spec.has_inputs else None,
+            self.likelihood, guesses, spec.spread, _scale_of(batch) if spec.has_inputs else None,
             (self.transition_prior, self.observation_prior), spec.columns(0 if inputs is None else inputs.shape[1]),
         )  # fmt: skip
 

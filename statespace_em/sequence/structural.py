@@ -16,12 +16,14 @@ from statespace_em.errors import DataError, ParameterError
 from statespace_em.labels import Labels, labelled_rows
 from statespace_em.patterns import fixed, from_entries
 from statespace_em.priors import InverseWishart
+from statespace_em.sequence.arma_start import hannan_rissanen
 from statespace_em.sequence.components import NOISY, Part, built, together
 from statespace_em.sequence.decomposition import IRREGULAR, component_moments, views, with_irregular
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_filter import smooth
 from statespace_em.sequence.lgssm_params import positions
 from statespace_em.sequence.lgssm_specification import Specification
+from statespace_em.sequence.lgssm_start import interpolated
 from statespace_em.sequence.state_space import StateSpaceModel
 
 NOISE = "noise_var"
@@ -156,8 +158,10 @@ class StructuralModel(StateSpaceModel):
         return [built(kind, label, options) for label, (kind, options) in zip(self._labels(), self.components)]
 
     def _default_starts(self) -> int:
-        moving = any(kind == "arma" and options["q"] for kind, options in self.components)
-        return 6 if moving else 3  # the likelihood of moving averages has several tops
+        parts = [options for kind, options in self.components if kind == "arma"]
+        if any("seasonal" in options for options in parts):
+            return 2  # a season takes many states: starts are dear, and the one that the data suggest is good
+        return 6 if any(options["q"] for options in parts) else 3  # moving averages have several tops
 
     def _names(self) -> list[Any]:
         return list(together(self._parts())[0])
@@ -190,7 +194,26 @@ class StructuralModel(StateSpaceModel):
         guesses: Mapping[str, Sequence[float]] = {}
         for part in parts:
             guesses = {**guesses, **part.guesses}
-        return Specification(names, 1, patterns, varying, tuple(initial), guesses=guesses)
+        return Specification(names, 1, patterns, varying, tuple(initial), guesses=guesses, guess_from=self._guess_from)
+
+    def _guess_from(self, batch: Batch) -> dict[str, Sequence[float]]:
+        """Coefficients of each ARIMA part that the data suggest, before those that are tried whatever the data."""
+        y = interpolated(batch.y, batch.starts)[: batch.starts[1], 0]
+        found: dict[str, Sequence[float]] = {}
+        for label, part, (kind, options) in zip(self._labels(), self._parts(), self.components):
+            if kind != "arma":
+                continue
+            orders = options["p"], options["d"], options["q"]
+            suggested = hannan_rissanen(y, orders, options.get("seasonal", (0, 0, 0, 1)))
+            if suggested is None:
+                continue
+            values, variance = suggested
+            found[f"{label}arma_var"] = [variance if variance > 0.0 else 1.0]
+            for name, tried in part.guesses.items():
+                stem = name.removeprefix(label)
+                word = stem.rstrip("0123456789")
+                found[name] = [float(values[word][int(stem.removeprefix(word)) - 1]), *tried]
+        return found
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
         super()._check_data(batch, labels, freeze)
