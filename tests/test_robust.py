@@ -1,6 +1,7 @@
 """Student-t noise: the bound against quadrature, its rise, its stationary point; outliers of the shipped track."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from scipy import stats
@@ -104,14 +105,92 @@ def test_a_gate_judges_by_what_passed_before():
     assert each.sum() >= 20
 
 
+def two_sensors(seed=4, T=300):
+    """A target seen by a good sensor every third row, and by one with heavy tails at irregular rows."""
+    rng = np.random.default_rng(seed)
+    source = designs.constant_velocity(2, density=0.5, noise=1.0, step=1.0).fit(np.zeros((5, 2)))
+    truth = source.sample(T, seed=seed)["state"].values[:, :2]
+    y = np.hstack([truth + rng.normal(0, 2, (T, 2)), truth + 4 * rng.standard_t(2, (T, 1)) * rng.normal(size=(T, 2))])
+    y[np.arange(T) % 3 > 0, :2] = np.nan
+    y[rng.random(T) < 0.4, 2:] = np.nan
+    return y, truth
+
+
+def test_each_sensor_has_its_own_weight_and_tail():
+    y, truth = two_sensors(T=180)
+    design = designs.constant_velocity(2, sensors={"gps": ["x", "y"], "sonar": ["x", "y"]})
+    found = robust.fit_student(design, y, by="sensor", dof=None, tol=1e-4)
+    assert found.converged
+    assert (np.diff(found.trace["objective"]) > -1e-8).all()
+    assert found.dof["sonar"] < 4.0 < 15.0 < found.dof["gps"]
+    weight = found.weights.values
+    assert found.weights.dims == ("time", "feature")
+    np.testing.assert_array_equal(weight[:, 0], weight[:, 1])
+    params = found.model.params_["measurement_cov"].values
+    posterior = found.posterior
+    mean, cov = posterior["gamma"].values, posterior["cov"].values
+    for columns, nu in (((0, 1), found.dof["gps"]), ((2, 3), found.dof["sonar"])):  # the fixed point, sensor by sensor
+        seen = ~np.isnan(y[:, columns[0]])
+        square = sum(((y[:, c] - mean[:, c % 2]) ** 2 + cov[:, c % 2, c % 2]) / params[c, c] for c in columns)
+        np.testing.assert_allclose(weight[seen, columns[0]], ((nu + 2) / (nu + square))[seen], rtol=1e-2)
+        assert (weight[~seen, columns[0]] == 1.0).all()
+    error = np.sqrt(((mean[:, :2] - truth) ** 2).mean())
+    plain = design.fit(y, n_starts=1)
+    rowwise = robust.fit_student(design, y, tol=1e-3)
+    assert error < 0.92 * np.sqrt(((plain.decode(y).values[:, :2] - truth) ** 2).mean())
+    assert error < np.sqrt(((rowwise.posterior["gamma"].values[:, :2] - truth) ** 2).mean())
+    late = np.flatnonzero(~np.isnan(y).all(1))  # rows with nothing left out: uneven times
+    rows = xr.DataArray(y[late], {"time": late}, ("time", "feature"))
+    uneven = robust.fit_student(design, rows, by="sensor", dof=None, tol=1e-4)
+    np.testing.assert_allclose(uneven.weights, weight[late], rtol=2e-2, atol=1e-3)
+    np.testing.assert_allclose(
+        uneven.model.summary()["value"].sort_index(), found.model.summary()["value"].sort_index(), rtol=2e-2
+    )
+
+
+def test_entries_by_themselves():
+    rng = np.random.default_rng(6)
+    signal = np.cumsum(rng.normal(size=120))
+    y = signal[:, None] + rng.normal(size=(120, 2))
+    y[60, 0] += 30.0
+    model = sse.LinearGaussianSSM(
+        transition=[[1]], process_cov=[["q"]], observation=[[1], [1]], measurement_cov="diagonal", initial="diffuse"
+    )
+    apart, together = robust.fit_student(model, y, by="feature"), robust.fit_student(model, y)
+    assert apart.weights[60, 0] < 0.05
+    assert apart.weights[60, 1] > 0.5
+    assert together.weights[60] < 0.05  # the row loses both
+    assert abs(apart.posterior["gamma"][60, 0] - signal[60]) < 1.5
+
+
+def test_several_tracks_share_their_noise():
+    y = two_sensors(T=80)[0][:, 2:]
+    late = np.flatnonzero(~np.isnan(y).all(1))
+    track = pd.DataFrame(y[late], index=pd.Index(late, name="second"), columns=["x", "y"])
+    one = robust.fit_student(designs.constant_velocity(2), track)
+    two = robust.fit_student(designs.constant_velocity(2), {"a": track, "b": track})
+    assert one.weights.dims == ("second",)
+    assert two.weights.dims == ("sequence", "second")
+    np.testing.assert_allclose(two.weights.sel(sequence="b"), one.weights, rtol=1e-3)
+    np.testing.assert_allclose(two.model.summary()["value"], one.model.summary()["value"], rtol=1e-3)
+    assert two.trace["objective"].iloc[-1] == pytest.approx(2 * one.trace["objective"].iloc[-1], abs=1e-4)
+    shorter = robust.fit_student(designs.constant_velocity(2), {"a": track, "b": track.iloc[:30]})
+    assert shorter.converged
+    assert np.isnan(shorter.weights.sel(sequence="b").values[30:]).all()
+
+
 def test_what_has_no_student_noise():
     y = xr.DataArray(np.random.default_rng(3).normal(size=(30, 2)), dims=("time", "feature"))
     with pytest.raises(ParameterError, match="Student-t noise needs a fixed observation"):
         robust.fit_student(sse.LinearGaussianSSM(2), y)
     with pytest.raises(ParameterError, match="dof is -1, expected a positive number"):
         robust.fit_student(level(), y[:, :1], dof=-1)
-    with pytest.raises(DataError, match="y has 2 sequences: fit them one by one"):
-        robust.fit_student(level(), [y.values[:, 0], y.values[:, 1]])
+    with pytest.raises(ParameterError, match="noises of 0 and 1 may be correlated, so they cannot be weighted apart"):
+        robust.fit_student(designs.constant_velocity(2, noise="free"), y, by="feature")
+    with pytest.raises(ParameterError, match="only a model of motion has sensors"):
+        robust.fit_student(level(), y[:, :1], by="sensor")
+    with pytest.raises(ParameterError, match="by is 'entry'"):
+        robust.fit_student(level(), y[:, :1], by="entry")
     model = level(1.0).fit([y.values[:, 0], y.values[:, 1]])
     with pytest.raises(DataError, match="gate them one by one"):
         checks.gated(model, [y.values[:, 0], y.values[:, 1]])

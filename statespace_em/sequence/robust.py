@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,11 +12,13 @@ import xarray as xr
 from scipy.special import gammaln, psi
 
 from statespace_em import _validate
-from statespace_em._typing import Floats
-from statespace_em.errors import DataError, ParameterError
+from statespace_em._typing import Floats, Ints
+from statespace_em.data import Batch
+from statespace_em.errors import ParameterError
 from statespace_em.fitting import FitOptions
-from statespace_em.labels import labelled_rows
-from statespace_em.sequence.lgssm_specification import Specification
+from statespace_em.labels import Labels, labelled_rows
+from statespace_em.sequence.lgssm_params import positions
+from statespace_em.sequence.lgssm_specification import DIMS, Specification
 from statespace_em.sequence.motion_model import MotionModel
 from statespace_em.sequence.state_space import StateSpaceModel
 
@@ -27,22 +30,30 @@ class StudentFit(NamedTuple):
     """What `fit_student` found."""
 
     model: Any  # the model with its parameters; on its own it takes all measurements for good ones
-    posterior: xr.Dataset  # e_step given the weights: gamma, cov, cross_cov (time, ...)
-    weights: xr.DataArray  # (time,), the precision of each row in units of the common one: near 0 for an outlier
-    dof: float
+    posterior: xr.Dataset  # e_step given the weights: gamma, cov, cross_cov ([sequence,] time, ...)
+    weights: xr.DataArray  # ([sequence,] time[, feature]), precision in units of the common one: near 0 for an outlier
+    dof: Any  # a number; a dict by sensor where each has its own
     trace: pd.DataFrame  # the objective, nats
     converged: bool
 
 
-def fit_student(model: Any, y: Any, *, dof: float | None = 4.0, max_iter: int = 200, tol: float = 1e-6) -> StudentFit:
+def fit_student(
+    model: Any,
+    y: Any,
+    *,
+    dof: float | None = 4.0,
+    by: str = "row",
+    max_iter: int = 200,
+    tol: float = 1e-6,
+) -> StudentFit:
     """Estimate a model whose measurement noise is Student-t, so that outliers lose their weight.
 
     The noise of row t is N(0, measurement_cov / w_t) with w_t ~ Gamma(dof / 2, dof / 2): jointly Student-t over the
-    entries of the row (``measurement_cov`` is its scale, not its covariance). What is maximised is the variational
-    lower bound of the log-likelihood under q(states) q(w), in turn over the parameters and q(states), by EM with the
-    weights held, and over q(w_t) = Gamma((dof + p) / 2, (dof + d) / 2), where p is the number of entries and d the
-    expected squared Mahalanobis distance of the smoothed residual. Every turn raises the bound (Tipping & Lawrence 2005
-    for regression).
+    entries that share a weight (``measurement_cov`` is its scale, not its covariance). What is maximised is the
+    variational lower bound of the log-likelihood under q(states) q(w), in turn over the parameters and q(states), by EM
+    with the weights held, and over q(w_t) = Gamma((dof + p) / 2, (dof + d) / 2), where p is the number of entries and d
+    the expected squared Mahalanobis distance of the smoothed residual. Every turn raises the bound (Tipping & Lawrence
+    2005 for regression).
 
     Parameters
     ----------
@@ -50,18 +61,20 @@ def fit_student(model: Any, y: Any, *, dof: float | None = 4.0, max_iter: int = 
         A `LinearGaussianSSM` or a design with a known ``observation`` and no free ``observation_offset``. It is not
         changed.
     y
-        One sequence.
+        Observations; several sequences too.
     dof
         Degrees of freedom; None estimates them.
+    by
+        What has a weight of its own: "row", "feature" (each entry of a row), or "sensor" (the entries of each sensor
+        of a model of motion). What is weighted apart must have independent noise, and has its own degrees of freedom
+        where these are estimated.
     max_iter, tol
         Most updates of the weights, and the gain of one of them, in nats, at which they end.
 
     Raises
     ------
     ParameterError
-        If the model sees the states in a way that is not known.
-    DataError
-        If y has several sequences.
+        If the model sees the states in a way that is not known, or noise that is weighted apart is correlated.
 
     Examples
     --------
@@ -74,19 +87,22 @@ def fit_student(model: Any, y: Any, *, dof: float | None = 4.0, max_iter: int = 
     if dof is not None and not dof > 0.0:
         raise ParameterError(f"dof is {dof!r}, expected a positive number, or None to estimate it.")
     _validate.at_least("max_iter", max_iter, 1, whole=True)
+    _validate.one_of("by", by, ("row", "feature", "sensor"))
     inner = model._on(y, None) if isinstance(model, MotionModel) else model
-    batch, labels, _ = model._read(y, None)
-    if labels.sequence is not None:
-        raise DataError(f"y has {len(labels.keys)} sequences: fit them one by one.")
+    batch, labels, _ = inner._read(y, None)
+    names = _owners(model, labels, by)
+    owners = np.array([list(dict.fromkeys(names)).index(name) for name in names])
+    n_owners = int(owners.max()) + 1
+    belongs = owners[:, None] == np.arange(n_owners)  # (D, G)
     seen = ~np.isnan(batch.y)
-    entries, nu = seen.sum(1).astype(float), 4.0 if dof is None else float(dof)
-    weight, bound = np.ones(len(batch.y)), np.full(len(batch.y), -np.inf)  # no distribution yet: not in the bound
+    entries = seen.astype(float) @ belongs
+    nu = np.full(n_owners, 4.0 if dof is None else float(dof))
+    weight, bound = np.ones(entries.shape), np.full(len(batch.y), -np.inf)  # no distribution yet: not in the bound
     start, trace, converged = None, [-np.inf], False
     for _ in range(max_iter):
-        now = _Weighted(inner, np.sqrt(weight))
-        scaled = labels.dataset(
-            {"y": (("feature",), np.sqrt(weight)[:, None] * batch.y)}, {"feature": labels.features}
-        )["y"]
+        now = _Weighted(inner, np.sqrt(weight)[:, owners], batch)
+        _check_apart(now, owners, names)
+        scaled = _like(y, labels, now.factor * batch.y)
         with labelled_rows(labels):
             fit = now._estimate(scaled, FitOptions(start=start, max_iter=STEPS if start is not None else 1000))
         start = now._schema().label(fit.arrays, labels, None).drop_vars("observation")  # that of these weights
@@ -95,38 +111,78 @@ def fit_student(model: Any, y: Any, *, dof: float | None = 4.0, max_iter: int = 
             converged = True
             break
         posterior = now.e_step(scaled, start)
-        distance = _distances(now.plain_view, start, posterior, batch.y)
+        distance = _distances(now.plain_view, start, posterior, labels, batch, owners)
         shape, rate = (nu + entries) / 2.0, (nu + distance) / 2.0
         weight, log_weight = shape / rate, psi(shape) - np.log(rate)
         if dof is None:
-            nu = _best_dof(float((log_weight - weight)[entries > 0].mean()))
-        bound = 0.5 * entries * log_weight - _divergence(shape, rate, nu / 2.0)
-        bound = np.where(entries > 0, bound, 0.0)
+            each = [(log_weight - weight)[entries[:, g] > 0, g] for g in range(n_owners)]
+            nu = np.array([_best_dof(float(own.mean())) if len(own) else 4.0 for own in each])
+        gain = 0.5 * entries * log_weight - _divergence(shape, rate, nu / 2.0)
+        bound = np.where(entries > 0, gain, 0.0).sum(1)
         weight = np.where(entries > 0, weight, 1.0)
     assert start is not None
     posterior = now.e_step(scaled, start)
     found = type(model)(**model.get_params())
-    found.params_ = _unscaled(found, inner, start, now.plain_view)
-    weights = xr.DataArray(now.factor**2, dims=labels.time, coords=labels.time_coords(), name="weight")
+    found.params_ = _unscaled(found, inner, start, now)
+    single = n_owners == 1
+    rows = now.factor[:, 0] ** 2 if single else now.factor**2
+    weights = labels.dataset(
+        {"weight": (() if single else ("feature",), rows)}, {} if single else {"feature": labels.features}
+    )["weight"]
+    freedom = float(nu[0]) if single else dict(zip(dict.fromkeys(names), nu.tolist()))
     table = pd.DataFrame({"objective": trace[2:]}).rename_axis("iteration")
-    return StudentFit(found, posterior, weights, nu, table, converged)
+    return StudentFit(found, posterior, weights, freedom, table, converged)
+
+
+def _owners(model: Any, labels: Labels, by: str) -> list[Any]:
+    """Name what each column shares its weight with."""
+    if by == "row":
+        return ["row"] * len(labels.features)
+    if by == "feature":
+        return labels.features.tolist()
+    if not isinstance(model, MotionModel):
+        raise ParameterError("by is 'sensor', but only a model of motion has sensors: say 'row' or 'feature'.")
+    return [owner.lstrip("_") or "sensor" for owner in model._sensors.owner]
+
+
+def _check_apart(now: _Weighted, owners: Ints, names: Sequence[Any]) -> None:
+    """Refuse noise that may be correlated between columns with weights of their own."""
+    pattern = now._specification(len(owners)).patterns.get("measurement_cov")
+    apart = owners[:, None] != owners
+    linked = np.ones(apart.shape, bool) if pattern is None else pattern.touched | (pattern.constant != 0.0)
+    if (linked & apart).any():
+        i, j = np.argwhere(linked & apart)[0]
+        raise ParameterError(
+            f"the noises of {names[i]!r} and {names[j]!r} may be correlated, so they cannot be weighted apart: use "
+            'by="row", or a measurement_cov that is "diagonal".'
+        )
+
+
+def _like(y: Any, labels: Labels, values: Floats) -> Any:
+    """Values in place of those of y, as a container that is read like y."""
+    ends = np.cumsum(labels.lengths)[:-1]
+    frames = [
+        pd.DataFrame(part, index=index, columns=labels.features)
+        for part, index in zip(np.split(values, ends), labels.times)
+    ]
+    return frames[0] if labels.sequence is None else dict(zip(labels.keys, frames))
 
 
 class _Weighted(StateSpaceModel):
-    """The model of rows that are multiplied by known factors: its noise has the same covariance in every row."""
+    """The model of entries that are multiplied by known factors: its noise has the same covariance in every row."""
 
-    def __init__(self, inner: StateSpaceModel, factor: Floats) -> None:
-        self.inner, self.factor = inner, factor
+    def __init__(self, inner: StateSpaceModel, factor: Floats, batch: Batch) -> None:
+        self.inner, self.factor, self.batch = inner, factor, batch
         self.likelihood = inner.likelihood
         self.process_prior, self.measurement_prior = inner.process_prior, inner.measurement_prior
         self.unsorted = inner.unsorted
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        return {"inner": self.inner, "factor": self.factor}
+        return {"inner": self.inner, "factor": self.factor, "batch": self.batch}
 
     @property
     def plain_view(self) -> Floats:
-        """Observation matrix ([T,] D, n) of rows as they are."""
+        """Observation matrix (D, n), or (N, D, n) by row, of entries as they are."""
         spec = self.inner._specification(None)
         view = spec.value("observation")
         if view is None or "observation_offset" not in spec.absent:
@@ -134,16 +190,20 @@ class _Weighted(StateSpaceModel):
                 "observation is not known, or observation_offset free: Student-t noise needs a fixed observation "
                 "without offset, as designs have it."
             )
-        return view
+        return view if view.ndim == 2 else view[positions(self.batch)]
+
+    def _read(self, y: Any, params: xr.Dataset | None) -> tuple[Batch, Labels, list[Any] | None]:
+        batch, labels, symbols = StateSpaceModel._read(self, y, params)
+        return batch._replace(place=np.arange(len(batch.y))), labels, symbols  # factors differ from row to row
 
     def _specification(self, n_features: int | None) -> Specification:
         spec = self.inner._specification(n_features)
         patterns = {name: pattern for name, pattern in spec.patterns.items() if name != "observation"}
-        view = self.plain_view
-        rows = np.broadcast_to(view, (len(self.factor), *view.shape[-2:])) if view.ndim == 2 else view
-        scaled = self.factor[:, None, None] * rows[: len(self.factor)]
-        varying = {name: value[: len(self.factor)] for name, value in spec.varying.items()} | {"observation": scaled}
-        return replace(spec, patterns=patterns, varying=varying)
+        place = positions(self.batch)
+        varying = {name: value[place] for name, value in spec.varying.items()}
+        varying["observation"] = self.factor[:, :, None] * self.plain_view
+        spread = None if spec.spread is None else spec.spread[place]
+        return replace(spec, patterns=patterns, varying=varying, spread=spread)
 
     def _names(self) -> list[Any]:
         return self.inner._names()
@@ -152,19 +212,26 @@ class _Weighted(StateSpaceModel):
         return {}
 
 
-def _distances(view: Floats, params: xr.Dataset, posterior: xr.Dataset, y: Floats) -> Floats:
-    """Expected squared Mahalanobis distance (T,) of what is seen of each row from what the states say."""
-    mean, cov = posterior["gamma"].values, posterior["cov"].values
-    view = view[: len(y)] if view.ndim == 3 else np.broadcast_to(view, (len(y), *view.shape))
-    seen = ~np.isnan(y)
-    pair = seen[:, :, None] & seen[:, None, :]
-    error = np.where(seen, y - (view @ mean[:, :, None])[:, :, 0], 0.0)
-    square = error[:, :, None] * error[:, None, :] + np.where(pair, view @ cov @ view.swapaxes(1, 2), 0.0)
-    noise = np.where(pair, params["measurement_cov"].values, np.eye(y.shape[1]))
-    return np.asarray(np.trace(np.linalg.solve(noise, square), axis1=1, axis2=2))
+def _distances(
+    view: Floats, params: xr.Dataset, posterior: xr.Dataset, labels: Labels, batch: Batch, owners: Ints
+) -> Floats:
+    """Expected squared Mahalanobis distances (N, G) of what is seen from what the states say, by owner."""
+    mean = labels.flat(posterior["gamma"], ("state",))
+    cov = labels.flat(posterior["cov"], ("state", "state_aux"))
+    seen = ~np.isnan(batch.y)
+    error = np.where(seen, batch.y - (view @ mean[:, :, None])[:, :, 0], 0.0)
+    square = error[:, :, None] * error[:, None, :] + view @ cov @ np.swapaxes(view, -1, -2)
+    noise = params["measurement_cov"].transpose("feature", "feature_aux").values
+    found = []
+    for g in range(int(owners.max()) + 1):
+        own = seen & (owners == g)
+        pair = own[:, :, None] & own[:, None, :]
+        solved = np.linalg.solve(np.where(pair, noise, np.eye(len(owners))), np.where(pair, square, 0.0))
+        found.append(np.trace(solved, axis1=1, axis2=2))
+    return np.stack(found, axis=1)
 
 
-def _divergence(shape: Floats, rate: Floats, half: float) -> Floats:
+def _divergence(shape: Floats, rate: Floats, half: Floats) -> Floats:
     """Kullback-Leibler divergence of Gamma(shape, rate) from Gamma(half, half)."""
     away = (shape - half) * psi(shape) - gammaln(shape) + gammaln(half)
     return np.asarray(away + half * (np.log(rate) - np.log(half)) + shape * (half - rate) / rate)
@@ -183,12 +250,15 @@ def _best_dof(mean: float) -> float:
     return float(brentq(slope, low, high))
 
 
-def _unscaled(model: Any, inner: Any, params: xr.Dataset, view: Floats) -> xr.Dataset:
+def _unscaled(model: Any, inner: Any, params: xr.Dataset, now: _Weighted) -> xr.Dataset:
     """Parameters of the model from those of its scaled rows."""
     if isinstance(model, MotionModel):
         shown = inner._shown(inner._estimated(params["process_cov"].values))
         dynamics = model._schema().dataset(shown).drop_vars(("feature", "feature_aux"), errors="ignore")
         kept = {name: params[name] for name in ("measurement_cov", "initial_mean", "initial_cov")}
         return dynamics.assign(kept).assign_coords(feature=params["feature"], feature_aux=params["feature_aux"])
-    plain = params.assign(observation=(("feature", "state") if view.ndim == 2 else ("time", "feature", "state"), view))
-    return plain if view.ndim == 3 else plain.drop_vars("time", errors="ignore")
+    view = now.inner._specification(None).value("observation")
+    assert view is not None
+    plain = params.drop_vars("time", errors="ignore").drop_dims("time", errors="ignore")
+    varying = {name: (("time", *DIMS[name]), value) for name, value in now.inner._specification(None).varying.items()}
+    return plain.assign({"observation": (DIMS["observation"], view), **varying})
