@@ -119,7 +119,7 @@ def two_sensors(seed=4, T=300):
 def test_each_sensor_has_its_own_weight_and_tail():
     y, truth = two_sensors(T=180)
     design = designs.constant_velocity(2, sensors={"gps": ["x", "y"], "sonar": ["x", "y"]})
-    found = robust.fit_student(design, y, by="sensor", dof=None, tol=1e-4)
+    found = robust.fit_student(design, y, by="sensor", dof=None, tol=1e-3)
     assert found.converged
     assert (np.diff(found.trace["objective"]) > -1e-8).all()
     assert found.dof["sonar"] < 4.0 < 15.0 < found.dof["gps"]
@@ -141,7 +141,7 @@ def test_each_sensor_has_its_own_weight_and_tail():
     assert error < np.sqrt(((rowwise.posterior["gamma"].values[:, :2] - truth) ** 2).mean())
     late = np.flatnonzero(~np.isnan(y).all(1))  # rows with nothing left out: uneven times
     rows = xr.DataArray(y[late], {"time": late}, ("time", "feature"))
-    uneven = robust.fit_student(design, rows, by="sensor", dof=None, tol=1e-4)
+    uneven = robust.fit_student(design, rows, by="sensor", dof=None, tol=1e-3)
     np.testing.assert_allclose(uneven.weights, weight[late], rtol=2e-2, atol=1e-3)
     np.testing.assert_allclose(
         uneven.model.summary()["value"].sort_index(), found.model.summary()["value"].sort_index(), rtol=2e-2

@@ -22,7 +22,7 @@ from statespace_em.sequence.lgssm_specification import DIMS, Specification
 from statespace_em.sequence.motion_model import MotionModel
 from statespace_em.sequence.state_space import StateSpaceModel
 
-STEPS = 20  # of EM between two updates of the weights
+STEPS = 6  # of EM between two updates of the weights
 DOFS = (0.5, 200.0)  # between which degrees of freedom are estimated
 
 
