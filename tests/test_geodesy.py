@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statespace_em import geodesy
-from statespace_em.errors import DataError
+from statespace_em.errors import DataError, DataWarning
 
 
 def track(latitude, longitude):
@@ -49,6 +51,30 @@ def test_labels_gaps_and_other_columns_stay():
 def test_across_the_date_line_the_track_goes_on():
     plane = geodesy.to_plane(track([0.0, 0.0], [179.999, -179.999]))
     assert plane["east"].iloc[1] == pytest.approx(222.639, abs=1e-3)
+
+
+@pytest.mark.parametrize(("km", "share", "short"), [(150, 2.8e-4, 0.014), (500, 3.1e-3, 0.51), (1000, 1.2e-2, 4.1)])
+def test_the_plane_is_as_flat_as_stated(km, share, short):
+    """Going north on the ellipsoid: its length by quadrature against that in the plane (radii differ by 0.3 %)."""
+    start, end = 50.0, 50.0 + km / 111.23
+    phi = np.deg2rad(np.linspace(start, end, 20001))
+    radius = geodesy.SEMI_MAJOR_AXIS * (1 - geodesy.SQUARED_ECCENTRICITY)
+    radius = radius / (1 - geodesy.SQUARED_ECCENTRICITY * np.sin(phi) ** 2) ** 1.5
+    length = np.trapezoid(radius, phi)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plane = geodesy.to_plane(track([end, end + 0.001], [7.0, 7.0]), origin=(start, 7.0))
+    assert length - plane["north"].iloc[0] == pytest.approx(1000 * short, rel=0.05)
+    step = 0.001 * np.deg2rad(1.0) * radius[-1]
+    assert 1 - np.diff(plane["north"])[0] / step == pytest.approx(share, rel=0.05)
+
+
+def test_far_from_the_origin_is_said():
+    with pytest.warns(DataWarning, match=r"up to 1108 km from the origin .*: lengths there are up to 2 % too short"):
+        geodesy.to_plane(track([50.0, 60.0], [7.0, 7.0]))
+    plane = geodesy.to_plane(track([59.0, 60.0], [7.0, 7.0]).assign(speed=1.0))
+    assert plane.attrs["units"] == {"east": "m", "north": "m"}
+    assert geodesy.to_degrees(plane).attrs["units"] == {"latitude": "degrees", "longitude": "degrees"}
 
 
 def test_bad_input_is_named():

@@ -475,6 +475,38 @@ def test_between_the_rows_and_after_them_against_one_joint_gaussian():
     np.testing.assert_array_equal(drawn["time"], at)
 
 
+def test_consistency_at_uneven_times():
+    """NIS and NEES of the model that made the tracks, and of two that did not; the gate is the same band."""
+    rng = np.random.default_rng(17)
+    start = {"initial": "known", "initial_mean": np.zeros(4), "initial_cov": np.diag([9.0, 9.0, 1.0, 1.0])}
+    at = np.cumsum(rng.exponential(1.0, 60))
+
+    def model(density, noise):
+        return designs.constant_velocity(2, density=density, noise=noise, **start).fit(np.zeros((5, 2)))
+
+    true = model(0.5, 4.0)
+    drawn = [true.sample(at, seed=seed) for seed in range(40)]
+    runs = xr.concat([one["y"] for one in drawn], "run")
+    truth = xr.concat([one["state"].rename(state_name="state") for one in drawn], "run")
+    known = true.filter(runs)
+    found, errors = checks.nis(known), checks.nees(known, truth)
+    inside = (found["nis"] > found["lower"]) & (found["nis"] < found["upper"])
+    assert float(inside.mean()) == pytest.approx(0.95, abs=0.015)
+    kept = (found["average"] > found["average_lower"]) & (found["average"] < found["average_upper"])
+    assert kept.mean() > 0.85
+    held = (errors["average"] > errors["average_lower"]) & (errors["average"] < errors["average_upper"])
+    assert held.mean() > 0.88  # at each time, over the runs
+    gate = checks.gate(known, level=0.975)
+    np.testing.assert_array_equal(gate, found["nis"] > found["upper"])  # the upper end of a central 95 % band
+    for wrong in (model(0.02, 4.0), model(0.5, 1.0)):
+        other = wrong.filter(runs)
+        found, errors = checks.nis(other), checks.nees(other, truth)
+        assert (found["average"] > found["average_upper"]).mean() > 0.9
+        assert (errors["average"] > errors["average_upper"]).mean() > 0.8
+    wide = checks.nis(model(0.5, 16.0).filter(runs))
+    assert (wide["average"] < wide["average_lower"]).mean() > 0.9
+
+
 def test_a_sensor_of_speed_beside_one_of_place():
     """Positions now and then, a velocity along one axis at other times: each with noise of its own."""
     rng = np.random.default_rng(16)

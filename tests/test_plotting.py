@@ -15,7 +15,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.dates import ConciseDateFormatter, date2num
 
-from statespace_em import plotting
+from statespace_em import geodesy, plotting
 from statespace_em.errors import DataError
 
 N = 60
@@ -359,6 +359,61 @@ def test_time_varying_observation(measured):
     ax = plotting.plot_states(measured, gaussian(), xr.Dataset({"observation": varying}))[0]
     line = next(line for line in ax.lines if line.get_label() == "signal")
     assert np.allclose(line.get_ydata(), gaussian().gamma.sel(state="east") * np.arange(N))
+
+
+def test_a_view_by_row_under_another_name_of_time_and_into_the_future(measured):
+    params = motion()
+    factor = xr.DataArray(np.arange(N + 5.0), dims="time")
+    rows = xr.Dataset({"observation": params.observation.expand_dims(time=N + 5) * factor})
+    ax = plotting.plot_states(measured, gaussian(), rows)[0]
+    line = next(line for line in ax.lines if line.get_label() == "signal")
+    assert np.allclose(line.get_ydata(), gaussian().gamma.sel(state="east") * np.arange(N))
+
+
+def test_units_stand_on_the_axes_and_long_labels_across(measured):
+    measured.attrs["units"] = {"east": "m", "north": "m"}
+    panels = plotting.plot_states(measured, gaussian(), motion(), states=["v_east"])
+    assert [ax.get_ylabel() for ax in panels] == ["east (m)", "north (m)", "v_east"]
+    ax = plotting.plot_track(measured, gaussian(), motion())
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("east (m)", "north (m)")
+    far = gaussian().assign(gamma=gaussian().gamma * 1e5)
+    ax = plotting.plot_track(measured * 1e5, far, motion())
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("east (km)", "north (km)")
+    assert ax.xaxis.get_major_formatter()(25_000.0, 0) == "25"
+    long = {"east": "a name of thirty letters or so", "north": "north"}
+    panels = plotting.plot_states(measured.rename(columns=long), gaussian(), motion().assign_coords(
+        feature=list(long.values())))  # fmt: skip
+    assert [ax.yaxis.label.get_rotation() for ax in panels] == [0.0, 90.0]
+    array = xr.DataArray(measured.to_numpy(), {"second": np.arange(N)}, ("second", "feature"), attrs={"units": "m"})
+    array["second"].attrs["units"] = "s"
+    posterior = gaussian().rename(date="second").assign_coords(second=np.arange(N))
+    panels = plotting.plot_states(array, posterior, motion())
+    assert panels[0].get_ylabel() == "east (m)"
+    assert panels[-1].get_xlabel() == "second (s)"
+
+
+def test_a_track_in_degrees(measured):
+    """The dots are where the fixes were, in degrees, and the map is as wide as the Earth is there."""
+    origin = (60.0, 179.9995)  # across the date line
+    flat = gaussian().assign(gamma=gaussian().gamma * 100.0)
+    ax = plotting.plot_track(100.0 * measured, flat, motion(), truth=100.0 * measured, origin=origin)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("longitude (degrees)", "latitude (degrees)")
+    dots = next(line for line in ax.lines if line.get_label() == "measured").get_xydata()
+    there = geodesy.to_degrees(100.0 * measured, origin=origin)
+    np.testing.assert_allclose(dots[:, 1], there["latitude"], rtol=1e-12)
+    np.testing.assert_allclose(np.mod(dots[:, 0], 360.0), np.mod(there["longitude"], 360.0), rtol=1e-12)
+    assert np.nanmax(np.abs(dots[:, 0] - origin[1])) < 1.0
+    assert ax.get_aspect() == pytest.approx(2.0, rel=0.01)
+    ellipses = next(c for c in ax.collections if c.get_gid() == "ellipses").get_paths()
+    assert np.ptp(ellipses[0].vertices[:, 0]) == pytest.approx(2 * np.ptp(ellipses[0].vertices[:, 1]), rel=0.6)
+
+
+def test_half_a_fix_is_no_fix(measured):
+    measured.iloc[5, 1] = np.nan
+    ax = plotting.plot_track(measured, gaussian(), motion())
+    lines = {line.get_label(): line for line in ax.lines}
+    assert "no complete measurement" in lines
+    assert np.isfinite(lines["no complete measurement"].get_xdata()).sum() == 10 + 2 + 3
 
 
 def test_states_without_parameters(measured):

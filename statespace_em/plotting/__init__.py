@@ -10,7 +10,8 @@ from statespace_em.plotting.innovations import plot_consistency, plot_innovation
 from statespace_em.plotting.parameters import plot_trace, plot_transition
 from statespace_em.plotting.regimes import plot_posterior, plot_regimes
 from statespace_em.plotting.residuals import plot_residuals
-from statespace_em.plotting.track import plot_states, plot_track
+from statespace_em.plotting.states import plot_states
+from statespace_em.plotting.track import plot_track
 
 __all__ = [
     "plot_components",

@@ -31,6 +31,11 @@ class Observed(NamedTuple):
     columns: tuple[Hashable, ...]
     symbols: tuple[tuple[Hashable, ...] | None, ...]  # per column: the symbols, None for numbers
     labels: pd.Index | None  # (N,), the user's times
+    units: Mapping[Hashable, str]  # of the columns, and of time under its name, where attributes tell them
+
+    def unit_of(self, feature: Hashable) -> str:
+        """Unit of a feature of the model; that of all columns where names differ."""
+        return self.units.get(feature, self.units.get("", ""))
 
 
 class Latent(NamedTuple):
@@ -93,7 +98,20 @@ def as_observed(y: Any, *, sequence: Hashable | None = None) -> Observed:
     stacked = np.column_stack(values) if values else np.empty((len(frame), 0))
     plain = isinstance(frame.index, pd.RangeIndex) and frame.index.start == 0 and frame.index.step == 1
     index = None if plain else _plain_index(frame.index)
-    return Observed(np.asarray(stacked, float), tuple(frame.columns), tuple(symbols), index)
+    return Observed(np.asarray(stacked, float), tuple(frame.columns), tuple(symbols), index, _units(y, frame))
+
+
+def _units(y: Any, frame: pd.DataFrame) -> dict[Hashable, str]:
+    """Units that ``attrs["units"]`` of y and of its time coordinate tell; that of all columns under ""."""
+    told = getattr(y, "attrs", {}).get("units")
+    found: dict[Hashable, str] = {}
+    if isinstance(told, Mapping):
+        found |= {name: str(told[name]) for name in frame.columns if name in told}
+    elif isinstance(told, str) and told:
+        found[""] = told
+    if isinstance(y, xr.DataArray):
+        found |= {name: str(coord.attrs["units"]) for name, coord in y.coords.items() if "units" in coord.attrs}
+    return found
 
 
 def _one_sequence(y: Any, sequence: Hashable | None) -> Any:
@@ -241,7 +259,9 @@ def shared_time(observed: Observed, latent: Latent) -> TimeAxis:
                 "pass the y that the posterior was computed from"
             )
     index = ours if theirs is None or (latent.panel and ours is not None) else theirs
-    return time_axis(index, len(latent.mean), latent.time)
+    axis = time_axis(index, len(latent.mean), latent.time)
+    unit = observed.units.get(latent.time)
+    return axis._replace(label=f"{axis.label} ({unit})") if unit and axis.label == latent.time else axis
 
 
 def _kind(index: pd.Index) -> str:

@@ -193,6 +193,19 @@ def text(name: Hashable) -> str:
     return str(name).replace("$", r"\$").lstrip("_") or "_"
 
 
+def with_unit(name: Hashable, unit: str) -> str:
+    """Write a label with its unit, where that is known."""
+    return f"{text(name)} ({unit})" if unit else text(name)
+
+
+def label_panel(ax: Axes, label: str, height: float) -> None:
+    """Write the label of a vertical axis; across where it is longer than the panel is high (inches)."""
+    if 0.085 * len(label) > height:
+        ax.set_ylabel(label, fontsize=TEXT, rotation=0, ha="right", va="center")
+    else:
+        ax.set_ylabel(label, fontsize=TEXT)
+
+
 def state_text(name: Hashable) -> str:
     """Write a state's name; a number becomes 'state 3'."""
     return f"state {name}" if isinstance(name, (int, np.integer)) else text(name)

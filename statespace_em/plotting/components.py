@@ -14,7 +14,7 @@ from statespace_em.errors import DataError
 from statespace_em.plotting import _style as style
 from statespace_em.plotting._inputs import Floats, choose, listed, names, one_sequence
 from statespace_em.plotting._style import AxesArray, TimeAxis
-from statespace_em.plotting.track import draw_band, draw_measurements
+from statespace_em.plotting.states import draw_band, draw_measurements
 
 WORDS = {
     "1:T": "Smoothed components: with hindsight, data 1:T",

@@ -14,7 +14,7 @@ from statespace_em.errors import DataError
 from statespace_em.plotting import _style as style
 from statespace_em.plotting._inputs import listed, names, one_sequence
 from statespace_em.plotting._style import AxesArray
-from statespace_em.plotting.track import level_width
+from statespace_em.plotting.states import level_width
 
 SHADE = "0.88"
 

@@ -26,7 +26,7 @@ from statespace_em.plotting._inputs import (
     title,
 )
 from statespace_em.plotting._style import AxesArray, TimeAxis
-from statespace_em.plotting.track import draw_band, level_width
+from statespace_em.plotting.states import draw_band, level_width
 
 MOST_PANELS = 4
 MOST_ROWS = 10_000  # of a stacked area; more rows are averaged in blocks, finer than a printed dot

@@ -1,136 +1,37 @@
-"""Linear-Gaussian models: states and signals with bands over time, tracks with ellipses in the plane."""
+"""Tracks in the plane, in their own units or in degrees, with ellipses."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
-from matplotlib.typing import ColorType
+from matplotlib.ticker import FuncFormatter
 
 from statespace_em.errors import DataError
+from statespace_em.geodesy import to_degrees
 from statespace_em.plotting import _style as style
 from statespace_em.plotting._inputs import (
     Floats,
     Latent,
-    Observed,
     as_latent,
     as_observed,
     check_moments,
     choose,
     column_values,
     listed,
-    names,
-    parameter,
     shared_time,
     title,
 )
-from statespace_em.plotting._style import AxesArray, TimeAxis
+from statespace_em.plotting.states import level_width, observation_of, signal_of
 
 N_ELLIPSES = 30
-
-
-def plot_states(
-    y: Any,
-    posterior: xr.Dataset,
-    params: xr.Dataset | None = None,
-    *,
-    states: Hashable | list[Hashable] | None = None,
-    level: float = 0.95,
-    sequence: Hashable | None = None,
-    axes: Any = None,
-) -> AxesArray:
-    """Show what a linear-Gaussian model says about the measurements: signal or states with bands.
-
-    Parameters
-    ----------
-    y : Series, DataFrame, DataArray or array, (time,) or (time, feature)
-        The measurements, in their own units; NaN where there is none, and there the band widens.
-    posterior : Dataset
-        The result of ``e_step`` (gamma and cov), or of ``filter`` (filtered and filtered_cov).
-    params : Dataset, optional
-        Parameters. With them there is a panel for each feature with the signal
-        ``observation @ state + offset`` (units of `y`); the band is that of the signal, without measurement
-        noise. Without them there is a panel for each state, and the measurements are drawn where a column has
-        the state's name (a single column: in the first panel).
-    states : name or list of names, optional
-        States to show; with `params`, in panels below those of the signal.
-    level : float
-        Probability of a band at each time.
-    sequence : optional
-        The sequence of a panel to show.
-    axes : Axes or sequence of Axes, optional
-        One for each panel.
-
-    Returns
-    -------
-    ndarray of Axes
-
-    Raises
-    ------
-    DataError
-        When `posterior` has no covariances, or other rows than `y`, or when a state does not exist.
-
-    Examples
-    --------
-    >>> import matplotlib; matplotlib.use("Agg")
-    >>> import numpy as np, xarray as xr
-    >>> from statespace_em.plotting import plot_states
-    >>> posterior = xr.Dataset({"gamma": (("time", "state"), np.zeros((9, 1))),
-    ...                         "cov": (("time", "state", "state_aux"), np.ones((9, 1, 1)))})
-    >>> axes = plot_states(np.sin(np.arange(9)), posterior)
-    >>> axes[0].get_title(loc="left")
-    'Smoothed states: with hindsight, data 1:T'
-    """
-    latent = as_latent(posterior, sequence=sequence)
-    cov = check_moments(latent)
-    observed = as_observed(y, sequence=sequence)
-    time = shared_time(observed, latent)
-    chosen = [] if params is not None and states is None else choose(states, latent.states, "state")
-    features: tuple[Hashable, ...] = ()
-    if params is not None:
-        features, signal, variance = _signal(latent, cov, params)
-    n_panels = len(features) + len(chosen)
-    panels = style.stacked_axes(axes, [max(1.2, 2.6 - 0.4 * n_panels)] * n_panels)
-    for d, name in enumerate(features):
-        draw_band(
-            panels[d],
-            time,
-            signal[:, d],
-            level_width(level) * np.sqrt(variance[:, d]),
-            style.PALETTE[0],
-            label="signal",
-            band_label=f"{100 * level:.4g} % band",
-        )
-        draw_measurements(panels[d], time, column_values(observed, name, features))
-        panels[d].set_ylabel(style.text(name), fontsize=style.TEXT)
-    for ax, name in zip(panels[len(features) :], chosen, strict=True):
-        k = latent.states.index(name)
-        sd = np.sqrt(np.maximum(cov[:, k, k], 0.0))
-        draw_band(
-            ax,
-            time,
-            latent.mean[:, k],
-            level_width(level) * sd,
-            style.state_colours(k + 1)[k],
-            label="state",
-            band_label=f"{100 * level:.4g} % band",
-        )
-        ax.set_ylabel(style.state_text(name), fontsize=style.TEXT)
-        if params is None:
-            _draw_column_of_state(ax, observed, name, time, first=ax is panels[0])
-    for ax in panels:
-        style.tidy(ax)
-        style.few_ticks(ax)
-        style.draw_time_axis(ax, time, label=ax is panels[-1])
-    style.legend_right(panels[0])
-    style.set_title(panels[0], title(latent, "signal" if features else "states"))
-    return panels
+KILOMETRES = 20_000.0  # metres from which axes are written in kilometres
 
 
 def plot_track(
@@ -143,6 +44,7 @@ def plot_track(
     forecast: xr.Dataset | None = None,
     level: float = 0.95,
     sequence: Hashable | None = None,
+    origin: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Show a track in the plane: measurements, the smoothed path and ellipses of its uncertainty.
@@ -166,6 +68,9 @@ def plot_track(
         Probability of an ellipse. About thirty are drawn along the path, and one in the middle of each gap.
     sequence : optional
         The sequence of a panel to show.
+    origin : pair of floats, optional
+        Latitude and longitude where the plane of the track touches the Earth, ``attrs["origin"]`` of what
+        `geodesy.to_plane` returned: the axes are then degrees. The features shown are metres east and north.
     ax : Axes, optional
         Where to draw.
 
@@ -182,13 +87,17 @@ def plot_track(
     cov = check_moments(latent)
     observed = as_observed(y, sequence=sequence)
     shared_time(observed, latent)
-    features, signal, _ = _signal(latent, cov, params)
+    features, signal, _ = signal_of(latent, cov, params)
     if axes is not None and any(isinstance(name, Axes) for name in np.atleast_1d(np.asarray(axes, dtype=object))):
         raise DataError("axes= names two features; pass the matplotlib Axes as ax=")
     plane = choose(axes, features, "feature")[: None if axes is not None else 2]
     if len(plane) != 2:
-        raise DataError(f"a track needs two features, got {listed(plane)}; the model has {listed(features)}")
+        raise DataError(
+            f"a track needs two features, got {listed(plane)}; the model has {listed(features)}: plot_states draws one "
+            "over time"
+        )
     rows = [features.index(name) for name in plane]
+    chart = _Chart(origin)
     position = signal[:, rows]
     measured = np.column_stack([column_values(observed, name, features) for name in plane])
     spread = _plane_cov(latent, cov, params, rows)
@@ -196,51 +105,19 @@ def plot_track(
     if truth is not None:
         known = as_observed(truth, sequence=sequence)
         path = np.column_stack([column_values(known, name, features) for name in plane])
-        ax.plot(*path.T, color=style.PALETTE[4], linewidth=2.2, alpha=0.7, zorder=1.5, label="truth")
-    _draw_path(ax, position, measured, latent.kind or "estimated")
-    _draw_ellipses(ax, position, spread, measured, level)
+        ax.plot(*chart(path).T, color=style.PALETTE[4], linewidth=2.2, alpha=0.7, zorder=1.5, label="truth")
+    _draw_path(ax, chart(position), chart(measured), latent.kind or "estimated")
+    _draw_ellipses(ax, chart, position, spread, measured, level)
     if forecast is not None:
-        _draw_forecast(ax, position[-1], forecast, rows, level)
+        _draw_forecast(ax, chart, position[-1], forecast, rows, level)
     shared = len(ax.get_shared_x_axes().get_siblings(ax)) > 1 or len(ax.get_shared_y_axes().get_siblings(ax)) > 1
-    ax.set_aspect("equal", adjustable="box" if shared else "datalim")
+    ax.set_aspect(chart.aspect(position), adjustable="box" if shared else "datalim")
     ax.margins(0.05)
-    ax.set_xlabel(style.text(plane[0]), fontsize=style.TEXT)
-    ax.set_ylabel(style.text(plane[1]), fontsize=style.TEXT)
+    chart.label(ax, [(name, observed.unit_of(name)) for name in plane])
     style.tidy(ax)
     style.legend_right(ax)
     style.set_title(ax, title(latent, "track"))
     return ax
-
-
-def level_width(level: float) -> float:
-    """Half the width of a central normal interval, in standard deviations."""
-    if not 0 < level < 1:
-        raise DataError(f"level is {level}, expected a probability between 0 and 1 such as 0.95")
-    return NormalDist().inv_cdf((1 + level) / 2)
-
-
-def draw_band(
-    ax: Axes,
-    time: TimeAxis,
-    mean: Floats,
-    half_width: Floats,
-    colour: ColorType,
-    *,
-    label: str | None = None,
-    band_label: str | None = None,
-) -> None:
-    """Draw a line with a band around it."""
-    ax.fill_between(
-        time.position,
-        mean - half_width,
-        mean + half_width,
-        facecolor=colour,
-        alpha=0.22,
-        linewidth=0,
-        label=band_label,
-        gid="band",
-    )
-    ax.plot(time.position, mean, color=colour, linewidth=1.2 if len(mean) < 2000 else 0.8, label=label)
 
 
 def ellipse_outline(centre: Floats, cov: Floats, level: float, n_points: int = 61) -> Floats:
@@ -253,61 +130,49 @@ def ellipse_outline(centre: Floats, cov: Floats, level: float, n_points: int = 6
     return outline
 
 
-def _observation(latent: Latent, params: xr.Dataset) -> tuple[tuple[Hashable, ...], Floats]:
-    """Names of the features and the observation matrix, (1 | N, feature, state)."""
-    varying = isinstance(params, xr.Dataset) and "observation" in params and latent.time in params.observation.dims
-    dims = (latent.time,) * varying + ("feature", "state")
-    observation = parameter(params, "observation", dims)
-    matrix = observation.values if varying else observation.values[None]
-    if matrix.shape[2] != len(latent.states) or len(matrix) not in (1, len(latent.mean)):
-        raise DataError(
-            f"observation has shape {observation.shape}, the posterior has {len(latent.states)} states "
-            f"and {len(latent.mean)} rows; pass the params that the posterior was computed with"
-        )
-    return names(observation, "feature"), matrix
-
-
-def _signal(latent: Latent, cov: Floats, params: xr.Dataset) -> tuple[tuple[Hashable, ...], Floats, Floats]:
-    """Names (D,), mean (N, D) and variance (N, D) of the measurements without their noise."""
-    features, matrix = _observation(latent, params)
-    mean = np.einsum("nds,ns->nd", np.broadcast_to(matrix, (len(latent.mean), *matrix.shape[1:])), latent.mean)
-    if "observation_offset" in params:
-        mean = mean + params.observation_offset.transpose(..., "feature").values
-    variance = np.einsum("nds,nds->nd", matrix @ cov, np.broadcast_to(matrix, (len(cov), *matrix.shape[1:])))
-    return features, mean, np.maximum(variance, 0.0)
-
-
 def _plane_cov(latent: Latent, cov: Floats, params: xr.Dataset, rows: list[int]) -> Floats:
-    matrix = _observation(latent, params)[1][:, rows]
+    matrix = observation_of(latent, params)[1][:, rows]
     spread: Floats = matrix @ cov @ np.swapaxes(matrix, 1, 2)
     return spread
 
 
-def draw_measurements(ax: Axes, time: TimeAxis, values: Floats, label: str = "measured") -> None:
-    """Draw dots, the smaller the more there are."""
-    size = float(np.clip(6.8 - 1.4 * np.log10(max(len(values), 1)), 1.0, 4.5))
-    ax.plot(
-        time.position,
-        values,
-        linestyle="",
-        marker="o",
-        markersize=size,
-        markeredgewidth=0,
-        color="0.4",
-        label=label,
-        zorder=1.2,
-    )
+class _Chart:
+    """Where points of the plane are drawn: as they are, or in degrees."""
 
+    def __init__(self, origin: tuple[float, float] | None) -> None:
+        self.origin = origin
 
-def _draw_column_of_state(ax: Axes, observed: Observed, name: Hashable, time: TimeAxis, *, first: bool) -> None:
-    if name in observed.columns:
-        draw_measurements(ax, time, observed.values[:, observed.columns.index(name)])
-    elif first and len(observed.columns) == 1:
-        draw_measurements(ax, time, observed.values[:, 0])
+    def __call__(self, points: Floats) -> Floats:
+        """Points (..., 2) as they are drawn."""
+        if self.origin is None:
+            return points
+        flat = pd.DataFrame(points.reshape(-1, 2), columns=["east", "north"])
+        there = to_degrees(flat, origin=self.origin)[["longitude", "latitude"]].to_numpy()
+        near = self.origin[1] + (there[:, 0] - self.origin[1] + 180.0) % 360.0 - 180.0  # on across the date line
+        found: Floats = np.column_stack([near, there[:, 1]]).reshape(points.shape)
+        return found
+
+    def aspect(self, position: Floats) -> float:
+        """Length of a unit upwards by that of one to the right."""
+        if self.origin is None:
+            return 1.0
+        latitude = self(position)[:, 1]
+        return float(1.0 / np.cos(np.deg2rad(0.5 * (latitude.min() + latitude.max()))))
+
+    def label(self, ax: Axes, plane: list[tuple[Hashable, str]]) -> None:
+        """Write names and units on the axes; long ways in metres are written in kilometres."""
+        if self.origin is not None:
+            plane = [("longitude", "degrees"), ("latitude", "degrees")]
+        far = all(unit == "m" for _, unit in plane) and max(np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())) > KILOMETRES
+        for axis, (name, unit) in zip((ax.xaxis, ax.yaxis), plane, strict=True):
+            axis.set_label_text(style.with_unit(name, "km" if far else unit), fontsize=style.TEXT)
+            if far:
+                axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000.0:g}"))
 
 
 def _draw_path(ax: Axes, position: Floats, measured: Floats, kind: str) -> None:
-    seen = np.asarray(np.isfinite(measured).any(axis=1))
+    seen = np.asarray(np.isfinite(measured).all(axis=1))
+    half = (np.isfinite(measured).any(axis=1) & ~seen).any()
     ax.plot(
         *measured.T,
         linestyle="",
@@ -326,7 +191,7 @@ def _draw_path(ax: Axes, position: Floats, measured: Floats, kind: str) -> None:
             color=style.PALETTE[0],
             linewidth=1.3,
             linestyle=(0, (3, 1.5)),
-            label="no measurement",
+            label="no complete measurement" if half else "no measurement",
         )
     for at, marker, label in ((0, "o", "start"), (-1, "s", "end")):
         ax.plot(
@@ -359,27 +224,32 @@ def _segments(position: Floats, wanted: npt.NDArray[np.bool_]) -> Floats:
     return np.insert(path, breaks, np.nan, axis=0)
 
 
-def _draw_ellipses(ax: Axes, position: Floats, spread: Floats, measured: Floats, level: float) -> None:
+def _draw_ellipses(ax: Axes, chart: _Chart, position: Floats, spread: Floats, measured: Floats, level: float) -> None:
     level_width(level)
-    blank = np.flatnonzero(~np.isfinite(measured).any(1))
+    blank = np.flatnonzero(~np.isfinite(measured).all(1))
     gaps = np.split(blank, np.flatnonzero(np.diff(blank) > 1) + 1)
     middles = [gap[len(gap) // 2] for gap in gaps if len(gap)][:N_ELLIPSES]
     along = np.linspace(0, len(position) - 1, min(N_ELLIPSES, len(position))).astype(int)
     rows = np.unique(np.concatenate([along, np.asarray(middles, int)]))
-    _add_ellipses(
-        ax, ellipse_outline(position[rows], spread[rows], level), 0, f"{100 * level:.4g} % ellipse", "ellipses"
-    )
+    outlines = chart(ellipse_outline(position[rows], spread[rows], level))
+    _add_ellipses(ax, outlines, 0, f"{100 * level:.4g} % ellipse", "ellipses")
 
 
-def _draw_forecast(ax: Axes, now: Floats, forecast: xr.Dataset, rows: list[int], level: float) -> None:
+def _draw_forecast(ax: Axes, chart: _Chart, now: Floats, forecast: xr.Dataset, rows: list[int], level: float) -> None:
     if not {"mean", "cov"} <= set(forecast.data_vars) or forecast["mean"].ndim != 2:
         raise DataError(f"forecast has {listed(forecast.data_vars)}; pass the forecast of one track, with mean and cov")
     mean = forecast["mean"].isel(feature=rows).transpose("horizon", "feature").values
     cov = forecast["cov"].isel(feature=rows, feature_aux=rows).transpose("horizon", ...).values
     ax.plot(
-        *np.vstack([now, mean]).T, color=style.PALETTE[2], linewidth=1.3, marker=".", markersize=4, label="forecast"
+        *chart(np.vstack([now, mean])).T,
+        color=style.PALETTE[2],
+        linewidth=1.3,
+        marker=".",
+        markersize=4,
+        label="forecast",
     )
-    _add_ellipses(ax, ellipse_outline(mean, cov, level), 2, f"{100 * level:.4g} % of measurements", "forecast")
+    outlines = chart(ellipse_outline(mean, cov, level))
+    _add_ellipses(ax, outlines, 2, f"{100 * level:.4g} % of measurements", "forecast")
 
 
 def _add_ellipses(ax: Axes, outlines: Floats, colour: int, label: str, gid: str) -> None:
