@@ -39,9 +39,9 @@ def with_conditions(
         batch = batch._replace(known=_known(states, labels, names, unsorted))
     if weights is None:
         return batch
-    whole = _per_sequence(weights, labels)
+    whole = per_sequence(weights, labels)
     if whole is not None:
-        _check_weights(whole, labels, "sequence")
+        check_weights(whole, labels, "sequence")
         return batch._replace(sequence_weight=whole)
     return batch._replace(row_weight=_row_weights(weights, labels, unsorted))
 
@@ -65,11 +65,11 @@ def _row_weights(weights: Any, labels: Labels, unsorted: Unsorted) -> Floats:
     _check_alike("weights", weights, own, labels)
     if given.y.shape[1] != 1:
         raise DataError(f"weights= has {given.y.shape[1]} columns, expected one number a row.")
-    _check_weights(given.y[:, 0], labels, "row")
+    check_weights(given.y[:, 0], labels, "row")
     return np.asarray(given.y[:, 0])
 
 
-def _per_sequence(weights: Any, labels: Labels) -> Floats | None:
+def per_sequence(weights: Any, labels: Labels) -> Floats | None:
     """One number a sequence (S,), in the order of the sequences; None if these are weights of rows."""
     if labels.sequence is None:
         return None
@@ -122,6 +122,12 @@ def _check_alike(name: str, given: Any, own: Labels, labels: Labels) -> None:
             )
 
 
+def check_some(weight: Floats | None) -> None:
+    """Refuse to fit to rows that all have weight 0."""
+    if weight is not None and not weight.any():
+        raise DataError("weights= are all zero: there is nothing to fit.")
+
+
 def _is_labelled(given: Any) -> bool:
     if isinstance(given, Mapping):
         return any(isinstance(part, LABELLED) for part in given.values())
@@ -130,11 +136,10 @@ def _is_labelled(given: Any) -> bool:
     return isinstance(given, LABELLED)
 
 
-def _check_weights(values: Floats, labels: Labels, kind: Literal["row", "sequence"]) -> None:
+def check_weights(values: Floats, labels: Labels, kind: Literal["row", "sequence"]) -> None:
+    """Refuse weights that are not finite numbers of at least 0."""
     bad = ~(np.isfinite(values) & (values >= 0.0))
     if not bad.any():
-        if not values.any():
-            raise DataError("weights= are all zero: there is nothing to fit.")
         return
     i = int(np.argmax(bad))
     where = labels.where(i) if kind == "row" else f"{labels.sequence} {show(labels.keys[i])}"

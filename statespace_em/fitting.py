@@ -92,8 +92,12 @@ def climb(
     starts: Sequence[Any],
     options: FitOptions,
     on_step: em.OnStep | None,
+    together: Callable[[Sequence[Callable[[], Any]]], list[Any]] = _threads.run,
 ) -> list[em.EMResult[Any, Any]]:
-    """Run from every start, and polish the best; the ``engine`` is the core, or what takes its steps on other data."""
+    """Run from every start, and polish the best; the ``engine`` is the core, or what takes its steps on other data.
+
+    ``together`` makes the climbs from several starts, see `em.run_starts`.
+    """
     ascends = options.accelerate and isinstance(core, HasScore)
     with _threads.limited(options.threads):
         return em.run_starts(
@@ -107,9 +111,8 @@ def climb(
             accelerate=options.accelerate,
             on_step=on_step,
             run=run_quasi_newton if ascends else em.run_em,
-            # scipy's optimiser warns, and what is done about warnings is one setting for all threads; chunks are
-            # independent work already
-            together=em.one_by_one if ascends or engine is not core else _threads.run,
+            # scipy's optimiser warns, and what is done about warnings is one setting for all threads
+            together=em.one_by_one if ascends else together,
         )
 
 

@@ -13,16 +13,17 @@ import xarray as xr
 
 from statespace_em import _validate, em
 from statespace_em.boundary import HasBoundary
-from statespace_em.conditions import with_conditions
+from statespace_em.conditions import check_some, with_conditions
 from statespace_em.core import Core
 from statespace_em.data import Batch, as_batch, fingerprint
 from statespace_em.errors import DataError, NotFittedError, ParameterError
 from statespace_em.fitting import Fit, FitOptions, climb, found_once, not_converged, starting_points, too_few
 from statespace_em.labels import Labels, labelled_rows, posterior_variable, summed
 from statespace_em.reports import note_boundary, progress_bar, starts_table, trace_table
-from statespace_em.scale.chunks import Chunks, check_options, cut, is_chunked
+from statespace_em.scale.chunks import Chunks, cut, is_chunked
 from statespace_em.scale.core import ChunkedCore
 from statespace_em.scale.lazily import chunkwise
+from statespace_em.scale.said import told
 from statespace_em.scale.survey import prepared, survey
 from statespace_em.schema import Schema
 from statespace_em.settings import Settings
@@ -112,10 +113,12 @@ class LatentModel(Settings, Uncertain):
         y
             Observations, see `statespace_em.data.as_batch`; NaN marks missing entries. A DataArray of Dask chunks (dims
             sequence, time[, feature], chunked along the sequences) is read chunk by chunk, wherever Dask does its
-            work, and never as a whole: starts are guessed from a sample, the same one every time.
+            work, and never as a whole: starts are guessed from a sample, the same one every time, and all that
+            climb side by side share each visit of a chunk.
         states
             Names of the states where they are known, missing where not, in a container like that of y (models with
             discrete states only). The likelihood is then that of y and these states, and states keep their order.
+            Of chunked data, as ``weights``, in chunks too, or in a DataArray, list or dict with its sequences.
         weights
             One number a sequence, which multiplies its log-likelihood (2 is the sequence twice), or one a row, which
             multiplies the log density of the row given its state (0 is a missing row; a power likelihood).
@@ -151,6 +154,12 @@ class LatentModel(Settings, Uncertain):
         -----
         ConvergenceWarning
             If the fit ended otherwise than converged, or its optimum was found by one start only.
+
+        Notes
+        -----
+        Memory beside y, which is held once: of a hidden Markov model about 40 bytes a row, and what guesses take of
+        the first million rows; of a linear-Gaussian model of n states about 8 (3 n**2 + 3 n + 10) bytes a row. Of
+        data in chunks, a few times that of the chunks that are worked on at the time, and a sample of 50 000 rows.
         """
         options = FitOptions(start, freeze, n_starts, max_iter, tol, accelerate, seed, threads, progress)
         found = self._estimate(y, options, states, weights)
@@ -170,12 +179,13 @@ class LatentModel(Settings, Uncertain):
         given = options.given(schema)
         data: Batch | Chunks
         if is_chunked(y):
-            check_options({"states": states, "weights": weights})
-            data = cut(y)
-            batch, telling, labels, symbols, reading = survey(data, self._reading(options.start), len(schema.names))
+            self._check_takes(states, weights)
+            data = told(cut(y), states, weights)
+            batch, telling, labels, symbols, reading = survey(data, self._reading(options.start), schema.names)
         else:
             batch, labels, symbols = self._read(y, options.start)
             data = telling = batch = self._conditioned(batch, labels, states, weights)
+            check_some(batch.weight)
         self._check_data(telling, labels, options.freeze)
         n_symbols = None if symbols is None else len(symbols)
         core = self._core(n_symbols=n_symbols, freeze=options.freeze, batch=telling, given=given)
@@ -184,8 +194,11 @@ class LatentModel(Settings, Uncertain):
         n_parameters = core.n_free(starts[0])  # at a start: what EM sends to 0 was free to be otherwise
         complaints = too_few(batch, n_parameters)
         with labelled_rows(labels, schema.names), progress_bar(options.progress) as on_step:
-            engine = ChunkedCore(core, reading) if isinstance(data, Chunks) else core
-            runs = climb(core, engine, data, starts, options, on_step)
+            if isinstance(data, Chunks):
+                engine = ChunkedCore(core, reading, schema.names)
+                runs = climb(core, engine, data, starts, options, on_step, engine.visits.together)
+            else:
+                runs = climb(core, core, data, starts, options, on_step)
         best = em.best_of(runs)
         chosen = runs[best]
         vanished = core.vanished(chosen.params, starts[best]) if isinstance(core, HasBoundary) else {}
@@ -276,8 +289,8 @@ class LatentModel(Settings, Uncertain):
     def score(self, y: Any, params: xr.Dataset | None = None, *, states: Any = None, weights: Any = None) -> float:
         """Log-likelihood of all of y in nats, summed over sequences; ``states`` and ``weights`` as in `fit`."""
         if is_chunked(y):
-            check_options({"states": states, "weights": weights})
-            return self._score_of_chunks(cut(y), self._known(params))
+            self._check_takes(states, weights)
+            return self._score_of_chunks(told(cut(y), states, weights), self._known(params))
         core, tree, batch, labels, _ = self._ready(y, params, states, weights)
         with labelled_rows(labels, self._schema().names):
             return float(core.e_step(tree, batch)[1])
@@ -286,7 +299,7 @@ class LatentModel(Settings, Uncertain):
         arrays = self._schema().arrays(known)
         _, reading = prepared(chunks, self._reading(known))
         core = self._core(n_symbols=known.sizes.get("symbol"))
-        return ChunkedCore(core, reading).e_step(core.build(arrays), chunks)[1]
+        return ChunkedCore(core, reading, self._schema().names).e_step(core.build(arrays), chunks)[1]
 
     def log_prior(self, params: xr.Dataset | None = None) -> float:
         """Log prior density of the parameters in nats, up to a constant that is 0 under flat priors."""
@@ -336,12 +349,15 @@ class LatentModel(Settings, Uncertain):
 
     def _conditioned(self, batch: Batch, labels: Labels, states: Any, weights: Any) -> Batch:
         """Add known states and weights, where the model takes them."""
+        self._check_takes(states, weights)
         if states is None and weights is None:
             return batch
-        if not self.takes_states:
+        return with_conditions(batch, labels, self._schema().names, states, weights, self.unsorted)
+
+    def _check_takes(self, states: Any, weights: Any) -> None:
+        if (states is not None or weights is not None) and not self.takes_states:
             word = "states" if states is not None else "weights"
             raise ParameterError(f"{type(self).__name__} takes no {word}=: it is for models with discrete states.")
-        return with_conditions(batch, labels, self._schema().names, states, weights, self.unsorted)
 
     def _given_by(self, arrays: Mapping[str, Any]) -> tuple[str, ...]:
         """Names of the parameters that a fit which ended in these arrays did not have to take from others."""

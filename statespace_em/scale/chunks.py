@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import xarray as xr
 
 from statespace_em._typing import AnyArray, Ints
 from statespace_em.containers import sequence_dim, stacked, time_dim
-from statespace_em.errors import DataError, ParameterError
+from statespace_em.errors import DataError
 from statespace_em.labels import show
 from statespace_em.scale.workers import check_workers
 
@@ -39,15 +39,6 @@ def import_dask() -> ModuleType:
     except ImportError as error:
         raise ImportError("chunked data need Dask: pip install 'statespace_em[dask]'.") from error
     return dask
-
-
-def check_options(options: Mapping[str, Any]) -> None:
-    """Raise ParameterError where an option belongs to rows that only the chunks know."""
-    for name in ("states", "weights"):
-        if options.get(name) is not None:
-            raise ParameterError(
-                f"{name}= is not taken together with chunked data: pass y.compute() if it fits in memory."
-            )
 
 
 class Shell(NamedTuple):
@@ -92,6 +83,12 @@ class Chunks:
     time: str
     lengths: Ints  # (S,), rows of each sequence
     parts: list[Any]  # one delayed DataArray a chunk
+    said: list[tuple[Any, Any]]  # known states and weights of each, or None
+
+    @property
+    def bounds(self) -> list[tuple[int, int]]:
+        """First sequence of each chunk, and the one after its last."""
+        return list(pairwise(np.cumsum((0, *self.sizes)).tolist()))
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -103,8 +100,8 @@ class Chunks:
         """Names of the sequences."""
         return pd.Index([0] if self.sequence is None else self.array[self.sequence].values)
 
-    def ghost(self) -> xr.DataArray:
-        """Return the longest sequence with every entry missing: labels without numbers."""
+    def ghost(self, *, seen: bool = False) -> xr.DataArray:
+        """Return the longest sequence with every entry missing, or else some number: labels without data."""
         one = self.array
         if self.sequence is not None:
             longest = int(np.argmax(self.lengths))
@@ -112,11 +109,15 @@ class Chunks:
             one = one.isel({self.sequence: [longest], self.time: slice(0, rows)})
             one = one.assign_coords(length=(self.sequence, [rows])) if "length" in one.coords else one
         one = one.drop_vars([name for name, coord in one.coords.items() if coord.chunks is not None])
+        if seen:
+            return one.copy(data=np.random.default_rng(0).standard_normal(one.shape))
         return one.copy(data=np.full(one.shape, None if one.dtype.kind in "US" else np.nan))
 
 
-def cut(y: xr.DataArray | xr.Dataset, dim: str | None = None) -> Chunks:
+def cut(y: xr.DataArray | xr.Dataset, dim: str | None = None, *, objects: bool = False) -> Chunks:
     """Cut a Dask-backed array along ``dim``; None finds the dimension of the sequences as for any other data.
+
+    ``objects`` takes entries of any kind, such as names beside missing ones.
 
     Raises
     ------
@@ -136,18 +137,18 @@ def cut(y: xr.DataArray | xr.Dataset, dim: str | None = None) -> Chunks:
     rest = [name for name in y.dims if name not in lead]
     if len(rest) > 1:
         raise DataError(f"y has dims ({', '.join(map(str, y.dims))}): name them 'sequence', 'time' and 'feature'.")
-    _check_chunks(y, sequence, time)
+    _check_chunks(y, sequence, time, objects=objects)
     y = y.transpose(*lead, *rest).chunk(dict.fromkeys(rest, -1))
     lengths = _lengths(y, sequence, time)
     blocks = y.data.to_delayed().ravel()
     ends = np.cumsum((1,) if sequence is None else y.chunksizes[sequence]).tolist()
     shells = [_shell(y, sequence, i, begin, end, lengths) for i, (begin, end) in enumerate(zip([0, *ends], ends))]
     parts = [dask.delayed(partial(filled, shell), pure=False)(block) for shell, block in zip(shells, blocks)]
-    return Chunks(y, sequence, time, lengths, parts)
+    return Chunks(y, sequence, time, lengths, parts, [(None, None)] * len(parts))
 
 
-def _check_chunks(y: xr.DataArray, sequence: str | None, time: str) -> None:
-    if y.dtype.kind == "O":
+def _check_chunks(y: xr.DataArray, sequence: str | None, time: str, *, objects: bool) -> None:
+    if y.dtype.kind == "O" and not objects:
         raise DataError(
             "y is in chunks of dtype object, each of which may hold something else: make them numbers or text, as in "
             "y.astype(float) or y.astype(str)."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from statespace_em.em import HasVanishing
 from statespace_em.labels import labelled_rows
 from statespace_em.quasi_newton import HasScore
 from statespace_em.scale.chunks import Chunks, import_dask
+from statespace_em.scale.said import read
+from statespace_em.scale.visits import Visits
 
 FAN_IN = 8  # sums that are added up at a time
 
@@ -35,22 +38,36 @@ class ChunkedCore:
     """An `EMModel` whose data are `Chunks`: only parameters and statistics travel.
 
     Sums are taken in a fixed order, so that the same call gives the same answer whoever does the work. A chunk is
-    loaded anew for every E-step unless the array was persisted.
+    loaded anew for every E-step unless the array was persisted, but once for all starts that take theirs together.
     """
 
     core: Core
     options: dict[str, Any]  # of `as_batch`
+    names: Sequence[Any] = ()  # of the states, where some are known
 
     def e_step(self, params: Any, data: Chunks) -> tuple[Any, float]:
         """Additive statistics of all chunks and the log-likelihood in nats."""
-        dask = import_dask()
-        shared = dask.delayed((self.core, params, self.options, np.geterr()), traverse=False, pure=False)
-        sums = [dask.delayed(_chunk_sums, pure=False)(shared, part) for part in data.parts]
-        while len(sums) > 1:
-            groups = [sums[begin : begin + FAN_IN] for begin in range(0, len(sums), FAN_IN)]
-            sums = [dask.delayed(_total, pure=False)(group) for group in groups]
-        statistics, log_likelihood = dask.compute(sums[0])[0]
+        statistics, log_likelihood = self.visits.ask((params, np.geterr(), data))
         return statistics, float(log_likelihood)
+
+    @cached_property
+    def visits(self) -> Visits:
+        """Visits that E-steps from several starts share."""
+        return Visits(self._visit)
+
+    def _visit(self, questions: Sequence[tuple[Any, dict[str, Any], Chunks]]) -> Sequence[Any]:
+        """Sums under each of several parameters, of one visit of every chunk."""
+        dask = import_dask()
+        sums = []
+        for params, handling, data in questions:
+            shared = dask.delayed((self.core, params, self.options, self.names, handling), traverse=False, pure=False)
+            own = [dask.delayed(_chunk_sums, pure=False)(shared, *pair) for pair in zip(data.parts, data.said)]
+            while len(own) > 1:
+                groups = [own[begin : begin + FAN_IN] for begin in range(0, len(own), FAN_IN)]
+                own = [dask.delayed(_total, pure=False)(group) for group in groups]
+            sums += own
+        found: Sequence[Any] = dask.compute(*sums)
+        return found
 
     def m_step(self, statistics: Any, previous: Any) -> Any:
         """See `EMModel`."""
@@ -114,16 +131,24 @@ def _chunk_unbounded(shared: tuple[HasBoundary, Any, dict[str, Any], dict[str, A
         return core.unbounded(params, as_batch(part, **options)[0])
 
 
-def _chunk_sums(shared: tuple[Core, Any, dict[str, Any], dict[str, Any]], part: xr.DataArray) -> tuple[Any, float]:
-    core, params, options, handling = shared
-    with _threads.limited(1), np.errstate(**handling):  # as the loop handles round-off where it runs
-        batch, labels, _ = as_batch(part, **options)
-        with labelled_rows(labels):
-            return core.e_step(params, batch)
+def _chunk_sums(
+    shared: tuple[Core, Any, dict[str, Any], Sequence[Any], dict[str, Any]], part: xr.DataArray, said: tuple[Any, Any]
+) -> Any:
+    """Statistics and log-likelihood of a chunk, or the error: it is that of one start, and must not stop the others."""
+    core, params, options, names, handling = shared
+    try:
+        with _threads.limited(1), np.errstate(**handling):  # as the loop handles round-off where it runs
+            batch, labels, _ = read(part, said, options, names)
+            with labelled_rows(labels, names):
+                return core.e_step(params, batch)
+    except (ArithmeticError, ValueError) as error:
+        return error
 
 
-def _total(sums: Sequence[tuple[Any, float]]) -> Any:
+def _total(sums: Sequence[Any]) -> Any:
     total = sums[0]
     for one in sums[1:]:
-        total = added(total, one)
+        if isinstance(total, Exception):
+            return total
+        total = one if isinstance(one, Exception) else added(total, one)
     return total

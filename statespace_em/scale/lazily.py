@@ -13,10 +13,11 @@ import xarray as xr
 from statespace_em import _threads
 from statespace_em._typing import AnyArray
 from statespace_em.labels import type_of_blank
-from statespace_em.scale.chunks import Chunks, check_options, cut, import_dask, is_chunked
+from statespace_em.scale.chunks import Chunks, cut, import_dask, is_chunked
+from statespace_em.scale.said import told
 
 Method = TypeVar("Method", bound=Callable[..., Any])
-Ask = Callable[[xr.DataArray], Any]
+Ask = Callable[[xr.DataArray, tuple[Any, Any]], Any]
 FROM_Y = ("length", "timestamp")  # coordinates that follow from those of y
 ANSWER = "_answer"  # name of a DataArray while it is a Dataset
 
@@ -35,29 +36,36 @@ def chunkwise(method: Method) -> Method:
         options = dict(signature.bind(self, y, *args, **kwargs).arguments)
         for name in ("self", "y"):
             del options[name]
-        check_options(options)
+        states, weights = options.pop("states", None), options.pop("weights", None)
+        self._check_takes(states, weights)
         options["params"] = self._known(options.get("params"))
         model = type(self)(**self.get_params())  # without what a fit left: it travels
-        return mapped(partial(_ask, model, method.__name__, options), cut(y))
+        ask, chunks = partial(_ask, model, method.__name__, options), told(cut(y), states, weights)
+        return mapped(ask, chunks, chunks.ghost(seen=self._support() == "real"))
 
     return cast(Method, asked)
 
 
-def _ask(model: Any, name: str, options: dict[str, Any], part: xr.DataArray) -> Any:
+def _ask(model: Any, name: str, options: dict[str, Any], part: xr.DataArray, said: tuple[Any, Any]) -> Any:
+    own = {word: value for word, value in zip(("states", "weights"), said) if value is not None}
     with _threads.limited(1):
-        return getattr(model, name)(part, **options)
+        return getattr(model, name)(part, **options, **own)
 
 
-def mapped(ask: Ask, chunks: Chunks) -> Any:
-    """Answer of all chunks; asked first about a sequence without values, which has the labels of the answer."""
+def mapped(ask: Ask, chunks: Chunks, like: xr.DataArray) -> Any:
+    """Answer of all chunks; asked first about a sequence made up, whose answer has the labels of all answers.
+
+    Its entries are numbers where any will do: rows without any do not determine a diffuse start.
+    """
     dask = import_dask()
-    ghost = ask(chunks.ghost())
+    ghost = ask(like, (None, None))
     whole = _as_dataset(ghost)
     ragged = len(np.unique(chunks.lengths)) > 1
     types = {name: _type(variable, ragged and chunks.time in variable.dims) for name, variable in whole.items()}
     longest = int(chunks.lengths.max())
     answer = partial(_answer, ask, types, chunks.time, longest)
-    parts = [dask.delayed(answer, pure=False, nout=len(types))(part) for part in chunks.parts]
+    whole_chunks = zip(chunks.parts, chunks.said)
+    parts = [dask.delayed(answer, pure=False, nout=len(types))(part, said) for part, said in whole_chunks]
     variables = {
         str(name): (variable.dims, _assembled(dask, [part[i] for part in parts], variable, types[name], chunks))
         for i, (name, variable) in enumerate(whole.items())
@@ -118,9 +126,9 @@ def _coords(ghost: Any, chunks: Chunks) -> dict[Any, Any]:
 
 
 def _answer(
-    ask: Ask, types: dict[Any, np.dtype[Any]], time: str, longest: int, part: xr.DataArray
+    ask: Ask, types: dict[Any, np.dtype[Any]], time: str, longest: int, part: xr.DataArray, said: tuple[Any, Any]
 ) -> tuple[AnyArray, ...]:
-    found = _as_dataset(ask(part))
+    found = _as_dataset(ask(part, said))
     return tuple(_padded(found[name], time, longest, dtype) for name, dtype in types.items())
 
 

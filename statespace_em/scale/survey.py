@@ -12,9 +12,11 @@ import xarray as xr
 
 from statespace_em import _threads
 from statespace_em._typing import Floats, Ints
+from statespace_em.conditions import check_some
 from statespace_em.data import Batch, as_batch
 from statespace_em.labels import Labels
 from statespace_em.scale.chunks import Chunks, import_dask
+from statespace_em.scale.said import part_of, read
 
 SAMPLE = 50_000  # rows that starts are guessed from; all of them where there are no more
 LEAST = 500  # rows worth taking from a chunk
@@ -36,9 +38,10 @@ class _Found(NamedTuple):
 
     sample: Batch | None
     telling: Floats  # (n, D)
+    counts: bool  # whether any of its rows has weight
 
 
-def survey(chunks: Chunks, options: Mapping[str, Any], n_states: int) -> Survey:
+def survey(chunks: Chunks, options: Mapping[str, Any], names: Sequence[Any]) -> Survey:
     """Read every chunk once: check its entries, find the symbols, and take a sample; the same one every time.
 
     Raises
@@ -49,13 +52,15 @@ def survey(chunks: Chunks, options: Mapping[str, Any], n_states: int) -> Survey:
     dask = import_dask()
     labels, options = prepared(chunks, options)
     tasks = [
-        dask.delayed(partial(_visit, options=options, quota=quota, n_states=n_states), pure=False)(part)
-        for part, quota in zip(chunks.parts, _quotas(chunks))
+        dask.delayed(partial(_visit, options=options, quota=quota, names=names), pure=False)(part, said)
+        for part, said, quota in zip(chunks.parts, chunks.said, _quotas(chunks))
     ]
     found: Sequence[_Found] = dask.compute(*tasks)
+    check_some(np.array([part.counts for part in found]))
     sample = _joined([part.sample for part in found if part.sample is not None])
     singles = [Batch(part.telling, np.arange(len(part.telling) + 1)) for part in found]
-    telling = sample if sum(chunks.lengths) <= SAMPLE else _joined([sample, *singles])
+    plain = Batch(sample.y, sample.starts)
+    telling = sample if sum(chunks.lengths) <= SAMPLE else _joined([plain, *singles])
     return Survey(sample, telling, labels, options["symbols"], options)
 
 
@@ -95,18 +100,25 @@ def _quotas(chunks: Chunks) -> list[int | None]:
 def _joined(batches: Sequence[Batch]) -> Batch:
     lengths = np.concatenate([np.diff(batch.starts) for batch in batches])
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Batch(np.concatenate([batch.y for batch in batches]), starts)
+    more = zip(*(batch[2:] for batch in batches))
+    return Batch(
+        np.concatenate([batch.y for batch in batches]), starts,
+        *(None if parts[0] is None else np.concatenate(parts) for parts in more),
+    )  # fmt: skip
 
 
 # where the chunk is
 
 
-def _visit(part: xr.DataArray, *, options: dict[str, Any], quota: int | None, n_states: int) -> _Found:
+def _visit(
+    part: xr.DataArray, said: tuple[Any, Any], *, options: dict[str, Any], quota: int | None, names: Sequence[Any]
+) -> _Found:
     with _threads.limited(1):
-        batch, _, _ = as_batch(part, **options)
+        batch, _, _ = read(part, said, options, names)
+    counts = batch.weight is None or bool(batch.weight.any())
     if quota is None:
-        return _Found(batch, batch.y[:0])
-    return _Found(_some(batch, quota) if quota else None, batch.y[_telling(batch.y, n_states)])
+        return _Found(batch, batch.y[:0], counts)
+    return _Found(_some(batch, quota) if quota else None, batch.y[_telling(batch.y, len(names))], counts)
 
 
 def _some(batch: Batch, quota: int) -> Batch:
@@ -115,12 +127,7 @@ def _some(batch: Batch, quota: int) -> Batch:
     wanted = max(1, min(len(lengths), int(quota / lengths.mean())))
     chosen = np.unique(np.linspace(0, len(lengths) - 1, wanted).astype(int))
     most = max(quota // len(chosen), 2)
-    return _joined(
-        [
-            Batch(batch.y[begin : begin + min(most, n)], np.array([0, min(most, n)]))
-            for begin, n in zip(batch.starts[chosen], lengths[chosen])
-        ]
-    )
+    return _joined([part_of(batch, s, min(most, n)) for s, n in zip(chosen, lengths[chosen])])
 
 
 def _telling(y: Floats, n_states: int) -> Ints:

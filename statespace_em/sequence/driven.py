@@ -12,6 +12,7 @@ import xarray as xr
 from statespace_em.data import Batch
 from statespace_em.errors import DataError, ParameterError
 from statespace_em.labels import Labels
+from statespace_em.scale.chunks import is_chunked
 from statespace_em.sequence.base import SequenceModel
 from statespace_em.sequence.inputs import Inputs, read_inputs, takes_inputs
 from statespace_em.sequence.lgssm_specification import Specification
@@ -57,7 +58,7 @@ class DrivenModel(SequenceModel):
             its future, which forecasts need. One table serves several sequences; a list or dict has one for each.
         """
         if inputs is not None:
-            bound = self._driven_by(inputs)
+            bound = self._driven_by(inputs, y)
             bound.fit(y, **options)
             self.__dict__.update({name: value for name, value in vars(bound).items() if name.endswith("_")})
             return self
@@ -65,8 +66,10 @@ class DrivenModel(SequenceModel):
         self._settle(y)
         return self
 
-    def _driven_by(self, inputs: Any) -> Self:
-        """Copy of this model that knows the inputs."""
+    def _driven_by(self, inputs: Any, y: Any) -> Self:
+        """Copy of this model that knows the inputs of y."""
+        if is_chunked(y):
+            raise DataError("inputs= is not taken together with chunked data: pass y.compute() if it fits in memory.")
         if not self._specification(None).has_inputs:
             raise ParameterError(
                 f"inputs= was given, but this {type(self).__name__} has none: LinearGaussianSSM(..., "

@@ -181,6 +181,7 @@ class StateSpaceModel(DrivenModel):
         return xr.DataArray(states, coords, ("path", labels.time, "state_name"), "state", {"conditioning": "1:T"})
 
     @takes_inputs
+    @chunkwise
     def impute(self, y: Any, params: xr.Dataset | None = None, *, level: float = 0.95) -> xr.Dataset:
         """Missing entries of y given everything that was seen, with intervals.
 

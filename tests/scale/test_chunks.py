@@ -5,14 +5,12 @@ from __future__ import annotations
 import pickle
 import sys
 import tracemalloc
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import xarray as xr
-from hmm_cases import case
+from scale_cases import DIMS, KEYS, data_of, fresh, model_and_params
 
 import statespace_em as sse
 from statespace_em import boundary, em, quasi_newton
@@ -26,10 +24,6 @@ from statespace_em.scale.workers import check_workers
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
 
-DIMS = ("sequence", "time", "feature")
-KEYS = list("ABCDEFG")
-LENGTHS = np.array([30, 20, 30, 10, 28, 30, 5])
-DAYS = pd.date_range("2020-01-01", periods=30, name="day")
 KINDS = ["full", "diagonal", "poisson", "channels", "categorical", "mixture", "linear"]
 
 
@@ -37,41 +31,6 @@ KINDS = ["full", "diagonal", "poisson", "channels", "categorical", "mixture", "l
 def one_thread():
     with dask.config.set(scheduler="synchronous"):
         yield
-
-
-def model_and_params(kind):
-    """Model, parameters and seven sequences of 30 rows drawn from them."""
-    if kind == "linear":
-        model = sse.LinearGaussianSSM(["level", "slope"])
-        params = model.parameters(
-            transition=[[1, 1], [0, 0.9]], process_cov=0.1 * np.eye(2), observation=[[1, 0], [0.5, 1]],
-            measurement_cov=np.eye(2), initial_mean=[0, 0], initial_cov=np.eye(2),
-        )  # fmt: skip
-    elif kind == "mixture":
-        model = sse.Mixture(["low", "high"], sse.emissions.Gaussian("diagonal"), order_by="mean")
-        params = model.parameters(weight=[0.4, 0.6], mean=[[0, 0], [3, 3]], var=np.ones((2, 2)))
-    else:
-        model, params, _ = case(kind, 2, 30, 0)
-    draws = [model.sample(30, params, seed=seed)["y"].values for seed in range(7)]
-    return model, params, np.stack(draws)
-
-
-def data_of(kind, *, ragged=True):
-    model, params, y = model_and_params(kind)
-    coords = {"sequence": KEYS, "day": DAYS}
-    if ragged:
-        coords["length"] = ("sequence", LENGTHS)
-    if y.dtype.kind == "f":
-        y[0, 3] = np.nan
-        y[1, 5, -1] = np.nan
-    else:
-        y = y.astype(str)
-    array = xr.DataArray(y, coords, ("sequence", "day", "feature"), name="obs")
-    return model, params, array.isel(feature=0, drop=True) if kind == "categorical" else array
-
-
-def fresh(model):
-    return type(model)(**model.get_params())
 
 
 # the same answers as in memory
@@ -173,6 +132,61 @@ def test_a_posterior_is_written_chunk_by_chunk(tmp_path):
     model.e_step(y.chunk(sequence=2), params).to_netcdf(tmp_path / "posterior.nc", engine="h5netcdf")
     with xr.open_dataset(tmp_path / "posterior.nc", engine="h5netcdf") as found:
         xr.testing.assert_allclose(found.load(), model.e_step(y, params))
+
+
+@pytest.mark.parametrize("kind", ["zarr", "netcdf"])
+def test_while_a_posterior_is_written_memory_is_that_of_few_chunks(kind, tmp_path):
+    model, params, _ = model_and_params("diagonal")
+    if kind == "zarr":
+        pytest.importorskip("zarr")
+        params.to_zarr(tmp_path / "first", consolidated=False)  # imports are not what is measured
+    lazily = model.e_step(generated(40, model, params, rows=2000), params)
+    tracemalloc.start()
+    if kind == "zarr":
+        lazily.to_zarr(tmp_path / "posterior", consolidated=False)
+    else:
+        lazily.to_netcdf(tmp_path / "posterior", engine="h5netcdf")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < lazily.nbytes / 4
+    options = {"engine": "zarr", "consolidated": False} if kind == "zarr" else {"engine": "h5netcdf"}
+    with xr.open_dataset(tmp_path / "posterior", **options) as found:
+        one = generated(40, model, params, rows=2000).isel(sequence=slice(195, 200)).compute()
+        expected = model.e_step(one, params)["gamma"].values
+        np.testing.assert_allclose(found["gamma"].isel(sequence=slice(195, 200)).values, expected, rtol=1e-12)
+
+
+DESIGNS = {
+    "level": lambda: sse.designs.local_level(),
+    "trend and season": lambda: sse.designs.local_trend() + sse.designs.seasonal(4),
+    "regression": lambda: sse.designs.local_level() + sse.designs.regression(np.arange(30.0)[:, None]),
+    "motion": lambda: sse.designs.constant_velocity(["value"]),
+    "diffuse": lambda: sse.LinearGaussianSSM(transition=[[1]], observation=[[1]], initial="diffuse"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:stopped after:statespace_em.errors.ConvergenceWarning")
+@pytest.mark.parametrize("name", DESIGNS)
+def test_structured_models_answer_about_chunks_as_in_memory(name):
+    rng = np.random.default_rng(0)
+    values = np.cumsum(rng.normal(size=(6, 30)), 1) + rng.normal(size=(6, 30)) + 10.0 * rng.normal(size=(6, 1))
+    values[1, 4] = np.nan
+    y = xr.DataArray(values, {"sequence": KEYS[:6], "time": np.arange(30)}, ("sequence", "time"))
+    chunked = y.chunk(sequence=2)
+    model, other = DESIGNS[name]().fit(y, max_iter=3), DESIGNS[name]().fit(chunked, max_iter=3)
+    xr.testing.assert_allclose(other.params_, model.params_, rtol=1e-9)
+    for question in ("e_step", "filter", "decode", "one_step", "smooth", "impute"):
+        found = getattr(model, question)(chunked)
+        assert dask.is_dask_collection(found)
+        xr.testing.assert_allclose(found.compute(), getattr(model, question)(y), rtol=1e-9)
+    assert model.score(chunked) == pytest.approx(model.score(y), rel=1e-12)
+
+
+def test_inputs_of_chunks_are_refused():
+    model, y = sse.LinearGaussianSSM(1, observation_input="free"), WHOLE.isel(feature=[0]).chunk(sequence=2)
+    for ask in (model.fit, model.score, model.e_step):
+        with pytest.raises(DataError, match="inputs= is not taken together with chunked data"):
+            ask(y, inputs=np.zeros((10, 1)))
 
 
 # what travels and what stays
@@ -396,15 +410,6 @@ def test_workers_are_checked(versions, message):
     client = SimpleNamespace(scheduler=SimpleNamespace(address="tcp://x"), run=lambda *_, **__: versions)
     with pytest.raises(RuntimeError, match=message):
         check_workers(client)
-
-
-@pytest.mark.parametrize("name", ["states", "weights"])
-def test_what_belongs_to_rows_is_refused_with_chunks(name):
-    model, params, y = data_of("diagonal")
-    chunked, option = y.chunk(sequence=2), {name: [1.0] * 7}
-    for ask in (model.fit, partial(model.score, params=params), partial(model.e_step, params=params)):
-        with pytest.raises(ParameterError, match=f"{name}= is not taken together with chunked data"):
-            ask(chunked, **option)
 
 
 def test_a_row_explained_without_error_is_found_in_any_chunk():
