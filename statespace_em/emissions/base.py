@@ -37,7 +37,10 @@ class EmissionFamily(Protocol[Q, S]):
         ...
 
     def log_prob(self, params: Q, y: Floats) -> Floats:
-        """Log density (N, K) in nats; missing entries (NaN) integrated out, so that an empty row gives 0."""
+        """Log density (N, K) in nats; missing entries (NaN) integrated out, so that an empty row gives 0.
+
+        Quickest for the models where it is the transpose of a contiguous array (K, N), as the weights they pass are.
+        """
         ...
 
     def statistics(self, params: Q | None, y: Floats, weights: Floats) -> S:
@@ -110,3 +113,8 @@ def filled(y: Floats) -> tuple[Floats, Bools]:
     """Return y with 0 in place of NaN, and where it is seen."""
     seen = ~np.isnan(y)
     return np.where(seen, y, 0.0), seen
+
+
+def by_state(weights: Floats) -> Floats:
+    """Weights (N, K) state by state (K, N), as kernels want them; no copy of what has been made so."""
+    return np.ascontiguousarray(weights.T)

@@ -10,7 +10,7 @@ import numpy as np
 
 from statespace_em._typing import Floats, Ints
 from statespace_em.domains import Domain
-from statespace_em.emissions.base import Support
+from statespace_em.emissions.base import Support, by_state
 from statespace_em.errors import ParameterError
 from statespace_em.kernels.emissions import categorical_density, categorical_sums
 from statespace_em.priors import Dirichlet
@@ -51,20 +51,21 @@ class Categorical:
 
     def log_prob(self, params: CategoricalParams, y: Floats) -> Floats:
         """Log probability (N, K) in nats."""
+        table = np.zeros((*params.prob.shape[:2], params.prob.shape[2] + 1))
         with np.errstate(divide="ignore"):
-            table = np.log(params.prob.transpose(1, 2, 0))
-        log_b = np.empty((len(y), len(params.prob)))
-        categorical_density(y, np.ascontiguousarray(table), log_b)
-        return log_b
+            np.log(params.prob, out=table[:, :, :-1])
+        log_b = np.empty((len(table), len(y)))
+        categorical_density(y, table, log_b)
+        return log_b.T
 
     def statistics(self, params: CategoricalParams | None, y: Floats, weights: Floats) -> CategoricalStatistics:
         """Weighted counts of the symbols seen."""
         size = self.n_symbols if params is None else params.prob.shape[2]
         if size is None:
             raise ParameterError("Categorical(n_symbols=...) must be given before there are parameters.")
-        counts = np.zeros((y.shape[1], size, weights.shape[1]))
-        categorical_sums(y, weights, counts)
-        return CategoricalStatistics(counts.transpose(2, 0, 1))
+        counts = np.zeros((y.shape[1], size + 1, weights.shape[1]))
+        categorical_sums(y, by_state(weights), counts)
+        return CategoricalStatistics(counts[:, :-1].transpose(2, 0, 1))
 
     def m_step(self, statistics: CategoricalStatistics, previous: CategoricalParams | None) -> CategoricalParams:
         """Weighted frequencies, or their MAP form; zeros stay zero and a state without data keeps its own."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.domains import Domain
-from statespace_em.emissions.base import Support, filled
+from statespace_em.emissions.base import Support, by_state, filled
 from statespace_em.emissions.sharing import CYCLES, STILL, Ties, groups_of, pooled, repeated
 from statespace_em.kernels.emissions import diagonal_density, diagonal_sums
 from statespace_em.kernels.moments import within_and_pooled
@@ -74,16 +74,16 @@ class DiagonalGaussian:
     def log_prob(self, params: DiagonalParams, y: Floats) -> Floats:
         """Log density (N, K) in nats."""
         var = np.ascontiguousarray(_entrywise(params).T)
-        log_b = np.empty((len(y), len(params.mean)))
+        log_b = np.empty((len(params.mean), len(y)))
         mean = np.ascontiguousarray(params.mean.T)
         diagonal_density(y, mean, 1.0 / var, -0.5 * (np.log(var) + LOG_2_PI), log_b)
-        return log_b
+        return log_b.T
 
     def statistics(self, params: DiagonalParams | None, y: Floats, weights: Floats) -> DiagonalStatistics:
         """Weights, deviations and squares of the entries seen."""
         sums = np.zeros((3, y.shape[1], weights.shape[1]))
         mean = np.zeros(sums.shape[1:]) if params is None else np.ascontiguousarray(params.mean.T)
-        diagonal_sums(y, mean, weights, *sums)
+        diagonal_sums(y, mean, by_state(weights), *sums)
         return DiagonalStatistics(*sums.transpose(0, 2, 1))
 
     def m_step(self, statistics: DiagonalStatistics, previous: DiagonalParams | None) -> DiagonalParams:

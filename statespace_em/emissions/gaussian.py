@@ -10,7 +10,7 @@ import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.domains import Domain
-from statespace_em.emissions.base import Support
+from statespace_em.emissions.base import Support, by_state
 from statespace_em.emissions.diagonal import FLOOR, LOG_2_PI, DiagonalGaussian, centre_of
 from statespace_em.emissions.sharing import CYCLES, STILL, Ties, groups_of, pooled, repeated
 from statespace_em.errors import ParameterError
@@ -274,16 +274,16 @@ def _log_density(params: GaussianParams, y: Floats, seen: Bools) -> Floats:
     constant = np.asarray(-np.log(diagonal).sum(0) - 0.5 * len(mean) * LOG_2_PI)
     entries = np.arange(len(mean))
     factor[entries, entries] = 1.0 / diagonal
-    log_b = np.empty((len(y), mean.shape[1]))
+    log_b = np.empty((mean.shape[1], len(y)))
     full_density(y, mean, factor, constant, log_b)
-    return log_b
+    return log_b.T
 
 
 def _moments(mean: Floats, y: Floats, weights: Floats) -> GaussianStatistics:
     """Weighted moments of whole rows around the means."""
     n_states, size = mean.shape
     weight, first, second = np.zeros(n_states), np.zeros((size, n_states)), np.zeros((size, size, n_states))
-    full_sums(y, np.ascontiguousarray(mean.T), weights, weight, first, second)
+    full_sums(y, np.ascontiguousarray(mean.T), by_state(weights), weight, first, second)
     rows, columns = np.triu_indices(size, 1)
     second[rows, columns] = second[columns, rows]
     return GaussianStatistics(weight, first.T, second.transpose(2, 0, 1))

@@ -11,7 +11,7 @@ import numpy as np
 
 from statespace_em._typing import Floats, Ints
 from statespace_em.domains import Domain
-from statespace_em.emissions.base import Support, filled
+from statespace_em.emissions.base import Support, by_state
 from statespace_em.kernels.emissions import poisson_density, poisson_sums
 from statespace_em.priors import Gamma
 
@@ -58,11 +58,12 @@ class Poisson:
     def log_prob(self, params: PoissonParams, y: Floats) -> Floats:
         """Log probability (N, K) in nats."""
         rate = np.ascontiguousarray(params.rate.T)
-        log_b = np.empty((len(y), len(params.rate)))
+        probabilities = np.empty((len(params.rate), len(y)))
         large = y >= LARGE
         plain = np.where(large, np.nan, y) if large.any() else y
         with np.errstate(divide="ignore"):
-            poisson_density(plain, _log_factorials()[filled(plain)[0].astype(np.intp)], rate, np.log(rate), log_b)
+            poisson_density(plain, _log_factorials(), rate, np.log(rate), probabilities)
+        log_b = probabilities.T
         for d in np.flatnonzero(large.any(0)):
             rows = large[:, d]
             log_b[rows] += _log_prob_of_large(y[rows, d, None], params.rate[:, d])
@@ -71,7 +72,7 @@ class Poisson:
     def statistics(self, params: PoissonParams | None, y: Floats, weights: Floats) -> PoissonStatistics:
         """Weighted totals and exposures."""
         sums = np.zeros((2, y.shape[1], weights.shape[1]))
-        poisson_sums(y, weights, *sums)
+        poisson_sums(y, by_state(weights), *sums)
         return PoissonStatistics(*sums.transpose(0, 2, 1))
 
     def m_step(self, statistics: PoissonStatistics, previous: PoissonParams | None) -> PoissonParams:

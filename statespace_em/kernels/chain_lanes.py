@@ -216,32 +216,30 @@ def posterior(alpha: Floats, blind: Floats, messages: Floats, stops: Bools, gamm
             store(blind, t, k, share)
             store(messages, t + 1, k, where(stopping, 0.0, load(messages, t + 1, k)))
     place = np.empty((1, 8, LANES))
-    for i in range(0, K, 2 if K >= 4 else 1):
-        for j in range(0, K, 4 if K >= 4 else 1):
-            if K >= 4:  # the last tiles may overlap those before
-                add_tile(blind, messages, min(i, K - 2), min(j, K - 4), place, outer)
-            else:
-                total = every(0.0)
-                for t in range(L):
-                    total = fma(load(blind, t, i), load(messages, t + 1, j), total)
-                store(place, 0, 0, total)
-                outer[i, j] = place[0, 0].sum()
+    for i in range(0, K, 2):
+        for j in range(0, K, 4):
+            add_tile(blind, messages, i, j, place, outer)
 
 
 @inlined
 def add_tile(shares, messages, i, j, place, outer):  # type: ignore[no-untyped-def]
-    """Fill two rows from i and four columns from j on of ``outer``; ``place`` (1, 8, LANES) is for its own use."""
+    """Fill two rows from i and four columns from j on of ``outer``, the last of them again where there are fewer.
+
+    ``place`` (1, 8, LANES) is for its own use.
+    """
+    top = outer.shape[0] - 1
+    i_next, j_next, j_third, j_last = min(i + 1, top), min(j + 1, top), min(j + 2, top), min(j + 3, top)
     a, b, c, d = every(0.0), every(0.0), every(0.0), every(0.0)
     e, f, g, h = every(0.0), every(0.0), every(0.0), every(0.0)
     for t in range(shares.shape[0]):
-        one, other = load(shares, t, i), load(shares, t, i + 1)
+        one, other = load(shares, t, i), load(shares, t, i_next)
         message = load(messages, t + 1, j)
         a, e = fma(one, message, a), fma(other, message, e)
-        message = load(messages, t + 1, j + 1)
+        message = load(messages, t + 1, j_next)
         b, f = fma(one, message, b), fma(other, message, f)
-        message = load(messages, t + 1, j + 2)
+        message = load(messages, t + 1, j_third)
         c, g = fma(one, message, c), fma(other, message, g)
-        message = load(messages, t + 1, j + 3)
+        message = load(messages, t + 1, j_last)
         d, h = fma(one, message, d), fma(other, message, h)
     store(place, 0, 0, a)
     store(place, 0, 1, b)
@@ -255,7 +253,7 @@ def add_tile(shares, messages, i, j, place, outer):  # type: ignore[no-untyped-d
         total = 0.0
         for lane in range(LANES):
             total += place[0, n, lane]
-        outer[i + n // 4, j + n % 4] = total
+        outer[min(i + n // 4, top), min(j + n % 4, top)] = total
 
 
 @jit

@@ -1,15 +1,16 @@
 """Log densities and weighted sums of the common families.
 
-Parameters come with the state axis last. NaN in ``y`` (N, D) marks what is missing and adds nothing. A row is never
-mixed with another, so its bits do not depend on the rows around it. The innermost loops run along columns of rows,
-which fills the vectors of the processor however few states there are.
+Parameters come with the state axis last, log densities and weights of rows state by state (K, N): the innermost loops
+run along columns of rows, which fills the vectors of the processor however few states there are. NaN in ``y`` (N, D)
+marks what is missing and adds nothing. A row is never mixed with another, so its bits do not depend on the rows around
+it.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from statespace_em._typing import Floats
+from statespace_em._typing import Floats, Ints
 from statespace_em.kernels._jit import jit, sums
 
 
@@ -26,10 +27,10 @@ def _columns(y: Floats) -> Floats:
 
 @sums
 def diagonal_density(y: Floats, mean: Floats, precision: Floats, constant: Floats, log_b: Floats) -> None:
-    """Gaussian log densities ``log_b`` (N, K); ``constant`` is -log(2 pi var) / 2, like the others (D, K)."""
+    """Gaussian log densities ``log_b`` (K, N); ``constant`` is -log(2 pi var) / 2, like the others (D, K)."""
     N, D = y.shape
     K = mean.shape[1]
-    columns, total = _columns(y), np.empty(N)
+    columns = _columns(y)
     for k in range(K):
         for d in range(D):
             centre, half, top = mean[d, k], 0.5 * precision[d, k], constant[d, k]
@@ -38,26 +39,22 @@ def diagonal_density(y: Floats, mean: Floats, precision: Floats, constant: Float
                 part = top - half * (away * away)
                 if columns[d, t] != columns[d, t]:
                     part = 0.0
-                total[t] = part if d == 0 else total[t] + part
-        for t in range(N):
-            log_b[t, k] = total[t]
+                log_b[k, t] = part if d == 0 else log_b[k, t] + part
 
 
 @sums
 def diagonal_sums(y: Floats, mean: Floats, gamma: Floats, weight: Floats, first: Floats, second: Floats) -> None:
-    """Add the weights and the first and second moments around ``mean``, each (D, K), of weights ``gamma`` (N, K)."""
+    """Add the weights and the first and second moments around ``mean``, each (D, K), of weights ``gamma`` (K, N)."""
     N, D = y.shape
     K = mean.shape[1]
-    columns, shares = _columns(y), np.empty(N)
+    columns = _columns(y)
     for k in range(K):
-        for t in range(N):
-            shares[t] = gamma[t, k]
         for d in range(D):
             centre = mean[d, k]
             total, moment, square = 0.0, 0.0, 0.0
             for t in range(N):
                 away = columns[d, t] - centre
-                share = shares[t]
+                share = gamma[k, t]
                 if columns[d, t] != columns[d, t]:
                     away, share = 0.0, 0.0
                 total += share
@@ -70,17 +67,17 @@ def diagonal_sums(y: Floats, mean: Floats, gamma: Floats, weight: Floats, first:
 
 @sums
 def full_density(y: Floats, mean: Floats, factor: Floats, constant: Floats, log_b: Floats) -> None:
-    """Gaussian log densities (N, K) of whole rows by forward substitution.
+    """Gaussian log densities (K, N) of whole rows by forward substitution.
 
     ``factor`` (D, D, K) is the Cholesky factor of the covariance with its diagonal inverted, ``constant`` (K,) is
     -log det(2 pi cov) / 2.
     """
     N, D = y.shape
     K = mean.shape[1]
-    columns, solved, total = _columns(y), np.empty((D, N)), np.empty(N)
+    columns, solved = _columns(y), np.empty((D, N))
     for k in range(K):
         for t in range(N):
-            total[t] = constant[k]
+            log_b[k, t] = constant[k]
         for i in range(D):
             for t in range(N):
                 solved[i, t] = columns[i, t] - mean[i, k]
@@ -92,9 +89,7 @@ def full_density(y: Floats, mean: Floats, factor: Floats, constant: Floats, log_
             for t in range(N):
                 rest = solved[i, t] * inverse
                 solved[i, t] = rest
-                total[t] -= 0.5 * (rest * rest)
-        for t in range(N):
-            log_b[t, k] = total[t]
+                log_b[k, t] -= 0.5 * (rest * rest)
 
 
 @sums
@@ -102,32 +97,35 @@ def full_sums(y: Floats, mean: Floats, gamma: Floats, weight: Floats, first: Flo
     """Add weights (K,), first (D, K) and second moments (D, D, K), these below the diagonal only, around ``mean``."""
     N, D = y.shape
     K = mean.shape[1]
-    columns, away, share = _columns(y), np.empty((D, N)), np.empty(N)
+    columns, away, part = _columns(y), np.empty((D, N)), np.empty(N)
     for k in range(K):
         total = 0.0
         for t in range(N):
-            share[t] = gamma[t, k]
-            total += share[t]
+            total += gamma[k, t]
         weight[k] += total
         for i in range(D):
             total = 0.0
             for t in range(N):
                 away[i, t] = columns[i, t] - mean[i, k]
-                total += share[t] * away[i, t]
+                part[t] = gamma[k, t] * away[i, t]
+                total += part[t]
             first[i, k] += total
             for j in range(i + 1):
                 total = 0.0
                 for t in range(N):
-                    total += share[t] * away[i, t] * away[j, t]
+                    total += part[t] * away[j, t]
                 second[i, j, k] += total
 
 
 @sums
 def poisson_density(y: Floats, log_factorial: Floats, rate: Floats, log_rate: Floats, log_b: Floats) -> None:
-    """Log probabilities of counts (N, K), given the logs of their factorials (N, D) and rates (D, K)."""
+    """Log probabilities of counts (K, N), given a table of the logs of factorials that reaches up to them."""
     N, D = y.shape
     K = rate.shape[1]
-    columns, taken, total = _columns(y), _columns(log_factorial), np.empty(N)
+    columns, taken = _columns(y), np.empty((D, N))
+    for d in range(D):
+        for t in range(N):
+            taken[d, t] = log_factorial[int(columns[d, t])] if columns[d, t] == columns[d, t] else 0.0
     for k in range(K):
         for d in range(D):
             expected, log_expected = rate[d, k], log_rate[d, k]
@@ -137,24 +135,20 @@ def poisson_density(y: Floats, log_factorial: Floats, rate: Floats, log_rate: Fl
                     part = -expected
                 if columns[d, t] != columns[d, t]:
                     part = 0.0
-                total[t] = part if d == 0 else total[t] + part
-        for t in range(N):
-            log_b[t, k] = total[t]
+                log_b[k, t] = part if d == 0 else log_b[k, t] + part
 
 
 @sums
 def poisson_sums(y: Floats, gamma: Floats, total: Floats, exposure: Floats) -> None:
-    """Add the weighted counts and the weights of those seen, each (D, K)."""
+    """Add the weighted counts and the weights of those seen, each (D, K); ``gamma`` (K, N)."""
     N, D = y.shape
     K = total.shape[1]
-    columns, shares = _columns(y), np.empty(N)
+    columns = _columns(y)
     for k in range(K):
-        for t in range(N):
-            shares[t] = gamma[t, k]
         for d in range(D):
             counts, weight = 0.0, 0.0
             for t in range(N):
-                count, share = columns[d, t], shares[t]
+                count, share = columns[d, t], gamma[k, t]
                 if columns[d, t] != columns[d, t]:
                     count, share = 0.0, 0.0
                 counts += share * count
@@ -163,28 +157,36 @@ def poisson_sums(y: Floats, gamma: Floats, total: Floats, exposure: Floats) -> N
             exposure[d, k] += weight
 
 
+@jit
+def _codes(y: Floats, n_symbols: int) -> Ints:
+    """Codes by channel (D, N), ``n_symbols`` where one is missing."""
+    N, D = y.shape
+    codes = np.empty((D, N), np.int64)
+    for d in range(D):
+        for t in range(N):
+            codes[d, t] = int(y[t, d]) if y[t, d] == y[t, d] else n_symbols
+    return codes
+
+
 @sums
 def categorical_density(y: Floats, log_prob: Floats, log_b: Floats) -> None:
-    """Log probabilities (N, K) of codes, from their table (D, M, K)."""
-    N, D = y.shape
-    K = log_prob.shape[2]
-    for t in range(N):
+    """Log probabilities (K, N) of codes, from their table (K, D, M + 1) that ends with 0 for what is missing."""
+    K, D, M = log_prob.shape
+    codes = _codes(y, M - 1)
+    for k in range(K):
         for d in range(D):
-            seen = y[t, d] == y[t, d]
-            code = int(y[t, d]) if seen else 0
-            for k in range(K):
-                part = log_prob[d, code, k] if seen else 0.0
-                log_b[t, k] = part if d == 0 else log_b[t, k] + part
+            for t in range(y.shape[0]):
+                part = log_prob[k, d, codes[d, t]]
+                log_b[k, t] = part if d == 0 else log_b[k, t] + part
 
 
 @sums
 def categorical_sums(y: Floats, gamma: Floats, counts: Floats) -> None:
-    """Add the weights of the codes seen (D, M, K)."""
-    N, D = y.shape
-    K = counts.shape[2]
-    for t in range(N):
-        for d in range(D):
-            if y[t, d] == y[t, d]:
-                code = int(y[t, d])
-                for k in range(K):
-                    counts[d, code, k] += gamma[t, k]
+    """Add the weights ``gamma`` (K, N) of the codes (D, M + 1, K), the last of them receiving what is missing."""
+    D, M, K = counts.shape
+    codes = _codes(y, M - 1)
+    for d in range(D):
+        for t in range(y.shape[0]):
+            code = codes[d, t]
+            for k in range(K):  # innermost: equal codes in a row must not wait for each other
+                counts[d, code, k] += gamma[k, t]

@@ -30,10 +30,13 @@ def as_density(log_b: Floats | Density) -> Density:
 
 
 def row_blocks(begin: int, end: int, n_states: int, stretches: int = 1) -> list[tuple[int, int]]:
-    """Cut rows into blocks; where each but the last is to be cut again, into stretches of an odd length."""
+    """Cut rows into blocks; where each but the last is to be cut again, into stretches of an odd length.
+
+    Such blocks are longer: what a stretch takes to forget its guess is done twice, and should be little of the whole.
+    """
     size = max(ENTRIES // n_states, 1)
     if stretches > 1:
-        size = stretches * (max(size // stretches, 1) | 1)
+        size = stretches * (max(2 * size // stretches, 1) | 1)
     return [(start, min(start + size, end)) for start in range(begin, end, size)]
 
 
