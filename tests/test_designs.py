@@ -197,6 +197,33 @@ def test_cycle_reports_damping_and_period():
     assert model.summary().loc["cycle_period", "value"].item() == free(model)["cycle_period"]
 
 
+def test_fixed_constants_beside_diffuse_states():
+    """A mean that is estimated beside coefficients that are integrated out, and the reverse."""
+    t = np.arange(len(NILE))
+    X = np.column_stack([np.sin(t / 5.0), t / 50.0])
+    noise = np.asarray(NILE, dtype=float)
+    model = (designs.constant() + designs.regression(X)).fit(noise)
+    mean = model.params_["initial_mean"].sel(state="constant").item()
+    left = (
+        noise
+        - np.column_stack([np.ones(len(t)), X])
+        @ np.linalg.lstsq(np.column_stack([np.ones(len(t)), X]), noise, rcond=None)[0]
+    )
+    assert free(model)["noise_var"] == pytest.approx(np.sum(left**2) / (len(t) - 2), rel=1e-6)  # 2 are diffuse
+    assert mean == pytest.approx(np.linalg.lstsq(np.column_stack([np.ones(len(t)), X]), noise, rcond=None)[0][0])
+    dam = (np.arange(1871, 1971) > 1898) * 1.0
+    model = (designs.local_level() + designs.regression(dam, start="fixed")).fit(NILE)
+    same = sse.LinearGaussianSSM(transition=[[1]], observation=[[1]], observation_input="free", initial="diffuse")
+    same.fit(NILE, inputs=dam)  # estimated as well, written as an effect of an input
+    assert model.score(NILE) == pytest.approx(same.score(NILE, inputs=dam), abs=1e-7)
+    assert model.params_["initial_mean"].values[1] == pytest.approx(same.params_["observation_input"].item(), rel=1e-5)
+    assert model.n_parameters_ == same.n_parameters_ == 3
+    assert np.isfinite(model.forecast(NILE[:90], 5)["mean"]).all()
+    assert model.filter(NILE).log_likelihood.sum().item() == pytest.approx(model.score(NILE), rel=1e-9)
+    with pytest.raises(sse.errors.UndeterminedStartError, match="1871 begins a sequence whose rows do not determine"):
+        (designs.local_level() + designs.constant()).fit(NILE)  # the level is a constant already
+
+
 def test_sums_number_what_comes_twice():
     model = designs.local_level() + designs.seasonal(4) + designs.seasonal(6)
     names = model._specification(1).own_names["process_cov"]
@@ -212,7 +239,6 @@ def test_sums_number_what_comes_twice():
         (lambda: designs.ar(-1), "p is -1"),
         (lambda: designs.regression([[1.0], [np.nan]]), "X has nan in row 1, column 0"),
         (lambda: designs.local_level().fit(np.ones((5, 2))), "y has 2 columns, expected one"),
-        (lambda: (designs.local_level() + designs.constant()).fit(NILE), "both 'diffuse' and 'fixed'"),
     ],
 )
 def test_wrong_use_is_refused(call, message):

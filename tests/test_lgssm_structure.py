@@ -11,6 +11,7 @@ import statespace_em as sse
 from statespace_em.data import as_batch
 from statespace_em.errors import DataError, ParameterError, UndeterminedStartError
 from statespace_em.priors import InverseWishart
+from statespace_em.sequence.lgssm_filter import smooth
 from statespace_em.sequence.lgssm_values import holds
 
 EXACT = 1e-9
@@ -61,6 +62,7 @@ STARTS = {
     "diffuse": {"initial": "diffuse"},
     "fixed": {"initial": "fixed"},
     "stationary": {"initial": "stationary"},
+    "diffuse and fixed": {"initial": ["diffuse", "fixed"]},
     "half diffuse": {"initial": ["known", "diffuse"], "initial_mean": [0.3, 0], "initial_cov": [[1.0, 0], [0, 0]]},
 }
 
@@ -196,6 +198,30 @@ def test_diffuse_start_matches_dense_least_squares(unknown, likelihood):
     np.testing.assert_allclose(future["predicted_cov"][-1], V[-2:, -2:], rtol=1e-8, atol=EXACT)
 
 
+@pytest.mark.parametrize("likelihood", ["diffuse", "full"])
+def test_diffuse_and_fixed_states_together_match_dense_least_squares(likelihood):
+    """Three sequences: their diffuse states are integrated out one by one, the fixed one is estimated from all."""
+    _, core, batch, point, parts = set_up("names in the dynamics", "diffuse and fixed", 3, likelihood=likelihood)
+    p = dense(point._replace(initial_mean=np.zeros(2), initial_cov=np.zeros((2, 2))))
+    diffuse_at, fixed_at = np.array([True, False]), np.array([False, True])
+
+    def value(constant):
+        whole = p._replace(m0=np.where(fixed_at, constant, 0.0))
+        return sum(diffuse(y, whole, diffuse_at)[0][likelihood] for y in parts)
+
+    ends = [value(x) for x in (-1.0, 0.0, 1.0)]  # a parabola
+    slope, bend = (ends[2] - ends[0]) / 2, ends[2] - 2 * ends[1] + ends[0]
+    top = -slope / bend
+    statistics, found = core.e_step(point, batch)
+    assert statistics.start[1] == pytest.approx(top, rel=1e-8)
+    assert found == pytest.approx(value(top), rel=1e-10)
+    smoothed, by_sequence = smooth(point, batch, likelihood)
+    whole = p._replace(m0=np.where(fixed_at, top, 0.0))
+    expected = [diffuse(y, whole, diffuse_at) for y in parts]
+    np.testing.assert_allclose(by_sequence, [each[0][likelihood] for each in expected], rtol=1e-9)
+    np.testing.assert_allclose(smoothed.mean, np.concatenate([each[2] for each in expected]), atol=1e-8)
+
+
 def test_fixed_start_is_generalised_least_squares():
     _, core, batch, point, parts = set_up("names in the dynamics", "fixed", 1)
     values, delta, _, _ = diffuse(parts[0], dense(point)._replace(P0=np.zeros((2, 2))), np.array([True, True]))
@@ -311,7 +337,6 @@ def test_saved_structures_come_back(start, tmp_path):
         ({"transition": np.eye(2), "process_cov": [[1, 2], [2, 1]]}, "process_cov is not positive"),
         ({"transition": "banded", "states": 2}, "transition is 'banded', expected one of 'zero', 'free'"),
         ({"transition": np.eye(2), "initial": ["diffuse"]}, "1 words, expected one for each of 2"),
-        ({"transition": np.eye(2), "initial": ["diffuse", "fixed"]}, "mixes"),
         ({"transition": np.eye(2), "initial": ["diffuse", "known"]}, "give initial_mean and initial_cov"),
         ({"transition": np.eye(2), "process_cov": "free 1 + diagonal 2"}, "blocks of 3 rows"),
         ({"transition": np.eye(2), "likelihood": "exact"}, "likelihood is 'exact'"),

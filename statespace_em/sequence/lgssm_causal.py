@@ -25,8 +25,9 @@ from statespace_em.sequence.lgssm_passes import Filtered, Part, each, kalman_fil
 
 def causal(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:
     """Causal moments of every row with innovations; infinite variances where a diffuse start is not yet determined."""
+    params = params._replace(initial_mean=np.nan_to_num(params.initial_mean))  # constants nobody knows yet count as 0
     start = proper_start(params, batch, stand_in=_stand_in(params, batch))
-    if not len(start.states) or start.fixed:
+    if not len(start.states):
         return kalman_filter(start.params, batch, innovations=True)
     (found,) = each(start.params, batch, partial(_augmented, start), whole=True)
     known, f, filtered_response, response = found
@@ -56,7 +57,7 @@ def _stand_in(params: LGSSMParams, batch: Batch) -> Floats | None:
     its square neither covariances nor likelihoods lose digits.
     """
     states = np.flatnonzero(is_diffuse(params))
-    if not len(states) or np.isnan(params.initial_mean).any():
+    if not len(states):
         return None
     lengths = [len(getattr(params, name)) for name in ("transition", "observation") if varies(params, name)]
     n_rows = min(lengths, default=len(params.initial_mean))

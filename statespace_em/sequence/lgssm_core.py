@@ -257,7 +257,7 @@ class LGSSMCore:
 
         Otherwise a variance at zero is a boundary of this model, not a likelihood without bound.
         """
-        if self.fixed is None:
+        if self.fixed is None or not np.isfinite(params.initial_cov).all():
             return np.zeros(self.n_states, bool)
         C, R, Q = (
             value if value.ndim == 2 else value[0]

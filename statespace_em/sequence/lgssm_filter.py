@@ -124,7 +124,7 @@ class Start(NamedTuple):
     params: LGSSMParams  # with a proper start
     states: Ints  # (q,), which are unknown
     stand_in: Floats  # (q,)
-    fixed: bool
+    fixed: Bools  # (q,), which of them are constants to be estimated; the others are diffuse
 
 
 def proper_start(
@@ -132,17 +132,16 @@ def proper_start(
 ) -> Start:
     """Put stand-ins in the place of unknown first states; ``fixed`` marks constants to be estimated."""
     fixed = is_fixed(params) if fixed is None else fixed
-    unknown = is_diffuse(params) if fixed is None else fixed
+    fixed = np.zeros(len(params.initial_mean), bool) if fixed is None else fixed
+    unknown = is_diffuse(params) | fixed
     states = np.flatnonzero(unknown)
     if not len(states):
-        return Start(params, states, np.zeros(0), fixed=False)
+        return Start(params, states, np.zeros(0), np.zeros(0, bool))
     variance = _stand_in(params, batch, states) if stand_in is None else stand_in
     cov = np.where(unknown[:, None] | unknown, 0.0, params.initial_cov)
-    mean = np.nan_to_num(params.initial_mean)
-    if fixed is None:
-        mean = np.where(unknown, 0.0, mean)
-        cov[states, states] = variance
-    return Start(params._replace(initial_mean=mean, initial_cov=cov), states, variance, fixed is not None)
+    mean = np.where(unknown & ~fixed, 0.0, np.nan_to_num(params.initial_mean))
+    cov[states, states] = np.where(fixed[states], 0.0, variance)
+    return Start(params._replace(initial_mean=mean, initial_cov=cov), states, variance, fixed[states])
 
 
 def forward(start: Start, part: Part, *, innovations: bool = False) -> Forward:
@@ -170,30 +169,47 @@ class Solved(NamedTuple):
     log_likelihood: Floats  # (S,), nats to add
 
 
-def solve(known: Constants, first: Bools, *, fixed: bool, likelihood: str, offset: int = 0) -> Solved:
-    """Regress the innovations on the responses: one regression a sequence, or one of all if ``fixed``.
+def solve(known: Constants, first: Bools, *, fixed: Bools, likelihood: str, offset: int = 0) -> Solved:
+    """Regress the innovations on the responses: diffuse constants sequence by sequence, fixed ones over all of them.
 
-    ``first`` (N,) marks the first rows; ``offset`` is the number of the first of them in all data, for messages.
+    ``first`` (N,) marks the first rows, ``fixed`` (q,) the constants to be estimated; ``offset`` is the number of the
+    first row in all data, for messages. The fixed ones are regressed on what the diffuse ones leave.
     """
     begins = np.flatnonzero(first)
     gram, cross = np.add.reduceat(known.gram, begins), np.add.reduceat(known.cross, begins)
-    if fixed:
-        gram, cross = gram.sum(0, keepdims=True), cross.sum(0, keepdims=True)
-    units = np.sqrt(np.diagonal(gram, axis1=1, axis2=2)) if fixed else np.ones(gram.shape[:2])
-    units = np.where(units > 0.0, units, 1.0)  # a constant that is told precisely does not hide the others
-    eigenvalues = np.linalg.eigvalsh(gram / (units[:, :, None] * units[:, None, :]))
-    if not (eigenvalues[:, 0] > DETERMINED).all():
-        raise UndeterminedStartError(offset + int(begins[np.argmin(eigenvalues[:, 0])]))
-    factor = np.linalg.cholesky(gram)
-    half = np.linalg.solve(factor, cross[:, :, None])[:, :, 0]
-    root = np.asarray(np.linalg.inv(factor)).transpose(0, 2, 1)
-    value = (root @ half[:, :, None])[:, :, 0]
-    gain = 0.5 * (half**2).sum(1)
-    if fixed:
-        return Solved(np.repeat(value, len(begins), 0), np.zeros((len(begins), *gram.shape[1:])), gain)
-    gain -= np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(1) - 0.5 * np.log(known.stand_in).sum()
-    gain += 0.0 if likelihood == "full" else 0.5 * gram.shape[1] * LOG_2PI
+    n, q = cross.shape
+    own, theirs = np.flatnonzero(~fixed), np.flatnonzero(fixed)
+    value, root, gain = np.zeros((n, q)), np.zeros((n, q, q)), np.zeros(n)
+    factor = _factor(gram[:, own[:, None], own], np.ones((n, len(own))), begins, offset)
+    inverse = np.linalg.inv(factor)
+    half = (inverse @ cross[:, own, None])[:, :, 0]
+    gain += 0.5 * (half**2).sum(1) - np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(1)
+    gain += 0.5 * np.log(known.stand_in[own]).sum()
+    gain += 0.0 if likelihood == "full" else 0.5 * len(own) * LOG_2PI
+    if len(theirs):
+        shared = inverse @ gram[:, own[:, None], theirs]
+        left = gram[:, theirs[:, None], theirs] - shared.swapaxes(1, 2) @ shared
+        rest = cross[:, theirs] - (shared.swapaxes(1, 2) @ half[:, :, None])[:, :, 0]
+        total = left.sum(0)
+        units = np.sqrt(np.diagonal(gram[:, theirs[:, None], theirs].sum(0)))  # one told precisely hides no other
+        root_of = _factor(total[None], units[None], begins[:1], offset)[0]
+        estimate = np.linalg.solve(root_of.T, np.linalg.solve(root_of, rest.sum(0)))
+        value[:, theirs] = estimate
+        gain += rest @ estimate - 0.5 * np.einsum("i,sij,j->s", estimate, left, estimate)
+        half = half - (shared @ estimate[:, None])[:, :, 0]
+    value[:, own] = (inverse.swapaxes(1, 2) @ half[:, :, None])[:, :, 0]
+    root[:, own[:, None], own] = inverse.swapaxes(1, 2)
     return Solved(value, root, gain)
+
+
+def _factor(gram: Floats, units: Floats, begins: Ints, offset: int) -> Floats:
+    """Cholesky factors (S, q, q) of the information on unknown constants, refused where it does not tell them."""
+    units = np.where(units > 0.0, units, 1.0)
+    if gram.shape[1]:
+        eigenvalues = np.linalg.eigvalsh(gram / (units[:, :, None] * units[:, None, :]))
+        if not (eigenvalues[:, 0] > DETERMINED).all():
+            raise UndeterminedStartError(offset + int(begins[np.argmin(eigenvalues[:, 0])]))
+    return np.asarray(np.linalg.cholesky(gram))
 
 
 # the E-step
@@ -227,14 +243,16 @@ def e_step(
     params = spread_out(params, spread)
     start = proper_start(params, batch, fixed)
     place = positions(batch) if spread is not None else np.zeros(0, np.int64)
-    parts = each(start.params, batch, partial(_expect, start, blocks, likelihood, spread, place), whole=start.fixed)
+    parts = each(
+        start.params, batch, partial(_expect, start, blocks, likelihood, spread, place), whole=bool(start.fixed.any())
+    )
     log_likelihood = sum(part.log_likelihood for part in parts)
-    statistics = _statistics(start.params, batch, blocks, parts, fixed=start.fixed)
+    statistics = _statistics(start.params, batch, blocks, parts, fixed=bool(start.fixed.any()))
     if spread is not None:
         assert statistics.gradients is not None
         S_ww = statistics.n_pairs * inner + inner @ statistics.gradients.Q @ inner
         statistics = statistics._replace(S_ww=S_ww, S_wz=np.zeros((len(inner), len(statistics.S_zz))))
-    if likelihood == "marginal" and len(start.states) and not start.fixed:
+    if likelihood == "marginal" and not start.fixed.all():
         return _marginal(params, batch, blocks, statistics, log_likelihood)
     return statistics, log_likelihood
 
@@ -258,11 +276,11 @@ def _expect(start: Start, blocks: Ints, likelihood: str, spread: Floats | None, 
         log_likelihood += float(found.log_likelihood.sum())
         sequence = np.cumsum(part.first) - 1
         predicted = predicted + np.einsum("tnq,tq->tn", known.response, found.value[sequence])
-        if start.fixed:
+        if start.fixed.any():
             mean = mean.copy()
-            mean[known.states] += np.sqrt(known.stand_in) * found.value[0]
-        else:
-            response = np.ascontiguousarray(known.response @ found.root[sequence])
+            mean[known.states[start.fixed]] += (np.sqrt(known.stand_in) * found.value[0])[start.fixed]
+        if not start.fixed.all():
+            response = np.ascontiguousarray(known.response @ found.root[sequence][:, :, ~start.fixed])
     n, size, k = len(mean), part.y.shape[1], part.p.U.shape[1]
     m, n_blocks = n + 1 + k, int(blocks.max()) + 1
     shapes = (n, n), (n, 1 + k), (n, n), (size, n), (size, 1 + k), (size, size), (n,), (n, n)

@@ -283,8 +283,6 @@ def initial_words(value: Any, names: Sequence[Any]) -> str | tuple[str, ...]:
         raise ParameterError(f"initial has {len(value)} words, expected one for each of {len(names)} states.")
     for word in value:
         _validate.one_of("initial", word, MIXED)
-    if {"diffuse", "fixed"} <= set(value):
-        raise ParameterError("initial mixes 'diffuse' and 'fixed': the unknown states must be of one kind.")
     return tuple(value)
 
 

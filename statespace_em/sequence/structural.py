@@ -172,10 +172,6 @@ class StructuralModel(StateSpaceModel):
         _validate.one_of("noise", self.noise, ("auto", "free", "zero"))
         parts = self._parts()
         names, transition, cov, view, initial = together(parts)
-        if {"diffuse", "fixed"} <= set(initial):
-            raise ParameterError(
-                "the components start both 'diffuse' and 'fixed': give constant() or regression(X) start='diffuse'."
-            )
         words = np.array(initial)
         start = np.diag(np.where(words == "diffuse", np.inf, 0.0))
         with np.errstate(invalid="ignore"):
