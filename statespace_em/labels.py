@@ -59,9 +59,17 @@ class Labels:
             words = f"column {show(self.features[column])}, {words}"
         return words if self.sequence is None else f"{words} of {self.sequence} {show(self.keys[which])}"
 
-    def dataset(self, rows: Mapping[str, tuple[tuple[str, ...], AnyArray]], coords: Mapping[str, Any]) -> xr.Dataset:
-        """Label arrays whose first axis runs over the rows of all sequences; pad ragged ones with NaN."""
-        variables = {name: self._variable(dims, values) for name, (dims, values) in rows.items()}
+    def dataset(
+        self,
+        rows: Mapping[str, tuple[tuple[str, ...], AnyArray]],
+        coords: Mapping[str, Any],
+        others: Mapping[str, xr.Variable] | None = None,
+    ) -> xr.Dataset:
+        """Label arrays whose first axis runs over the rows of all sequences; pad ragged ones with NaN.
+
+        ``others`` are variables of other dimensions: to add them afterwards costs more than all the rest.
+        """
+        variables = {name: self._variable(dims, values) for name, (dims, values) in rows.items()} | dict(others or {})
         used = {dim for variable in variables.values() for dim in variable.dims}
         own = {dim: values for dim, values in coords.items() if dim in used}
         return xr.Dataset(variables, {**own, **self.time_coords()})

@@ -244,12 +244,9 @@ class LatentModel(Settings, Uncertain):
         core, tree, batch, labels, known = self._ready(y, params, states, weights)
         with labelled_rows(labels, self._schema().names):
             posterior = core.posterior(tree, batch, pairs=xi == "each")
-        coords = self._schema().state_coords
-        dataset = labels.dataset(posterior.rows, coords)
-        if posterior.sums:
-            dataset = dataset.assign({name: (dims, value) for name, (dims, value) in posterior.sums.items()})
-            dataset = dataset.assign_coords({dim: coords[dim] for dim in dataset.dims if dim in coords})
-        dataset["log_likelihood"] = labels.per_sequence(posterior.log_likelihood)
+        others = {name: xr.Variable(dims, value) for name, (dims, value) in posterior.sums.items()}
+        others["log_likelihood"] = labels.per_sequence(posterior.log_likelihood)
+        dataset = labels.dataset(posterior.rows, self._schema().state_coords, others)
         for name in dataset.data_vars:
             dataset.variables[name].attrs["conditioning"] = "1:T"
         dataset.variables["log_likelihood"].attrs["units"] = "nats"

@@ -227,10 +227,9 @@ def smooth_covariances(
     constant = A.shape[0] == 1 and Q.shape[0] == 1
     child, sibling, parent = np.empty(N + 1, np.int64), np.empty(N, np.int64), np.empty(N, np.int64)
     own, age, known = np.empty(N, np.int64), np.empty(N, np.int64), np.zeros(N, np.bool_)
-    base, F, L = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
-    work, inverse, zero = np.empty((n, n)), np.empty(n), np.zeros((n, n))
+    F, L, work, inverse = np.empty((n, n)), np.empty((n, n)), np.empty((n, n)), np.empty(n)
     child[N] = -1  # of the end of a sequence
-    lowest, v, based = N, N, -1
+    lowest, v = N, N
     for t in range(N - 1, -1, -1):
         s = slot[t]
         after = N if t == N - 1 or first[t + 1] else v
@@ -251,11 +250,8 @@ def smooth_covariances(
                 if not known[s]:
                     _smoother_gain(A[a], predicted[slot[t + 1]], filtered[s], J[s], L, inverse, work)
                     known[s] = constant
-                if based != s or not constant:
-                    _smoother_base(A[a], Q[q], filtered[s], J[s], zero, F, work, base)
-                    based = s
                 times_transposed(J[s], cov[after], cross_cov[v])  # cov is symmetric
-                sandwich(J[s], cov[after], base, work, cov[v])
+                _smoothed(A[a], Q[q], filtered[s], J[s], cross_cov[v], F, L, work, cov[v])
             own[v], parent[v], child[v], age[v] = s, after, -1, 1
             if constant:
                 sibling[v], child[after] = child[after], v
@@ -297,32 +293,40 @@ def _smoother_gain(
 
 
 @inlined
-def _smoother_base(
-    A: Floats, Q: Floats, filtered: Floats, J: Floats, zero: Floats, F: Floats, work: Floats, base: Floats
-) -> None:
-    """Fill (I - J A) P_f (I - J A)' + J Q J'."""
+def _smoothed(
+    A: Floats, Q: Floats, filtered: Floats, J: Floats, cross_cov: Floats, F: Floats, G: Floats, work: Floats,
+    cov: Floats,
+) -> None:  # fmt: skip
+    """Fill (I - J A) P_f (I - J A)' + (J Q + J V) J', where ``cross_cov`` is J V; Q is read below its diagonal."""
     n = A.shape[0]
     for i in range(n):
         for j in range(n):
-            value = 1.0 if i == j else 0.0
+            value, other = 1.0 if i == j else 0.0, cross_cov[i, j]
             for k in range(n):
                 value -= J[i, k] * A[k, j]
+                other += J[i, k] * Q[max(k, j), min(k, j)]
             F[i, j] = value
-    sandwich(J, Q, zero, work, base)
-    sandwich(F, filtered, base, work, base)
+            G[i, j] = other
+    times_transposed(F, filtered, work)
+    for i in range(n):
+        for j in range(i + 1):
+            value = 0.0
+            for k in range(n):
+                value += work[i, k] * F[j, k] + G[i, k] * J[j, k]
+            cov[i, j] = value
+            cov[j, i] = value
 
 
 @jit
 def expand(place: Ints, stack: Floats) -> None:
     """Give every row its own entry: ``stack[t] = stack[place[t]]``, whether places look back or ahead."""
     N, n, m = stack.shape
+    flat = stack.reshape((N, n * m))
     for t in range(N - 1, -1, -1):
         if place[t] < t:
-            for i in range(n):
-                for j in range(m):
-                    stack[t, i, j] = stack[place[t], i, j]
+            for i in range(n * m):
+                flat[t, i] = flat[place[t], i]
     for t in range(N):
         if place[t] > t:
-            for i in range(n):
-                for j in range(m):
-                    stack[t, i, j] = stack[place[t], i, j]
+            for i in range(n * m):
+                flat[t, i] = flat[place[t], i]

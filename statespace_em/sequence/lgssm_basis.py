@@ -41,20 +41,21 @@ def arbitrary(params: LGSSMParams, structure: Structure) -> int:
     generic, still, nothing = LGSSMParams(**values), np.zeros((size, size)), np.zeros(size)
     moves = [_moved(generic, unit.reshape(size, size), nothing) for unit in np.eye(size * size)]
     moves += [_moved(generic, still, unit) for unit in np.eye(size)]
-    return _rank([np.concatenate([move[name] for name in names]) for move in moves]) - _rank(
-        [np.concatenate([_outside(structure, generic, name, move[name]) for name in names]) for move in moves]
+    by_name = {name: np.array([move[name] for move in moves]) for name in names}
+    return _rank(np.hstack(list(by_name.values()))) - _rank(
+        np.hstack([_outside(structure, generic, name, changes) for name, changes in by_name.items()])
     )
 
 
-def _outside(structure: Structure, params: LGSSMParams, name: str, change: Floats) -> Floats:
-    """Part of a change of a parameter that its structure does not allow."""
+def _outside(structure: Structure, params: LGSSMParams, name: str, changes: Floats) -> Floats:
+    """Part of changes (moves, entries) of a parameter that its structure does not allow."""
     if not structure.is_free(name):
-        return change
+        return changes
     design = structure.patterns[name].tangent(getattr(params, name)).design
     if name in structure.noises:
         design = np.array([structure.noises[name].outer(part) for part in design])
     flat = design.reshape(len(design), -1)
-    return np.asarray(change - flat.T @ np.linalg.lstsq(flat.T, change, rcond=None)[0])
+    return np.asarray(changes - np.linalg.lstsq(flat.T, changes.T, rcond=None)[0].T @ flat)
 
 
 def _moved(params: LGSSMParams, X: Floats, v: Floats) -> dict[str, Floats]:
@@ -76,8 +77,8 @@ def _moved(params: LGSSMParams, X: Floats, v: Floats) -> dict[str, Floats]:
     return {name: np.ravel(value / _size(getattr(params, name))) for name, value in change.items()}
 
 
-def _rank(moves: list[Floats]) -> int:
-    return int(np.linalg.matrix_rank(np.array(moves), tol=1e-9))
+def _rank(moves: Floats) -> int:
+    return int(np.linalg.matrix_rank(moves, tol=1e-9))
 
 
 def _size(value: Floats) -> float:

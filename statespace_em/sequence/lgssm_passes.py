@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -119,12 +120,8 @@ def _filter_part(whole: Filtered, part: Part) -> None:
     out = Filtered(*(array[part.rows] for array in whole))
     gains = filter_covariances(part, out)
     covs = [out.predicted_cov, out.filtered_cov, *([out.innovation_cov] if len(out.innovation_cov) else [])]
-
-    def spread() -> None:
-        for cov in covs:
-            kalman.expand(gains.slot, cov)
-
-    _together(len(part.y), partial(filter_means, part, gains, out), spread)
+    spread = [partial(kalman.expand, gains.slot, cov) for cov in covs]
+    _together(len(part.y), partial(filter_means, part, gains, out), *spread)
 
 
 def _smooth_part(whole: Smoothed, log_likelihood: Floats, part: Part) -> None:
@@ -137,11 +134,7 @@ def _smooth_part(whole: Smoothed, log_likelihood: Floats, part: Part) -> None:
         filter_means(part, gains, known)
         _smooth_means(part, gains, known, J, out.mean)
 
-    def spread() -> None:
-        kalman.expand(place, out.cov)
-        kalman.expand(place, out.cross_cov)
-
-    _together(len(part.y), means, spread)
+    _together(len(part.y), means, *(partial(kalman.expand, place, cov) for cov in (out.cov, out.cross_cov)))
 
 
 def _compact(part: Part) -> tuple[Smoothed, Ints, Floats]:
@@ -162,8 +155,21 @@ def blank_filtered(y: Floats, n: int, *, innovations: bool) -> Filtered:
     """Room for the moments of every row."""
     n_rows, size = y.shape
     wanted = n_rows if innovations else 0
-    shapes = (n_rows, n), (n_rows, n, n), (n_rows, n), (n_rows, n, n), (n_rows,), (wanted, size), (wanted, size, size)
-    return Filtered(*map(np.empty, shapes))
+    predicted, filtered, log_likelihood, innovation = _beside((n_rows, n), (n_rows, n), (n_rows,), (wanted, size))
+    covs = (np.empty((n_rows, n, n)) for _ in range(2))
+    return Filtered(
+        predicted, next(covs), filtered, next(covs), log_likelihood, innovation, np.empty((wanted, size, size))
+    )
+
+
+def _beside(*shapes: tuple[int, ...]) -> list[Floats]:
+    """Empty arrays in one piece of memory: large pieces come in large pages, small ones fault page by page.
+
+    A fault of 4 KiB takes longer than to compute what is written there.
+    """
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    whole = np.empty(ends[-1])
+    return [part.reshape(shape) for part, shape in zip(np.split(whole, ends[:-1]), shapes)]
 
 
 def _blank_smoothed(n_rows: int, n_states: int) -> Smoothed:
@@ -181,9 +187,8 @@ def filter_covariances(part: Part, out: Filtered) -> Gains:
     """
     n_rows, size = part.y.shape
     n_states = len(part.mean)
-    gains = Gains(
-        np.empty(n_rows, np.int64), np.empty((n_rows, size, n_states)), np.empty((n_rows, size, size)), np.empty(n_rows)
-    )
+    room = _beside((n_rows, size, n_states), (n_rows, size, size), (n_rows,))
+    gains = Gains(np.empty(n_rows, np.int64), *room)
     status = kalman.filter_covariances(
         part.y, part.first, part.p.A, part.p.Q, part.p.C, part.p.R, part.cov, gains.slot, out.predicted_cov,
         out.filtered_cov, gains.gain, gains.whiten, gains.log_norm, out.innovation_cov,

@@ -70,10 +70,12 @@ def _by_columns(pattern: Pattern, sums: Residuals) -> Floats:
 def _regression(cross: Floats, square: Floats, free: Bools) -> Floats:
     """Least-squares change of the free columns; what the moments do not determine stays."""
     change = np.zeros(cross.shape)
-    moments = square[np.ix_(free, free)]
-    scale = np.sqrt(np.where(np.diag(moments) > 0.0, np.diag(moments), 1.0))
-    solved = np.linalg.lstsq(moments / np.outer(scale, scale), cross[:, free].T / scale[:, None], rcond=1e-13)[0]
-    change[:, free] = (solved / scale[:, None]).T
+    moments = square[free][:, free]
+    diagonal = moments.diagonal()
+    scale = np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
+    values, vectors = np.linalg.eigh(moments / (scale[:, None] * scale))
+    inverse = np.where(values > 1e-13 * values[-1], 1.0 / np.where(values > 0.0, values, 1.0), 0.0)
+    change[:, free] = ((cross[:, free] / scale) @ vectors * inverse) @ vectors.T / scale
     return change
 
 
@@ -109,8 +111,8 @@ def _scatter(sums: Residuals, change: Floats) -> Floats:
     half = change @ sums.cross.T
     scatter = sums.scatter - half - half.T
     for j, square in enumerate(sums.squares):
-        rows = np.flatnonzero(sums.blocks == j)
-        scatter[np.ix_(rows, rows)] += change[rows] @ square @ change[rows].T
+        own = change if len(sums.squares) == 1 else np.where((sums.blocks == j)[:, None], change, 0.0)
+        scatter += own @ square @ own.T
     return np.asarray((scatter + scatter.T) / 2.0)
 
 

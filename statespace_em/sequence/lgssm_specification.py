@@ -124,11 +124,12 @@ def written(name: str, value: Any, shape: tuple[int | None, ...]) -> Pattern | F
     """
     symmetric = name in COVARIANCES
     if isinstance(value, str):
+        if value == "free":
+            return None
         known = tuple(size for size in shape if size is not None)
         if len(known) < len(shape):
             return None
-        pattern = from_word(value, known, name, symmetric=symmetric)
-        return None if value == "free" else pattern
+        return from_word(value, known, name, symmetric=symmetric)
     if isinstance(value, xr.DataArray):
         value = _transposed(name, value)
     if isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str) and np.ndim(value[1]) == 2:
