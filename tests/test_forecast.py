@@ -163,7 +163,7 @@ def test_draws_of_parameters_widen_the_forecast():
 def test_a_bootstrap_can_be_forecast_with():
     quakes = sse.datasets.earthquakes()
     model = sse.PoissonHMM(2).fit(quakes)
-    draws = model.bootstrap(quakes, n=3)
+    draws = model.bootstrap(quakes, n_replicates=3)
     singles = [model.forecast(quakes, 2, draws.isel(replicate=i))["mean"] for i in range(3)]
     found = model.forecast(quakes, 2, draws, quantiles=LEVELS)
     np.testing.assert_allclose(found["mean"], np.mean(singles, axis=0), rtol=1e-12)

@@ -231,7 +231,7 @@ def test_simulations_follow_the_inputs(tmp_path):
     model.save(tmp_path / "model.nc")
     again = sse.LinearGaussianSSM.load(tmp_path / "model.nc")
     assert again.score(y, inputs=U) == model.score(y, inputs=U)
-    boot = model.bootstrap(y, n=2, inputs=U)
+    boot = model.bootstrap(y, n_replicates=2, inputs=U)
     assert boot["state_input"].sizes["replicate"] == 2
     assert model.diagnose(y, inputs=U) is not None
     assert model.residuals(y, inputs=U).sizes == model.one_step(y, inputs=U)["mean"].sizes

@@ -112,7 +112,7 @@ def test_a_lag_in_units_far_apart_and_beyond_the_end_is_the_smoother():
 
 def test_what_cannot_be_drawn():
     model, params, _, y = cases()
-    with pytest.raises(ParameterError, match="n is 0, expected a whole number of at least 1"):
+    with pytest.raises(ParameterError, match="n_paths is 0, expected a whole number of at least 1"):
         model.simulate_smoothed(y, 0, params)
     with pytest.raises(DataError, match="y has 2 sequences"):
         model.simulate_smoothed([y, y], 2, params)

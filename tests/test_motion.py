@@ -245,10 +245,10 @@ def test_standard_errors_at_uneven_times():
     value = uneven.params_["process_cov"].values.diagonal()
     assert (ends.sel(bound="lower").values.diagonal() < value).all()
     assert (ends.sel(bound="upper").values.diagonal() > value).all()
-    drawn = uneven.bootstrap(y[keep], n=40, seed=1)["process_cov"].values[:, 2, 2]
+    drawn = uneven.bootstrap(y[keep], n_replicates=40, seed=1)["process_cov"].values[:, 2, 2]
     assert drawn.std() == pytest.approx(other["process_cov"].values[2, 2], rel=0.4)
     assert drawn.mean() == pytest.approx(uneven.params_["process_cov"].values[2, 2], rel=0.3)
-    assert dict(even.bootstrap(grid, n=2).sizes)["replicate"] == 2
+    assert dict(even.bootstrap(grid, n_replicates=2).sizes)["replicate"] == 2
 
 
 def test_two_sensors_with_their_own_rates_and_noises():
@@ -430,7 +430,7 @@ def test_tracks_with_their_own_times(settings):
         later = model.at(track, steps)  # the forecast of each goes on from its own end
         np.testing.assert_allclose(ahead["mean"].sel(sequence=name), later["mean"], rtol=1e-6, atol=1e-7)
         np.testing.assert_allclose(ahead["cov"].sel(sequence=name), later["cov"], rtol=1e-6, atol=1e-7)
-    assert dict(model.bootstrap(panel, n=2).sizes)["replicate"] == 2
+    assert dict(model.bootstrap(panel, n_replicates=2).sizes)["replicate"] == 2
 
 
 def test_copies_of_tracks_estimate_what_one_of_each_does():

@@ -192,7 +192,7 @@ def test_the_order_of_states_keeps_what_they_share():
     y = data("full")
     model = sse.GaussianHMM(NAMES, "diagonal", tie={"mean": [["a", "b"]]}, order_by="variance").fit(y, n_starts=3)
     assert model.params_["mean"].values[0, 0] == model.params_["mean"].values[1, 0]
-    drawn = model.bootstrap(y, n=3)
+    drawn = model.bootstrap(y, n_replicates=3)
     np.testing.assert_array_equal(drawn["mean"].sel(state="a"), drawn["mean"].sel(state="b"))
 
 

@@ -86,7 +86,7 @@ def test_a_rolling_window_is_refused_where_matrices_belong_to_rows():
 def test_simulated_data_of_a_bootstrap_have_the_rows_of_y(index):
     y = pd.Series(flow().to_numpy(), index)
     model = designs.local_level() + designs.regression(pd.DataFrame({"step": STEP[:100, 0]}, index))
-    found = model.fit(y, n_starts=1).bootstrap(y, n=2)
+    found = model.fit(y, n_starts=1).bootstrap(y, n_replicates=2)
     assert np.isfinite(found["process_cov"]).all()
 
 

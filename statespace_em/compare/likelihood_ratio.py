@@ -17,7 +17,7 @@ from statespace_em.labels import show
 
 
 def likelihood_ratio_bootstrap(
-    smaller: Any, larger: Any, y: Any, *, n: int = 99, seed: int = 0, fit: Mapping[str, Any] | None = None
+    smaller: Any, larger: Any, y: Any, *, n_replicates: int = 99, seed: int = 0, fit: Mapping[str, Any] | None = None
 ) -> xr.Dataset:
     """Test K states against more by the parametric bootstrap (McLachlan 1987).
 
@@ -31,8 +31,8 @@ def likelihood_ratio_bootstrap(
         Models of the same family fitted to y, the first nested in the second.
     y
         What both were fitted to.
-    n
-        Number of draws; the smallest p-value there can be is 1 / (n + 1).
+    n_replicates
+        Number of draws; the smallest p-value there can be is 1 / (n_replicates + 1).
     seed
         Of the draws.
     fit
@@ -48,11 +48,11 @@ def likelihood_ratio_bootstrap(
     >>> import statespace_em as sse
     >>> quakes = sse.datasets.earthquakes()
     >>> one, two = (sse.PoissonHMM(k).fit(quakes) for k in (1, 2))
-    >>> test = sse.compare.likelihood_ratio_bootstrap(one, two, quakes, n=19, fit={"n_starts": 2, "tol": 1e-3})
+    >>> test = sse.compare.likelihood_ratio_bootstrap(one, two, quakes, n_replicates=19, fit={"n_starts": 2, "tol": 1e-3})
     >>> test.statistic.round(2).item(), test.p_value.item()
     (100.08, 0.05)
     """
-    _validate.at_least("n", n, 1, whole=True)
+    _validate.at_least("n_replicates", n_replicates, 1, whole=True)
     _validate.at_least("seed", seed, 0, whole=True)
     check_same({"smaller": smaller, "larger": larger}, y)
     if not smaller.n_parameters_ < larger.n_parameters_:
@@ -87,9 +87,9 @@ def likelihood_ratio_bootstrap(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of single draws: the tolerance is the caller's choice
-        simulated = np.array([ratio(draw()) for _ in range(n)])
+        simulated = np.array([ratio(draw()) for _ in range(n_replicates)])
     statistic = 2.0 * (larger.score(y) - smaller.score(y))
-    p_value = (1.0 + (simulated >= statistic).sum()) / (n + 1.0)
+    p_value = (1.0 + (simulated >= statistic).sum()) / (n_replicates + 1.0)
     return xr.Dataset({"statistic": statistic, "p_value": p_value, "simulated": ("draw", simulated)})
 
 

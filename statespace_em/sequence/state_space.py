@@ -170,13 +170,15 @@ class StateSpaceModel(DrivenModel):
         return dataset
 
     @takes_inputs
-    def simulate_smoothed(self, y: Any, n: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> Any:
-        """Draw ``n`` paths of the states given all of y: a DataArray (path, time, state_name); see `smoothed_draws`."""
-        _validate.at_least("n", n, 1, whole=True)
+    def simulate_smoothed(
+        self, y: Any, n_paths: int, params: xr.Dataset | None = None, *, seed: int | None = None
+    ) -> Any:
+        """Draw paths of the states given all of y: a DataArray (path, time, state_name); see `smoothed_draws`."""
+        _validate.at_least("n_paths", n_paths, 1, whole=True)
         _, tree, batch, labels, _ = self._ready(y, params)
         one_sequence(batch, labels)
         with labelled_rows(labels):
-            states = smoothed_draws(tree, batch, int(n), np.random.default_rng(seed))
+            states = smoothed_draws(tree, batch, int(n_paths), np.random.default_rng(seed))
         coords = {**labels.time_coords(), "state_name": self._names()}
         return xr.DataArray(states, coords, ("path", labels.time, "state_name"), "state", {"conditioning": "1:T"})
 

@@ -16,13 +16,13 @@ def fits(y, build=sse.PoissonHMM):
 
 def test_a_second_state_is_found_where_it_is_and_not_where_it_is_not():
     quakes = sse.datasets.earthquakes()
-    found = likelihood_ratio_bootstrap(*fits(quakes), quakes, n=19, fit=FAST)
+    found = likelihood_ratio_bootstrap(*fits(quakes), quakes, n_replicates=19, fit=FAST)
     assert found["p_value"] == 1 / 20
     np.testing.assert_allclose(found["statistic"], 2 * (391.9189 - 341.8787), atol=1e-3)
     assert found["simulated"].dims == ("draw",)
     assert found["simulated"].max() < 20
     plain = np.random.default_rng(0).poisson(9.0, size=80)
-    assert likelihood_ratio_bootstrap(*fits(plain), plain, n=19, fit=FAST)["p_value"] > 0.05
+    assert likelihood_ratio_bootstrap(*fits(plain), plain, n_replicates=19, fit=FAST)["p_value"] > 0.05
 
 
 def test_draws_have_the_lengths_and_the_gaps_of_the_data():
@@ -31,15 +31,15 @@ def test_draws_have_the_lengths_and_the_gaps_of_the_data():
     y["a"][5] = np.nan
     build = lambda k: sse.Mixture(k, sse.emissions.Gaussian("tied"))  # noqa: E731
     one, two = fits(y, build)
-    found = likelihood_ratio_bootstrap(one, two, y, n=9, seed=3, fit=FAST)
-    again = likelihood_ratio_bootstrap(one, two, y, n=9, seed=3, fit=FAST)
+    found = likelihood_ratio_bootstrap(one, two, y, n_replicates=9, seed=3, fit=FAST)
+    again = likelihood_ratio_bootstrap(one, two, y, n_replicates=9, seed=3, fit=FAST)
     np.testing.assert_array_equal(found["simulated"], again["simulated"])
     assert (found["simulated"] > -1e-2).all()
 
 
 def test_symbols_can_be_tested():
     y = np.random.default_rng(2).choice(list("ab"), size=40)
-    found = likelihood_ratio_bootstrap(*fits(y, sse.CategoricalHMM), y, n=3, fit=FAST)
+    found = likelihood_ratio_bootstrap(*fits(y, sse.CategoricalHMM), y, n_replicates=3, fit=FAST)
     assert 0.25 <= found["p_value"] <= 1.0
 
 
@@ -48,8 +48,8 @@ def test_what_cannot_be_tested_is_refused():
     one, two = fits(quakes)
     with pytest.raises(ParameterError, match="the smaller model has 5 free parameters, the larger 1"):
         likelihood_ratio_bootstrap(two, one, quakes)
-    with pytest.raises(ParameterError, match="n is 0, expected"):
-        likelihood_ratio_bootstrap(one, two, quakes, n=0)
+    with pytest.raises(ParameterError, match="n_replicates is 0, expected"):
+        likelihood_ratio_bootstrap(one, two, quakes, n_replicates=0)
     with pytest.raises(DataError, match="fitted to other data"):
         likelihood_ratio_bootstrap(one, two, quakes[:50])
     mixture = sse.Mixture(2, sse.emissions.Poisson()).fit(quakes, **FAST)

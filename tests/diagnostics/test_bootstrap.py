@@ -21,7 +21,7 @@ def returns():
 def test_spread_agrees_with_the_information():
     model, y = returns()
     model.fit(y)
-    drawn = model.bootstrap(y, n=60, seed=1)
+    drawn = model.bootstrap(y, n_replicates=60, seed=1)
     assert drawn.sizes["replicate"] == 60
     assert set(drawn.data_vars) == {*model.params_.data_vars, "status", "log_likelihood"}
     assert (drawn["status"] == "converged").all()
@@ -38,9 +38,9 @@ def test_the_same_seed_gives_the_same_draws_on_any_number_of_threads():
     model, y = returns()
     model.fit(y, n_starts=2)
     before = model.params_.copy(deep=True)
-    one, two = (model.bootstrap(y, n=4, seed=7, threads=threads) for threads in (1, 2))
+    one, two = (model.bootstrap(y, n_replicates=4, seed=7, threads=threads) for threads in (1, 2))
     assert one.identical(two)
-    assert not one.equals(model.bootstrap(y, n=4, seed=8))
+    assert not one.equals(model.bootstrap(y, n_replicates=4, seed=8))
     assert model.params_.identical(before)
 
 
@@ -52,7 +52,7 @@ def test_gaps_and_sequences_are_kept(kind, monkeypatch):
     seen = []
     own = type(model)._estimate
     monkeypatch.setattr(type(model), "_estimate", lambda self, y, *more: seen.append(y) or own(self, y, *more))
-    drawn = model.bootstrap(y, params, n=2)
+    drawn = model.bootstrap(y, params, n_replicates=2)
     assert drawn.sizes["replicate"] == 2
     for parts in seen:
         assert [len(part) for part in parts] == [40, 25]
@@ -72,8 +72,8 @@ def test_states_are_aligned():
             }
             return fit._replace(arrays=turned)
 
-    turned = Exchanged(["calm", "wild"], "diagonal", initial="uniform").bootstrap(y, model.params_, n=3)
-    expected = model.bootstrap(y, n=3)
+    turned = Exchanged(["calm", "wild"], "diagonal", initial="uniform").bootstrap(y, model.params_, n_replicates=3)
+    expected = model.bootstrap(y, n_replicates=3)
     np.testing.assert_array_equal(turned["var"], expected["var"])
     np.testing.assert_array_equal(turned["transition"], expected["transition"])
 
@@ -84,7 +84,7 @@ def test_the_local_level_model_has_one_too():
         transition=[[1]], observation=[[1]], process_cov=[[1469.0]], measurement_cov=[[15099.0]], initial_mean=[1100],
         initial_cov=[[1e4]],
     )  # fmt: skip
-    drawn = model.bootstrap(sse.datasets.nile(), start, n=3, freeze=["transition", "observation"])
+    drawn = model.bootstrap(sse.datasets.nile(), start, n_replicates=3, freeze=["transition", "observation"])
     assert (drawn["transition"] == 1.0).all()
     assert (drawn["measurement_cov"] > 0.0).all()
 
@@ -92,16 +92,16 @@ def test_the_local_level_model_has_one_too():
 def test_options_are_checked():
     model, y = returns()
     model.fit(y, n_starts=1)
-    with pytest.raises(ParameterError, match="n is 0"):
-        model.bootstrap(y, n=0)
+    with pytest.raises(ParameterError, match="n_replicates is 0"):
+        model.bootstrap(y, n_replicates=0)
     with pytest.raises(ParameterError, match="threads is 0"):
-        model.bootstrap(y, n=1, threads=0)
+        model.bootstrap(y, n_replicates=1, threads=0)
 
 
 def test_progress_is_shown(capsys):
     model, y = returns()
     model.fit(y, n_starts=1)
-    model.bootstrap(y, n=2, progress=True)
+    model.bootstrap(y, n_replicates=2, progress=True)
     assert "bootstrap" in capsys.readouterr().err
 
 
@@ -115,7 +115,7 @@ def test_known_states_and_weights_are_those_of_the_fit(monkeypatch):
     seen = []
     own = type(model)._estimate
     monkeypatch.setattr(type(model), "_estimate", lambda self, *given: seen.append(given) or own(self, *given))
-    drawn = model.bootstrap(y, states=states, weights=weights, n=3)
+    drawn = model.bootstrap(y, states=states, weights=weights, n_replicates=3)
     assert (drawn["status"] == "converged").all()
     for _, _, known, power in seen:
         assert [value is not None for value in known] == states.notna().tolist()
@@ -123,9 +123,9 @@ def test_known_states_and_weights_are_those_of_the_fit(monkeypatch):
     assert len({tuple(known) for _, _, known, _ in seen}) == 3  # simulated, not those of y
     parts = {"u": y[:120].to_numpy(), "v": y[120:].to_numpy()}
     seen.clear()
-    model.bootstrap(parts, model.params_, weights={"u": 1.0, "v": 3.0}, n=1)
+    model.bootstrap(parts, model.params_, weights={"u": 1.0, "v": 3.0}, n_replicates=1)
     np.testing.assert_array_equal(seen[0][3], [1.0, 3.0])
     told = {"u": [None] * 120, "v": ["calm"] * 80}
-    model.bootstrap(parts, model.params_, weights={"u": np.ones(120), "v": np.ones(80)}, states=told, n=1)
+    model.bootstrap(parts, model.params_, weights={"u": np.ones(120), "v": np.ones(80)}, states=told, n_replicates=1)
     assert [sum(value is not None for value in part) for part in seen[1][2]] == [0, 80]
     assert [len(part) for part in seen[1][3]] == [120, 80]

@@ -326,3 +326,92 @@ def test_iris_diagonal(iris):
     guess = model.e_step(iris).assign(gamma=(("time", "state"), np.eye(3)[clusters]))
     near = sse.Mixture(3, Gaussian("diagonal")).fit(iris, start=model.m_step(iris, guess))
     close(near.score(iris), -307.1776, 4)
+
+
+# earthquakes again: m = 1 to 4 with stationary beginnings, and how sure the estimates are
+
+
+@pytest.mark.parametrize(
+    ("n_states", "minus", "aic", "bic", "rates"),
+    [
+        (1, 391.9189, 785.8, 788.5, [19.364]),
+        (2, 342.3183, 692.6, 703.3, [15.472, 26.125]),
+        (3, 329.4603, 676.9, 701.0, [13.146, 19.721, 29.714]),
+        (4, 327.8316, 687.7, 730.4, [11.283, 13.853, 19.695, 29.700]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::statespace_em.errors.LocalOptimumWarning")
+def test_earthquakes_from_the_stationary_distribution(n_states, minus, aic, bic, rates):
+    y = sse.datasets.earthquakes()
+    model = sse.PoissonHMM(n_states, initial="stationary").fit(y)
+    close(model.score(y), -minus, 4)
+    close(model.params_["rate"].values.ravel(), rates, 3)
+    row = sse.compare.table({"fit": model}, y).loc["fit"]
+    assert row["n_parameters"] == n_states**2
+    close([row["aic"], row["bic"]], [aic, bic], 1)
+
+
+def test_earthquakes_three_states():
+    y = sse.datasets.earthquakes()
+    model = sse.PoissonHMM(3).fit(y)
+    close(model.score(y), -328.5275, 4)
+    close(model.params_["rate"].values.ravel(), [13.134, 19.713, 29.710], 3)
+    close(model.params_["transition"][0], [0.9393, 0.0321, 0.0286], 4)
+    close(model.params_["transition"][1:], [[0.0404, 0.9064, 0.0532], [0.0000, 0.1903, 0.8097]], 4)
+    close(model.params_["initial"], [1.0, 0.0, 0.0], 10)
+
+
+def test_earthquakes_three_states_stationary():
+    y = sse.datasets.earthquakes()
+    params = sse.PoissonHMM(3, initial="stationary").fit(y).params_
+    close(params["transition"][0], [0.9546, 0.0244, 0.0209], 4)
+    close(params["transition"][1:], [[0.0498, 0.8994, 0.0509], [0.0, 0.1966, 0.8034]], 4)
+    close(params["initial"], [0.4436, 0.4045, 0.1519], 4)
+
+
+def test_earthquakes_how_sure():
+    """Information and bootstrap of two states disagree for these data, and both are right.
+
+    The information is that of the likelihood by itself (differences of the score function, no EM). The bootstrap is
+    what estimates scatter by; over its own simulations the standard errors from the information agree with it.
+    """
+    y = sse.datasets.earthquakes()
+    model = sse.PoissonHMM(2, initial="stationary").fit(y)
+    top, errors = model.params_, model.standard_errors(y)
+    centre = np.array([*top["rate"].values.ravel(), top["transition"].values[0, 1], top["transition"].values[1, 0]])
+    steps = np.array([1e-3, 1e-3, 1e-4, 1e-4])
+
+    def score(x):
+        transition = [[1 - x[2], x[2]], [x[3], 1 - x[3]]]
+        return model.score(y, model.parameters(rate=x[:2, None], transition=transition))
+
+    hessian = np.empty((4, 4))
+    for i, j in np.ndindex(4, 4):
+        a, b = steps[i] * np.eye(4)[i], steps[j] * np.eye(4)[j]
+        corners = score(centre + a + b) - score(centre + a - b) - score(centre - a + b) + score(centre - a - b)
+        hessian[i, j] = corners / (4 * steps[i] * steps[j])
+    expected = np.sqrt(np.diag(np.linalg.inv(-hessian)))
+    np.testing.assert_allclose(errors["rate"].values.ravel(), expected[:2], rtol=1e-4)
+    np.testing.assert_allclose(errors["transition"].values[[0, 1], [1, 0]], expected[2:], rtol=1e-4)
+
+    drawn = model.bootstrap(y, n_replicates=80, seed=4)
+    spread = drawn["rate"].std("replicate", ddof=1).values.ravel()
+    averages = []
+    for seed in range(60):
+        sample = model.sample(len(y), top, seed=seed)["y"].values
+        fit = sse.PoissonHMM(2, initial="stationary").fit(sample, start=top)
+        averages.append(fit.standard_errors(sample)["rate"].values.ravel() ** 2)
+    usual = np.sqrt(np.mean(averages, axis=0))
+    assert (np.abs(usual / spread - 1.0) < 0.25).all()
+    assert (errors["rate"].values.ravel() > 1.1 * usual).all()  # these data tell less than most of their kind
+
+
+def test_earthquakes_bootstrap_of_three_states():
+    """90 per cent limits of the first rate by 500 simulations: (11.463, 14.253) in the book; another run gave
+    (11.841, 14.612)."""
+    y = sse.datasets.earthquakes()
+    model = sse.PoissonHMM(3, initial="stationary").fit(y)
+    drawn = model.bootstrap(y, n_replicates=60, seed=0)["rate"].isel(state=0)
+    low, high = np.quantile(drawn, [0.05, 0.95])
+    assert 11.463 - 0.4 < low < 11.841 + 0.4
+    assert 14.253 - 0.4 < high < 14.612 + 0.4
