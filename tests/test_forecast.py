@@ -231,3 +231,69 @@ def test_what_cannot_be_forecast_is_refused():
         symbols.forecast(y, 1, own, quantiles=[0.5])
     with pytest.raises(ParameterError, match="symbols have no density"):
         symbols.forecast_density(y, 1, [0.0], own)
+
+
+# the uncertainty of the parameters, from their asymptotic distribution
+
+
+def test_draws_of_parameters_have_the_standard_errors():
+    quakes = sse.datasets.earthquakes()
+    model = sse.PoissonHMM(["quiet", "active"], initial="stationary").fit(quakes)
+    draws, errors = model.parameter_draws(quakes, 600, seed=1), model.standard_errors(quakes)
+    assert draws.sizes["draw"] == 600
+    np.testing.assert_allclose(draws["rate"].std("draw"), errors["rate"], rtol=0.12)
+    np.testing.assert_allclose(draws["transition"].sum("next_state"), 1.0, rtol=1e-12)
+    for i in range(3):  # each is a whole set of parameters
+        assert np.isfinite(model.score(quakes, draws.isel(draw=i)))
+    assert draws.isel(draw=slice(9)).equals(model.parameter_draws(quakes, 9, seed=1))
+    fixed = sse.PoissonHMM(2, transition=[[0.75, np.nan], [np.nan, np.nan]]).fit(quakes)
+    kept = fixed.parameter_draws(quakes, 5)
+    np.testing.assert_array_equal(kept["transition"].isel(state=0), np.tile([[0.75, 0.25]], (5, 1)))
+    assert (kept["initial"] == fixed.params_["initial"]).all()  # at the boundary
+    frozen = fixed.parameter_draws(quakes, 5, freeze=["rate"])
+    np.testing.assert_allclose(frozen["rate"], np.tile(fixed.params_["rate"], (5, 1, 1)), rtol=1e-12)
+
+
+def test_one_argument_takes_them_into_the_forecast():
+    quakes = sse.datasets.earthquakes()
+    model = sse.PoissonHMM(2, initial="stationary").fit(quakes)
+    levels = {"quantiles": [0.05, 0.95]}
+    found = model.forecast(quakes, 3, n_draws=50, **levels)
+    expected = model.forecast(quakes, 3, model.parameter_draws(quakes, 50), **levels)
+    assert found.equals(expected)
+    assert (found["variance"] > model.forecast(quakes, 3)["variance"]).all()
+    with pytest.raises(ParameterError, match="n_draws is -1"):
+        model.forecast(quakes, 3, n_draws=-1)
+
+
+def test_the_interval_for_one_state_covers_almost_what_it_says():
+    """Of one normal state the coverage is exact: both ends are means and deviations of n rows, so it is Student's t."""
+    n = 20
+    y = np.random.default_rng(0).normal(size=n)
+    model = sse.GaussianHMM(1).fit(y)
+    coverage = []
+    for n_draws in (0, 400):
+        low, high = model.forecast(y, 1, n_draws=n_draws, quantiles=[0.05, 0.95])["quantile"].values.ravel()
+        reach = np.array([y.mean() - low, high - y.mean()]) / y.std(ddof=1) / np.sqrt(1.0 + 1.0 / n)
+        coverage.append(stats.t(n - 1).cdf(reach).sum() - 1.0)
+    np.testing.assert_allclose(coverage[0], 0.866, atol=5e-4)  # parameters taken as if they were known
+    assert 0.88 < coverage[1] < 0.9 + 0.005
+
+
+def test_intervals_of_two_states_hold_more_with_the_uncertainty_of_the_parameters():
+    """The probability of nominal 90 % intervals under the true model, averaged over data sets."""
+    model = sse.GaussianHMM(2, "diagonal", order_by=None, initial="uniform")
+    truth = model.parameters(
+        initial=[0.5, 0.5], transition=[[0.8, 0.2], [0.2, 0.8]], mean=[[0.0], [3.0]], var=[[1.0], [1.0]]
+    )
+    held: dict[int, list[float]] = {0: [], 25: []}
+    for seed in range(16):
+        y = model.sample(80, truth, seed=seed)["y"].values
+        model.fit(y, start=truth)
+        for n_draws, found in held.items():
+            ends = model.forecast(y, 1, n_draws=n_draws, quantiles=[0.05, 0.95])["quantile"].values.ravel()
+            below = model.forecast_density(y, 1, ends, truth)["cdf"].values.ravel()
+            found.append(below[1] - below[0])
+    plain, drawn = np.mean(held[0]), np.mean(held[25])
+    assert plain < drawn
+    assert abs(drawn - 0.9) < 0.03

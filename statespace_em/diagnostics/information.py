@@ -54,6 +54,12 @@ class Information:
         along = self.vectors.T @ self.score
         return float(0.5 * np.sum(along[self.usable] ** 2 / self.values[self.usable]))
 
+    def draw(self, rng: np.random.Generator) -> Any:
+        """Parameters drawn from the normal distribution of the estimates, in the coordinates; what is flat stays."""
+        spread = np.where(self.usable, 1.0 / np.sqrt(np.where(self.usable, self.values, 1.0)), 0.0)
+        away = self.vectors @ (spread * rng.standard_normal(len(spread)))
+        return self.core.from_vector(self.centre + self.basis @ away, self.reference)
+
     def errors(self, function: Callable[[Any], Floats]) -> Floats:
         """Standard errors of a function (P,) of the parameters; NaN where it does not move or nothing is known."""
         return self.error_parts(function)[0]

@@ -151,6 +151,7 @@ class SequenceModel(LatentModel):
         horizon: int,
         params: xr.Dataset | None = None,
         *,
+        n_draws: int = 0,
         states: Any = None,
         weights: Any = None,
         quantiles: Any = None,
@@ -166,6 +167,9 @@ class SequenceModel(LatentModel):
         params
             Parameters (those of the fit unless given). With a dim ``draw``, or ``replicate`` as `bootstrap`
             returns them, the forecast is the mixture over the draws: the uncertainty of the parameters is in it.
+        n_draws
+            Number of draws of the parameters from their asymptotic distribution given y, for the same; 0 takes them
+            as if they were known. See `parameter_draws`.
         states, weights
             As in `fit`.
         quantiles
@@ -185,6 +189,10 @@ class SequenceModel(LatentModel):
             If the horizon is below 1, or a level is not between 0 and 1.
         """
         levels = check_levels(quantiles)
+        _validate.at_least("horizon", horizon, 1, whole=True)
+        _validate.at_least("n_draws", n_draws, 0, whole=True)
+        if n_draws:
+            params = self.parameter_draws(y, n_draws, params, states=states, weights=weights)
         dataset, predictive = self._futures(y, horizon, params, states, weights)
         return add_quantiles(dataset, predictive, levels)
 

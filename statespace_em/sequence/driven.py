@@ -42,6 +42,7 @@ class DrivenModel(SequenceModel):
     simulate = takes_inputs(SequenceModel.simulate)
     standard_errors = takes_inputs(SequenceModel.standard_errors)
     confidence_intervals = takes_inputs(SequenceModel.confidence_intervals)
+    parameter_draws = takes_inputs(SequenceModel.parameter_draws)
     bootstrap = takes_inputs(SequenceModel.bootstrap)
     diagnose = takes_inputs(SequenceModel.diagnose)
 

@@ -12,7 +12,7 @@ from statespace_em._typing import AnyArray, Floats
 from statespace_em.data import Batch
 from statespace_em.errors import DataError, ParameterError
 from statespace_em.labels import Labels, show
-from statespace_em.predictive import Part, Predictive
+from statespace_em.predictive import Part, Predictive, joined
 
 DRAWS = ("draw", "replicate")  # dims along which parameters are equally probable
 SPREADS = {"variance": "mean", "cov": "mean", "predicted_cov": "predicted"}  # second moments and what they are around
@@ -50,9 +50,11 @@ def parameter_draws(params: xr.Dataset) -> list[xr.Dataset]:
 
 def merged(predictives: Sequence[Predictive]) -> Predictive:
     """Mixture of equally probable predictive distributions."""
+    if len(predictives) == 1:
+        return predictives[0]
     share = 1.0 / len(predictives)
     parts = [Part(part.weight * share, part.components) for one in predictives for part in one.parts]
-    return Predictive(parts, predictives[0].discrete)
+    return Predictive(joined(parts), predictives[0].discrete)
 
 
 def averaged(forecasts: Sequence[xr.Dataset]) -> xr.Dataset:
