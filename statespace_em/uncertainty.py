@@ -173,7 +173,7 @@ class Uncertain(ABC):
         >>> draws = model.parameter_draws(quakes, 500)
         >>> draws.rate.sel(state="active").std("draw").round(1).item()
         1.4
-        >>> ahead = model.forecast(quakes, 5, draws, quantiles=[0.05, 0.95])    # or forecast(quakes, 5, n_draws=500, ...)
+        >>> ahead = model.forecast(quakes, 5, draws, quantiles=[0.05, 0.95])   # or n_draws=500 in place of draws
         """
         _validate.at_least("n_draws", n_draws, 1, whole=True)
         _validate.at_least("seed", seed, 0, whole=True)
@@ -205,7 +205,7 @@ class Uncertain(ABC):
         threads: int | None = None,
         progress: bool = False,
     ) -> xr.Dataset:
-        """Parametric bootstrap: fits of ``n_replicates`` simulations from the model, as long and with the same gaps as y.
+        """Parametric bootstrap: fits of simulations from the model, each as long and with the same gaps as y.
 
         Every refit climbs from ``params``, and its states are put in their order (`compare.match_states`). Unlike
         `standard_errors` this needs no normal approximation; what is zero in ``params`` stays zero, however. It tells
