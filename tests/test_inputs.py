@@ -95,7 +95,7 @@ def test_moments_and_forecasts_are_those_of_the_dense_gaussian(effects):
 def set_up(effects, start, **more):
     y, U = data()
     other, W = data(1, 9)
-    model = model_of(effects, start, **more)._driven_by([U, W])
+    model = model_of(effects, start, **more)._driven_by([U, W], [y, other])
     batch = model._read([y, other], None)[0]
     core = model._core(batch=batch, given={"initial_cov": np.eye(2)} if start == "estimated" else {})
     point = next(iter(core.starts(batch, 1, np.random.default_rng(0), {})))
