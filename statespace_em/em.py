@@ -99,25 +99,28 @@ class _Anderson:
     """Propose the next point from the last few steps of a fixed-point map."""
 
     def __init__(self) -> None:
-        self.points: list[Floats] = []
-        self.residuals: list[Floats] = []
+        self.last: tuple[Floats, Floats] | None = None  # point and residual
+        self.steps: list[Floats] = []
+        self.changes: list[Floats] = []  # of the residual over each step
 
     def reset(self) -> None:
-        self.points.clear()
-        self.residuals.clear()
+        self.last = None
+        self.steps.clear()
+        self.changes.clear()
 
     def propose(self, x: Floats, image: Floats) -> Floats | None:
         """Return the mixed point, or None while the map has been seen only once."""
-        self.points.append(x)
-        self.residuals.append(image - x)
-        del self.points[:-MEMORY], self.residuals[:-MEMORY]
-        if len(self.points) < 2:
+        residual, last = image - x, self.last
+        self.last = x, residual
+        if last is None:
             return None
-        steps = np.diff(np.array(self.points), axis=0).T
-        changes = np.diff(np.array(self.residuals), axis=0).T
+        self.steps.append(x - last[0])
+        self.changes.append(residual - last[1])
+        del self.steps[: 1 - MEMORY], self.changes[: 1 - MEMORY]
+        steps, changes = np.array(self.steps).T, np.array(self.changes).T
         size = np.linalg.norm(changes, axis=0)
         size[size == 0.0] = 1.0
-        mix, *_ = np.linalg.lstsq(changes / size, self.residuals[-1], rcond=1e-10)
+        mix, *_ = np.linalg.lstsq(changes / size, residual, rcond=1e-10)
         leap = -(steps + changes) @ (mix / size)
         longest = float(np.abs(leap).max())
         if not np.isfinite(longest):

@@ -62,10 +62,21 @@ def guessed_emission(family: EmissionFamily[Any, Any], y: Floats, gamma: Floats)
     return params
 
 
+_STATES_DOMAINS: dict[type, bool] = {}
+
+
+def _states_domains(family: Any) -> bool:
+    """Whether a family states its domains, asked once a class: to compare with a protocol takes as long as a kernel."""
+    kind = type(family)
+    if kind not in _STATES_DOMAINS:
+        _STATES_DOMAINS[kind] = isinstance(family, HasDomains)
+    return _STATES_DOMAINS[kind]
+
+
 def emission_vector(family: Any, params: Any, reference: Any, scale: Floats, frozen: tuple[str, ...]) -> Floats | None:
     """Unconstrained coordinates of the free parameters of a family that states its domains."""
     free = [name for name in family.dims if name not in frozen]
-    if free and not isinstance(family, HasDomains):
+    if free and not _states_domains(family):
         return None
     pairs = {n: (own_values(family, n, getattr(params, n)), own_values(family, n, getattr(reference, n))) for n in free}
     parts = [to_vector(*pairs[n], family.domains[n], scale) for n in free]
