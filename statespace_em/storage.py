@@ -71,7 +71,11 @@ def from_json(value: Any) -> Any:
     if kind not in KNOWN:
         raise FileFormatError(f"the file names {kind!r}, which this version does not know: update statespace_em.")
     settings = {k: from_json(v) for k, v in value.items() if k != "type"}
-    return KNOWN[kind](**{k: tuple(v) if k == "frozen" else v for k, v in settings.items()})
+    return KNOWN[kind](**{k: _tuples(v) if k in ("frozen", "ties") else v for k, v in settings.items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _key(value: Any) -> Any:

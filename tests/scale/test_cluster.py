@@ -74,7 +74,9 @@ def test_answers_stay_with_the_workers_until_they_are_wanted(client):
     xr.testing.assert_allclose(
         posterior["gamma"].mean("time").compute(), model.e_step(whole, params)["gamma"].mean("time")
     )
-    xr.testing.assert_identical(model.decode(away(y), params).compute(), model.decode(whole, params))
+    there, here = model.decode(away(y), params).compute(), model.decode(whole, params)
+    xr.testing.assert_identical(there.drop_vars("log_prob"), here.drop_vars("log_prob"))
+    xr.testing.assert_allclose(there["log_prob"], here["log_prob"], rtol=1e-13)  # rows are added in another order
     assert model.score(away(y), params) == pytest.approx(model.score(whole, params), rel=1e-12)
 
 
