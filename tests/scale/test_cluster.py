@@ -25,7 +25,7 @@ N_CHUNKS = 4
 def client():
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0,
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", memory_limit=0,
             silence_logs=logging.CRITICAL,
         ) as cluster,
         distributed.Client(cluster) as client,
