@@ -170,6 +170,7 @@ def test_several_tracks_share_their_noise():
     one = robust.fit_student(designs.constant_velocity(2), track)
     two = robust.fit_student(designs.constant_velocity(2), {"a": track, "b": track})
     assert one.weights.dims == ("second",)
+    assert one.model.summary()["unit"].tolist() == ["y^2", "y^2/time^3"]
     assert two.weights.dims == ("sequence", "second")
     np.testing.assert_allclose(two.weights.sel(sequence="b"), one.weights, rtol=1e-3)
     np.testing.assert_allclose(two.model.summary()["value"], one.model.summary()["value"], rtol=1e-3)

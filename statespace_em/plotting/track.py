@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from statespace_em.errors import DataError
 from statespace_em.geodesy import to_degrees
@@ -166,7 +166,10 @@ class _Chart:
         far = all(unit == "m" for _, unit in plane) and max(np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())) > KILOMETRES
         for axis, (name, unit) in zip((ax.xaxis, ax.yaxis), plane, strict=True):
             axis.set_label_text(style.with_unit(name, "km" if far else unit), fontsize=style.TEXT)
-            if far:
+            if self.origin is not None:
+                axis.set_major_locator(MaxNLocator(5))
+                axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.7g}"))
+            elif far:
                 axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000.0:g}"))
 
 

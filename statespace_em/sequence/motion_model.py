@@ -106,6 +106,11 @@ class MotionModel(Moving):
     def fit(self, y: Any, **options: Any) -> Self:
         """Estimate what is free; see `LatentModel.fit` for the options. Units are those of y and of its times."""
         StateSpaceModel.fit(self, y, **options)
+        self.tell_units(y)
+        return self
+
+    def tell_units(self, y: Any) -> None:
+        """Write into the attributes of ``params_`` what its numbers are units of, as y tells it."""
         labels = self._read(y, self.params_)[1] if not is_chunked(y) else None
         index = pd.RangeIndex(0) if labels is None else labels.times[0]
         of_y, of_time = units_of(y, index, self.unit)
@@ -115,7 +120,6 @@ class MotionModel(Moving):
         uneven = labels is not None and self.step is None and grid_of(labels.times, self.unit, 0).gaps is not None
         step = f"{'median of uneven steps, ' if uneven else ''}{self._step_of(self.params_):g} {of_time}"
         self.params_["transition"].attrs["step"] = step
-        return self
 
     def summary(self) -> pd.DataFrame:
         """What was estimated: ``value`` and ``unit`` of the densities and of the noise of each sensor."""

@@ -124,6 +124,8 @@ def fit_student(
     posterior = now.e_step(scaled, start)
     found = type(model)(**model.get_params())
     found.params_ = _unscaled(found, inner, start, now)
+    if isinstance(found, MotionModel):
+        found.tell_units(y)
     single = n_owners == 1
     rows = now.factor[:, 0] ** 2 if single else now.factor**2
     weights = labels.dataset(
