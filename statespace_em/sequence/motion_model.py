@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from statespace_em import _validate
 from statespace_em._typing import Floats
 from statespace_em.core import Core
-from statespace_em.errors import DataError
+from statespace_em.errors import DataError, ParameterError
 from statespace_em.fitting import Fit, FitOptions
 from statespace_em.labels import Labels
 from statespace_em.predictive import Predictive
@@ -23,7 +25,8 @@ from statespace_em.sequence.lgssm_specification import DIMS
 from statespace_em.sequence.motion import mean_squares, over
 from statespace_em.sequence.motion_definition import FOLLOW, Moving, values_of
 from statespace_em.sequence.motion_rows import labelled_at, times_ahead, units_of, units_of_densities, with_times
-from statespace_em.sequence.motion_times import grid_of
+from statespace_em.sequence.motion_stream import Dynamics, MotionStream
+from statespace_em.sequence.motion_times import Grid, grid_of
 from statespace_em.sequence.state_space import StateSpaceModel
 from statespace_em.uncertainty import Quantities
 
@@ -61,11 +64,6 @@ class MotionModel(Moving):
         Of the first state: "diffuse", "fixed" (unknown constants), or "known": ``initial_mean``, ``initial_cov``.
     likelihood, measurement_prior, unsorted
         As in `LinearGaussianSSM`.
-
-    Notes
-    -----
-    A stream needs a proper first state: what `filter` predicts for a row k once the start is determined,
-    ``params_.assign(initial_mean=known.predicted.isel(time=k, drop=True), initial_cov=...)``.
     """
 
     def __init__(
@@ -249,6 +247,61 @@ class MotionModel(Moving):
         rows = {name: ((labels.time, *DIMS[name]), value) for name, value in dynamics.items()}
         found: xr.Dataset = known.assign(rows).assign_coords(labels.time_coords())
         return found
+
+    def stream(  # type: ignore[override]  # a stream all the same
+        self,
+        params: xr.Dataset | None = None,
+        *,
+        gate: float | None = None,
+        by: Literal["row", "feature"] = "row",
+    ) -> MotionStream:
+        """Kalman filter that takes one row at a time, at whatever times they come; a diffuse start is fine.
+
+        Parameters
+        ----------
+        params
+            Parameters (those of the fit unless given).
+        gate
+            Probability with which a good measurement passes, such as 0.999; what does not is left out and reported,
+            as `checks.gated` does. None takes everything.
+        by
+            Whether rows or single entries are judged.
+
+        Examples
+        --------
+        >>> import statespace_em as sse
+        >>> radar = sse.datasets.radar()
+        >>> model = sse.designs.constant_velocity(["east", "north"], density=0.3, noise=625.0).fit(radar["measured"])
+        >>> stream = model.stream(gate=0.997)
+        >>> steps = [stream.update(row, time=float(row["time"])) for row in radar["measured"]]
+        >>> sum(bool(step.outside.any()) for step in steps), int(radar["outlier"].sum())
+        (17, 16)
+        >>> mean, cov = stream.predict(time=610.0)                         # 12 s after the last row
+        """
+        known = self._known(params)
+        densities = self._densities_of(known)
+        _validate.one_of("by", by, ("row", "feature"))
+        if gate is not None and not 0.0 < gate < 1.0:
+            raise ParameterError(f"gate is {gate!r}, expected a probability between 0 and 1, such as 0.999.")
+        if self.initial == "fixed" or self.likelihood == "marginal":
+            raise ParameterError(
+                'a start that is "fixed", and the marginal likelihood, rest on all rows: a stream takes '
+                'initial="diffuse" or "known", and likelihood="diffuse" or "full".'
+            )
+
+        @lru_cache(maxsize=8)
+        def over_gap(gap: float) -> tuple[Floats, Floats]:
+            steps = over(self._motion, np.array([gap]))
+            return steps.transition[0], steps.cov(densities)[0]
+
+        def tree(gaps: Floats) -> Any:
+            bound = self._at(Grid(1.0, gaps), densities)
+            inner = bound._inner(known)
+            return bound._core(n_features=known.sizes["feature"]).build(bound._schema().arrays(inner))
+
+        step = self._step_of(known) if self.step is None else float(self.step)
+        dynamics = Dynamics(step, over_gap, tree, self.likelihood, self.unit, self.step is None)
+        return MotionStream(self, known, dynamics, gate, by)
 
     def sample(self, n_steps: Any, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:
         """Simulate one sequence: ``state`` (time, state_name) and ``y`` (time, feature).
