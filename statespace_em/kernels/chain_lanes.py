@@ -1,4 +1,4 @@
-"""The recursions of `chain` for constant chains without tiny transitions, in `LANES` places of a block at a time.
+"""The recursions of `chain` for constant chains, in `LANES` places of a block at a time.
 
 A block of N rows is cut into stretches of L rows, and all are gone through side by side: row ``lane * L + t`` is at
 ``[t, :, lane]``. Each stretch but the one where the recursion enters the block begins with a guess, and then again
@@ -35,10 +35,11 @@ from statespace_em.kernels._lanes import (
     to_one,
     where,
 )
-from statespace_em.kernels.chain import LOST
+from statespace_em.kernels.chain import LOST, UNDERFLOW
 
 AGREED = 4e-15  # relative difference of two passes that is no more than round-off
-UNSEEN = 1e-100  # share of a row so small that no later row and no posterior can tell it from 0
+CHECK = 8  # rows between looks whether they do
+UNSEEN = 1e-100  # share of a row that no later row and no posterior can tell from 0 if no transition is tiny
 LN_2 = float(np.log(2.0))
 
 
@@ -57,18 +58,24 @@ def mark(first: Bools, ends: bool, starts: Bools, stops: Bools) -> None:
 
 
 @jit
-def likelihoods(log_b: Floats, b: Floats, top: Floats) -> None:
-    """Turn ``log_b`` (K, rows) into ``b`` (L, K, LANES), over the largest of the row, its log ``top`` (L, 1, LANES)."""
+def likelihoods(log_b: Floats, floor: float, b: Floats, top: Floats) -> None:
+    """Turn ``log_b`` (K, rows) into ``b`` (L, K, LANES), over the largest of the row, its log ``top`` (L, 1, LANES).
+
+    What is possible stays above exp of ``floor``. A row with NaN, or of nothing but -inf, becomes NaN.
+    """
     L, K, _ = b.shape
     for t in range(L):
-        best = every(-np.inf)
+        best, total = every(-np.inf), every(0.0)
         for k in range(K):
             value = gather(log_b, k, t, L)
             store(b, t, k, value)
-            best = larger(best, value)
+            best, total = larger(best, value), total + value
         store(top, t, 0, best)
+        strange = where(below(total, np.inf), best - best, np.nan)  # else 0
         for k in range(K):
-            store(b, t, k, exp(load(b, t, k) - best))
+            value = load(b, t, k)
+            value = where(below(-np.inf, value), exp(larger(value - best, floor)), 0.0)
+            store(b, t, k, value + strange)
 
 
 @inlined
@@ -123,13 +130,17 @@ def advance(b, A, begin, starts, t, x, source, sums, new, target, blind, scale):
 
 
 @inlined
-def proportional(x, s, before, new, total):  # type: ignore[no-untyped-def]
-    """Whether the weights ``new[0]`` with their sum are in proportion to ``x[s]`` with theirs, up to round-off."""
-    unseen = before * UNSEEN * total
-    same = True
+def proportional(x, s, before, new, total, unseen):  # type: ignore[no-untyped-def]
+    """Whether the weights ``new[0]`` with their sum are in proportion to ``x[s]`` with theirs, up to round-off.
+
+    Shares of the row up to ``unseen`` need not.
+    """
+    down, before_down = to_one(total), to_one(before)
+    size, size_before = total * down, before * before_down
+    same = everywhere(below(0.5, size * size_before))  # unless one of them vanished
     for k in range(x.shape[1]):
-        old = load(x, s, k) * total
-        same &= everywhere(below(size_of(load(new, 0, k) * before - old), fma(old, AGREED, unseen)))
+        one, other = load(new, 0, k) * down * size_before, load(x, s, k) * before_down * size
+        same &= not anywhere(below(fma(other, AGREED, size * size_before * unseen), size_of(one - other)))
     return same
 
 
@@ -152,8 +163,8 @@ def enter(carry: Floats, onwards: bool, guess: bool, x: Floats, sums: Floats) ->
 
 @jit
 def recur(
-    b: Floats, A: Floats, begin: Floats, starts: Bools, onwards: bool, carry: Floats, x: Floats, blind: Floats,
-    scale: Floats,
+    b: Floats, A: Floats, begin: Floats, starts: Bools, onwards: bool, sparse: bool, carry: Floats, x: Floats,
+    blind: Floats, scale: Floats,
 ) -> int:  # fmt: skip
     """Fill ``x`` with weights in proportion to b[t] * (A @ those of the row before); return the passes that it took.
 
@@ -165,6 +176,8 @@ def recur(
         What takes the place of ``A @ ...`` (K,) in the rows marked (L, LANES).
     onwards
         Whether time runs upwards: then ``x[t + 1]`` (L + 1, K, LANES) are the weights of the rows t, else ``x[t]``.
+    sparse
+        Whether transitions may be so unlikely that the smallest weights matter.
     carry
         Weights (K,) of the row before the block; becomes those of its last one, with sum 1.
     blind
@@ -181,10 +194,11 @@ def recur(
         for i in range(L):
             t = i if onwards else L - 1 - i
             source, target = (t, t + 1) if onwards else (t + 1, t)
-            new, s = (x, target) if passes == 0 else (row, 0)
+            look = passes > 0 and i % CHECK == CHECK - 1
+            new, s = (row, 0) if look else (x, target)
             total = advance(b, A, begin, starts, t, x, source, sums, new, s, blind, scale)
-            if passes > 0:
-                same = proportional(x, target, load(sums, target, 0), row, total)
+            if look:
+                same = proportional(x, target, load(sums, target, 0), row, total, 0.0 if sparse else UNSEEN)
                 if same:
                     break
                 for k in range(K):
@@ -205,16 +219,20 @@ def posterior(alpha: Floats, blind: Floats, messages: Floats, stops: Bools, gamm
     """
     L, K, _ = blind.shape
     for t in range(L):
+        stopping = flags(stops, t)
+        seen, told = every(0.0), every(0.0)
+        for k in range(K):
+            seen, told = seen + load(alpha, t + 1, k), told + load(messages, t + 1, k)
+        down, up = to_one(seen), where(stopping, 1.0, to_one(told))  # or products of very unlikely rows would vanish
         total = every(0.0)
         for k in range(K):
-            total = fma(load(alpha, t + 1, k), load(blind, t, k), total)
+            total = fma(load(alpha, t + 1, k) * down, load(blind, t, k) * up, total)
         norm = 1.0 / total
-        stopping = flags(stops, t)
         for k in range(K):
-            share = load(alpha, t + 1, k) * norm
-            scatter(gamma, k, t, L, share * load(blind, t, k))
+            share = load(alpha, t + 1, k) * down * norm
+            scatter(gamma, k, t, L, share * (load(blind, t, k) * up))
             store(blind, t, k, share)
-            store(messages, t + 1, k, where(stopping, 0.0, load(messages, t + 1, k)))
+            store(messages, t + 1, k, where(stopping, 0.0, load(messages, t + 1, k) * up))
     place = np.empty((1, 8, LANES))
     for i in range(0, K, 2):
         for j in range(0, K, 4):
@@ -301,9 +319,24 @@ def represented(scale: Floats) -> bool:
 
 
 @jit
+def drop(b: Floats, alpha: Floats, blind: Floats, scale: Floats) -> None:
+    """Set ``scale`` to NaN where a state that can be reached drops out of double precision, see `chain.forward`."""
+    L, K, _ = b.shape
+    for t in range(L):
+        total = every(0.0)
+        for k in range(K):
+            total = total + load(alpha, t + 1, k)
+        before = total / load(scale, t, 0)
+        for k in range(K):
+            possible = where(below(0.0, load(blind, t, k)), load(b, t, k), 0.0)
+            dropped = where(below(0.0, possible), LOST * before - load(alpha, t + 1, k), 0.0)
+            store(scale, t, 0, where(below(0.0, dropped), np.nan, load(scale, t, 0)))
+
+
+@jit
 def forward(
-    log_b: Floats, first: Bools, ends: bool, pi: Floats, into: Floats, carry: Floats, b: Floats, top: Floats,
-    starts: Bools, stops: Bools, alpha: Floats, scale: Floats,
+    log_b: Floats, first: Bools, ends: bool, pi: Floats, into: Floats, sparse: bool, carry: Floats, b: Floats,
+    top: Floats, starts: Bools, stops: Bools, alpha: Floats, scale: Floats,
 ) -> bool:  # fmt: skip
     """Forward pass over a block; returns whether no row is lost.
 
@@ -311,32 +344,41 @@ def forward(
     a sequence ends with the block; ``carry`` (K,) is moved on. The rest is filled for `backward` and `add_logs`.
     """
     mark(first, ends, starts, stops)
-    likelihoods(log_b, b, top)
-    recur(b, into, pi, starts, True, carry, alpha, np.empty((0, 1, LANES)), scale)
+    likelihoods(log_b, UNDERFLOW if sparse else -np.inf, b, top)
+    blind = np.empty((b.shape[0] if sparse else 0, b.shape[1], LANES))
+    recur(b, into, pi, starts, True, sparse, carry, alpha, blind, scale)
+    if sparse:
+        drop(b, alpha, blind, scale)
     return represented(scale)
 
 
 @jit
 def messages(log_b: Floats, first: Bools, ends: bool, A: Floats, carry: Floats) -> None:
-    """Lead ``carry``, see `backward`, through a block without its forward pass."""
+    """Lead ``carry``, see `backward`, through a block without its forward pass; not for sparse chains."""
     K, L = log_b.shape[0], log_b.shape[1] // LANES
     starts, stops = np.empty((L, LANES), np.bool_), np.empty((L, LANES), np.bool_)
     b, top, none = np.empty((L, K, LANES)), np.empty((L, 1, LANES)), np.empty((0, 1, LANES))
     mark(first, ends, starts, stops)
-    likelihoods(log_b, b, top)
-    recur(b, A, np.ones(K), stops, False, carry, np.empty((L + 1, K, LANES)), none, none)
+    likelihoods(log_b, -np.inf, b, top)
+    recur(b, A, np.ones(K), stops, False, False, carry, np.empty((L + 1, K, LANES)), none, none)
 
 
 @jit
-def backward(b: Floats, A: Floats, stops: Bools, alpha: Floats, carry: Floats, gamma: Floats, xi_sum: Floats) -> None:
+def backward(
+    b: Floats, A: Floats, stops: Bools, sparse: bool, alpha: Floats, carry: Floats, gamma: Floats, xi_sum: Floats
+) -> None:
     """Fill ``gamma`` (K, rows), and add the pairs that start in the block to ``xi_sum`` (K, K).
 
     ``carry`` (K,) is p(rows after the block | k next), up to a factor, and becomes that of the block before. gamma =
-    alpha * beta, Rabiner 1989, eq. 27 and 37.
+    alpha * beta, Rabiner 1989, eq. 27 and 37. In a sparse chain ``b`` is worked in.
     """
     L, K, _ = b.shape
+    if sparse:  # a state that cannot be reached tells nothing, and its message could overflow
+        for t in range(L):
+            for k in range(K):
+                store(b, t, k, where(below(0.0, load(alpha, t + 1, k)), load(b, t, k), 0.0))
     x, blind, outer = np.empty((L + 1, K, LANES)), np.empty((L, K, LANES)), np.empty((K, K))
-    recur(b, A, np.ones(K), stops, False, carry, x, blind, np.empty((0, 1, LANES)))
+    recur(b, A, np.ones(K), stops, False, sparse, carry, x, blind, np.empty((0, 1, LANES)))
     posterior(alpha, blind, x, stops, gamma, outer)
     for i in range(K):
         for j in range(K):

@@ -137,8 +137,7 @@ class _Work:
 
     def span(self, begin: int, end: int) -> ChainSums:
         """Sums of some sequences; those that scaling cannot represent are done again in log space."""
-        # a constant chain whose states reach each other forgets where it began, which stretches side by side rest on
-        laned = len(self.chain.A) == 1 and not self.chain.sparse and len(self.xi) == 0
+        laned = len(self.chain.A) == 1 and len(self.xi) == 0
         scaled: Arithmetic = Lanes(self.chain, self.first) if laned else Scaled(self.chain, self.first)
         try:
             return self.sums(scaled, begin, end)

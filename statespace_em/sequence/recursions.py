@@ -101,15 +101,14 @@ class Arithmetic(Protocol):
 class Lanes:
     """Likelihoods relative to the largest of the row, in many places of a block at a time; says which rows it lost.
 
-    For constant chains without tiny transitions. Every block but the last of a span is cut without remainder.
+    For constant chains. Every block but the last of a span is cut without remainder.
     """
 
-    sparse: ClassVar[bool] = False
     stretches: ClassVar[int] = LANES
 
     def __init__(self, chain: Chain, first: Bools) -> None:
         self.first, self.pi, self.A = first, np.ascontiguousarray(chain.pi), np.ascontiguousarray(chain.A[0])
-        self.into = np.ascontiguousarray(self.A.T)
+        self.into, self.sparse = np.ascontiguousarray(self.A.T), chain.sparse
 
     def forward(self, begin: int, end: int, log_b: Floats, carry: Floats) -> tuple[Stretches, bool]:
         """As `Arithmetic.forward`."""
@@ -120,7 +119,7 @@ class Lanes:
             np.empty((L, LANES), bool), np.empty((L + 1, K, LANES)), np.empty((L, 1, LANES)),
         )  # fmt: skip
         first, ends = self.first[begin:end], _ends(self.first, end)
-        return block, chain_lanes.forward(by_state, first, ends, self.pi, self.into, carry, *block[2:])
+        return block, chain_lanes.forward(by_state, first, ends, self.pi, self.into, self.sparse, carry, *block[2:])
 
     def lost(self, block: Stretches) -> Ints:
         """As `Arithmetic.lost`."""
@@ -135,7 +134,7 @@ class Lanes:
         """As `Arithmetic.backward`, but for single pairs."""
         n_rows = block.end - block.begin
         gamma = np.empty((len(self.pi), block.scale.size))
-        chain_lanes.backward(block.b, self.A, block.stops, block.alpha, carry, gamma, xi_sum)
+        chain_lanes.backward(block.b, self.A, block.stops, self.sparse, block.alpha, carry, gamma, xi_sum)
         firsts += gamma[:, :n_rows][:, self.first[block.begin : block.end]].sum(1)
         return gamma[:, :n_rows].T
 

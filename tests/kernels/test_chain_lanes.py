@@ -76,6 +76,36 @@ def test_equals_log_space(seed, K, T, spread, stay, entries, data):
         check(log_b, pi, A, starts)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    K=st.integers(2, 7),
+    T=st.integers(1, 300),
+    spread=st.sampled_from([0.01, 10.0, 100.0, 400.0]),
+    kind=st.sampled_from(["left-right", "blocks", "cyclic", "tiny", "some"]),
+    entries=st.sampled_from([12, 24_576]),
+)
+def test_equals_log_space_where_transitions_are_impossible_or_next_to_it(seed, K, T, spread, kind, entries):
+    rng = np.random.default_rng(seed)
+    log_b, pi, A = case(seed, K, T, spread=spread, stay=1.0)
+    own = np.arange(K)
+    allowed = {
+        "left-right": own[:, None] <= own,
+        "blocks": (own[:, None] < K // 2) == (own < K // 2),
+        "cyclic": (own - own[:, None]) % K <= 1,
+        "tiny": np.ones((K, K), bool),
+        "some": (rng.random((K, K)) < 0.5) | np.eye(K, dtype=bool),
+    }[kind]
+    A = np.where(allowed, A, 0.0)
+    if kind == "tiny":
+        A = A * 10.0 ** -rng.choice([0.0, 50.0, 150.0, 290.0], size=(K, K))
+    A /= A.sum(-1, keepdims=True)
+    starts = np.unique([0, *rng.integers(0, T, 3), T])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "ENTRIES", entries)
+        check(log_b, pi, A, starts)
+
+
 @pytest.mark.parametrize("K", [1, 2, 3, 4, 5, 8, 11])
 @pytest.mark.parametrize("drift", [0.0, 1e4, -1e4])
 def test_equals_one_row_after_the_other(K, drift):
@@ -100,7 +130,8 @@ def passes(log_b, pi, A, starts):
     lanes = Lanes(Chain(pi, A), first_rows(starts))
     block, _ = lanes.forward(0, len(log_b), log_b, np.zeros(len(pi)))
     scale, none = np.empty(block.scale.shape), np.empty((0, 1, LANES))
-    return chain_lanes.recur(block.b, lanes.into, pi, block.starts, True, np.zeros(len(pi)), block.alpha, none, scale)
+    carry = np.zeros(len(pi))
+    return chain_lanes.recur(block.b, lanes.into, pi, block.starts, True, False, carry, block.alpha, none, scale)
 
 
 def test_a_chain_that_forgets_takes_two_passes_and_one_that_does_not_as_many_as_stretches():
