@@ -21,7 +21,7 @@ from statespace_em.kernels import chain
 from statespace_em.sequence.blocks import Density, as_density, first_rows, row_blocks, sequence_spans
 from statespace_em.sequence.recursions import Arithmetic, Chain, Lanes, Logs, Scaled
 
-KEPT = 8  # blocks whose first pass is kept for the second; more are cheaper to make again than to fetch from memory
+KEPT = 4  # blocks whose first pass is kept for the second; more are cheaper to make again than to fetch
 
 Visit: TypeAlias = Callable[[int, int, Floats], Any]  # rows of a block and their gamma -> additive statistics, or None
 
