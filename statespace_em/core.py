@@ -111,3 +111,12 @@ class HasDerived(Protocol):
     def fixed(self, name: str, like: Bools) -> Bools:
         """Which entries of a parameter the structure of the model fixes; of the shape of ``like``."""
         ...
+
+
+@runtime_checkable
+class HasProfiled(Protocol):
+    """A core with parameters that are not among its coordinates: they have a best value given the others."""
+
+    def profiled_errors(self, information: Any, batch: Batch) -> dict[str, Floats]:
+        """Standard errors of these by name, NaN where an entry is not one of them."""
+        ...

@@ -12,7 +12,7 @@ import xarray as xr
 
 from statespace_em import _validate
 from statespace_em._typing import AnyArray, Floats
-from statespace_em.core import Core
+from statespace_em.core import Core, HasProfiled
 from statespace_em.data import Batch
 from statespace_em.diagnostics import diagnose
 from statespace_em.diagnostics import standard_errors as errors_of
@@ -314,6 +314,9 @@ class Uncertain(ABC):
         for message in errors_of.complaints(information, unknown):
             warnings.warn(message, InformationWarning, stacklevel=3)
         if of == "parameters":
+            if isinstance(core, HasProfiled):
+                for name, own in core.profiled_errors(information, batch).items():
+                    errors[name] = np.where(np.isnan(own), errors[name], own)
             return errors, core.flatten(tree), labels, known, core
         values = errors_of.derived_values(core, tree)
         if not values:

@@ -295,3 +295,43 @@ def test_summary_tells_what_was_estimated():
     ]
     fixed = sse.LinearGaussianSSM(transition=[[1]], observation=[[1]], initial="fixed").fit(sse.datasets.nile())
     assert fixed.summary().index.get_level_values(0).tolist() == ["process_cov", "measurement_cov", "initial_mean"]
+
+
+@pytest.mark.parametrize(
+    ("p", "published"), [(1, {"ar1": 0.1161, "mean": 0.1466}), (3, {"ar3": 0.1421, "mean": 0.0963})]
+)
+def test_standard_error_of_an_estimated_mean(p, published):
+    """As R's arima prints them, for the mean is a parameter there; beside it the others stay what they were."""
+    model = (designs.ar(p) + designs.constant()).fit(LH)
+    errors = model.standard_errors(LH)
+    assert errors["initial_mean"].sel(state="constant").item() == pytest.approx(published["mean"], abs=6e-5)
+    assert errors["transition"].values[0, p - 1] == pytest.approx(published[f"ar{p}"], abs=2e-4)
+    assert np.isnan(errors["initial_mean"].values[:-1]).all()
+
+
+def test_errors_of_fixed_states_are_those_of_the_joint_hessian():
+    """Two sequences share the first state: the likelihood in it and the variances by differences, inverted whole."""
+    rng = np.random.default_rng(5)
+    y = {k: 3.0 + np.cumsum(0.5 * rng.normal(size=25)) + rng.normal(size=25) for k in "ab"}
+    names = {"transition": [[1]], "process_cov": [["q"]], "observation": [[1]], "measurement_cov": [["r"]]}
+    model = sse.LinearGaussianSSM(**names, initial="fixed").fit(y)
+    first, cov = model.params_["initial_mean"].item(), model.params_["process_cov"].item()
+    noise = model.params_["measurement_cov"].item()
+
+    def value(x):
+        known = sse.LinearGaussianSSM(**names, initial="known", initial_mean=[first + x[0]], initial_cov=[[0.0]])
+        params = known.parameters(process_cov=[[cov * np.exp(x[1])]], measurement_cov=[[noise * np.exp(x[2])]])
+        return known.score(y, params)
+
+    step, unit = 1e-3, np.eye(3)
+    hessian = np.empty((3, 3))
+    for i in range(3):
+        for j in range(3):
+            signs = [(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)]
+            hessian[i, j] = sum(s * value(step * (a * unit[i] + b * unit[j])) for a, b, s in signs) / (4 * step**2)
+    expected = np.sqrt(np.diag(np.linalg.inv(-hessian)))
+    errors = model.standard_errors(y)
+    assert errors["initial_mean"].item() == pytest.approx(expected[0], rel=1e-4)
+    assert errors["process_cov"].item() == pytest.approx(expected[1] * cov, rel=1e-4)
+    interval = model.confidence_intervals(y)["initial_mean"].values.ravel()
+    assert interval == pytest.approx([first - 1.959964 * expected[0], first + 1.959964 * expected[0]], rel=1e-4)

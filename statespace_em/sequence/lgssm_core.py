@@ -19,6 +19,7 @@ from statespace_em.patterns import Pattern
 from statespace_em.priors import InverseWishart, MatrixNormal
 from statespace_em.sequence import lgssm_boundary
 from statespace_em.sequence.lgssm_basis import arbitrary
+from statespace_em.sequence.lgssm_constants import constant_errors
 from statespace_em.sequence.lgssm_filter import Statistics, e_step, smooth, spread_out
 from statespace_em.sequence.lgssm_mstep import SIDES, coefficients, m_step
 from statespace_em.sequence.lgssm_params import DOMAINS, INPUTS, LGSSMParams, by_row, varies
@@ -269,6 +270,12 @@ class LGSSMCore:
         scale = np.sqrt(np.where(np.diag(later) > 0.0, np.diag(later), 1.0))
         smallest = np.linalg.eigvalsh(first / np.outer(scale, scale))[0]
         return np.full(self.n_states, bool(smallest < EXACT))
+
+    def profiled_errors(self, information: Any, batch: Batch) -> dict[str, Floats]:
+        """Standard errors of first states that are fixed but unknown."""
+        if self.fixed is None:
+            return {}
+        return {"initial_mean": constant_errors(information, batch, self.fixed, self.likelihood, self.spread)}
 
     def order_of(self, params: LGSSMParams, labelled: xr.Dataset) -> Ints:
         """States of this model have no order."""

@@ -167,6 +167,7 @@ class Solved(NamedTuple):
     value: Floats  # (S, q)
     root: Floats  # (S, q, q), its outer product with itself is their covariance
     log_likelihood: Floats  # (S,), nats to add
+    fixed_cov: Floats  # covariance of the estimates of those that are fixed
 
 
 def solve(known: Constants, first: Bools, *, fixed: Bools, likelihood: str, offset: int = 0) -> Solved:
@@ -180,6 +181,7 @@ def solve(known: Constants, first: Bools, *, fixed: Bools, likelihood: str, offs
     n, q = cross.shape
     own, theirs = np.flatnonzero(~fixed), np.flatnonzero(fixed)
     value, root, gain = np.zeros((n, q)), np.zeros((n, q, q)), np.zeros(n)
+    fixed_cov = np.zeros((len(theirs), len(theirs)))
     factor = _factor(gram[:, own[:, None], own], np.ones((n, len(own))), begins, offset)
     inverse = np.linalg.inv(factor)
     half = (inverse @ cross[:, own, None])[:, :, 0]
@@ -194,12 +196,12 @@ def solve(known: Constants, first: Bools, *, fixed: Bools, likelihood: str, offs
         units = np.sqrt(np.diagonal(gram[:, theirs[:, None], theirs].sum(0)))  # one told precisely hides no other
         root_of = _factor(total[None], units[None], begins[:1], offset)[0]
         estimate = np.linalg.solve(root_of.T, np.linalg.solve(root_of, rest.sum(0)))
-        value[:, theirs] = estimate
+        value[:, theirs], fixed_cov = estimate, np.linalg.inv(total)
         gain += rest @ estimate - 0.5 * np.einsum("i,sij,j->s", estimate, left, estimate)
         half = half - (shared @ estimate[:, None])[:, :, 0]
     value[:, own] = (inverse.swapaxes(1, 2) @ half[:, :, None])[:, :, 0]
     root[:, own[:, None], own] = inverse.swapaxes(1, 2)
-    return Solved(value, root, gain)
+    return Solved(value, root, gain, fixed_cov)
 
 
 def _factor(gram: Floats, units: Floats, begins: Ints, offset: int) -> Floats:

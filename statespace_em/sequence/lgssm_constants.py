@@ -1,0 +1,45 @@
+"""First states that are fixed but unknown: their estimates given the other parameters, and how sure these are."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from statespace_em._typing import Bools, Floats
+from statespace_em.data import Batch
+from statespace_em.diagnostics.information import Information
+from statespace_em.sequence.lgssm_filter import forward, proper_start, solve, spread_out
+from statespace_em.sequence.lgssm_params import LGSSMParams
+from statespace_em.sequence.lgssm_passes import each
+
+
+def estimated_constants(
+    params: LGSSMParams, batch: Batch, fixed: Bools, likelihood: str, spread: Floats | None = None
+) -> tuple[Floats, Floats]:
+    """Generalised least squares estimates (k,) of the first states marked by ``fixed`` (n,), and their covariance."""
+    start = proper_start(spread_out(params, spread), batch, fixed)
+    (run,) = each(start.params, batch, partial(forward, start), whole=True)
+    assert run.constants is not None
+    solved = solve(run.constants, batch.first, fixed=start.fixed, likelihood=likelihood)
+    scale = np.sqrt(start.stand_in[start.fixed])
+    base = start.params.initial_mean[fixed]
+    return base + scale * solved.value[0, start.fixed], scale[:, None] * solved.fixed_cov * scale
+
+
+def constant_errors(
+    information: Information, batch: Batch, fixed: Bools, likelihood: str, spread: Floats | None
+) -> Floats:
+    """Standard errors (n,) of the first states that are fixed but unknown, NaN for the others.
+
+    From the information on constants and parameters together: the variance of the constants given the parameters, and
+    what the uncertainty of these adds, for the likelihood at the best constants is that of the parameters.
+    """
+
+    def at(params: LGSSMParams) -> tuple[Floats, Floats]:
+        return estimated_constants(params, batch, fixed, likelihood, spread)
+
+    moved = information.errors(lambda params: at(params)[0])
+    errors = np.full(len(fixed), np.nan)
+    errors[fixed] = np.sqrt(np.diag(at(information.reference)[1]) + np.nan_to_num(moved) ** 2)
+    return errors
