@@ -260,6 +260,13 @@ def _free_rows(spec: Specification, name: str, silent: Bools) -> Bools:
 def _check_possible(pattern: Pattern, name: str) -> None:
     """Refuse covariances whose fixed diagonal is negative, or that link an entry without variance."""
     diagonal = np.diag(pattern.constant)
+    weights = np.diagonal(pattern.design, axis1=1, axis2=2)
+    for number, word in enumerate(pattern.names):
+        signs = weights[number][(diagonal <= 0.0) & ((weights != 0.0).sum(0) == 1)]  # of variances that it alone makes
+        if (signs > 0.0).any() and (signs < 0.0).any():
+            raise ParameterError(
+                f"{name} has {word!r} and its negative as variances: one of them cannot be positive, use two names."
+            )
     alone = ~np.diag(pattern.touched)
     if (alone & (diagonal < 0.0)).any():
         row = int(np.argmax(alone & (diagonal < 0.0)))

@@ -343,6 +343,8 @@ class StateSpaceModel(DrivenModel):
         patterns = dict(spec.patterns)
         if isinstance(given, Mapping):
             check_given(spec, given)
+            if spec.initial == "known" and not {"initial_mean", "initial_cov"} <= {*given, *patterns}:
+                raise ParameterError("initial is 'known': give initial_mean and initial_cov to the model or in start=.")
             patterns |= {n: fixed(given[n]) for n in freeze if n in given and n in patterns and n not in spec.loadings}
         guesses = dict(spec.guesses)
         if batch is not None and isinstance(given, Mapping) and spec.guess_from is not None:
