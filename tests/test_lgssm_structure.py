@@ -428,6 +428,21 @@ def test_singular_noises_by_loadings_match_the_dense_oracle():
     assert model.n_parameters_ == 4
 
 
+def test_parameters_of_states_with_known_regressors_are_all_counted():
+    """A coefficient that drifts is told by its regressor, also where that is 0 on average."""
+    rng = np.random.default_rng(1)
+    z, y = rng.normal(size=40), np.cumsum(rng.normal(size=40))
+    z -= z.mean()
+    C = np.stack([np.ones(40), z], 1)[:, None, :]
+    model = sse.LinearGaussianSSM(transition=np.eye(2), process_cov="diagonal", observation=C, initial="tied")
+    assert model.fit(y + z).n_parameters_ == 5  # two variances, two first means, the noise
+    free = sse.LinearGaussianSSM(2, observation=C, initial="tied").fit(y + z, max_iter=2, tol=0)
+    assert free.n_parameters_ == 4 + 3 + 2 + 1
+    same = sse.LinearGaussianSSM(2, observation=np.tile([[1.0, 0.5]], (40, 1, 1)), initial="tied")
+    plain = sse.LinearGaussianSSM(2, observation=[[1.0, 0.5]], initial="tied").fit(y, max_iter=2, tol=0)
+    assert same.fit(y, max_iter=2, tol=0).n_parameters_ == plain.n_parameters_ == 8  # C hides two directions
+
+
 def test_a_loading_is_the_design_written_otherwise():
     flow = sse.datasets.nile()
     model = sse.LinearGaussianSSM(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Floats
-from statespace_em.sequence.lgssm_params import PARAMETERS, LGSSMParams, varies
+from statespace_em.sequence.lgssm_params import PARAMETERS, VARYING, LGSSMParams, varies
 from statespace_em.sequence.lgssm_structure import Structure
 
 
@@ -39,42 +39,72 @@ def arbitrary(params: LGSSMParams, structure: Structure) -> int:
     if "initial_cov" in skipped:
         values |= {"initial_mean": np.zeros(size), "initial_cov": np.zeros((size, size))}
     generic, still, nothing = LGSSMParams(**values), np.zeros((size, size)), np.zeros(size)
-    moves = [_moved(generic, unit.reshape(size, size), nothing) for unit in np.eye(size * size)]
-    moves += [_moved(generic, still, unit) for unit in np.eye(size)]
-    by_name = {name: np.array([move[name] for move in moves]) for name in names}
+    many, one = _rows(params, generic)
+    moves = [_moved(many, one, unit.reshape(size, size), nothing) for unit in np.eye(size * size)]
+    moves += [_moved(many, one, still, unit) for unit in np.eye(size)]
+    by_name = {name: np.array([move[name].ravel() for move in moves]) for name in names}
     return _rank(np.hstack(list(by_name.values()))) - _rank(
-        np.hstack([_outside(structure, generic, name, changes) for name, changes in by_name.items()])
+        np.hstack([_outside(structure, generic, one, name, changes) for name, changes in by_name.items()])
     )
 
 
-def _outside(structure: Structure, params: LGSSMParams, name: str, changes: Floats) -> Floats:
+def _rows(params: LGSSMParams, generic: LGSSMParams) -> tuple[LGSSMParams, Floats]:
+    """Parameters (K, ...) as combinations of the rows, and what each combination makes of a constant 1.
+
+    Conditions on all rows are linear in these: a basis of what the rows span tells as much as the rows. Without
+    parameters that vary there is one combination, the parameters themselves.
+    """
+    own = [name for name in VARYING if varies(params, name)]
+    values = generic._asdict()
+    if not own:
+        basis = np.ones((1, 1))
+    else:
+        flat = [getattr(params, name).reshape(len(getattr(params, name)), -1) for name in own]
+        length = min(map(len, flat))
+        whole = np.hstack([*(part[:length] / _size(part) for part in flat), np.ones((length, 1))])
+        size, vectors = np.linalg.eigh(whole.T @ whole / length)
+        basis = vectors[:, size > 1e-12 * size[-1]].T
+    one, begin = basis[:, -1], 0
+    for name in values:
+        if name in own:
+            value = getattr(params, name)
+            end = begin + value[0].size
+            values[name] = _size(value) * basis[:, begin:end].reshape(len(basis), *value.shape[1:])
+            begin = end
+        else:
+            values[name] = np.multiply.outer(one, values[name])
+    return LGSSMParams(**values), one
+
+
+def _outside(structure: Structure, params: LGSSMParams, one: Floats, name: str, changes: Floats) -> Floats:
     """Part of changes (moves, entries) of a parameter that its structure does not allow."""
     if not structure.is_free(name):
         return changes
     design = structure.patterns[name].tangent(getattr(params, name)).design
     if name in structure.noises:
         design = np.array([structure.noises[name].outer(part) for part in design])
-    flat = design.reshape(len(design), -1)
+    flat = np.array([np.multiply.outer(one, part).ravel() for part in design])
     return np.asarray(changes - np.linalg.lstsq(flat.T, changes.T, rcond=None)[0].T @ flat)
 
 
-def _moved(params: LGSSMParams, X: Floats, v: Floats) -> dict[str, Floats]:
-    """First-order change of every parameter, each on its own scale."""
+def _moved(params: LGSSMParams, one: Floats, X: Floats, v: Floats) -> dict[str, Floats]:
+    """First-order change of every parameter (K, ...), each on its own scale."""
     A, C = params.transition, params.observation
+    shift = np.multiply.outer(one, v)
     change = {
         "transition": X @ A - A @ X,
         "process_cov": X @ params.process_cov + params.process_cov @ X.T,
         "observation": -C @ X,
-        "initial_mean": X @ params.initial_mean + v,
+        "initial_mean": params.initial_mean @ X.T + shift,
         "initial_cov": X @ params.initial_cov + params.initial_cov @ X.T,
-        "state_offset": X @ params.state_offset + v - A @ v,
+        "state_offset": params.state_offset @ X.T + shift - A @ v,
         "observation_offset": -C @ v,
     }
     if params.state_input is not None:
         change["state_input"] = X @ params.state_input
     if params.observation_input is not None:
         change["observation_input"] = np.zeros(params.observation_input.shape)
-    return {name: np.ravel(value / _size(getattr(params, name))) for name, value in change.items()}
+    return {name: value / _size(getattr(params, name)) for name, value in change.items()}
 
 
 def _rank(moves: Floats) -> int:
