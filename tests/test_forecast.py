@@ -297,3 +297,24 @@ def test_intervals_of_two_states_hold_more_with_the_uncertainty_of_the_parameter
     plain, drawn = np.mean(held[0]), np.mean(held[25])
     assert plain < drawn
     assert abs(drawn - 0.9) < 0.03
+
+
+def test_draws_are_not_made_chunk_by_chunk():
+    """Each chunk would draw from what it alone knows."""
+    pytest.importorskip("dask")
+    model, params, _ = case("poisson", 2, 10, 0)
+    y = xr.DataArray(np.ones((4, 10, 2)), dims=("sequence", "time", "feature")).chunk(sequence=2)
+    with pytest.raises(ParameterError, match="n_draws= is not taken together with chunked data"):
+        model.forecast(y, 2, params, n_draws=5)
+    assert model.forecast(y, 2, params)["mean"].sizes["horizon"] == 2
+
+
+def test_a_series_is_the_column_whatever_it_is_called():
+    """A model of one asset can be asked about another; columns of frames go by name."""
+    prices = sse.datasets.stocks()["log_return"]["2010":]
+    model = sse.GaussianHMM(2).fit(100 * prices["IBM"], n_starts=1)
+    other = 100 * prices["MSFT"]
+    assert model.score(other) == model.score(other.rename("IBM"))
+    assert model.forecast(other, 1)["feature"].values.tolist() == ["IBM"]
+    with pytest.raises(DataError, match="no column 'IBM'"):
+        model.score(other.to_frame())

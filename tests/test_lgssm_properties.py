@@ -150,6 +150,7 @@ def test_em_never_goes_down(system, initial, accelerate):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # few rows, and hardly any steps
         model.fit(y, start=params, max_iter=12, tol=0.0, accelerate=accelerate)
+    assert model.status_ != "decreased"  # a step that falls is not in the trace
     objective = model.trace_["objective"].to_numpy()
     assert (np.diff(objective) >= -1e-10 * (1.0 + np.abs(objective[1:]))).all()
     assert abs(model.score(y) - model.trace_["log_likelihood"].iloc[-1]) <= 1e-9 * (1.0 + abs(model.score(y)))

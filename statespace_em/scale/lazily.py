@@ -12,6 +12,7 @@ import xarray as xr
 
 from statespace_em import _threads
 from statespace_em._typing import AnyArray
+from statespace_em.errors import ParameterError
 from statespace_em.labels import type_of_blank
 from statespace_em.scale.chunks import Chunks, cut, import_dask, is_chunked
 from statespace_em.scale.said import told
@@ -36,6 +37,11 @@ def chunkwise(method: Method) -> Method:
         options = dict(signature.bind(self, y, *args, **kwargs).arguments)
         for name in ("self", "y"):
             del options[name]
+        if options.get("n_draws"):
+            raise ParameterError(
+                "n_draws= is not taken together with chunked data, as no chunk knows all: draw parameters once, "
+                "as in params=model.parameter_draws(y, n_draws) of data in memory."
+            )
         states, weights = options.pop("states", None), options.pop("weights", None)
         self._check_takes(states, weights)
         options["params"] = self._known(options.get("params"))
