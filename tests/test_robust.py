@@ -175,6 +175,10 @@ def test_several_tracks_share_their_noise():
     np.testing.assert_allclose(two.weights.sel(sequence="b"), one.weights, rtol=1e-3)
     np.testing.assert_allclose(two.model.summary()["value"], one.model.summary()["value"], rtol=1e-3)
     assert two.trace["objective"].iloc[-1] == pytest.approx(2 * one.trace["objective"].iloc[-1], abs=1e-4)
+    frame = pd.concat({"a": track, "b": track}, names=["ship"])
+    named = robust.fit_student(designs.constant_velocity(2), frame, max_iter=3)
+    assert named.weights.dims == ("ship", "second")
+    assert named.posterior["gamma"].dims == ("ship", "second", "state")
     shorter = robust.fit_student(designs.constant_velocity(2), {"a": track, "b": track.iloc[:30]})
     assert shorter.converged
     assert np.isnan(shorter.weights.sel(sequence="b").values[30:]).all()

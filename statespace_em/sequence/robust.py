@@ -110,7 +110,7 @@ def fit_student(
         if np.isfinite(trace[-2]) and trace[-1] - trace[-2] < tol:
             converged = True
             break
-        posterior = now.e_step(scaled, start)
+        posterior = _named(now.e_step(scaled, start), labels)
         distance = _distances(now.plain_view, start, posterior, labels, batch, owners)
         shape, rate = (nu + entries) / 2.0, (nu + distance) / 2.0
         weight, log_weight = shape / rate, psi(shape) - np.log(rate)
@@ -121,7 +121,7 @@ def fit_student(
         bound = np.where(entries > 0, gain, 0.0).sum(1)
         weight = np.where(entries > 0, weight, 1.0)
     assert start is not None
-    posterior = now.e_step(scaled, start)
+    posterior = _named(now.e_step(scaled, start), labels)
     found = type(model)(**model.get_params())
     found.params_ = _unscaled(found, inner, start, now)
     if isinstance(found, MotionModel):
@@ -168,6 +168,11 @@ def _like(y: Any, labels: Labels, values: Floats) -> Any:
         for part, index in zip(np.split(values, ends), labels.times)
     ]
     return frames[0] if labels.sequence is None else dict(zip(labels.keys, frames))
+
+
+def _named(posterior: xr.Dataset, labels: Labels) -> xr.Dataset:
+    """Return the posterior with the name that y has for its sequences."""
+    return posterior if labels.sequence is None else posterior.rename({"sequence": labels.sequence})
 
 
 class _Weighted(StateSpaceModel):
