@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -17,6 +17,7 @@ from statespace_em.errors import ParameterError
 from statespace_em.kernels.emissions import full_density, full_sums
 from statespace_em.priors import NormalInverseGamma, NormalInverseWishart
 
+PATTERNS = 64  # of missing entries whose factors are kept
 FLAT = {kind: kind() for kind in (NormalInverseWishart, NormalInverseGamma)}  # checked once
 
 
@@ -80,6 +81,22 @@ class FullGaussian:
                 return _log_density(params, y, seen)
             log_b[rows] = _log_density(params, y[np.ix_(rows, seen)], seen)
         return log_b
+
+    def prepared(self, params: GaussianParams) -> Callable[[Floats], Floats]:
+        """Log density (K,) of one row (D,), for one after the other: the factors of each pattern are kept."""
+        kept: dict[bytes, tuple[Bools, tuple[Floats, Floats, Floats]]] = {}
+
+        def log_prob(y: Floats) -> Floats:
+            missing = np.isnan(y)
+            key = missing.tobytes()
+            if key not in kept:
+                if len(kept) == PATTERNS:
+                    kept.clear()
+                kept[key] = ~missing, _factors(params, ~missing)
+            seen, factors = kept[key]
+            return np.asarray(_evaluated(y[seen][None], *factors)[0])
+
+        return log_prob
 
     def statistics(self, params: GaussianParams | None, y: Floats, weights: Floats) -> GaussianStatistics:
         """Weights, deviations and scatters; missing entries enter by their conditional moments."""
@@ -265,6 +282,11 @@ def _patterns(y: Floats) -> list[tuple[Ints | None, Bools]]:
 
 def _log_density(params: GaussianParams, y: Floats, seen: Bools) -> Floats:
     """Log density (N, K) of the entries of y that are seen."""
+    return _evaluated(y, *_factors(params, seen))
+
+
+def _factors(params: GaussianParams, seen: Bools) -> tuple[Floats, Floats, Floats]:
+    """Means (D, K), Cholesky factors (D, D, K) with inverted diagonals, and constants (K,) of the entries seen."""
     mean = np.ascontiguousarray(params.mean[:, seen].T)
     root = np.linalg.cholesky(params.cov[..., seen, :][..., seen])
     factor: Floats = np.array(
@@ -274,6 +296,10 @@ def _log_density(params: GaussianParams, y: Floats, seen: Bools) -> Floats:
     constant = np.asarray(-np.log(diagonal).sum(0) - 0.5 * len(mean) * LOG_2_PI)
     entries = np.arange(len(mean))
     factor[entries, entries] = 1.0 / diagonal
+    return mean, factor, constant
+
+
+def _evaluated(y: Floats, mean: Floats, factor: Floats, constant: Floats) -> Floats:
     log_b = np.empty((mean.shape[1], len(y)))
     full_density(y, mean, factor, constant, log_b)
     return log_b.T

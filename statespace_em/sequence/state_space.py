@@ -220,6 +220,9 @@ class StateSpaceModel(DrivenModel):
     def stream(self, params: xr.Dataset | None = None) -> KalmanStream:
         """Kalman filter that takes one row at a time, from the start of a sequence, in constant memory.
 
+        A diffuse first state is taken as it is. Matrices that change from row to row, as those of regressors or of
+        uneven times, are refused.
+
         Examples
         --------
         >>> import statespace_em as sse
@@ -239,14 +242,16 @@ class StateSpaceModel(DrivenModel):
         if self._specification(None).has_inputs:
             raise ParameterError("a stream takes no inputs yet: use filter(y, inputs=...).")
         tree = self._core(n_features=known.sizes["feature"]).build(self._schema().arrays(known))
-        if not np.isfinite(tree.initial_cov).all() or np.isnan(tree.initial_mean).any():
+        if np.isnan(tree.initial_mean).any():
+            raise ParameterError("a stream needs a first state, but initial_mean is not known: give it a number.")
+        if self.likelihood == "marginal" and not np.isfinite(tree.initial_cov).all():
             raise ParameterError(
-                "a stream needs a proper start, but the first state is diffuse or not known: give params a finite "
-                "initial_mean and initial_cov, as filter(y) returns them for a row."
+                "a stream cannot tell the marginal likelihood of a diffuse start, which rests on all rows: use "
+                'likelihood="diffuse" or "full".'
             )
         if any(varies(tree, name) for name in VARYING):
             raise ParameterError("a stream needs matrices that are the same at every row: use filter(y).")
-        return KalmanStream(self, known, tree)
+        return KalmanStream(self, known, tree, self.likelihood)
 
     @takes_inputs
     def sample(self, n_steps: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from statespace_em._typing import Floats
-from statespace_em.emissions.evaluate import log_density
+from statespace_em.emissions.base import HasPrepared
 from statespace_em.errors import ImpossibleObservationError, ImpossibleStateError
 from statespace_em.kernels import chain_row
 from statespace_em.model import LatentModel
@@ -42,7 +42,12 @@ class ChainStream(Stream[ChainStep]):
 
     def __init__(self, model: LatentModel, params: xr.Dataset, core: HMMCore, tree: HMMParams) -> None:
         super().__init__(model, params)
-        self._family, self._emission = core.family, tree.emission
+        family, emission = core.family, tree.emission
+        self._density: Callable[[Floats], Floats] = (
+            family.prepared(emission)
+            if isinstance(family, HasPrepared)
+            else lambda y: np.asarray(family.log_prob(emission, y[None])[0])
+        )
         with np.errstate(divide="ignore"):
             self._log_now, self._log_transition = np.log(tree.initial), np.log(tree.transition)
 
@@ -52,7 +57,7 @@ class ChainStream(Stream[ChainStep]):
         return np.exp(self._log_now)
 
     def _advance(self, y: Floats, time: Any, known: int) -> ChainStep:
-        log_b = log_density(self._family, self._emission, y[None])[0]
+        log_b = self._density(y)
         if known >= 0:
             log_b = np.where(np.arange(len(log_b)) == known, log_b, -np.inf)
         predicted, filtered = self.predicted, np.empty(len(log_b))

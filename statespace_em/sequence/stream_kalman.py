@@ -9,11 +9,16 @@ import numpy as np
 import xarray as xr
 
 from statespace_em._typing import Floats
-from statespace_em.errors import SingularInnovationError
+from statespace_em.data import Batch
+from statespace_em.errors import DataError, SingularInnovationError
 from statespace_em.kernels import kalman_row
 from statespace_em.model import LatentModel
+from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_params import LGSSMParams
+from statespace_em.sequence.lgssm_passes import Filtered
 from statespace_em.sequence.stream import Stream
+
+LEAST, EACH = 100, 10  # rows that may go by before the start is determined: so many, and more for each state
 
 
 class KalmanStep(NamedTuple):
@@ -30,7 +35,11 @@ class KalmanStep(NamedTuple):
 
 
 class KalmanStream(Stream[KalmanStep]):
-    """The Kalman filter, one row at a time."""
+    """The Kalman filter, one row at a time.
+
+    Until the rows determine a diffuse start, in general as many as there are such states, each is answered from all
+    rows so far; then the stream has a proper distribution of the states and needs nothing else.
+    """
 
     conditioning: ClassVar[Mapping[str, str]] = {
         name: "1:t" if name.startswith("filtered") else "1:t-1" for name in KalmanStep._fields[1:]
@@ -45,11 +54,18 @@ class KalmanStream(Stream[KalmanStep]):
         "log_likelihood": (),
         "mean": ("state",),
         "cov": ("state", "state_aux"),
+        "early": ("row", "feature"),
     }
 
-    def __init__(self, model: LatentModel, params: xr.Dataset, tree: LGSSMParams) -> None:
+    def __init__(self, model: LatentModel, params: xr.Dataset, tree: LGSSMParams, likelihood: str) -> None:
         super().__init__(model, params)
+        n, size = len(tree.initial_mean), len(tree.measurement_cov)
+        self._tree, self._likelihood = tree, likelihood
         self._mean, self._cov = tree.initial_mean.copy(), (tree.initial_cov + tree.initial_cov.T) / 2.0
+        self._early = np.empty((0, size))
+        if not np.isfinite(self._cov).all():
+            self._early = np.full((LEAST + EACH * n, size), np.nan)
+            self._mean, self._cov = _next(causal(tree, _batch(self._early[:1]), likelihood), 0)
         self._matrices = (
             tree.transition[None], tree.state_offset[None], tree.process_cov[None], tree.observation[None],
             tree.observation_offset[None], tree.measurement_cov[None],
@@ -66,6 +82,8 @@ class KalmanStream(Stream[KalmanStep]):
         return self._cov.copy()
 
     def _advance(self, y: Floats, time: Any, known: int) -> KalmanStep:
+        if not np.isfinite(self._cov).all():
+            return self._advance_early(y, time)
         n, size = len(self._mean), len(y)
         predicted, predicted_cov = self._mean, self._cov
         filtered, filtered_cov = np.empty((1, n)), np.empty((1, n, n))
@@ -82,5 +100,31 @@ class KalmanStream(Stream[KalmanStep]):
             time, filtered[0], predicted, filtered_cov[0], predicted_cov, innovation[0], innovation_cov[0], value
         )
 
+    def _advance_early(self, y: Floats, time: Any) -> KalmanStep:
+        """Answer from all rows so far, while they do not determine the states."""
+        t = self.n_rows
+        if t == len(self._early):
+            raise DataError(
+                f"the first {t} rows do not determine the diffuse first state: give params a proper initial_mean and "
+                "initial_cov."
+            )
+        rows = np.concatenate([self._early[:t], y[None], np.full((1, len(y)), np.nan)])  # the last is yet to come
+        found = causal(self._tree, _batch(rows), self._likelihood)
+        self._early[t], (self._mean, self._cov) = y, _next(found, t + 1)
+        return KalmanStep(
+            time, found.filtered_mean[t], found.predicted_mean[t], found.filtered_cov[t], found.predicted_cov[t],
+            found.innovation[t], found.innovation_cov[t], float(found.log_likelihood[t]),
+        )  # fmt: skip
+
     def _state(self) -> dict[str, Floats]:
-        return {"mean": self._mean, "cov": self._cov}
+        return {"mean": self._mean, "cov": self._cov, "early": self._early}
+
+
+def _batch(rows: Floats) -> Batch:
+    return Batch(rows, np.array([0, len(rows)]))
+
+
+def _next(found: Filtered, row: int) -> tuple[Floats, Floats]:
+    """Predicted moments of a row."""
+    cov = found.predicted_cov[row]
+    return found.predicted_mean[row].copy(), (cov + cov.T) / 2.0
