@@ -38,6 +38,11 @@ model.means_, model.covars_ = np.array([[0.0], [2.0]]), np.array([[1.0], [1.0]])
 model.fit(y)
 print(model.monitor_.history[-1])
 """
+OURS_LINEAR = f"""{DATA}
+import statespace_em as sse
+model = sse.designs.local_level().fit(y[:, 0])
+print(model.trace_["log_likelihood"].iloc[-1])
+"""
 OUR_DEFAULTS = f"{DATA}\nimport statespace_em as sse\nsse.GaussianHMM(2).fit(y)"
 THEIR_DEFAULTS = f"{DATA}\nfrom hmmlearn.hmm import GaussianHMM\nGaussianHMM(2).fit(y)"
 IMPORTS = {
@@ -54,7 +59,8 @@ def cases() -> list[Case]:
     work = "first small fit in a fresh process, import included"
     return [
         Case(f"{work}, code cached", "hmmlearn", partial(_first_fit, OURS, THEIRS, "10 iterations"), at_least(1)),
-        Case(f"{work}, nothing cached", None, _cold, limit),
+        Case(f"{work}, nothing cached", None, partial(_cold, OURS), limit),
+        Case(f"local level, {work}, nothing cached", None, partial(_cold, OURS_LINEAR), limit, "more"),
         Case(f"{work}, each by its own defaults", "hmmlearn", _defaults, section="more"),
         *(Case(name, None, partial(_first_import, code), section="growth") for name, code in IMPORTS.items()),
         Case("import hmmlearn.hmm", "hmmlearn", partial(_first_import, "import hmmlearn.hmm"), section="growth"),
@@ -85,10 +91,10 @@ def _defaults(*, quick: bool) -> Work:
     return Work(_side(OUR_DEFAULTS), _side(THEIR_DEFAULTS), tolerance=None, note=note)
 
 
-def _cold(*, quick: bool) -> Work:
+def _cold(code: str, *, quick: bool) -> Work:
     def run() -> subprocess.CompletedProcess[str]:
         with tempfile.TemporaryDirectory() as empty:
-            return fresh(OURS, empty)
+            return fresh(code, empty)
 
     def said(done: subprocess.CompletedProcess[str]) -> str:
         lines = done.stderr.strip().splitlines()
