@@ -13,7 +13,7 @@ WALK = np.cumsum(rng.normal(size=60)) + rng.normal(size=60) + 1000.0
 DESIGNS = {
     "level": sse.designs.local_level,
     "trend and season": lambda: sse.designs.local_trend() + sse.designs.seasonal(4),
-    "motion": lambda: sse.designs.constant_velocity(["value"]),
+    "trend": sse.designs.local_trend,
     "full": lambda: sse.LinearGaussianSSM(transition=[[1]], observation=[[1]], initial="diffuse", likelihood="full"),
 }
 GAPS = {"none": [], "first": [0, 1], "between": [1, 2, 9]}
