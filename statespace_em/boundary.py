@@ -10,7 +10,7 @@ maximum from a saddle. What has vanished is put at exactly 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -68,6 +68,56 @@ class HasBoundary(Protocol):
     def unbounded(self, params: Any, data: Any) -> bool:
         """Whether a row is about to be explained without error, by which a likelihood has no bound."""
         ...
+
+
+@runtime_checkable
+class HasFaces(Protocol):
+    """An `EMModel` with variances on their own, whose score is exact also where one is 0."""
+
+    def onto_faces(self, params: Any, start: Any) -> Iterable[Any]:
+        """Parameters with variances at 0 that are small, as many as possible first."""
+        ...
+
+    def off_faces(self, params: Any, statistics: Any, start: Any) -> Iterable[Any]:
+        """Parameters with variances raised that are next to 0 where the likelihood rises with them."""
+        ...
+
+    def at_zero(self, params: Any) -> list[str]:
+        """Names of free variances that are exactly 0."""
+        ...
+
+    def unbounded(self, params: Any, data: Any) -> bool:
+        """Whether a row is about to be explained without error, by which a likelihood has no bound."""
+        ...
+
+
+def settle(
+    model: Any, data: D, end: EMResult[P, S], start: P, *, max_iter: int, tol: float, on_step: OnStep | None
+) -> EMResult[P, S]:
+    """Put variances at 0 where that loses nothing, raise those that do not belong there.
+
+    The status is "max_iter" where the parameters have moved, and the climb must go on. E-steps at new points count.
+    """
+    tasks = (model.onto_faces(end.params, start), -SAME), (model.off_faces(end.params, end.statistics, start), 10 * tol)
+    for candidates, least in tasks:
+        for params in candidates:
+            if end.n_steps >= max_iter:
+                return end
+            end = end._replace(n_steps=end.n_steps + 1)
+            try:
+                with np.errstate(over="raise", divide="raise", invalid="raise"):
+                    statistics, log_likelihood = model.e_step(params, data)
+                    step = Step(end.n_steps, log_likelihood, model.log_prior(params))
+                    if not step.objective >= end.objective + least or model.unbounded(params, data):
+                        continue
+            except (ArithmeticError, ValueError):
+                continue
+            higher = step.objective > end.objective
+            if on_step is not None and higher:
+                on_step(step)
+            trace = (*(end.trace if higher else end.trace[:-1]), step)
+            return EMResult(params, statistics, trace, "max_iter", end.n_steps)
+    return end
 
 
 class _Shape(NamedTuple):

@@ -228,7 +228,10 @@ def run_em(
                     break
         if climbed is None:
             n_steps += 1
-            climbed = _climb(model, data, image, trace[-1], n_steps, extrapolated=False)
+            try:
+                climbed = _climb(model, data, image, trace[-1], n_steps, extrapolated=False)
+            except (ArithmeticError, ValueError):  # uphill into what arithmetic cannot resolve, such as a unit root
+                return EMResult(params, statistics, tuple(trace), "degenerate", n_steps)
             assert climbed is not None
             if _falls(climbed[2], trace[-1]):
                 lost = trace[-1].objective - climbed[2].objective

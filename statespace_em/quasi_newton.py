@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from statespace_em._typing import Floats
-from statespace_em.boundary import HasBoundary, finish
+from statespace_em.boundary import HasBoundary, HasFaces, finish, settle
 from statespace_em.em import EMModel, EMResult, OnStep, Step, run_em
 
 P = TypeVar("P")
@@ -194,6 +194,8 @@ def run_quasi_newton(
     while end.n_steps < max_iter:
         if isinstance(model, HasBoundary) and model.near_boundary(end.params, end.statistics, start):
             return finish(model, data, end, start, max_iter=max_iter, tol=tol, on_step=on_step)
+        if isinstance(model, HasFaces):
+            end = settle(model, data, end, start, max_iter=max_iter, tol=tol, on_step=on_step)
         if end.status != "max_iter":
             return end
         ascent = _Ascent(model, data, end, max_iter, on_step)

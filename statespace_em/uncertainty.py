@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -12,19 +14,34 @@ import xarray as xr
 
 from statespace_em import _validate
 from statespace_em._typing import AnyArray, Floats
+from statespace_em.boundary import HasFaces
 from statespace_em.core import Core, HasProfiled
 from statespace_em.data import Batch
 from statespace_em.diagnostics import diagnose
 from statespace_em.diagnostics import standard_errors as errors_of
 from statespace_em.diagnostics.bootstrap import replicates
 from statespace_em.diagnostics.information import observed_information
+from statespace_em.domains import Domain
 from statespace_em.errors import InformationWarning, ParameterError
 from statespace_em.fitting import Fit, FitOptions
 from statespace_em.labels import Labels, labelled_rows
 from statespace_em.schema import Schema
 
-Quantities = Literal["parameters", "derived"]
+Quantities = Literal["parameters", "derived", "named"]
 STATE = ("state",)
+
+
+@runtime_checkable
+class HasNames(Protocol):
+    """A model with values that have a name of their own."""
+
+    def _named(self, core: Core, tree: Any) -> dict[str, Floats]:
+        """Those values."""
+        ...
+
+    def _named_domains(self, names: Sequence[str]) -> dict[str, Domain]:
+        """Where they may lie."""
+        ...
 
 
 class Uncertain(ABC):
@@ -72,15 +89,17 @@ class Uncertain(ABC):
         of
             "parameters", or "derived" for what follows from them: of hidden Markov models ``persistence`` (the
             probability to stay), ``stationary`` (share of time) and ``duration`` (expected rows in the state).
+            "named": the values that `summary` shows under a name of their own, such as "level_var" of a design.
         freeze, states, weights
             Those that the fit was given.
 
         Returns
         -------
         xarray.Dataset
-            The variables of ``params_`` (or the derived ones, by state). NaN, not available, where a value is fixed,
-            frozen, structurally zero or at the boundary of its domain (where no normal approximation holds), and
-            where the data do not tell it.
+            The variables of ``params_`` (or the derived ones, by state; or one number a name). NaN, not available,
+            where a value is fixed, frozen, structurally zero or at the boundary of its domain (where no normal
+            approximation holds), and where the data do not tell it. A first state that is fixed but unknown has the
+            error of its generalised least squares estimate, the uncertainty of all else in it.
 
         Warns
         -----
@@ -123,7 +142,8 @@ class Uncertain(ABC):
         if not isinstance(level, int | float) or isinstance(level, bool) or not 0.0 < level < 1.0:
             raise ParameterError(f"level is {level!r}, expected a number between 0 and 1, such as 0.95.")
         errors, values, labels, known, core = self._errors(y, params, of, freeze, states, weights)
-        ends = errors_of.intervals(core, values, errors, level)
+        domains = self._named_domains(list(values)) if of == "named" and isinstance(self, HasNames) else {}
+        ends = errors_of.intervals(core, values, errors, level, domains)
         parts = [self._labelled({n: v[..., i] for n, v in ends.items()}, labels, known, of) for i in (0, 1)]
         whole: xr.Dataset = xr.concat(parts, "bound", data_vars="all", coords="minimal", compat="override")
         return whole.assign_coords(bound=["lower", "upper"]).assign_attrs(level=level)
@@ -287,6 +307,8 @@ class Uncertain(ABC):
                 diagnose.starved(found, gamma, batch, core.n_free(tree) / len(names), names)
                 diagnose.alike(found, gamma, names)
             diagnose.at_floor(found, core.degenerate(tree, statistics), names)
+            if isinstance(core, HasFaces):
+                diagnose.without_variance(found, core.at_zero(tree))
             try:
                 information = observed_information(core, core.flatten(tree), batch)
             except ParameterError as error:
@@ -306,7 +328,7 @@ class Uncertain(ABC):
         self, y: Any, params: xr.Dataset | None, of: Quantities, freeze: Any, states: Any, weights: Any
     ) -> tuple[dict[str, Floats], dict[str, Floats], Labels, xr.Dataset, Core]:
         """Standard errors and values by name, after complaints about the information."""
-        _validate.one_of("of", of, ("parameters", "derived"))
+        _validate.one_of("of", of, ("parameters", "derived", "named"))
         core, tree, batch, labels, known = self._ready(y, params, states, weights, freeze)
         with labelled_rows(labels, self._schema().names):
             information = observed_information(core, core.flatten(tree), batch)
@@ -318,12 +340,19 @@ class Uncertain(ABC):
                 for name, own in core.profiled_errors(information, batch).items():
                     errors[name] = np.where(np.isnan(own), errors[name], own)
             return errors, core.flatten(tree), labels, known, core
+        if of == "named":
+            values = self._named(core, tree) if isinstance(self, HasNames) else {}
+            if not values or not isinstance(self, HasNames):
+                raise ParameterError(f"no parameter of this {type(self).__name__} has a name of its own.")
+            return errors_of.named_errors(information, partial(self._named, core)), values, labels, known, core
         values = errors_of.derived_values(core, tree)
         if not values:
             raise ParameterError(f'{type(self).__name__} has no derived quantities: of="parameters".')
         return errors_of.derived_errors(information), values, labels, known, core
 
     def _labelled(self, arrays: dict[str, Floats], labels: Labels, known: xr.Dataset, of: Quantities) -> xr.Dataset:
+        if of == "named":
+            return xr.Dataset({n: ((), float(v)) for n, v in arrays.items()})
         if of == "derived":
             return xr.Dataset({n: (STATE, np.asarray(v)) for n, v in arrays.items()}, {"state": self._schema().names})
         symbols = known["symbol"].values.tolist() if "symbol" in known.coords else None

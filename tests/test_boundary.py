@@ -212,3 +212,97 @@ def test_a_likelihood_without_bound_is_called_so():
         cured = sse.LinearGaussianSSM(2, initial="tied", measurement_prior=prior)
         cured.fit(y, start=start, freeze=["observation"])
     assert cured.converged_
+
+
+# variances on their own under patterns: the score is exact on the face, and tells whether one belongs at 0
+
+TREND = {
+    "transition": [[1, 1], [0, 1]], "observation": [[1, 0]], "process_cov": [["level", 0], [0, "slope"]],
+    "measurement_cov": [["noise"]], "initial": "diffuse",
+}  # fmt: skip
+WALKS = {
+    "transition": np.eye(2), "observation": np.eye(2), "process_cov": ("q", [[2.0, 0.6], [0.6, 1.0]]),
+    "measurement_cov": "diagonal", "initial": "diffuse",
+}  # fmt: skip
+
+
+def core_and_point(settings, y, values):
+    model = sse.LinearGaussianSSM(**settings)
+    batch = as_batch(y)[0]
+    core = model._core(batch=batch, given={})
+    point = next(iter(core.starts(batch, 1, np.random.default_rng(0), {})))
+    for name, variances in values.items():
+        point = point._replace(**{name: core.patterns[name].build(np.array(variances))})
+    return core, batch, point
+
+
+@pytest.mark.parametrize("zero", ["slope", "noise", "level"])
+def test_score_of_a_variance_at_zero_is_one_sided_difference(zero):
+    y = sse.datasets.nile().to_numpy()[:40]
+    values = {"process_cov": [900.0, 20.0], "measurement_cov": [9000.0]}
+    name, place = ("measurement_cov", 0) if zero == "noise" else ("process_cov", ["level", "slope"].index(zero))
+    values[name][place] = 0.0
+    core, batch, point = core_and_point(TREND, y, values)
+    statistics, here = core.e_step(point, batch)
+    slope = 0.5 * core.structure(point).entry_gradients(statistics.gradients, point)[name][place, place]
+    h, ends = 0.5 if zero != "slope" else 1e-3, []
+    for factor in (1.0, 2.0):
+        values[name][place] = factor * h
+        ends.append(core.e_step(core_and_point(TREND, y, values)[2], batch)[1] - here)
+    assert slope == pytest.approx((4.0 * ends[0] - ends[1]) / (2.0 * h), rel=1e-4)
+
+
+@pytest.mark.parametrize("tiny", [1e-9, 1e-3])
+def test_a_variance_that_does_not_belong_at_zero_leaves_it(tiny):
+    """Started next to the face, where EM and ascents in logarithms stand still."""
+    rng = np.random.default_rng(0)
+    y = np.cumsum(rng.normal(size=150)) + rng.normal(size=150)
+    model = sse.designs.local_level()
+    best = model.fit(y).score(y)
+    start = model.parameters(process_cov=[[tiny]], measurement_cov=[[1.0]])
+    other = sse.designs.local_level().fit(y, start=start)
+    assert other.score(y) == pytest.approx(best, abs=ACCURACY)
+
+
+def test_variances_end_at_exactly_zero_and_are_reported():
+    y = sse.datasets.nile()
+    model = sse.LinearGaussianSSM(**TREND).fit(y)
+    assert model.converged_
+    table = model.summary()["value"]
+    assert table["slope"].item() == 0.0
+    assert table["level"].item() > 0.0
+
+    def minus(x):
+        params = model.parameters(process_cov=np.diag(np.exp(x[:2])), measurement_cov=[[np.exp(x[2])]])
+        return -model.score(y, params)
+
+    inside = max(-minimize(minus, [7.0, s, 9.6], method="Nelder-Mead").fun for s in (-20.0, -3.0, 2.0))
+    assert model.score(y) > inside - ACCURACY
+    assert "without variance of 1" in model.params_["process_cov"].attrs["boundary"]
+    assert "boundary" not in model.params_["measurement_cov"].attrs
+    found = model.diagnose(y)
+    assert found.loc[found["check"] == "boundary", "where"].tolist() == ["slope"]
+    errors = model.standard_errors(y)
+    assert np.isnan(errors["process_cov"][1, 1])
+    assert float(errors["process_cov"][0, 0]) > 0.0
+    assert (np.diff(model.trace_["objective"]) > -1e-9).all()
+
+
+def test_a_scale_of_a_known_matrix_ends_at_exactly_zero():
+    rng = np.random.default_rng(1)
+    y = np.array([3.0, -1.0]) + rng.normal(size=(80, 2))  # levels that do not move
+    y[::7, 0] = np.nan
+    model = sse.LinearGaussianSSM(**WALKS).fit(y)
+    assert model.converged_
+    assert model.summary().loc["q", "value"].item() == 0.0
+    for share in (1e-8, 1e-4):
+        moving = model.params_.copy(deep=True)
+        moving["process_cov"] = moving["process_cov"] + share * np.array([[2.0, 0.6], [0.6, 1.0]])
+        assert model.score(y, moving) < model.score(y)
+
+
+def test_a_fixed_start_is_not_fitted_exactly():
+    """Without noise in the first row its density has no bound: no variance is put at 0 there."""
+    y = sse.datasets.nile()
+    model = sse.LinearGaussianSSM(transition=[[1]], observation=[[1]], initial="fixed").fit(y)
+    assert model.score(y) == pytest.approx(-637.6029320909, abs=ACCURACY)

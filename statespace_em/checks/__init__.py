@@ -2,6 +2,7 @@
 
 from statespace_em.checks.auxiliary import auxiliary_residuals
 from statespace_em.checks.innovations import gate, gated, innovation_tests, nees, nis, standardised_innovations
+from statespace_em.checks.joint import joint_tests
 from statespace_em.checks.residuals import (
     anderson_darling_cdf,
     autocorrelation,
@@ -19,6 +20,7 @@ __all__ = [
     "gate",
     "gated",
     "innovation_tests",
+    "joint_tests",
     "ljung_box",
     "nees",
     "nis",

@@ -81,6 +81,18 @@ def at_floor(found: Findings, floors: Bools, names: Sequence[Any]) -> None:
         )
 
 
+def without_variance(found: Findings, names: Sequence[str]) -> None:
+    """Free variances at exactly zero."""
+    for name in names:
+        found.add(
+            "boundary",
+            name,
+            0.0,
+            "a variance at zero: the likelihood is highest without it, and it has no standard error",
+            "nothing if that is plausible: the component does not move; else a prior keeps it away from zero",
+        )
+
+
 def at_boundary(found: Findings, core: Core, information: Information, labelled: xr.Dataset, frozen: Any) -> None:
     """Free probabilities and rates at zero."""
     for name, entries in information.boundary.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,13 @@ def derived_errors(information: Information) -> dict[str, Floats]:
     return dict(zip(names, np.split(errors, len(names))))
 
 
+def named_errors(information: Information, named: Callable[[Any], Mapping[str, Floats]]) -> dict[str, Floats]:
+    """Standard errors of numbers that have a name of their own."""
+    names = list(named(information.reference))
+    errors = information.errors(lambda tree: np.array([*named(tree).values()], float))
+    return dict(zip(names, errors))
+
+
 def interval(value: Floats, error: Floats, level: float, domain: Domain) -> tuple[Floats, Floats]:
     """Ends of the confidence intervals, normal on the natural scale: logits of probabilities, logs of variances."""
     from scipy.special import expit, ndtri  # here because it is slow to import, and fits do without
@@ -63,12 +70,16 @@ def interval(value: Floats, error: Floats, level: float, domain: Domain) -> tupl
 
 
 def intervals(
-    core: Core, values: Mapping[str, Floats], errors: Mapping[str, Floats], level: float
+    core: Core,
+    values: Mapping[str, Floats],
+    errors: Mapping[str, Floats],
+    level: float,
+    domains: Mapping[str, Domain],
 ) -> dict[str, Floats]:
-    """Lower and upper end by name, along a new last axis."""
+    """Lower and upper end by name, along a new last axis; ``domains`` of those that the core does not know."""
     found = {}
     for name, value in values.items():
-        domain = DERIVED.get(name) or domain_of(core, name)
+        domain = domains.get(name) or DERIVED.get(name) or domain_of(core, name)
         if name == "duration":  # 1 / (1 - stay) is above 1
             low, high = interval(value - 1.0, errors[name], level, domain)
             found[name] = np.stack([1.0 + low, 1.0 + high], axis=-1)

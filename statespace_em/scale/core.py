@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ import xarray as xr
 
 from statespace_em import _threads
 from statespace_em._typing import Floats
-from statespace_em.boundary import Chart, HasBoundary
+from statespace_em.boundary import Chart, HasBoundary, HasFaces
 from statespace_em.core import Core
 from statespace_em.data import as_batch
 from statespace_em.em import HasVanishing
@@ -110,6 +110,18 @@ class ChunkedCore:
     def vanished(self, params: Any, start: Any) -> dict[str, Floats]:
         """See `HasBoundary`; asked only near a boundary."""
         return self._bounded().vanished(params, start)
+
+    def onto_faces(self, params: Any, start: Any) -> Iterable[Any]:
+        """See `HasFaces`."""
+        return self.core.onto_faces(params, start) if isinstance(self.core, HasFaces) else ()
+
+    def off_faces(self, params: Any, statistics: Any, start: Any) -> Iterable[Any]:
+        """See `HasFaces`."""
+        return self.core.off_faces(params, statistics, start) if isinstance(self.core, HasFaces) else ()
+
+    def at_zero(self, params: Any) -> list[str]:
+        """See `HasFaces`."""
+        return self.core.at_zero(params) if isinstance(self.core, HasFaces) else []
 
     def unbounded(self, params: Any, data: Chunks) -> bool:
         """See `HasBoundary`: whether any chunk has such a row."""

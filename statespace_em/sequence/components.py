@@ -71,7 +71,8 @@ def seasonal(label: str, *, period: int, kind: str) -> Part:
 def cycle(label: str, *, period: float | None) -> Part:
     """Damped stochastic cycle (Harvey 1989, sec. 2.3): damping * rotation, written with its cosine and sine parts."""
     a, b = f"{label}cycle_cos", f"{label}cycle_sin"
-    periods = [20.0, 8.0, 40.0] if period is None else [period]
+    periods = [(20.0 if period is None else period) * factor for factor in (1.0, 0.4, 2.0, 0.2, 5.0, 0.1)]
+    periods = [max(p, 2.5) for p in periods]
     guesses = {a: [0.9 * np.cos(2 * np.pi / p) for p in periods], b: [0.9 * np.sin(2 * np.pi / p) for p in periods]}
     cov = _diagonal([f"{label}cycle_var"] * 2)
     return Part(["cycle", "cycle*"], [[a, b], [f"-{b}", a]], cov, np.array([1.0, 0.0]), ["stationary"] * 2, guesses)

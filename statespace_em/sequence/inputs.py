@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from statespace_em._typing import Floats
-from statespace_em.data import as_batch
+from statespace_em.data import Batch, as_batch
 from statespace_em.errors import DataError
 from statespace_em.labels import Labels, listed, show
 
@@ -128,6 +128,14 @@ def read_inputs(inputs: Any, unsorted: Any) -> Inputs:
         raise DataError(f"inputs= is missing ({labels.where(row, column)}): inputs must be known, fill the gap.")
     parts = tuple(given.y[a:b] for a, b in zip(given.starts[:-1], given.starts[1:]))
     return Inputs(parts, labels.times, list(labels.features), labels.sequence is None)
+
+
+def scale_of(batch: Batch | None) -> Floats | None:
+    """Root mean square of each input (k,)."""
+    if batch is None or batch.inputs is None:
+        return None
+    size = np.sqrt(np.mean(batch.inputs**2, axis=0))
+    return np.asarray(np.where(size > 0.0, size, 1.0))
 
 
 def takes_inputs(method: Callable[..., Any]) -> Any:

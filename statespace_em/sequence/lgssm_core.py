@@ -17,13 +17,14 @@ from statespace_em.kernels import kalman
 from statespace_em.labels import Dims
 from statespace_em.patterns import Pattern
 from statespace_em.priors import InverseWishart, MatrixNormal
-from statespace_em.sequence import lgssm_boundary
+from statespace_em.sequence import lgssm_boundary, lgssm_faces
 from statespace_em.sequence.lgssm_basis import arbitrary
+from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_constants import constant_errors
 from statespace_em.sequence.lgssm_filter import Statistics, e_step, smooth, spread_out
 from statespace_em.sequence.lgssm_mstep import SIDES, coefficients, m_step
 from statespace_em.sequence.lgssm_params import DOMAINS, INPUTS, LGSSMParams, by_row, varies
-from statespace_em.sequence.lgssm_passes import Smoothed, kalman_filter, pair_moments
+from statespace_em.sequence.lgssm_passes import Smoothed, pair_moments
 from statespace_em.sequence.lgssm_priors import SidePrior
 from statespace_em.sequence.lgssm_start import guessed_params, loaded, structured_guess, without_inputs
 from statespace_em.sequence.lgssm_structure import Structure, structure_for
@@ -162,8 +163,23 @@ class LGSSMCore:
 
     def unbounded(self, params: LGSSMParams, data: Batch) -> bool:
         """Whether some row is predicted without error."""
-        known = kalman_filter(spread_out(params, self.spread), data, innovations=True)
-        return lgssm_boundary.explains_exactly(known.innovation_cov)
+        known = causal(spread_out(params, self.spread), data, "diffuse")
+        cov = known.innovation_cov
+        return lgssm_boundary.explains_exactly(np.where(np.isfinite(cov), cov, np.nan))
+
+    def onto_faces(self, params: LGSSMParams, start: LGSSMParams) -> Iterator[LGSSMParams]:
+        """Parameters with small variances at exactly 0, under patterns."""
+        return iter(()) if self._plain else lgssm_faces.onto_faces(self.structure(params), params, start)
+
+    def off_faces(self, params: LGSSMParams, statistics: Statistics, start: LGSSMParams) -> Iterator[LGSSMParams]:
+        """Parameters with variances raised that are next to 0 but do not belong there, under patterns."""
+        if self._plain or statistics.gradients is None:
+            return iter(())
+        return lgssm_faces.off_faces(self.structure(params), params, statistics, start)
+
+    def at_zero(self, params: LGSSMParams) -> list[str]:
+        """Names of the free variances that are exactly 0."""
+        return lgssm_faces.at_zero(self.structure(params), params)
 
     def vanished(self, params: LGSSMParams, start: LGSSMParams) -> dict[str, Floats]:
         """Directions (p, k) in which a free covariance has no variance but had some at the start."""
@@ -192,7 +208,7 @@ class LGSSMCore:
             if self.patterns or self.varying:
                 guess = structured_guess(
                     batch, self.n_states, patterns, self.varying, given, i, offset=centred, guesses=self.guesses,
-                    loadings=self.loadings,
+                    loadings=self.loadings, rng=rng,
                 )  # fmt: skip
                 if self.spread is not None:
                     driven = inner.build(patterns["process_cov"].read(guess.process_cov))

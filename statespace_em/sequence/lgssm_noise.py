@@ -87,7 +87,8 @@ class Noise:
         """Inverse of `inner`."""
         return inner if self.loading is None else np.asarray(self.loading @ inner @ self.loading.T)
 
-    def _inner_gradient(self, gradient: Floats) -> Floats:
+    def inner_gradient(self, gradient: Floats) -> Floats:
+        """Gradient with respect to the covariance of the disturbances."""
         return gradient if self.loading is None else np.asarray(self.loading.T @ gradient @ self.loading)
 
     # M-step
@@ -185,7 +186,7 @@ class Noise:
                     v, o = span.inverse @ v @ span.inverse.T, np.eye(len(span.inverse))
                 parts.append(to_vector(v, o, "covariance"))
             elif block.kind != "general":
-                v, o = self._read(block, value), self._read(block, origin)
+                v, o = self.read(block, value), self.read(block, origin)
                 if (v[o > 0.0] <= 0.0).any():
                     raise np.linalg.LinAlgError("a variance has vanished")
                 parts.append(np.log(v[o > 0.0] / o[o > 0.0]))
@@ -208,7 +209,7 @@ class Noise:
                 found = from_vector(vector[:size], o, "covariance")
                 inner[square] = found if span is None else span.basis @ found @ span.basis.T
             elif block.kind != "general":
-                values = self._read(block, origin)
+                values = self.read(block, origin)
                 size = int((values > 0.0).sum())
                 values[values > 0.0] *= np.exp(vector[:size])
                 inner[square] = np.tensordot(values, self._part(block).design, 1)
@@ -221,7 +222,7 @@ class Noise:
 
     def pull_back(self, gradient: Floats, cov: Floats, reference: Floats) -> Floats:
         """Gradient in the coordinates from the symmetric G with d objective = tr(G d cov)."""
-        gradient, value, origin = self._inner_gradient(gradient), self.inner(cov), self.inner(reference)
+        gradient, value, origin = self.inner_gradient(gradient), self.inner(cov), self.inner(reference)
         parts = []
         for block in self.blocks:
             square = np.ix_(block.rows, block.rows)
@@ -233,14 +234,22 @@ class Noise:
                     o = np.eye(len(v))
                 parts.append(pull_back(g, v, o))
             elif block.kind != "general":
-                values = self._read(block, value)
+                values = self.read(block, value)
                 change = values * self._part(block).pull_back(g)
-                parts.append(change[self._read(block, origin) > 0.0])
+                parts.append(change[self.read(block, origin) > 0.0])
             else:
                 parts.append(_unit(o) * self._part(block).pull_back(g))
         return np.concatenate([*parts, np.zeros(0)])
 
-    def _read(self, block: Block, inner: Floats) -> Floats:
+    def written(self, block: Block, values: Floats) -> Floats:
+        """Square of a block from its variances."""
+        return np.asarray(np.tensordot(values, self._part(block).design, 1))
+
+    def slopes(self, block: Block, gradient: Floats) -> Floats:
+        """Derivatives along the variances of a block from the symmetric G with d objective = tr(G d cov)."""
+        return self._part(block).pull_back(self.inner_gradient(gradient)[np.ix_(block.rows, block.rows)])
+
+    def read(self, block: Block, inner: Floats) -> Floats:
         """Variances by name."""
         weights = self._weights(block)
         first = (weights > 0.0).argmax(1)

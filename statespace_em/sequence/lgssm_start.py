@@ -118,10 +118,12 @@ def structured_guess(
     offset: bool,
     guesses: Mapping[str, Sequence[float]],
     loadings: Mapping[str, Floats],
+    rng: np.random.Generator,
 ) -> LGSSMParams:
     """Guess under patterns: the subspace guess as close as the patterns come, noises from the steps of y.
 
-    Guesses differ in how the variance of the steps is shared between states and measurements.
+    Guesses differ in how the variance of the steps is shared between states and measurements; after the first few it
+    is spread at random.
     """
     fixed = {
         name: loaded(pattern.constant, loadings.get(name)) for name, pattern in patterns.items() if not pattern.names
@@ -145,7 +147,9 @@ def structured_guess(
         "measurement_cov": noise_share * _shared(step, loadings.get("measurement_cov")),
     }
     for name, scale in scales.items():
-        inner = _spread(patterns[name], scale) if name in patterns else np.diag(scale)
+        if which >= len(SHARES):
+            scale = scale * np.exp(rng.normal(size=scale.shape))
+        inner = _spread(patterns[name], scale) if name in patterns else _covariance(scale, which, rng)
         if name in patterns and not set(guesses).isdisjoint(patterns[name].names):
             inner = patterns[name].build(_suggested(patterns[name], patterns[name].read(inner), guesses, which))
         guess[name] = loaded(inner, loadings.get(name))
@@ -168,6 +172,14 @@ def _step_variance(batch: Batch) -> Floats:
     steps = np.diff(y, axis=0)[inner]
     found = steps.var(0) if len(steps) > 1 else y.var(0)
     return np.where(found > 0.0, found, np.where(y.var(0) > 0.0, y.var(0), 1.0))
+
+
+def _covariance(variances: Floats, which: int, rng: np.random.Generator) -> Floats:
+    """Diagonal at first, then with correlations at random (Wishart)."""
+    if which < len(SHARES):
+        return np.diag(variances)
+    root = np.sqrt(variances)[:, None] * rng.normal(size=(len(variances), len(variances) + 2))
+    return np.asarray(root @ root.T / root.shape[1])
 
 
 def loaded(inner: Floats, loading: Floats | None) -> Floats:

@@ -11,9 +11,9 @@ import pandas as pd
 import xarray as xr
 
 from statespace_em import _validate
-from statespace_em._typing import Floats
 from statespace_em.core import Core
 from statespace_em.data import Batch
+from statespace_em.domains import Domain
 from statespace_em.errors import DataError, ParameterError
 from statespace_em.families import check_constant_columns
 from statespace_em.labels import Labels, labelled_rows
@@ -25,7 +25,7 @@ from statespace_em.schema import Schema
 from statespace_em.sequence.base import future_dataset
 from statespace_em.sequence.driven import DrivenModel
 from statespace_em.sequence.future import future_paths, one_sequence
-from statespace_em.sequence.inputs import takes_inputs
+from statespace_em.sequence.inputs import scale_of, takes_inputs
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_draws import lagged, simulated, smoothed_draws
@@ -35,6 +35,7 @@ from statespace_em.sequence.lgssm_impute import completed
 from statespace_em.sequence.lgssm_params import INPUTS, PARAMETERS, VARYING, by_row, driven, positions, varies
 from statespace_em.sequence.lgssm_specification import DIMS
 from statespace_em.sequence.lgssm_values import check_given, check_rows, check_values, plain
+from statespace_em.sequence.named import named_domains, named_values
 from statespace_em.sequence.stream_kalman import KalmanStream
 
 LIKELIHOODS = ("diffuse", "full", "marginal")
@@ -281,11 +282,7 @@ class StateSpaceModel(DrivenModel):
         """
         params = self._known(None)
         spec = self._specification(params.sizes["feature"])
-        values: dict[str, float] = {}
-        for name, words in spec.own_names.items():
-            found = spec.free_values(name, plain(params, name))
-            values |= {word: found[word] for word in words}
-        values |= self._derived(values)
+        values = self._own_values(spec, lambda name: plain(params, name))
         entries: list[tuple[Any, Any, Any, float]] = [(word, "", "", value) for word, value in values.items()]
         for name, dims in DIMS.items():
             if name in params and name in spec.unnamed:
@@ -295,10 +292,19 @@ class StateSpaceModel(DrivenModel):
                     entries.append((name, labels[0], labels[1] if len(labels) > 1 else "", float(value.values[where])))
         *keys, values_ = zip(*entries) if entries else ((), (), (), ())
         codes, levels = zip(*(pd.factorize(pd.Series(key, dtype=object)) for key in keys))
-        index = pd.MultiIndex(
-            levels, codes, names=["parameter", "row", "column"]
-        )  # in order: partial look-ups are fast
+        # in order: partial look-ups are fast
+        index = pd.MultiIndex(levels, codes, names=["parameter", "row", "column"])
         return pd.DataFrame({"value": values_}, index)
+
+    def _own_values(self, spec: Any, value_of: Any) -> dict[str, Any]:
+        values = named_values(spec, value_of)
+        return values | self._derived(values)
+
+    def _named(self, core: Core, tree: Any) -> dict[str, Any]:
+        return self._own_values(self._specification(tree.measurement_cov.shape[-1]), lambda name: getattr(tree, name))
+
+    def _named_domains(self, names: Sequence[str]) -> dict[str, Domain]:
+        return named_domains(self._specification(None), names)
 
     # what LatentModel asks for
 
@@ -360,7 +366,7 @@ class StateSpaceModel(DrivenModel):
             self.process_prior,
             self.measurement_prior, tied, patterns, spec.varying, spec.loadings,
             unknown if unknown.any() and given is not None else None, stationary if stationary.any() else None,
-            self.likelihood, guesses, spec.spread, _scale_of(batch) if spec.has_inputs else None,
+            self.likelihood, guesses, spec.spread, scale_of(batch) if spec.has_inputs else None,
             (self.transition_prior, self.observation_prior), spec.columns(0 if inputs is None else inputs.shape[1]),
         )  # fmt: skip
 
@@ -386,11 +392,3 @@ class StateSpaceModel(DrivenModel):
         var = float(np.nanmean(np.nanvar(batch.y, axis=0)))
         prior = f"InverseWishart(dof={batch.y.shape[1] + 2}, scale={0.02 * var:.2g})"
         return f"{type(self).__name__}(..., measurement_prior={prior})"
-
-
-def _scale_of(batch: Batch | None) -> Floats | None:
-    """Root mean square of each input (k,)."""
-    if batch is None or batch.inputs is None:
-        return None
-    size = np.sqrt(np.mean(batch.inputs**2, axis=0))
-    return np.asarray(np.where(size > 0.0, size, 1.0))

@@ -161,7 +161,8 @@ class StructuralModel(StateSpaceModel):
         parts = [options for kind, options in self.components if kind == "arma"]
         if any("seasonal" in options for options in parts):
             return 2  # a season takes many states: starts are dear, and the one that the data suggest is good
-        return 6 if any(options["q"] for options in parts) else 3  # moving averages have several tops
+        several = any(kind == "cycle" for kind, _ in self.components) or any(options["q"] for options in parts)
+        return 6 if several else 3  # the likelihoods of moving averages and of cycles have several tops
 
     def _names(self) -> list[Any]:
         return list(together(self._parts())[0])
