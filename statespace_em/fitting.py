@@ -118,9 +118,10 @@ def climb(
 
 def too_few(batch: Batch, n_free: int) -> list[Complaint]:
     """Complain where there are fewer rows with an entry than free parameters."""
-    seen = int((~np.isnan(batch.y)).any(1).sum())
-    if seen >= n_free:
-        return []
+    for rows in (batch.y[: 2 * n_free], batch.y):  # the first ones mostly tell
+        seen = int((~np.isnan(rows)).any(1).sum())
+        if seen >= n_free:
+            return []
     message = (
         f"y has {seen} rows, fewer than the {n_free} free parameters: the estimates will not mean much. "
         "Use fewer states, a smaller covariance structure, or priors."

@@ -13,6 +13,7 @@ from statespace_em._typing import Floats, Ints
 from statespace_em.domains import Domain, from_vector, gradient_vector, lifted, n_coordinates, n_free, to_vector
 from statespace_em.emissions.base import EmissionFamily, HasDomains, HasScore
 from statespace_em.emissions.sharing import at_states, own_gradient, own_values
+from statespace_em.kernels.emissions import diagonal_sums
 
 STEP = 1e-5  # of the differences of a family that does not know its score; coordinates are of order 1
 BLOCK = 4096  # rows evaluated at a time, so that temporaries stay in the cache
@@ -166,8 +167,12 @@ def emission_n_free(family: Any, params: Any, frozen: tuple[str, ...]) -> int:
 
 def column_scale(y: Floats) -> Floats:
     """Standard deviation of each column, the unit in which the accelerator measures locations."""
-    seen = ~np.isnan(y)
-    count = np.maximum(seen.sum(0), 1)
-    centre = np.where(seen, y, 0.0).sum(0) / count
-    spread = np.sqrt((np.where(seen, y - centre, 0.0) ** 2).sum(0) / count)
+    centre = np.zeros((y.shape[1], 1))
+    for _ in range(2):  # around the mean, where squares keep their digits
+        count, first, second = np.zeros((3, *centre.shape))
+        for rows in blocks(len(y)):
+            diagonal_sums(y[rows], centre, np.ones((1, len(y[rows]))), count, first, second)
+        count = np.maximum(count, 1.0)
+        centre = centre + first / count
+    spread = np.sqrt(second[:, 0] / count[:, 0])
     return np.asarray(np.where(spread > 0.0, spread, 1.0))
