@@ -11,6 +11,7 @@ import statespace_em as sse
 from statespace_em.data import as_batch
 from statespace_em.errors import DataError, ParameterError, UndeterminedStartError
 from statespace_em.priors import InverseWishart
+from statespace_em.sequence import lgssm_basis
 from statespace_em.sequence.lgssm_filter import smooth
 from statespace_em.sequence.lgssm_values import holds
 
@@ -455,3 +456,26 @@ def test_a_loading_is_the_design_written_otherwise():
     assert model.summary().loc[["slope", "noise"], "value"].tolist() == pytest.approx(values.tolist(), rel=1e-3)
     errors = [each.standard_errors(flow).process_cov.values[1, 1] for each in (model, design)]
     assert errors[0] == pytest.approx(errors[1], rel=2e-2)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        sse.LinearGaussianSSM(3),
+        sse.LinearGaussianSSM(4, observation=np.eye(1, 4)),
+        sse.LinearGaussianSSM(3, transition="scalar", process_cov="scalar", state_offset="free"),
+        sse.LinearGaussianSSM(3, transition=[["a", "b", 0], ["b", "a", 0], [0, 0, "c"]], initial="diffuse"),
+        sse.LinearGaussianSSM(2, observation=np.random.default_rng(0).normal(size=(30, 1, 2))),
+        sse.designs.local_level() + sse.designs.local_level(),
+        sse.designs.local_trend() + sse.designs.seasonal(6),
+        sse.designs.arima(0, 1, 1, seasonal=(0, 1, 1, 4)),
+    ],
+)
+def test_arbitrary_directions_are_a_difference_of_two_ranks(model):
+    """Those that change something at all, less those that leave the structure: here by singular values."""
+    batch = as_batch(np.random.default_rng(1).normal(size=30).cumsum())[0]
+    core = model._core(batch=batch, given=())
+    params = next(core.starts(batch, 1, np.random.default_rng(0), {}))
+    structure = core.structure(params)
+    ranks = [np.linalg.matrix_rank(moves, tol=1e-9) for moves in lgssm_basis._moves(params, structure)]
+    assert lgssm_basis.arbitrary(params, structure) == ranks[0] - ranks[1]

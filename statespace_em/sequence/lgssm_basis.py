@@ -8,16 +8,26 @@ from statespace_em._typing import Floats
 from statespace_em.sequence.lgssm_params import PARAMETERS, VARYING, LGSSMParams, varies
 from statespace_em.sequence.lgssm_structure import Structure
 
+NOTHING = 1e-9  # change, each parameter on its own scale, that is none
+MAYBE = 1e-8  # share of the largest square below which a change may be none
+
 
 def arbitrary(params: LGSSMParams, structure: Structure) -> int:
     """Number of directions in which the free parameters move without changing the distribution of y.
 
     States s' = M s + v leave y as it is when A, Q, C, m, P, b, d, B become M A M^-1, M Q M', C M^-1, M m + v, M P M',
     M b + (I - M A M^-1) v, d - C M^-1 v, M B. With M = I + X, those (X, v) that move nothing out of its structure but
-    something within it are counted: a difference of two ranks. The free values are taken at random, because a
+    something within it are counted. The free values are taken at random, because a
     first guess is often more symmetric than what it stands for. A first state that is diffuse, fixed or stationary is
     so in any basis.
     """
+    everything, outside = _moves(params, structure)
+    kept = _kernel(outside)
+    return len(kept) - len(_kernel(kept @ everything))
+
+
+def _moves(params: LGSSMParams, structure: Structure) -> tuple[Floats, Floats]:
+    """What each (X, v) changes (n^2 + n, entries), and the part of it that the structure does not allow."""
     rng = np.random.default_rng(0)
     skipped = {"measurement_cov"}
     if structure.tied:
@@ -43,9 +53,30 @@ def arbitrary(params: LGSSMParams, structure: Structure) -> int:
     moves = [_moved(many, one, unit.reshape(size, size), nothing) for unit in np.eye(size * size)]
     moves += [_moved(many, one, still, unit) for unit in np.eye(size)]
     by_name = {name: np.array([move[name].ravel() for move in moves]) for name in names}
-    return _rank(np.hstack(list(by_name.values()))) - _rank(
-        np.hstack([_outside(structure, generic, one, name, changes) for name, changes in by_name.items()])
-    )
+    outside = [_outside(structure, generic, one, name, changes) for name, changes in by_name.items()]
+    return np.hstack(list(by_name.values())), np.hstack(outside)
+
+
+def _kernel(moves: Floats) -> Floats:
+    """Orthonormal combinations (k, rows) of the rows that are zero.
+
+    The squares tell in a fraction of the time of a decomposition of the rows, but not to the last digit: they only
+    choose the few combinations that may be zero. Where the data see all of the states there are mostly none.
+    """
+    if float(np.abs(moves).max(initial=0.0)) < NOTHING / max(1.0, moves.size**0.5):
+        return np.eye(len(moves))
+    squares = moves @ moves.T
+    least = MAYBE * float(squares.max(initial=0.0))
+    try:
+        np.linalg.cholesky(squares - least * np.eye(len(squares)))
+        return np.zeros((0, len(moves)))
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(squares)
+    near = vectors[:, values < 2.0 * least + NOTHING].T
+    small = near @ moves
+    wide = np.pad(small, ((0, 0), (0, max(0, len(near) - small.shape[1]))))
+    left, size, _ = np.linalg.svd(wide, full_matrices=False)
+    return np.asarray(left[:, size < NOTHING].T @ near)
 
 
 def _rows(params: LGSSMParams, generic: LGSSMParams) -> tuple[LGSSMParams, Floats]:
@@ -84,6 +115,8 @@ def _outside(structure: Structure, params: LGSSMParams, one: Floats, name: str, 
     if name in structure.noises:
         design = np.array([structure.noises[name].outer(part) for part in design])
     flat = np.array([np.multiply.outer(one, part).ravel() for part in design])
+    if flat.any(1).all() and ((flat != 0.0).sum(0) <= 1).all():  # no entry is of two values: they are at right angles
+        return np.asarray(changes - changes @ (flat / (flat * flat).sum(1, keepdims=True)).T @ flat)
     return np.asarray(changes - np.linalg.lstsq(flat.T, changes.T, rcond=None)[0].T @ flat)
 
 
@@ -105,10 +138,6 @@ def _moved(params: LGSSMParams, one: Floats, X: Floats, v: Floats) -> dict[str, 
     if params.observation_input is not None:
         change["observation_input"] = np.zeros(params.observation_input.shape)
     return {name: value / _size(getattr(params, name)) for name, value in change.items()}
-
-
-def _rank(moves: Floats) -> int:
-    return int(np.linalg.matrix_rank(moves, tol=1e-9))
 
 
 def _size(value: Floats) -> float:
