@@ -134,6 +134,19 @@ def regression(X: Any, *, drifting: bool = False, start: Literal["diffuse", "fix
         Whether coefficients are random walks.
     start
         "diffuse": nothing is known of the coefficients (as in KFAS); "fixed": they are maximum likelihood estimates.
+
+    Examples
+    --------
+    Forecasts need the regressors of the future. Those that become known after the fit come in a model with more rows
+    of X, which takes the parameters found:
+
+    >>> import numpy as np
+    >>> import statespace_em as sse
+    >>> flow, dam = sse.datasets.nile(), (np.arange(105) >= 28).astype(float)
+    >>> model = (sse.designs.local_level() + sse.designs.regression(dam[:100])).fit(flow)
+    >>> longer = sse.designs.local_level() + sse.designs.regression(dam)
+    >>> longer.forecast(flow, 5, params=model.params_)["mean"].values.round().ravel().tolist()
+    [850.0, 850.0, 850.0, 850.0, 850.0]
     """
     _validate.one_of("drifting", drifting, (True, False))
     _validate.one_of("start", start, ("diffuse", "fixed"))

@@ -252,7 +252,7 @@ class LGSSMCore:
             for name, pattern in self.patterns.items()
             if not pattern.names
         }
-        values = {**constants, **self.varying, **arrays}
+        values = {**constants, **self.varying, **arrays, **self._going_on(arrays)}
         zero = {
             "state_offset": np.zeros(self.n_states),
             "observation_offset": np.zeros(values["observation"].shape[-2]),
@@ -263,6 +263,15 @@ class LGSSMCore:
         params = LGSSMParams(**values)
         follows = self.stationary is not None and "initial_cov" not in arrays
         return self.structure(params).complete(values) if follows else params
+
+    def _going_on(self, arrays: Mapping[str, Floats]) -> dict[str, Floats]:
+        """What is known for every row, where parameters found on fewer rows have only the beginning of it."""
+        there = {name: own for name, own in self.varying.items() if name in arrays}
+        return {
+            name: own
+            for name, own in there.items()
+            if len(arrays[name]) < len(own) and np.array_equal(arrays[name], own[: len(arrays[name])])
+        }
 
     def may_move(self, name: str) -> bool:
         """Whether the M-step can change a parameter."""

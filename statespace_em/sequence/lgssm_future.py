@@ -35,7 +35,7 @@ def matrices_at(params: LGSSMParams, rows: Ints) -> dict[str, Floats]:
             if rows.max() >= len(value):
                 raise DataError(
                     f"{name} is given for {len(value)} rows, but row {int(rows.max()) + 1} is asked for: give it for "
-                    "the future too."
+                    "the future too, in a model with more rows of it that is asked with these parameters."
                 )
             found[name] = value[rows]
         else:

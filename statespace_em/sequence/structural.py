@@ -15,7 +15,9 @@ from statespace_em.data import Batch
 from statespace_em.errors import DataError, ParameterError
 from statespace_em.labels import Labels, labelled_rows
 from statespace_em.patterns import fixed, from_entries
+from statespace_em.predictive import Predictive
 from statespace_em.priors import InverseWishart
+from statespace_em.scale.chunks import is_chunked
 from statespace_em.sequence.arma_start import hannan_rissanen
 from statespace_em.sequence.components import NOISY, Part, built, together
 from statespace_em.sequence.decomposition import IRREGULAR, component_moments, views, with_irregular
@@ -214,6 +216,36 @@ class StructuralModel(StateSpaceModel):
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
         super()._check_data(batch, labels, freeze)
+        self._check_times(labels)
+
+    def _future(self, y: Any, horizon: int, params: xr.Dataset, *said: Any) -> tuple[xr.Dataset, Predictive]:
+        self._check_ahead(y, horizon, params)
+        return StateSpaceModel._future(self, y, horizon, params, *said)
+
+    def _simulated(
+        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *said: Any
+    ) -> xr.Dataset:
+        self._check_ahead(y, horizon, params)
+        return StateSpaceModel._simulated(self, y, horizon, n_paths, params, rng, *said)
+
+    def _check_ahead(self, y: Any, horizon: int, params: xr.Dataset) -> None:
+        """Refuse a future whose regressors are not known."""
+        given = [len(options["X"]) for kind, options in self.components if kind == "regression"]
+        if not given or is_chunked(y):
+            return
+        labels = self._read(y, params)[1]
+        self._check_times(labels)
+        needed = max(labels.lengths) + horizon
+        if min(given) < needed:
+            raise DataError(
+                f"X of the regression has {min(given)} rows, but a forecast {horizon} rows beyond the "
+                f"{needed - horizon} rows of y needs {needed}. Write the model again with designs.regression(X), X "
+                "having the rows of y and of the future, and ask it with the parameters found: "
+                f"forecast(y, {horizon}, params=model.params_)."
+            )
+
+    def _check_times(self, labels: Labels) -> None:
+        """Refuse rows of y and of the regressors that are of different times."""
         for kind, options in self.components:
             times = options.get("times")
             if kind == "regression" and times is not None:
