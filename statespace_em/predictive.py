@@ -13,6 +13,7 @@ from statespace_em.emissions.base import EmissionFamily, HasConditionals
 from statespace_em.errors import ParameterError
 
 DISCRETE = ("count", "category")
+SMALL = 1e-290  # tails below it are taken in logs
 CHECKED = 20  # rows on which independence of the columns is checked
 
 
@@ -89,7 +90,8 @@ class Predictive:
         """Probability integral transform of y (..., D) and its normal score; uniform draws on the jumps if discrete.
 
         Both are NaN where y is. Each tail is computed from its own side, so that the score of an outlier is right
-        far beyond the eight standard deviations at which P(y <= x) rounds to 1.
+        far beyond the eight standard deviations at which P(y <= x) rounds to 1; of real numbers also beyond the
+        38 at which the tail itself is no longer a number.
         """
         missing = np.isnan(y)
         x = np.where(missing, 0.0, y)
@@ -99,10 +101,22 @@ class Predictive:
             jump = self.density(x)
             below, above = below - (1.0 - uniform) * jump, above + (1.0 - uniform) * jump
             below = np.maximum(below, 0.0)
-        from scipy.special import ndtri  # here because it is slow to import, and fits do without
+        from scipy.special import ndtri, ndtri_exp  # here because they are slow to import, and fits do without
 
         normal = np.where(below < 0.5, ndtri(below), -ndtri(above))
+        if not self.discrete:
+            for tail, side, name in ((below, 1.0, "logcdf"), (above, -1.0, "logsf")):
+                if (tail < SMALL).any():
+                    normal = np.where(tail < SMALL, side * ndtri_exp(self._log_mixed(name, x)), normal)
         return np.where(missing, np.nan, below), np.where(missing, np.nan, normal)
+
+    def _log_mixed(self, name: str, x: Floats) -> Floats:
+        """Log of the mixture of exp(name), where that is too small for a number."""
+        from scipy.special import logsumexp
+
+        with np.errstate(divide="ignore"):
+            found = [np.log(weight) + _evaluated(components, name, x[..., None, :]) for weight, components in self.parts]
+        return np.asarray(logsumexp([logsumexp(part, axis=-2) for part in found], axis=0))
 
 
 def mixture(family: EmissionFamily[Any, Any], params: Any, weight: Floats) -> Predictive:

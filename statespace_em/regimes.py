@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +12,7 @@ import xarray as xr
 
 from statespace_em import _validate
 from statespace_em._typing import Floats
-from statespace_em.errors import DataError, ParameterError
+from statespace_em.errors import DataError, DataWarning, ParameterError
 from statespace_em.labels import listed, show
 
 DAYS_A_YEAR = 365.2425
@@ -62,7 +64,9 @@ def report(
     -------
     pandas.DataFrame
         One row a state: ``mean``, ``volatility`` and ``sharpe`` a year, of rows weighted by the probability of the
-        state; ``max_drawdown`` of an account that holds the asset in proportion to that probability and cash without
+        state: the mean of a row times ``periods_per_year``, its standard deviation (squares divided by the sum of the
+        weights) times the root of it, and (mean - risk_free) / volatility; rows without a return count in neither;
+        ``max_drawdown`` of an account that holds the asset in proportion to that probability and cash without
         interest for the rest; ``share`` of rows; ``expected_duration``, ``empirical_duration``, ``n_episodes``,
         ``turnover``. ``attrs["units"]`` has the unit of each, moments in the unit of the returns.
 
@@ -77,6 +81,8 @@ def report(
     """
     _validate.one_of("kind", kind, ("log", "simple"))
     _validate.one_of("unit", unit, ("fraction", "percent"))
+    if not isinstance(risk_free, Real) or not np.isfinite(risk_free):
+        raise ParameterError(f"risk_free is {show(risk_free)}, expected a rate a year, in the unit of the returns.")
     weight, names, index = _weights(probabilities)
     per_year = _per_year(index, periods_per_year)
     values = _column(returns, index)
@@ -85,6 +91,7 @@ def report(
     if (simple < -1.0).any():
         worst = values[np.nanargmin(simple)]
         raise DataError(f"a simple return of {worst:g} loses more than everything: pass unit='percent' or kind='log'.")
+    _check_size(values / scale)
     seen = ~np.isnan(values)
     total = np.where(seen[:, None], weight, 0.0).sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -132,7 +139,8 @@ def blended_moments(params: xr.Dataset, probabilities: xr.DataArray) -> xr.Datas
     Returns
     -------
     xarray.Dataset
-        ``mean`` (..., feature) and ``cov`` (..., feature, feature_aux), in units of y and their squares.
+        ``mean`` (..., feature) and ``cov`` (..., feature, feature_aux), in units of y and their squares; NaN where
+        the probabilities are, as past the end of the shorter sequences of a panel.
 
     Examples
     --------
@@ -150,6 +158,9 @@ def blended_moments(params: xr.Dataset, probabilities: xr.DataArray) -> xr.Datas
     have, asked = params["state"].values.tolist(), probabilities["state"].values.tolist()
     if set(have) != set(asked):
         raise ParameterError(f"the parameters are of states {listed(have)}, the probabilities of {listed(asked)}.")
+    total = probabilities.sum("state", skipna=False)
+    if bool(((np.abs(total - 1.0) > 1e-6) | (probabilities < 0.0).any("state")).any()):
+        raise DataError("probabilities do not sum to 1 over the states: pass predicted of filter or forecast.")
     mean = params["mean"]
     if "cov" in params:
         within = params["cov"]
@@ -158,10 +169,10 @@ def blended_moments(params: xr.Dataset, probabilities: xr.DataArray) -> xr.Datas
             np.eye(mean.sizes["feature"]), {"feature": mean["feature"].values, "feature_aux": mean["feature"].values}
         )
         within = params["var"] * same
-    middle = (probabilities * mean).sum("state")
+    middle = (probabilities * mean).sum("state", skipna=False)
     away = mean - middle
     outer = away * away.rename(feature="feature_aux")
-    cov = (probabilities * (within + outer)).sum("state")
+    cov = (probabilities * (within + outer)).sum("state", skipna=False)
     lead = [dim for dim in probabilities.dims if dim != "state"]
     found = {"mean": middle.transpose(*lead, "feature"), "cov": cov.transpose(*lead, "feature", "feature_aux")}
     return xr.Dataset({name: value.assign_attrs(probabilities.attrs) for name, value in found.items()})
@@ -188,12 +199,31 @@ def _column(returns: Any, index: pd.Index) -> Floats:
         raise DataError(f"returns have shape {values.shape}, expected one column: report them one by one.")
     if len(values) != len(index):
         raise DataError(f"returns have {len(values)} rows, the probabilities {len(index)}: pass both of the same rows.")
-    if isinstance(returns, pd.Series | pd.DataFrame):
-        apart = np.flatnonzero(returns.index != index)
+    given: Any = returns.index if isinstance(returns, pd.Series | pd.DataFrame) else None
+    if isinstance(returns, xr.DataArray):
+        given = returns.indexes.get(returns.dims[0])
+    if given is not None:
+        apart = np.flatnonzero(given != index)
         if len(apart):
-            there, here = show(returns.index[apart[0]]), show(index[apart[0]])
+            there, here = show(given[apart[0]]), show(index[apart[0]])
             raise DataError(f"row {apart[0]} is {there} in the returns and {here} in the probabilities: align them.")
+    infinite = np.flatnonzero(np.isinf(values))
+    if len(infinite):
+        row = infinite[0]
+        raise DataError(f"the return of {show(index[row])} is {values[row]:g}: mark it missing, NaN, or correct it.")
     return values
+
+
+def _check_size(fractions: Floats) -> None:
+    """Warn of returns whose typical size multiplies wealth by e in a row: per cent that were not called so."""
+    seen = fractions[~np.isnan(fractions)]
+    if len(seen) and (size := float(np.sqrt(np.mean(seen**2)))) > 1.0:
+        warnings.warn(
+            f"the root mean square of the returns is {size:.3g}, {100 * size:.3g} per cent a row: if they are in per "
+            "cent, pass unit='percent'; drawdowns mean nothing otherwise.",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def _per_year(index: pd.Index, given: float | None) -> float:
@@ -225,6 +255,8 @@ def _drawdown(simple: Floats) -> float:
 def _expected(params: xr.Dataset | None, names: list[Any]) -> Floats:
     if params is None:
         return np.full(len(names), np.nan)
+    if not isinstance(params, xr.Dataset):
+        raise ParameterError(f"params is of type {type(params).__name__}: pass the params_ of a fitted model.")
     have = params["state"].values.tolist()
     if have != names or "transition" not in params:
         raise ParameterError(f"the parameters are of states {listed(have)}, the probabilities of {listed(names)}.")

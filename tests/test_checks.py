@@ -92,6 +92,33 @@ def test_replicated_data():
     assert few.loc["seen", "lower"] == few.loc["seen", "upper"] == 7
 
 
+def test_replicated_panels_and_symbols():
+    """Statistics see what y is made of: arrays by key of several sequences, symbols as they are."""
+    model, params, y = case("categorical", 2, 40, 3, holes=True)
+    model.params_ = params
+    seen = []
+    share = {"a": lambda y: seen.append(y) or np.mean(y[y != None] == "a"), "n": lambda y: (y != None).sum()}  # noqa: E711
+    table = checks.predictive_check(model, y, share, n_replicates=40)
+    assert table.loc["a", "observed"] == np.mean([symbol == "a" for symbol in y[:, 0] if symbol is not None])
+    assert table.loc["n", ["observed", "lower", "upper"]].nunique() == 1
+    assert {part.shape for part in seen} == {(40, 1)}
+    assert {symbol for part in seen for symbol in part.ravel()} == {"a", "b", "c", "d", None}
+    shares = [np.mean(part[part != None] == "a") for part in seen[1:]]  # noqa: E711
+    np.testing.assert_allclose(table.loc["a", "mean"], np.mean(shares))
+    stationary = np.linalg.matrix_power(params["transition"].values, 60)[0]
+    assert abs(np.mean(shares) - stationary @ params["prob"].values[..., 0]) < 0.1
+
+    quakes = sse.datasets.earthquakes()
+    panel = {"early": quakes[:60], "late": quakes[60:]}
+    one = sse.PoissonHMM(1).fit(panel)
+    found = checks.predictive_check(
+        one, panel, {"drop": lambda y: y["late"].mean() - y["early"].mean(), "rows": lambda y: len(y["late"])}
+    )
+    assert found.loc["drop", "observed"] == pytest.approx(quakes[60:].mean() - quakes[:60].mean())
+    assert found.loc["drop", "p_value"] < 0.02  # the rate is not constant
+    assert found.loc["rows", ["observed", "lower", "upper"]].to_list() == [47, 47, 47]
+
+
 def test_filtered_probabilities_of_a_true_model_are_calibrated():
     model, params = parameters_of("diagonal", 2, np.random.default_rng(3), apart=0.7)
     drawn = model.sample(20_000, params, seed=1)
@@ -130,8 +157,8 @@ def test_what_cannot_be_checked_is_refused():
     model.params_ = params
     with pytest.raises(ParameterError, match="statistics is empty"):
         checks.predictive_check(model, y, {})
-    with pytest.raises(DataError, match="y is not one sequence of numbers"):
-        checks.predictive_check(model, [y, y], {"mean": np.mean})
+    with pytest.raises(ParameterError, match=r"the statistic 'both' returned array\(.*\), expected one number"):
+        checks.predictive_check(model, y, {"both": lambda y: y.mean(0)})
     known = model.filter(y, params)["filtered"]
     with pytest.raises(DataError, match="truth has 3 rows, the probabilities 20"):
         checks.calibration(known, [0, 1, 0])

@@ -8,7 +8,7 @@ from hmm_cases import case, parameters_of
 
 import statespace_em as sse
 from statespace_em import regimes
-from statespace_em.errors import DataError, ParameterError
+from statespace_em.errors import DataError, DataWarning, ParameterError
 
 DATES = pd.date_range("2020-01-06", periods=10, freq="B", name="date")
 HARD = np.repeat([0, 1, 0], [4, 3, 3])
@@ -104,6 +104,71 @@ def test_spherical_variances_blend():
     np.testing.assert_allclose(regimes.blended_moments(params, weight)["cov"], params["var"].values[0] * np.eye(2))
 
 
+def test_two_stocks_by_hand():
+    """Every number again, from the fitted parameters and plain numpy, with a blank day and a half-blank one."""
+    returns = 100 * sse.datasets.stocks()["log_return"][["IBM", "MSFT"]]["2006":"2009"]
+    returns.iloc[100] = np.nan
+    returns.iloc[200, 0] = np.nan
+    model = sse.GaussianHMM(["calm", "stress"]).fit(returns, n_starts=2)
+    known = model.filter(returns)
+    weight, days = known["filtered"].values, returns.index
+    per_year = (len(days) - 1) / ((days[-1] - days[0]).days / 365.2425)
+    assert 250 < per_year < 254
+    for asset in returns:
+        table = regimes.report(returns[asset], known["filtered"], unit="percent", risk_free=2.0, params=model.params_)
+        y = returns[asset].to_numpy()
+        seen = ~np.isnan(y)
+        for k, state in enumerate(["calm", "stress"]):
+            w, row = weight[:, k], table.loc[state]
+            mean = (w[seen] * y[seen]).sum() / w[seen].sum()
+            variance = (w[seen] * (y[seen] - mean) ** 2).sum() / w[seen].sum()
+            wealth, peak, fall = 1.0, 1.0, 0.0
+            for share, value in zip(w, y):
+                wealth *= 1.0 + (0.0 if np.isnan(value) else share * (np.exp(value / 100) - 1.0))
+                peak = max(peak, wealth)
+                fall = max(fall, 1.0 - wealth / peak)
+            path = weight[:, 1] > 0.5
+            runs = np.split(path, np.flatnonzero(np.diff(path)) + 1)
+            own = [len(run) for run in runs if run[0] == bool(k)]
+            expected = {
+                "mean": mean * per_year,
+                "volatility": (variance * per_year) ** 0.5,
+                "sharpe": (mean * per_year - 2.0) / (variance * per_year) ** 0.5,
+                "max_drawdown": fall,
+                "share": w.mean(),
+                "expected_duration": 1.0 / (1.0 - model.params_["transition"].values[k, k]),
+                "empirical_duration": np.mean(own),
+                "n_episodes": len(own),
+                "turnover": np.abs(np.diff(w)).sum() * per_year / len(w),
+            }
+            np.testing.assert_allclose(row, [expected[name] for name in table], rtol=1e-10)
+        assert table.loc["calm", "volatility"] < 0.6 * table.loc["stress", "volatility"]
+    p = model.forecast(returns, 1)["predicted"].isel(horizon=0)
+    np.testing.assert_allclose(p, weight[-1] @ model.params_["transition"].values, rtol=1e-10)
+    tomorrow = regimes.blended_moments(model.params_, p)
+    means, covs = model.params_["mean"].values, model.params_["cov"].values
+    middle = p.values[0] * means[0] + p.values[1] * means[1]
+    between = sum(p.values[k] * np.outer(means[k] - middle, means[k] - middle) for k in range(2))
+    np.testing.assert_allclose(tomorrow["mean"], middle, rtol=1e-12)
+    np.testing.assert_allclose(tomorrow["cov"], p.values[0] * covs[0] + p.values[1] * covs[1] + between, rtol=1e-12)
+
+
+def test_blended_moments_of_a_panel_end_with_its_sequences():
+    """What lies past the end of a sequence is unknown, not zero."""
+    model, params, y = case("full", 2, 12, 0)
+    known = model.filter({"long": y, "short": y[:5]}, params)["predicted"]
+    blended = regimes.blended_moments(params, known).sel(sequence="short")
+    assert np.isnan(blended["mean"][5:]).all()
+    assert np.isnan(blended["cov"][5:]).all()
+    alone = regimes.blended_moments(params, model.filter(y[:5], params)["predicted"])
+    np.testing.assert_array_equal(blended["cov"][:5], alone["cov"])
+
+
+def test_per_cent_that_are_not_called_so_are_warned_of():
+    with pytest.warns(DataWarning, match="root mean square of the returns is .* pass unit='percent'"):
+        regimes.report(100 * returns(), probabilities())
+
+
 def test_what_cannot_be_reported_is_refused():
     with pytest.raises(ParameterError, match="periods_per_year cannot be told without dates"):
         regimes.report(returns(), probabilities().assign_coords(date=range(10)))
@@ -115,6 +180,13 @@ def test_what_cannot_be_reported_is_refused():
         regimes.report(np.full(10, -3.0), probabilities(), kind="simple")
     with pytest.raises(ParameterError, match="kind is 'ln', expected one of 'log', 'simple'"):
         regimes.report(returns(), probabilities(), kind="ln")
+    for rate in ("2%", np.nan):
+        with pytest.raises(ParameterError, match=r"risk_free is .*, expected a rate a year"):
+            regimes.report(returns(), probabilities(), risk_free=rate)
+    with pytest.raises(DataError, match="the return of 2020-01-08 is -inf: mark it missing"):
+        regimes.report(returns().where(returns().index != DATES[2], -np.inf), probabilities())
+    with pytest.raises(ParameterError, match="params is of type GaussianHMM: pass the params_"):
+        regimes.report(returns(), probabilities(), params=sse.GaussianHMM(2))
     with pytest.raises(ParameterError, match="unit is 'bp'"):
         regimes.report(returns(), probabilities(), unit="bp")
     with pytest.raises(DataError, match="do not sum to 1"):
@@ -138,5 +210,10 @@ def test_labels_that_do_not_fit_are_refused():
     shifted = pd.Series(0.0, weight["date"].to_index() + pd.Timedelta(days=1000))
     with pytest.raises(DataError, match=r"row 0 is .* in the returns and .* in the probabilities: align them"):
         regimes.report(shifted, weight)
+    with pytest.raises(DataError, match=r"row 0 is .* in the returns and .* in the probabilities: align them"):
+        regimes.report(shifted.rename_axis("date").to_xarray(), weight)
+    named = weight.assign_coords(state=params["state"].values)
+    with pytest.raises(DataError, match="do not sum to 1 over the states: pass predicted"):
+        regimes.blended_moments(params, 2 * named)
     with pytest.raises(ParameterError, match=r"parameters are of states .*, the probabilities of 'a', 'b'"):
         regimes.blended_moments(params, weight.assign_coords(state=["a", "b"]))

@@ -10,10 +10,9 @@ import pandas as pd
 import xarray as xr
 
 from statespace_em import _validate
-from statespace_em._typing import Floats
-from statespace_em.data import as_batch
+from statespace_em._typing import AnyArray, Floats
 from statespace_em.errors import DataError, ParameterError
-from statespace_em.labels import show
+from statespace_em.labels import name_array, show
 
 
 def residual_tests(residuals: xr.Dataset, *, lags: int = 10) -> pd.DataFrame:
@@ -130,7 +129,7 @@ def ljung_box(values: Floats, lags: int) -> tuple[float, float]:
 def predictive_check(
     model: Any,
     y: Any,
-    statistics: Mapping[str, Callable[[Floats], float]],
+    statistics: Mapping[str, Callable[[Any], float]],
     *,
     n_replicates: int = 200,
     seed: int = 0,
@@ -142,15 +141,21 @@ def predictive_check(
     model
         A fitted model.
     y
-        One sequence of numbers; what is missing in it is missing in the replicates.
+        One sequence or several; what is missing in it is missing in the replicates.
     statistics
-        Functions of an array (N, D) by name, such as ``{"kurtosis": lambda y: scipy.stats.kurtosis(y[:, 0])}``.
+        Functions by name, such as ``{"kurtosis": lambda y: scipy.stats.kurtosis(y[:, 0])}``: of an array (N, D), NaN =
+        missing; of symbols an array of objects, None = missing; of several sequences a dict of such arrays by key.
 
     Returns
     -------
     pandas.DataFrame
         One row a statistic: ``observed``, ``mean``, ``lower`` and ``upper`` (2.5 and 97.5 per cent) of the replicates,
         and ``p_value``, two-sided: how often a replicate is as far out (Gelman, Meng & Stern 1996).
+
+    Raises
+    ------
+    ParameterError
+        If there are no statistics, or one of them does not return one number.
 
     Examples
     --------
@@ -164,30 +169,46 @@ def predictive_check(
     _validate.at_least("n_replicates", n_replicates, 1, whole=True)
     if not isinstance(statistics, Mapping) or not statistics:
         raise ParameterError("statistics is empty or no dict: name at least one function of y.")
-    params = model._known(None)
-    features = np.atleast_1d(params["feature"].values)
-    batch, labels, _ = as_batch(y, support=model._support(), features=features, unsorted=model.unsorted)
-    if labels.sequence is not None or model._support() == "category":
-        raise DataError("y is not one sequence of numbers: check sequences one by one, symbols by their frequencies.")
-    missing = np.isnan(batch.y)
+    batch, labels, symbols = model._read(y, model._known(None))
+    blank: Any = np.nan if symbols is None else None
+
+    def asked(draw: Callable[[slice], AnyArray]) -> dict[str, float]:
+        parts = {}
+        for key, first, last in zip(labels.keys, batch.starts, batch.starts[1:]):
+            rows = slice(int(first), int(last))
+            parts[key] = np.where(np.isnan(batch.y[rows]), blank, draw(rows))
+        whole = next(iter(parts.values())) if labels.sequence is None else parts
+        return {name: _number(name, function(whole)) for name, function in statistics.items()}
+
+    book = None if symbols is None else name_array([*symbols, None]).astype(object)  # missing codes take the last
+    observed = asked(
+        lambda rows: batch.y[rows] if book is None else book[np.nan_to_num(batch.y[rows], nan=-1).astype(int)]
+    )
     rng = np.random.default_rng(seed)
-    replicates = []
-    for _ in range(n_replicates):
-        drawn = np.asarray(model.sample(len(batch.y), seed=int(rng.integers(2**31)))["y"].values, dtype=float)
-        replicates.append({name: float(f(np.where(missing, np.nan, drawn))) for name, f in statistics.items()})
-    table = pd.DataFrame(replicates)
-    observed = pd.Series({name: float(function(batch.y)) for name, function in statistics.items()})
-    below, above = (table <= observed).sum(), (table >= observed).sum()
+
+    def simulated(rows: slice) -> AnyArray:
+        drawn = model.sample(rows.stop - rows.start, seed=int(rng.integers(2**31)))["y"].values
+        return np.asarray(drawn, dtype=float if book is None else object).reshape(batch.y[rows].shape)
+
+    table = pd.DataFrame([asked(simulated) for _ in range(n_replicates)])
+    seen = pd.Series(observed)
+    below, above = (table <= seen).sum(), (table >= seen).sum()
     tail = (np.minimum(below, above) + 1.0) / (n_replicates + 1.0)
     return pd.DataFrame(
         {
-            "observed": observed,
+            "observed": seen,
             "mean": table.mean(),
             "lower": table.quantile(0.025),
             "upper": table.quantile(0.975),
             "p_value": np.minimum(1.0, 2.0 * tail),
         }
     ).rename_axis("statistic")
+
+
+def _number(name: str, value: Any) -> float:
+    if np.size(value) != 1 or np.asarray(value).dtype.kind not in "biuf":
+        raise ParameterError(f"the statistic {show(name)} returned {show(value)}, expected one number.")
+    return float(np.asarray(value).item())
 
 
 def calibration(probabilities: xr.DataArray, truth: Any, *, bins: int = 10) -> pd.DataFrame:

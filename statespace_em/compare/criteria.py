@@ -139,7 +139,13 @@ def fit_each(
     return {f"{name}, {k}": make(k).fit(y, **options) for name, make in build.items() for k in counts}
 
 
-def check_same(models: Mapping[Any, Any], y: Any, states: Any = None, weights: Any = None) -> None:
+def check_same(
+    models: Mapping[Any, Any],
+    y: Any,
+    states: Any = None,
+    weights: Any = None,
+    remedy: str = "fit all models to y, with the same states= and weights= if any",
+) -> None:
     """Refuse models that are not fitted, or that were fitted to something else than y."""
     columns: dict[Any, list[Any]] = {}
     for name, model in models.items():
@@ -157,7 +163,7 @@ def check_same(models: Mapping[Any, Any], y: Any, states: Any = None, weights: A
         if model.fitted_to_ != fingerprint(batch, labels):
             raise DataError(
                 f"model {show(name)} was fitted to other data ({model.fitted_to_}) than y "
-                f"({fingerprint(batch, labels)}): fit all models to y, with the same states= and weights= if any."
+                f"({fingerprint(batch, labels)}): {remedy}."
             )
     kinds = {name: model._support() in DISCRETE for name, model in models.items()}
     if len(set(kinds.values())) > 1:

@@ -30,7 +30,7 @@ def likelihood_ratio_bootstrap(
     smaller, larger
         Models of the same family fitted to y, the first nested in the second.
     y
-        What both were fitted to.
+        What both were fitted to, without known states or weights.
     n_replicates
         Number of draws; the smallest p-value there can be is 1 / (n_replicates + 1).
     seed
@@ -54,7 +54,8 @@ def likelihood_ratio_bootstrap(
     """
     _validate.at_least("n_replicates", n_replicates, 1, whole=True)
     _validate.at_least("seed", seed, 0, whole=True)
-    check_same({"smaller": smaller, "larger": larger}, y)
+    remedy = "fit both to y alone, for draws are simulated without known states and weights"
+    check_same({"smaller": smaller, "larger": larger}, y, remedy=remedy)
     if not smaller.n_parameters_ < larger.n_parameters_:
         raise ParameterError(
             f"the smaller model has {smaller.n_parameters_} free parameters, the larger {larger.n_parameters_}: "

@@ -18,6 +18,7 @@ from statespace_em.errors import ConvergenceWarning, DataError, ParameterError
 from statespace_em.labels import listed, show
 from statespace_em.matching import aligned
 
+ROWS_A_REFIT = 250  # unless told, where rows have no dates
 ROWS_A_STATE = 50  # rows before the first fit unless told, for each state
 CUTS = 2  # of an audit unless told
 
@@ -34,7 +35,7 @@ def walk_forward(
     model: Any,
     y: Any,
     *,
-    refit: str | int = "YE",
+    refit: str | int | None = None,
     window: str | int = "expanding",
     min_train: int | None = None,
     fit: Mapping[str, Any] | None = None,
@@ -58,7 +59,8 @@ def walk_forward(
         One sequence, or several on one calendar: a refit is to the rows of all of them before its time.
     refit
         Calendar of the refits: a pandas frequency ("YE", "QE", "ME", "W": refit before the first row of each new
-        year, quarter, ...), which needs dates, or a number of rows (of several sequences: of times).
+        year, quarter, ...), which needs dates, or a number of rows (of several sequences: of times). By default "YE"
+        where the rows have dates, else 250.
     window
         "expanding": fit to all rows so far; a number: to that many of the last rows (times).
     min_train
@@ -125,6 +127,8 @@ def walk_forward(
         min_train = window if isinstance(window, int | np.integer) else ROWS_A_STATE * n_states
     _validate.at_least("min_train", min_train, 1, whole=True)
     _validate.at_least("audit", int(audit), 0, whole=True)
+    if refit is None:
+        refit = "YE" if isinstance(data.calendar, pd.DatetimeIndex | pd.PeriodIndex) else ROWS_A_REFIT
     blocks = list(_blocks(data, refit, window, int(min_train)))
     options = dict(fit or {})
     result = _walk(model, data, blocks, options, quantiles)

@@ -52,6 +52,9 @@ def test_what_cannot_be_tested_is_refused():
         likelihood_ratio_bootstrap(one, two, quakes, n_replicates=0)
     with pytest.raises(DataError, match="fitted to other data"):
         likelihood_ratio_bootstrap(one, two, quakes[:50])
+    heavy = sse.PoissonHMM(2).fit(quakes, weights=np.linspace(0.5, 1.5, len(quakes)), **FAST)
+    with pytest.raises(DataError, match=r"model 'larger' .* with weights of rows.*: fit both to y alone, for draws"):
+        likelihood_ratio_bootstrap(one, heavy, quakes)
     mixture = sse.Mixture(2, sse.emissions.Poisson()).fit(quakes, **FAST)
     with pytest.raises(ParameterError, match="'PoissonHMM' and 'Mixture' of different families"):
         likelihood_ratio_bootstrap(one, mixture, quakes)

@@ -87,6 +87,15 @@ def test_a_window_that_rolls_forgets():
     assert (rolled["log_score"][:50].values != again["log_score"][:50].values).all()
 
 
+def test_the_calendar_unless_told():
+    """Years where rows have dates, else every 250 rows."""
+    y = returns(500)
+    dated = sse.walk_forward(sse.GaussianHMM(2), y, fit=FAST)
+    assert pd.DatetimeIndex(dated["trained_until"].values).strftime("%m-%d").to_list() == ["12-31"]
+    numbered = sse.walk_forward(sse.GaussianHMM(2), y.to_numpy(), fit=FAST)
+    assert numbered["trained_until"].values.tolist() == [99, 349]
+
+
 def test_states_keep_their_meaning_between_refits():
     """Without a rule of order the states of each fit stand as they fell; the walk aligns them."""
     y = returns(400)
