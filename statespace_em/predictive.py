@@ -115,7 +115,9 @@ class Predictive:
         from scipy.special import logsumexp
 
         with np.errstate(divide="ignore"):
-            found = [np.log(weight) + _evaluated(components, name, x[..., None, :]) for weight, components in self.parts]
+            found = [
+                np.log(weight) + _evaluated(components, name, x[..., None, :]) for weight, components in self.parts
+            ]
         return np.asarray(logsumexp([logsumexp(part, axis=-2) for part in found], axis=0))
 
 

@@ -80,6 +80,7 @@ def bands(ax):
         ("filtered", "1:t", "Filtered regimes: known at the time, data 1:t"),
         ("filtered", None, "Filtered regimes: known at the time, data 1:t"),
         ("predicted", "1:t-1", "Predicted regimes: known one step before, data 1:t-1"),
+        ("predicted", "1:T", "Forecast regimes: after the last row, data 1:T"),
     ],
 )
 def test_title_says_what_the_probabilities_know(y, variable, conditioning, words):

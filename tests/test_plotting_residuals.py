@@ -1,6 +1,7 @@
 """Figures of residuals: panels, bands, messages."""
 
 import matplotlib
+import matplotlib.dates
 
 matplotlib.use("Agg")
 
@@ -11,6 +12,7 @@ import pytest
 import xarray as xr
 from scipy import stats
 
+import statespace_em as sse
 from statespace_em import plotting
 from statespace_em.errors import DataError
 
@@ -54,6 +56,18 @@ def test_the_band_holds_true_residuals_and_not_those_of_a_wrong_model():
         edges = [band[np.abs(band[:, 0] - x) < 1e-9, 1] for x in dots[:, 0]]
         inside = np.mean([edge.min() <= y <= edge.max() for edge, y in zip(edges, dots[:, 1])])
         assert (inside >= share) == (scale == 1.0)
+
+
+def test_residuals_of_a_ragged_panel_keep_their_dates_and_say_whose_they_are():
+    dates = pd.date_range("2024-01-01", periods=40)
+    rng = np.random.default_rng(0)
+    y = {key: pd.DataFrame(rng.normal(size=(len(own), 2)), own, ["a", "b"]) for key, own in
+         {"long": dates, "late": dates[15:]}.items()}  # fmt: skip
+    found = sse.GaussianHMM(1).fit(y).residuals(y)
+    first = plotting.plot_residuals(found, feature="b", sequence="late")[0]
+    assert first.get_title(loc="left") == "Residuals: b, late"
+    edges = matplotlib.dates.date2num([dates[15], dates[-1]])
+    np.testing.assert_allclose(first.get_xlim(), [edges[0] - 0.5, edges[1] + 0.5])
 
 
 def test_columns_and_sequences_are_chosen():

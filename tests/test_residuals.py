@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hmm_cases import case, family_of, parameters_of
 from oracles_gaussian import Parameters, joint
-from scipy import stats
+from scipy import special, stats
 
 import statespace_em as sse
 from statespace_em.emissions import FullGaussian, Poisson
@@ -166,8 +166,19 @@ def test_counts_are_spread_over_their_jump_by_the_seed():
 
 def test_an_outlier_keeps_a_finite_score():
     params = sse.GaussianHMM(1).parameters(initial=[1.0], transition=[[1.0]], mean=[[0.0]], cov=[[[1.0]]])
-    found = sse.GaussianHMM(1).residuals([-30.0, 0.5, 30.0], params)["residual"].values.ravel()
-    np.testing.assert_allclose(found, [-30.0, 0.5, 30.0], rtol=1e-12)
+    y = [-1e4, -30.0, 0.5, 30.0, 50.0, 1e6]  # from 38 on the tail itself is no longer a number
+    found = sse.GaussianHMM(1).residuals(y, params)["residual"].values.ravel()
+    np.testing.assert_allclose(found, y, rtol=1e-9)
+    two = sse.GaussianHMM(2).parameters(
+        initial=[0.5, 0.5], transition=[[0.5, 0.5], [0.5, 0.5]], mean=[[0.0], [0.0]], cov=[[[1.0]], [[4.0]]]
+    )
+    far = sse.GaussianHMM(2).residuals([-300.0, 100.0], two)["residual"].values.ravel()
+    np.testing.assert_allclose(far, stats_of_a_tail(np.array([-300.0, 100.0])), rtol=1e-9)
+
+
+def stats_of_a_tail(x):
+    """Normal score of half of N(0, 4) and half of N(0, 1), whose part is nothing there: log p = log(1/2) + log Phi."""
+    return np.sign(x) * -special.ndtri_exp(np.log(0.5) + stats.norm.logsf(np.abs(x) / 2))
 
 
 def test_mixtures_and_several_sequences():

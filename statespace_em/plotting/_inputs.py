@@ -15,12 +15,13 @@ from statespace_em.errors import DataError
 from statespace_em.plotting._style import TimeAxis, time_axis
 
 Floats = npt.NDArray[np.float64]
-_KINDS = {"1:T": "smoothed", "1:t": "filtered", "1:t-1": "predicted"}
+_KINDS = {"1:T": "smoothed", "1:t": "filtered", "1:t-1": "predicted", "after T": "forecast"}
 _KIND_OF_NAME = {"gamma": "smoothed", "smoothed": "smoothed", "filtered": "filtered", "predicted": "predicted"}
 _EXPLAINED = {
     "smoothed": "with hindsight, data 1:T",
     "filtered": "known at the time, data 1:t",
     "predicted": "known one step before, data 1:t-1",
+    "forecast": "after the last row, data 1:T",
 }
 
 
@@ -182,21 +183,29 @@ def as_latent(posterior: Any, *, sequence: Hashable | None = None) -> Latent:
         cov = None if cov is None else one_sequence(cov, others[0], sequence)
     elif sequence is not None:
         raise DataError(f"sequence={sequence!r} given, but {array.name} has one sequence only; leave it out")
-    index = array.indexes.get(time)
-    if index is None and "timestamp" in array.coords:  # sequences that do not share their times
-        index = pd.Index(array.coords["timestamp"].values)
+    index = time_labels(array, time)
     given = str(array.attrs.get("conditioning"))
+    if array.name == "predicted" and given == "1:T":  # of a forecast: rows after the last
+        given = "after T"
     by_name = "" if given.startswith("1:t+") else _KIND_OF_NAME.get(str(array.name), "")  # a fixed lag is none of them
     kind = _KINDS.get(given, by_name)
     return Latent(
         mean=array.transpose(time, "state").values.astype(float),
         cov=None if cov is None else cov.transpose(time, "state", "state_aux").values.astype(float),
         states=tuple(array.indexes.get("state", pd.RangeIndex(array.sizes["state"]))),
-        labels=None if index is None else _plain_index(index),
+        labels=index,
         time=time,
         kind=kind,
         panel=panel,
     )
+
+
+def time_labels(array: xr.DataArray, time: str) -> pd.Index | None:
+    """Labels of the rows of one sequence, if they have any."""
+    index = array.indexes.get(time)
+    if index is None and "timestamp" in array.coords:  # sequences that do not share their times
+        index = pd.Index(array.coords["timestamp"].values)
+    return None if index is None else _plain_index(index)
 
 
 def _state_variable(posterior: Any) -> tuple[xr.DataArray, xr.DataArray | None]:

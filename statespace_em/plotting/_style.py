@@ -85,6 +85,8 @@ def draw_time_axis(ax: Axes, time: TimeAxis, *, label: bool = True) -> None:
         locator = mdates.AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
         ax.xaxis.set_major_locator(locator)
         ax.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    elif (time.position == np.round(time.position)).all():  # no ticks between whole rows, horizons, years
+        ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
     edges = time.edges
     ax.set_xlim(edges[0], edges[-1])
     if label and not time.dated:

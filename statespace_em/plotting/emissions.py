@@ -92,7 +92,9 @@ def plot_emissions(
     if name is None:
         has = listed(params.data_vars) if isinstance(params, xr.Dataset) else f"a {type(params).__name__}"
         raise DataError(f"params has no {listed(_FAMILIES)[1:-1]}: got {has}; pass the params_ of such a model")
-    value = params[name] if "feature" in params[name].dims else params[name].expand_dims(feature=["y"])
+    value = params[name]
+    if "feature" not in value.dims:
+        value = value.expand_dims("feature" if "feature" in value.coords else {"feature": ["y"]})
     allowed = names(value, "feature")
     states = States(names(value, "state"), _weights(params))
     observed = None if y is None else as_observed(y, sequence=sequence)

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from statespace_em.errors import DataError
 from statespace_em.plotting import _style as style
-from statespace_em.plotting._inputs import Floats, listed, one_sequence
+from statespace_em.plotting._inputs import Floats, listed, one_sequence, time_labels
 from statespace_em.plotting._style import AxesArray
 
 BAND = 0.95
@@ -25,6 +25,7 @@ class _Shown(NamedTuple):
     normal: Floats  # (N,)
     time: style.TimeAxis
     name: Hashable
+    of: str  # which of several columns and sequences, for the title
 
 
 def plot_residuals(
@@ -97,8 +98,10 @@ def _read(residuals: Any, feature: Hashable, sequence: Hashable) -> _Shown:
             array = one_sequence(array, str(array.dims[0]), sequence)
         found.append(array)
     time = str(found[0].dims[0])
-    index = found[0].indexes.get(time)
-    return _Shown(found[0].values, found[1].values, style.time_axis(index, len(found[0]), time), feature)
+    axis = style.time_axis(time_labels(found[0], time), len(found[0]), time)
+    several = [style.text(feature)] if len(features) > 1 else []
+    several += [style.text(sequence)] if residuals["pit"].ndim == 3 else []
+    return _Shown(found[0].values, found[1].values, axis, feature, ", ".join(several))
 
 
 def _draw_time(ax: Axes, shown: _Shown) -> None:
@@ -107,7 +110,7 @@ def _draw_time(ax: Axes, shown: _Shown) -> None:
     ax.scatter(shown.time.position, shown.normal, s=3.0 if many else DOT, color=style.PALETTE[0], linewidth=0, zorder=2)
     style.draw_time_axis(ax, shown.time)
     ax.set_ylabel("normal score", fontsize=style.TEXT)
-    style.set_title(ax, "Residuals")
+    style.set_title(ax, f"Residuals: {shown.of}" if shown.of else "Residuals")
 
 
 def _draw_quantiles(ax: Axes, values: Floats) -> None:
@@ -141,7 +144,7 @@ def _draw_correlations(ax: Axes, normal: Floats, lags: int) -> None:
         ax.vlines(lag + shift, 0.0, height, color=colour, linewidth=1.2, zorder=2)
         ax.scatter(lag + shift, height, s=DOT, color=colour, linewidth=0, zorder=3, label=label)
         limit = max(limit, float(np.abs(height).max()))
-    ax.set_ylim(-1.15 * limit, 1.15 * limit)
+    ax.set_ylim(-1.15 * limit, 1.45 * limit)  # room for the legend
     ax.set_xlim(0.2, lags + 0.8)
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.set_xlabel("lag (rows)", fontsize=style.TEXT)
@@ -164,7 +167,7 @@ def _draw_histogram(ax: Axes, pit: Floats) -> None:
     ax.axhspan(*limits, color=SHADE, linewidth=0, zorder=0)
     ax.axhline(1.0, color=style.FAINT, linewidth=0.8, zorder=1)
     heights, edges = np.histogram(pit, bins=bins, range=(0.0, 1.0))
-    ax.stairs(heights * bins / len(pit), edges, color=style.PALETTE[0], linewidth=1.4, zorder=2)
+    ax.stairs(heights * bins / len(pit), edges, color=style.PALETTE[0], linewidth=1.4, zorder=2, baseline=None)
     ax.set_xlim(0.0, 1.0)
     ax.set_ylim(0.0, None)
     ax.set_xlabel("probability integral transform", fontsize=style.TEXT)
