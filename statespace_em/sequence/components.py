@@ -9,9 +9,11 @@ import numpy as np
 
 from statespace_em import _validate
 from statespace_em._typing import Floats
+from statespace_em.sequence.motion import over
+from statespace_em.sequence.motion_settings import motion_of
 
 Rows = list[list[Any]]  # numbers, names, and expressions linear in names
-NOISY = ("local_level", "local_trend", "smooth_trend", "seasonal", "cycle")  # come with a measurement noise
+NOISY = ("local_level", "local_trend", "smooth_trend", "seasonal", "cycle", "motion")  # come with a measurement noise
 
 
 class Part(NamedTuple):
@@ -153,9 +155,19 @@ def constant(label: str, *, start: str) -> Part:
     return Part(["constant"], [[1.0]], [[0.0]], np.ones(1), [start])
 
 
+def moving(label: str, *, motion: str, axis: str, step: float, density: float | None, unit: str, timed: bool) -> Part:
+    """Motion along one axis over even steps, exact; ``unit`` and ``timed`` are for what checks the rows."""
+    moves = motion_of(motion, [axis], 0.0, "equal" if density is None else density)
+    steps = over(moves, np.array([step]))
+    noise, name = steps.noises[0, 0].tolist(), f"{label}{moves.densities[0]}"
+    cov = [[f"{entry!r}*{name}" if density is None else entry * density for entry in row] for row in noise]
+    return Part(moves.states, steps.transition[0].tolist(), cov, moves.view[0], ["diffuse"] * len(moves.states))
+
+
 BUILDERS: Mapping[str, Callable[..., Part]] = {
     "local_level": local_level, "local_trend": local_trend, "smooth_trend": smooth_trend, "seasonal": seasonal,
     "cycle": cycle, "arma": arma, "regression": regression, "constant": constant,
+    "motion": moving,
 }  # fmt: skip
 
 

@@ -50,6 +50,8 @@ def _own_views(kind: str, options: Mapping[str, Any], part: Part) -> list[tuple[
         return [("level", "level", part.view), ("slope", "slope", np.array([0.0, 1.0]))]
     if kind == "regression":
         return [(name, kind, part.view * np.eye(len(part.states))[j]) for j, name in enumerate(part.states)]
+    if kind == "motion":
+        return [(part.states[0], kind, part.view)]
     if kind == "arma":
         kind = "arima" if options["d"] else "arma" if options["q"] else "ar"
     kind = "level" if kind == "local_level" else kind

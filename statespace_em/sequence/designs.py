@@ -184,6 +184,11 @@ def constant_velocity(dims: int | Sequence[str] = 2, **settings: Any) -> MotionM
     settings
         Of `MotionModel`: ``density``, ``noise``, ``sensors``, ``step``, ``unit``, ``initial`` and others.
 
+    Notes
+    -----
+    A motion along one axis adds up with the other designs, on even rows ``step`` apart:
+    ``constant_velocity(["height"], step=0.5) + seasonal(24)``. What is added is per row, its period in rows.
+
     Examples
     --------
     A radar that misses scans: rows without a measurement may be there with NaN, or not at all:

@@ -26,8 +26,10 @@ from statespace_em.sequence.motion import mean_squares, over
 from statespace_em.sequence.motion_definition import FOLLOW, Moving, values_of
 from statespace_em.sequence.motion_rows import labelled_at, times_ahead, units_of, units_of_densities, with_times
 from statespace_em.sequence.motion_stream import Dynamics, MotionStream
+from statespace_em.sequence.motion_sum import as_component
 from statespace_em.sequence.motion_times import Grid, grid_of
 from statespace_em.sequence.state_space import StateSpaceModel
+from statespace_em.sequence.structural import StructuralModel
 from statespace_em.uncertainty import Quantities
 
 
@@ -98,6 +100,14 @@ class MotionModel(Moving):
         self.likelihood = likelihood
         self.measurement_prior = measurement_prior
         self.unsorted = unsorted
+
+    def __add__(self, other: Any) -> StructuralModel:
+        """Structural model of a motion along one axis and other components, on even rows."""
+        return as_component(self) + other if isinstance(other, StructuralModel) else NotImplemented
+
+    def __radd__(self, other: Any) -> StructuralModel:
+        """As `__add__`; settings are those of the left one."""
+        return other + as_component(self) if isinstance(other, StructuralModel) else NotImplemented
 
     # fits and questions, at the times of y
 

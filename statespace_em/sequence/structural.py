@@ -13,7 +13,7 @@ from statespace_em import _validate
 from statespace_em._typing import Floats
 from statespace_em.data import Batch
 from statespace_em.errors import DataError, ParameterError
-from statespace_em.labels import Labels, labelled_rows
+from statespace_em.labels import Labels, labelled_rows, show
 from statespace_em.patterns import fixed, from_entries
 from statespace_em.predictive import Predictive
 from statespace_em.priors import InverseWishart
@@ -26,6 +26,7 @@ from statespace_em.sequence.lgssm_filter import smooth
 from statespace_em.sequence.lgssm_params import positions
 from statespace_em.sequence.lgssm_specification import Specification
 from statespace_em.sequence.lgssm_start import interpolated
+from statespace_em.sequence.motion_times import EVEN, gaps_of
 from statespace_em.sequence.state_space import StateSpaceModel
 
 NOISE = "noise_var"
@@ -245,8 +246,10 @@ class StructuralModel(StateSpaceModel):
             )
 
     def _check_times(self, labels: Labels) -> None:
-        """Refuse rows of y and of the regressors that are of different times."""
+        """Refuse rows of y and of the regressors that are of different times, and uneven ones of a motion."""
         for kind, options in self.components:
+            if kind == "motion" and options["timed"]:
+                _check_even(labels, options["unit"])
             times = options.get("times")
             if kind == "regression" and times is not None:
                 own = [str(time) for time in labels.times[0]]
@@ -256,3 +259,18 @@ class StructuralModel(StateSpaceModel):
                         f"row {off[0]} of y is at {own[off[0]]}, but that of X at {times[off[0]]}: "
                         "give X the rows of y."
                     )
+
+
+def _check_even(labels: Labels, unit: str) -> None:
+    """Refuse rows that are not one unit of time apart, as a motion without a step takes them to be."""
+    for index in labels.times:
+        gaps = gaps_of(index, unit)
+        off = np.flatnonzero(np.abs(gaps - 1.0) > EVEN)
+        if len(off):
+            row = int(off[0])
+            here, there = index[row], index[row + 1]
+            raise DataError(
+                f"rows {row} and {row + 1} ({show(here)}, {show(there)}) are {gaps[row]:g} {unit} apart, "
+                f"expected 1 {unit}: what is added to a motion is stated per row. Where rows are even, give step=, the "
+                "time between them; where not, put them on an even grid with NaN, or fit the motion without the sum."
+            )

@@ -1,0 +1,128 @@
+"""Sums of a motion along one axis and structural components against the dense joint distribution."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import statespace_em as sse
+from statespace_em import designs
+from statespace_em.errors import DataError, ParameterError
+
+ROWS, AHEAD, STEP = 60, 6, 0.5
+X = np.cos(np.arange(ROWS + AHEAD) ** 1.5)
+
+
+def track():
+    """Heights every half second: integrated white noise, an effect of a known column, a level that drifts."""
+    rng = np.random.default_rng(2)
+    velocity = 1.0 + rng.normal(0, 0.5, ROWS + AHEAD).cumsum() * np.sqrt(STEP)
+    return velocity.cumsum() * STEP + 2.0 * X + rng.normal(0, 0.3, ROWS + AHEAD)
+
+
+def dense(density, noise_var):
+    """Covariance of rows from the integrated Wiener process (Wahba 1978, eq. 1.5), and what has an unknown factor."""
+    t = STEP * np.arange(ROWS + AHEAD)
+    early, late = np.minimum.outer(t, t), np.maximum.outer(t, t)
+    cov = density * early**2 * (3 * late - early) / 6 + noise_var * np.eye(len(t))
+    return cov, np.column_stack([np.ones(len(t)), t, X])
+
+
+def log_likelihood(y, density, noise_var):
+    """Of the data free of the unknown start: the marginal one."""
+    cov, F = (part[:ROWS] for part in dense(density, noise_var))
+    cov = cov[:, :ROWS]
+    weight = np.linalg.inv(cov)
+    cut = F.T @ weight @ F
+    rest = y - F @ np.linalg.solve(cut, F.T @ weight @ y)
+    found = (len(y) - F.shape[1]) * np.log(2 * np.pi) + np.linalg.slogdet(cov)[1] + np.linalg.slogdet(cut)[1]
+    return -0.5 * (found - np.linalg.slogdet(F.T @ F)[1] + rest @ weight @ rest)
+
+
+def height(**settings):
+    return designs.constant_velocity(["height"], step=STEP, likelihood="marginal", **settings)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    y = track()[:ROWS]
+    return (height() + designs.regression(X)).fit(y), y
+
+
+def test_the_maximum_is_that_of_the_dense_likelihood(fitted):
+    model, y = fitted
+    assert model.converged_
+    top = np.log(model.summary().loc[["acceleration_density", "noise_var"], "value"].to_numpy())
+    assert model.score(y) == pytest.approx(log_likelihood(y, *np.exp(top)), abs=1e-8)
+    for move in 1e-4 * np.eye(2):
+        sides = [log_likelihood(y, *np.exp(top + side)) for side in (move, -move)]
+        assert (sides[0] - sides[1]) / 2e-4 == pytest.approx(0.0, abs=1e-3)
+
+
+def test_forecast_is_that_of_the_dense_distribution(fitted):
+    model, y = fitted
+    cov, F = dense(*model.summary().loc[["acceleration_density", "noise_var"], "value"])
+    seen, later = slice(0, ROWS), slice(ROWS, ROWS + AHEAD)
+    weight = np.linalg.inv(cov[seen, seen])
+    normal = np.linalg.inv(F[seen].T @ weight @ F[seen])
+    beta = normal @ F[seen].T @ weight @ y
+    link = cov[later, seen] @ weight
+    rest = F[later] - link @ F[seen]
+    spread = cov[later, later] - link @ cov[seen, later] + rest @ normal @ rest.T
+    ahead = model.forecast(y, AHEAD)
+    np.testing.assert_allclose(ahead["mean"][:, 0], F[later] @ beta + link @ (y - F[seen] @ beta), rtol=1e-7)
+    np.testing.assert_allclose(ahead["variance"][:, 0], np.diag(spread), rtol=1e-6)
+    parts = model.decompose(y)
+    np.testing.assert_allclose(parts["mean"].sum("component"), y, atol=1e-7)
+    np.testing.assert_allclose(parts["mean"].sel(component="x0"), beta[2] * X[:ROWS], rtol=1e-6)
+    assert parts["component"].values.tolist() == ["height", "x0", "irregular"]
+    assert np.isfinite(model.filter(y)["filtered"]).all()
+
+
+def test_the_sum_goes_both_ways_and_is_saved(fitted, tmp_path):
+    model, y = fitted
+    assert (designs.regression(X) + height())._names() == ["x0", "height", "v_height"]
+    model.save(tmp_path / "model.nc")
+    assert designs.StructuralModel.load(tmp_path / "model.nc").score(y) == model.score(y)
+    errors = model.standard_errors(y)["process_cov"]
+    assert np.isfinite(errors.sel(state="v_height", state_aux="v_height"))
+
+
+def test_a_motion_alone_is_the_same_in_both_forms():
+    alone = designs.constant_acceleration(["h"], step=STEP, density=0.2, noise=0.1)
+    summed = designs.constant_acceleration(["h"], step=STEP, density=0.2) + designs.regression(X)
+    core = summed._specification(1)
+    inner = alone.fit(track()).params_
+    np.testing.assert_allclose(core.patterns["process_cov"].constant[:3, :3], inner["process_cov"], rtol=1e-12)
+    np.testing.assert_allclose(core.patterns["transition"].constant[:3, :3], inner["transition"], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: designs.constant_velocity(["east", "north"]) + designs.seasonal(4),
+            "'east', 'north' cannot be added",
+        ),
+        (lambda: designs.local_level() + designs.coordinated_turn(0.1), "coordinated_turn along .* A sum is of one"),
+        (lambda: designs.constant_velocity(1, sensors=2) + designs.seasonal(4), "seen by sensors 2 cannot be added"),
+        (lambda: designs.constant_velocity(1, noise=2.0) + designs.seasonal(4), "with noise 2.0 and initial 'diffuse'"),
+        (
+            lambda: designs.constant_velocity(1, initial="fixed") + designs.seasonal(4),
+            "initial 'fixed' cannot be added",
+        ),
+    ],
+)
+def test_what_cannot_be_added_is_refused(call, message):
+    with pytest.raises(ParameterError, match=message):
+        call()
+
+
+def test_uneven_rows_are_refused_with_what_is_possible():
+    y = pd.Series(track()[:8], index=[0.0, 1.0, 2.0, 3.5, 4.0, 5.0, 6.0, 7.0])
+    model = designs.constant_velocity(1) + designs.local_level()
+    with pytest.raises(
+        DataError, match=r"rows 2 and 3 \(2\.0, 3\.5\) are 1\.5 s apart, expected 1 s: .*even grid with NaN"
+    ):
+        model.fit(y)
+    with pytest.raises(TypeError):
+        designs.constant_velocity(1) + sse.GaussianHMM(2)
