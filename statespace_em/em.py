@@ -96,32 +96,52 @@ class EMResult(NamedTuple, Generic[P, S]):
 
 
 class _Anderson:
-    """Propose the next point from the last few steps of a fixed-point map."""
+    """Propose the next point from the last few steps of a fixed-point map.
+
+    Mixing looks for any fixed point. Beside a saddle, where EM's own steps grow, it would lead back to it; what is
+    proposed then is a leap ahead along the EM step, of the length that SQUAREM takes (Varadhan & Roland 2008, S3).
+    """
 
     def __init__(self) -> None:
         self.last: tuple[Floats, Floats] | None = None  # point and residual
         self.steps: list[Floats] = []
         self.changes: list[Floats] = []  # of the residual over each step
+        self.patience = 1  # steps to see before the next proposal: doubled by every rejected one
+        self.seen = 0
 
     def reset(self) -> None:
-        self.last = None
+        self.last, self.seen = None, 0
         self.steps.clear()
         self.changes.clear()
 
+    def rejected(self) -> None:
+        """Forget the steps that misled, and see more of them before the next proposal."""
+        self.reset()
+        self.patience *= 2
+
+    def accepted(self) -> None:
+        """Go on proposing at every step."""
+        self.patience = 1
+
     def propose(self, x: Floats, image: Floats) -> Floats | None:
-        """Return the mixed point, or None while the map has been seen only once."""
+        """Return the mixed point, or None while too few steps have been seen."""
         residual, last = image - x, self.last
         self.last = x, residual
         if last is None:
             return None
         self.steps.append(x - last[0])
         self.changes.append(residual - last[1])
+        self.seen += 1
         del self.steps[: 1 - MEMORY], self.changes[: 1 - MEMORY]
+        if self.seen < self.patience:
+            return None
         steps, changes = np.array(self.steps).T, np.array(self.changes).T
         size = np.linalg.norm(changes, axis=0)
         size[size == 0.0] = 1.0
         mix, *_ = np.linalg.lstsq(changes / size, residual, rcond=1e-10)
         leap = -(steps + changes) @ (mix / size)
+        if (residual + leap) @ residual < 0.0:
+            leap = residual * (np.linalg.norm(self.steps[-1]) / size[-1])
         longest = float(np.abs(leap).max())
         if not np.isfinite(longest):
             return None
@@ -223,9 +243,11 @@ def run_em(
             n_steps += 1
             climbed = _climb(model, data, trial, trace[-1], n_steps, extrapolated=True)
             if climbed is None:
-                mixer.reset()
+                mixer.rejected()
                 if n_steps == max_iter:
                     break
+            else:
+                mixer.accepted()
         if climbed is None:
             n_steps += 1
             try:
