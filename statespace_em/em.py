@@ -106,7 +106,7 @@ class _Anderson:
         self.last: tuple[Floats, Floats] | None = None  # point and residual
         self.steps: list[Floats] = []
         self.changes: list[Floats] = []  # of the residual over each step
-        self.patience = 1  # steps to see before the next proposal: doubled by every rejected one
+        self.patience = 1  # steps seen before the next proposal: doubled by every rejected one
         self.seen = 0
 
     def reset(self) -> None:
@@ -117,7 +117,7 @@ class _Anderson:
     def rejected(self) -> None:
         """Forget the steps that misled, and see more of them before the next proposal."""
         self.reset()
-        self.patience *= 2
+        self.patience = min(2 * self.patience, MEMORY)
 
     def accepted(self) -> None:
         """Go on proposing at every step."""

@@ -122,6 +122,59 @@ def test_a_default_fit_is_within_1e_6_nats_of_where_em_leads(model, data):
     assert longer.trace_["objective"].iloc[-1] <= reached + nats
 
 
+def flickering(seed, n_rows=120, n_states=3):
+    """Rows of states that stay for about ten rows, without a structure that the models below have."""
+    rng = np.random.default_rng(seed)
+    steps = 0.9 * np.eye(n_states) + 0.1 * rng.dirichlet(np.ones(n_states), n_states)
+    path = [0]
+    for _ in range(1, n_rows):
+        path.append(rng.choice(n_states, p=steps[path[-1]]))
+    mean, deviation = 1.5 * rng.normal(size=n_states), np.exp(0.4 * rng.normal(size=n_states))
+    return mean[path] + deviation[path] * rng.normal(size=n_rows)
+
+
+@pytest.mark.parametrize("seed", [10, 22])
+def test_saddles_of_states_that_share_their_emission_are_left(seed):
+    """States that differ by what they lead to only begin as one, which is a saddle: EM leaves it in growing steps."""
+    nats = 1e-6
+    y = flickering(seed)
+    model = sse.GaussianHMM(["a", "b", "c"], "diagonal", tie=[["a", "b"]])
+    model.fit(y, n_starts=1)
+    reached, n_steps = model.trace_["objective"].iloc[-1], model.starts_["iterations"].iloc[0]
+    assert model.status_ == "converged"
+    start = model.params_
+    model.fit(y, n_starts=1, accelerate=False, max_iter=3000)
+    assert model.starts_["iterations"].iloc[0] >= n_steps
+    model.fit(y, start=start, accelerate=False, max_iter=800, tol=1e-10)
+    assert model.status_ == "converged"
+    assert model.trace_["objective"].iloc[-1] <= reached + nats
+
+
+def test_mixing_leaps_away_from_a_saddle():
+    rates = np.array([0.2, 1.05])  # of the distance along each axis, in one step of a map whose fixed point is 0
+    mixer, x = em._Anderson(), np.array([0.0, 1e-3])
+    assert mixer.propose(x, rates * x) is None
+    x = rates * x
+    ahead = mixer.propose(x, rates * x)
+    assert ahead[1] > 1.5 * rates[1] * x[1]
+    mixer.reset()
+    x = np.array([0.1, 0.0])  # where no step grows, the fixed point is found at once
+    assert mixer.propose(x, rates * x) is None
+    x = rates * x
+    np.testing.assert_allclose(mixer.propose(x, rates * x), 0.0, atol=1e-15)
+
+
+def test_rejections_double_the_wait_up_to_the_memory():
+    mixer, rate = em._Anderson(), 0.5
+    for wait in (1, 2, 4, 8, 8):
+        seen = [mixer.propose(np.array([x]), np.array([rate * x])) is None for x in rate ** np.arange(wait + 1)]
+        assert seen == [True] * wait + [False]
+        mixer.rejected()
+    mixer.accepted()
+    assert mixer.propose(np.ones(1), np.array([rate])) is None
+    assert mixer.propose(np.array([rate]), np.array([rate**2])) is not None
+
+
 def test_a_looser_tolerance_stops_sooner_and_is_kept():
     y = returns("IBM")
     fits = {tol: sse.GaussianHMM(3).fit(y, n_starts=1, accelerate=False, tol=tol) for tol in (1e-1, 1e-4, 1e-8)}
@@ -220,6 +273,7 @@ def test_an_extrapolation_that_overflows_is_silently_replaced():
     assert isinstance(result.params[1], int)
 
 
+@pytest.mark.filterwarnings("ignore::statespace_em.errors.LocalOptimumWarning")
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_the_same_call_gives_the_same_answer(kind):
     y = case(kind, 2, 80, 5)[2]
