@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from statespace_em import _validate
-from statespace_em._typing import AnyArray, Floats
+from statespace_em._typing import AnyArray, Bools, Floats
 from statespace_em.data import Batch
 from statespace_em.emissions.base import EmissionFamily, HasDomains, HasFloor
 from statespace_em.emissions.sharing import Ties
@@ -113,22 +113,39 @@ def _check_blank(y: Floats, features: Sequence[Any]) -> None:
 def _check_moves(y: Floats, features: Sequence[Any]) -> None:
     if (np.diff(y[:FEW], axis=0) != 0.0).any(0).all() and not np.isnan(y[:FEW]).any():
         return
-    for d, name in enumerate(features):
-        seen = y[~np.isnan(y[:, d]), d]
-        if len(seen) > 1 and np.ptp(seen) == 0.0:
+    for column, name in zip(y.T, features):
+        seen = ~np.isnan(column)
+        if seen.sum() > 1 and not _moves(column, seen):
             raise DataError(
-                f"column {show(name)} is constant ({seen[0]:g}), so its variance has no estimate: leave it out, or "
-                "give the model a prior on variances."
+                f"column {show(name)} is constant ({column[seen][0]:g}), so its variance has no estimate: leave it "
+                "out, or give the model a prior on variances."
             )
+
+
+def _moves(column: Floats, seen: Bools) -> bool:
+    """Whether the entries that are seen are not all the same."""
+    first = column[np.argmax(seen)]
+    return bool(((column < first) | (column > first)).any())  # false where missing
 
 
 def _check_independent(y: Floats, features: Sequence[Any]) -> None:
     """Refuse a column that is a linear combination of those before it, in the rows without a missing entry."""
-    whole = y[~np.isnan(y).any(1)]
-    if y.shape[1] == 1 or len(whole) <= y.shape[1] or (np.ptp(whole, axis=0) == 0.0).any():
+    if y.shape[1] == 1:
         return
-    correlation = np.asarray(np.corrcoef(whole.T))
-    for d in range(1, y.shape[1]):
+    columns = np.ascontiguousarray(y.T)  # numpy goes through long rows several times faster than through short ones
+    gaps = np.isnan(columns).any(0)
+    columns = columns[:, ~gaps] if gaps.any() else columns
+    if columns.shape[1] <= len(columns):
+        return
+    columns = columns - columns[:, :1]
+    if not columns.any(1).all():
+        return
+    columns /= np.abs(columns).max(1, keepdims=True)
+    columns -= columns.mean(1, keepdims=True)
+    products = columns @ columns.T
+    scale = np.sqrt(products.diagonal())
+    correlation = products / (scale[:, None] * scale)
+    for d in range(1, len(columns)):
         if np.linalg.eigvalsh(correlation[: d + 1, : d + 1])[0] < SINGULAR:
             raise DataError(
                 f"column {show(features[d])} follows from the columns before it ({listed(features[:d])}), so their "

@@ -59,6 +59,13 @@ class Pattern:
         return bool(single and (flat.sum(0) <= 1.0).all() and not self.constant[self.touched].any())
 
     @cached_property
+    def columns(self) -> Ints | None:
+        """Columns of a matrix that are free, every entry for itself; None where one is free in part or tied."""
+        free = self.touched.any(0)
+        whole = self.is_plain and (self.touched.all(0) | ~free).all()
+        return np.flatnonzero(free) if whole else None
+
+    @cached_property
     def _inverse(self) -> Floats:
         """Reads the free values, whatever their products are."""
         whole = self.flat
@@ -132,6 +139,22 @@ def fixed(array: Any) -> Pattern:
     """Return the pattern without free values."""
     array = np.asarray(array, dtype=float)
     return Pattern((), array, np.zeros((0, *array.shape)))
+
+
+def beside(patterns: list[Pattern]) -> Pattern:
+    """Put matrices (vectors as columns) side by side; names of different matrices are different values."""
+    names = tuple(name for pattern in patterns for name in pattern.names)
+    parts, designs, first = [], [], 0
+    for pattern in patterns:
+        rows = len(pattern.constant)
+        parts.append(pattern.constant.reshape(rows, pattern.constant.size // rows))
+        design = np.zeros((len(names), rows, parts[-1].shape[1]))
+        design[first : first + len(pattern.names)] = pattern.design.reshape(
+            len(pattern.names), rows, parts[-1].shape[1]
+        )
+        designs.append(design)
+        first += len(pattern.names)
+    return Pattern(names, np.hstack(parts), np.concatenate(designs, axis=2))
 
 
 def _entries(where: Sequence[Sequence[tuple[int, ...]]], shape: tuple[int, ...]) -> Floats:

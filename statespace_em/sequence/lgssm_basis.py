@@ -48,13 +48,13 @@ def _moves(params: LGSSMParams, structure: Structure) -> tuple[Floats, Floats]:
     size = len(params.initial_mean)
     if "initial_cov" in skipped:
         values |= {"initial_mean": np.zeros(size), "initial_cov": np.zeros((size, size))}
-    generic, still, nothing = LGSSMParams(**values), np.zeros((size, size)), np.zeros(size)
+    generic = LGSSMParams(**values)
     many, one = _rows(params, generic)
-    moves = [_moved(many, one, unit.reshape(size, size), nothing) for unit in np.eye(size * size)]
-    moves += [_moved(many, one, still, unit) for unit in np.eye(size)]
-    by_name = {name: np.array([move[name].ravel() for move in moves]) for name in names}
-    outside = [_outside(structure, generic, one, name, changes) for name, changes in by_name.items()]
-    return np.hstack(list(by_name.values())), np.hstack(outside)
+    units = np.eye(size * size + size)
+    moves = _moved(many, one, units[:, : size * size].reshape(-1, size, size), units[:, size * size :])
+    changes = {name: moves[name].reshape(len(units), -1) for name in names}
+    outside = [_outside(structure, generic, one, name, change) for name, change in changes.items()]
+    return np.hstack(list(changes.values())), np.hstack(outside)
 
 
 def _kernel(moves: Floats) -> Floats:
@@ -111,6 +111,8 @@ def _outside(structure: Structure, params: LGSSMParams, one: Floats, name: str, 
     """Part of changes (moves, entries) of a parameter that its structure does not allow."""
     if not structure.is_free(name):
         return changes
+    if len(one) == 1 and _is_whole(structure, name):
+        return changes[:, :0]
     design = structure.patterns[name].tangent(getattr(params, name)).design
     if name in structure.noises:
         design = np.array([structure.noises[name].outer(part) for part in design])
@@ -120,24 +122,39 @@ def _outside(structure: Structure, params: LGSSMParams, one: Floats, name: str, 
     return np.asarray(changes - np.linalg.lstsq(flat.T, changes.T, rcond=None)[0].T @ flat)
 
 
+def _is_whole(structure: Structure, name: str) -> bool:
+    """Whether every entry of a parameter is free for itself."""
+    pattern = structure.patterns[name]
+    if name not in structure.noises:
+        return pattern.is_plain and len(pattern.names) == pattern.constant.size
+    noise = structure.noises[name]
+    return noise.loading is None and [(b.kind, len(b.rows)) for b in noise.blocks] == [("free", len(pattern.constant))]
+
+
 def _moved(params: LGSSMParams, one: Floats, X: Floats, v: Floats) -> dict[str, Floats]:
-    """First-order change of every parameter (K, ...), each on its own scale."""
-    A, C = params.transition, params.observation
-    shift = np.multiply.outer(one, v)
+    """First-order changes of every parameter (moves, K, ...), each on its own scale, by moves (moves, ...)."""
+    X, v = X[:, None], v[:, None]
+    A, C, P, Q, Xt = params.transition, params.observation, params.initial_cov, params.process_cov, X.swapaxes(2, 3)
+    shift = one[:, None] * v
     change = {
         "transition": X @ A - A @ X,
-        "process_cov": X @ params.process_cov + params.process_cov @ X.T,
+        "process_cov": X @ Q + Q @ Xt,
         "observation": -C @ X,
-        "initial_mean": params.initial_mean @ X.T + shift,
-        "initial_cov": X @ params.initial_cov + params.initial_cov @ X.T,
-        "state_offset": params.state_offset @ X.T + shift - A @ v,
-        "observation_offset": -C @ v,
+        "initial_mean": _each(X, params.initial_mean) + shift,
+        "initial_cov": X @ P + P @ Xt,
+        "state_offset": _each(X, params.state_offset) + shift - _each(A, v),
+        "observation_offset": -_each(C, v),
     }
     if params.state_input is not None:
         change["state_input"] = X @ params.state_input
     if params.observation_input is not None:
-        change["observation_input"] = np.zeros(params.observation_input.shape)
+        change["observation_input"] = np.zeros((len(X), *params.observation_input.shape))
     return {name: value / _size(getattr(params, name)) for name, value in change.items()}
+
+
+def _each(matrices: Floats, vectors: Floats) -> Floats:
+    """Products (moves, K, p) of matrices (..., p, n) with vectors (..., n)."""
+    return np.asarray((matrices @ vectors[..., None])[..., 0])
 
 
 def _size(value: Floats) -> float:

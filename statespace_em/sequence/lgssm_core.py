@@ -91,6 +91,8 @@ class LGSSMCore:
         """Log prior density in nats, without constants."""
         noises, density = self.structure(params).noises, 0.0
         for (*names, cov), prior in zip(SIDES, self._priors):
+            if prior.is_silent:
+                continue
             try:
                 density += prior.log_density(noises[cov], *self._side(params, names, cov))
             except ParameterError as error:
@@ -118,7 +120,7 @@ class LGSSMCore:
             raise ParameterError("these statistics were made of a posterior, which does not carry the score.")
         gradients = structure.entry_gradients(statistics.gradients, params)
         for (*names, cov), prior in zip(SIDES, self._priors):
-            if prior.noise == InverseWishart() and prior.coefficients.is_flat:
+            if prior.is_silent:
                 continue
             moved, spread = prior.gradients(structure.noises[cov], *self._side(params, names, cov))
             gradients[cov] = gradients[cov] + spread

@@ -6,15 +6,15 @@ import numpy as np
 
 from statespace_em._typing import Floats
 from statespace_em.errors import ParameterError
-from statespace_em.patterns import fixed
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence.lgssm_filter import Statistics
 from statespace_em.sequence.lgssm_params import LGSSMParams, varies
 from statespace_em.sequence.lgssm_priors import SidePrior
-from statespace_em.sequence.lgssm_regression import Residuals, beside, update
+from statespace_em.sequence.lgssm_regression import Residuals, update
 from statespace_em.sequence.lgssm_structure import Structure
 
 HALVINGS = 30
+FLAT = InverseWishart()
 SIDES = (
     ("transition", "state_offset", "state_input", "process_cov"),
     ("observation", "observation_offset", "observation_input", "measurement_cov"),
@@ -63,8 +63,8 @@ def _start(structure: Structure, s: Statistics, previous: LGSSMParams, new: dict
         return np.zeros(cov.shape)
     zero = np.zeros(len(shift), np.int64)
     sums = Residuals(s.first_cov + s.first_outer, shift[:, None], count[None, :, None], count, zero)
-    pattern = structure.patterns["initial_mean"]
-    change, cov = update(beside([pattern]), sums, structure.noises["initial_cov"], cov, InverseWishart())
+    pattern = structure.beside(("initial_mean",), len(shift), (1,))
+    change, cov = update(pattern, sums, structure.noises["initial_cov"], cov, FLAT)
     moved = change[:, 0]
     new["initial_mean"], new["initial_cov"] = start + moved, cov
     half = np.outer(moved, shift)
@@ -84,21 +84,16 @@ def _side(
     if varies(previous, cov) or (not sums.counts.all() and prior.is_flat):  # nothing closed, or nothing speaks
         return
     size, n_states = len(sums.cross), len(previous.initial_mean)
-    widths = {matrix: n_states, offset: 1, inputs: sums.cross.shape[1] - n_states - 1}
-    patterns = [
-        structure.patterns[n]  # products have no closed form: they are left to the score
-        if structure.is_free(n) and not structure.patterns[n].products
-        else fixed(np.zeros((size, widths[n])))
-        for n in (matrix, offset, inputs)
-    ]
-    sums = prior.added(sums, coefficients(previous, (matrix, offset, inputs), size, sums.cross.shape[1]), n_states)
-    change, new[cov] = update(beside(patterns), sums, structure.noises[cov], getattr(previous, cov), prior.noise)
+    coefficient, widths = (matrix, offset, inputs), (n_states, 1, sums.cross.shape[1] - n_states - 1)
+    if not prior.coefficients.is_flat:
+        sums = prior.added(sums, coefficients(previous, coefficient, size, sums.cross.shape[1]), n_states)
+    pattern = structure.beside(coefficient, size, widths)
+    change, new[cov] = update(pattern, sums, structure.noises[cov], getattr(previous, cov), prior.noise)
     begin = 0
-    for name, pattern in zip((matrix, offset, inputs), patterns):
-        width = widths[name]
-        if pattern.names:
-            moved = change[:, begin : begin + width]
-            new[name] = getattr(previous, name) + moved.reshape(getattr(previous, name).shape)
+    for name, width in zip(coefficient, widths):
+        if structure.is_closed(name):
+            old = getattr(previous, name)
+            new[name] = old + change[:, begin : begin + width].reshape(old.shape)
         begin += width
 
 

@@ -105,7 +105,7 @@ class Noise:
         scatter = self.inner(scatter) + prior.matrix(size)
         counts = counts + prior.weight(size)
         for block in self.blocks:
-            square = np.ix_(block.rows, block.rows)
+            square = block.rows[:, None], block.rows
             weight = counts[block.rows]
             if (weight <= 0.0).any():
                 continue
@@ -274,5 +274,10 @@ def _fit(cov: Floats, scatter: Floats, counts: Floats) -> float:
 def _semidefinite(scatter: Floats) -> Floats:
     """Take away the negative eigenvalues that round-off leaves where a noise vanishes."""
     scatter = (scatter + scatter.T) / 2.0
-    values, vectors = np.linalg.eigh(scatter)
+    try:
+        np.linalg.cholesky(scatter)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(scatter)
+    else:
+        return scatter
     return scatter if values[0] >= 0.0 else np.asarray((vectors * np.maximum(values, 0.0)) @ vectors.T)

@@ -27,6 +27,11 @@ class SidePrior:
         """Whether the noise may run to 0."""
         return self.noise.is_flat
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether the prior says nothing at all, of the noise or of the coefficients."""
+        return self.noise.dof is None and not np.any(np.asarray(self.noise.scale)) and self.coefficients.is_flat
+
     def _whole(self, shape: tuple[int, int], n_states: int) -> tuple[Floats, Floats]:
         """Mean (p, m) and precision (m, m) of all coefficients."""
         own = np.arange(n_states) if self.columns is None else self.columns
@@ -36,8 +41,6 @@ class SidePrior:
 
     def added(self, sums: Residuals, current: Floats, n_states: int) -> Residuals:
         """Sums with the rows that the prior of the coefficients stands for; residuals are of ``current`` (p, m)."""
-        if self.coefficients.is_flat:
-            return sums
         mean, precision = self._whole(current.shape, n_states)
         away = mean - current
         return Residuals(

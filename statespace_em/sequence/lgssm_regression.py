@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from statespace_em._typing import Bools, Floats, Ints
+from statespace_em._typing import Floats, Ints
 from statespace_em.patterns import Pattern
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence.lgssm_noise import Noise
@@ -40,43 +40,37 @@ def update(
     if noise.loading is not None:
         counts = np.full(noise.loading.shape[1], sums.counts[0])
     change = np.zeros(coefficients.shape)
-    separate = _whole_columns(coefficients)
+    columns = coefficients.columns  # free as a whole or not at all: the noise then does not matter (Zellner 1962)
     for _ in range(ROUNDS):
         if len(coefficients.names):
-            change = _by_columns(coefficients, sums) if separate else _by_values(coefficients, sums, cov)
+            change = _by_values(coefficients, sums, cov) if columns is None else _by_columns(columns, sums)
         before, cov = cov, noise.mode(_scatter(sums, change), counts, cov, prior)
-        if separate or not len(coefficients.names) or not noise.blocks:
+        if columns is not None or not len(coefficients.names) or not noise.blocks:
             break
         if np.abs(cov - before).max() <= SETTLED * np.abs(cov).max():
             break
     return change, cov
 
 
-def _whole_columns(pattern: Pattern) -> bool:
-    """Whether every column is free as a whole or not at all: the noise then does not matter (Zellner 1962)."""
-    touched = pattern.touched
-    return pattern.is_plain and bool((touched.all(0) | ~touched.any(0)).all())
-
-
-def _by_columns(pattern: Pattern, sums: Residuals) -> Floats:
-    change = np.zeros(pattern.shape)
-    free = np.asarray(pattern.touched.all(0))
+def _by_columns(free: Ints, sums: Residuals) -> Floats:
+    change = np.zeros(sums.cross.shape)
     for j, square in enumerate(sums.squares):
-        rows = sums.blocks == j
-        change[rows] = _regression(sums.cross[rows], square, free)
+        moved = _regression(sums.cross[:, free], square[free][:, free])
+        own = (sums.blocks == j)[:, None]
+        change[:, free] = moved if len(sums.squares) == 1 else np.where(own, moved, change[:, free])
     return change
 
 
-def _regression(cross: Floats, square: Floats, free: Bools) -> Floats:
-    """Least-squares change of the free columns; what the moments do not determine stays."""
-    change = np.zeros(cross.shape)
-    moments = square[free][:, free]
+def _regression(cross: Floats, moments: Floats) -> Floats:
+    """Least-squares change of the coefficients; what the moments do not determine stays."""
     diagonal = moments.diagonal()
     scale = np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
     values, vectors = np.linalg.eigh(moments / (scale[:, None] * scale))
-    inverse = np.where(values > 1e-13 * values[-1], 1.0 / np.where(values > 0.0, values, 1.0), 0.0)
-    change[:, free] = ((cross[:, free] / scale) @ vectors * inverse) @ vectors.T / scale
-    return change
+    kept = values > 1e-13 * values[-1]
+    if not kept.all():
+        values, vectors = values[kept], vectors[:, kept]
+    vectors /= scale[:, None]
+    return np.asarray((cross @ vectors / values) @ vectors.T)
 
 
 def _by_values(pattern: Pattern, sums: Residuals, cov: Floats) -> Floats:
@@ -114,19 +108,3 @@ def _scatter(sums: Residuals, change: Floats) -> Floats:
         own = change if len(sums.squares) == 1 else np.where((sums.blocks == j)[:, None], change, 0.0)
         scatter += own @ square @ own.T
     return np.asarray((scatter + scatter.T) / 2.0)
-
-
-def beside(patterns: list[Pattern]) -> Pattern:
-    """Put matrices (vectors as columns) side by side; names of different matrices are different values."""
-    names = tuple(name for pattern in patterns for name in pattern.names)
-    parts, designs, first = [], [], 0
-    for pattern in patterns:
-        rows = len(pattern.constant)
-        parts.append(pattern.constant.reshape(rows, pattern.constant.size // rows))
-        design = np.zeros((len(names), rows, parts[-1].shape[1]))
-        design[first : first + len(pattern.names)] = pattern.design.reshape(
-            len(pattern.names), rows, parts[-1].shape[1]
-        )
-        designs.append(design)
-        first += len(pattern.names)
-    return Pattern(names, np.hstack(parts), np.concatenate(designs, axis=2))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
-from statespace_em.patterns import Pattern, fixed, from_word
+from statespace_em.patterns import Pattern, beside, fixed, from_word
 from statespace_em.sequence.lgssm_filter import Gradients
 from statespace_em.sequence.lgssm_noise import Noise
 from statespace_em.sequence.lgssm_params import DOMAINS, NDIM, PARAMETERS, LGSSMParams, varies
@@ -30,6 +31,8 @@ class Structure:
     stationary: Bools | None = None  # states (n,) that start in their stationary distribution
     input_scale: Floats | None = None  # (k,), size of the inputs; None: 1
 
+    _made: dict[Any, Pattern] = field(default_factory=dict, repr=False)  # see `beside`
+
     @cached_property
     def names(self) -> list[str]:
         """Parameters with free values."""
@@ -38,6 +41,21 @@ class Structure:
     def is_free(self, name: str) -> bool:
         """Whether a parameter has free values."""
         return name in self.patterns and bool(self.patterns[name].names)
+
+    def is_closed(self, name: str) -> bool:
+        """Whether the M-step moves a parameter; products of values have no closed form, they are left to the score."""
+        return self.is_free(name) and not self.patterns[name].products
+
+    def beside(self, names: tuple[str, ...], size: int, widths: tuple[int, ...]) -> Pattern:
+        """Return what the M-step moves of coefficients (size, widths) side by side, made once."""
+        key = (names, size, widths)
+        if key not in self._made:
+            parts = [
+                self.patterns[name] if self.is_closed(name) else fixed(np.zeros((size, width)))
+                for name, width in zip(names, widths)
+            ]
+            self._made[key] = beside(parts)
+        return self._made[key]
 
     @cached_property
     def blocks(self) -> Ints:
