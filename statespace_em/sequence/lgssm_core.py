@@ -24,7 +24,7 @@ from statespace_em.sequence.lgssm_constants import constant_errors
 from statespace_em.sequence.lgssm_filter import Statistics, e_step, smooth, spread_out
 from statespace_em.sequence.lgssm_mstep import SIDES, coefficients, m_step
 from statespace_em.sequence.lgssm_params import DOMAINS, INPUTS, LGSSMParams, by_row, varies
-from statespace_em.sequence.lgssm_passes import Smoothed, pair_moments
+from statespace_em.sequence.lgssm_passes import Smoothed, pair_moments, pair_sums
 from statespace_em.sequence.lgssm_priors import SidePrior
 from statespace_em.sequence.lgssm_start import guessed_params, loaded, structured_guess, without_inputs
 from statespace_em.sequence.lgssm_structure import Structure, structure_for
@@ -229,9 +229,7 @@ class LGSSMCore:
         rows = {"gamma": (("state",), mean), "cov": (square, cov), "cross_cov": (pair_dims, cross_cov)}
         if pairs:
             return Posterior(rows | {"xi": (pair_dims, pair_moments(smoothed))}, {}, log_likelihood)
-        inside = ~batch.first[1:]
-        xi = mean[:-1][inside].T @ mean[1:][inside] + cross_cov[:-1][inside].sum(0)
-        return Posterior(rows, {"xi": (pair_dims, xi)}, log_likelihood)
+        return Posterior(rows, {"xi": (pair_dims, pair_sums(smoothed, batch.first))}, log_likelihood)
 
     def statistics(self, params: LGSSMParams | None, batch: Batch, posterior: Mapping[str, Floats]) -> Statistics:
         """Statistics of a given posterior."""

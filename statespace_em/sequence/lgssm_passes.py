@@ -14,7 +14,7 @@ from statespace_em import _threads
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.errors import SingularInnovationError
-from statespace_em.kernels import kalman
+from statespace_em.kernels import kalman, pairs
 from statespace_em.sequence.lgssm_params import LGSSMParams, RowParams, by_row
 
 T = TypeVar("T")
@@ -111,6 +111,18 @@ def pair_moments(smoothed: Smoothed) -> Floats:
     ]
     _threads.run(tasks)
     return found
+
+
+def pair_sums(smoothed: Smoothed, first: Bools) -> Floats:
+    """Sum of E[s_t s_{t+1}' | y] (n, n) over the pairs of all sequences; the same for any number of threads."""
+    begins = range(0, len(first), BLOCK)
+    found = np.zeros((len(begins), *smoothed.cov.shape[1:]))
+    tasks = [
+        partial(pairs.pair_sums, first, smoothed.mean, smoothed.cross_cov, begin, begin + BLOCK, part)
+        for begin, part in zip(begins, found)
+    ]
+    _threads.run(tasks)
+    return np.asarray(found.sum(0))
 
 
 # one part
