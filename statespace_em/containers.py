@@ -40,10 +40,16 @@ def read_tables(y: Any, features: AnyArray | None, unsorted: str) -> tuple[list[
         raise DataError("y holds no sequence: pass at least one.")
     keys = pd.Index([key for key, _ in parts], tupleize_cols=False)
     wanted = None if features is None else pd.Index(features, tupleize_cols=False)
-    tables = []
+    tables: list[Table] = []
+    last: Table | None = None  # the last one that stayed as it was: others with its very labels do too
     for key, part in parts:
+        if isinstance(part, Table) and last and part.columns is last.columns and part.times is last.times:
+            tables.append(part)
+            continue
         where = "" if sequence is None else f" of {sequence} {show(key)}"
-        tables.append(_ordered(_selected(_table(part, where), wanted, where), where, unsorted))
+        table = _table(part, where)
+        tables.append(_ordered(_selected(table, wanted, where), where, unsorted))
+        last = table if tables[-1] is table else None
     tables = _aligned(tables, sequence, keys)
     time = tables[0].time
     for name in (time, sequence):
@@ -319,7 +325,7 @@ def _aligned(tables: list[Table], sequence: str | None, keys: pd.Index) -> list[
     """Return the same columns in the same order for every sequence."""
     which = next((i for i, table in enumerate(tables) if table.named), 0)
     first = tables[which].columns
-    if all(table.columns.equals(first) for table in tables):
+    if all(table.columns is first or table.columns.equals(first) for table in tables):
         return tables
     for key, table in zip(keys, tables):
         if len(table.columns) != len(first) or (table.named and not first.isin(table.columns).all()):

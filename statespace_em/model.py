@@ -158,7 +158,8 @@ class LatentModel(Settings, Uncertain):
         Notes
         -----
         Memory beside y, which is held once: of a hidden Markov model about 40 bytes a row, and what guesses take of
-        the first million rows; of a linear-Gaussian model of n states about 8 (3 n**2 + 3 n + 10) bytes a row. Of
+        the first million rows; of a linear-Gaussian model of n states at most 8 (3 n**2 + 3 n + 10) bytes a row of
+        the sequences that are worked on at the time: on each thread one, or several of 65 536 rows in all. Of
         data in chunks, a few times that of the chunks that are worked on at the time, and a sample of 50 000 rows.
         """
         options = FitOptions(start, freeze, n_starts, max_iter, tol, accelerate, seed, threads, progress)

@@ -138,7 +138,9 @@ def _filter_part(whole: Filtered, part: Part) -> None:
 
 def _smooth_part(whole: Smoothed, log_likelihood: Floats, part: Part) -> None:
     out = Smoothed(*(array[part.rows] for array in whole))
-    known = blank_filtered(part.y, len(part.mean), innovations=False)._replace(log_likelihood=log_likelihood[part.rows])
+    known = blank_filtered(part.y, len(part.mean), innovations=False)
+    # what the smoother makes of a filtered mean takes its place: less memory to touch for the first time
+    known = known._replace(log_likelihood=log_likelihood[part.rows], filtered_mean=out.mean)
     gains = filter_covariances(part, known)
     J, place = _smooth_covariances(part, gains, known, out)
 
