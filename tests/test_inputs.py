@@ -271,7 +271,41 @@ def test_what_does_not_fit_is_refused():
         model.score(frame, inputs=inputs.rename(columns={"heat": "cold"}))
     with pytest.raises(DataError, match="inputs= has 2 sequences, but y has 1"):
         model.score(frame, inputs=[inputs, inputs])
-    with pytest.raises(ParameterError, match="a stream takes no inputs yet"):
-        model.stream()
+    stream = model.stream()
+    with pytest.raises(DataError, match="the model has the inputs 'rain', 'heat', but those of time 0 are missing"):
+        stream.update(y[0])
+    with pytest.raises(DataError, match="inputs= of time 'first' has no 'heat', expected 'rain', 'heat'"):
+        stream.update(y[0], "first", inputs={"rain": 1.0})
+    with pytest.raises(DataError, match=r"inputs= of time 0 has shape \(3,\), expected \(2,\) for 'rain', 'heat'"):
+        stream.update(y[0], inputs=[1.0, 2.0, 3.0])
+    with pytest.raises(DataError, match="inputs= of time 0 has nan for 'heat': inputs must be known"):
+        stream.update(y[0], inputs=[1.0, np.nan])
+    with pytest.raises(DataError, match="inputs= of time 0 is 'wet', expected numbers for 'rain', 'heat'"):
+        stream.update(y[0], inputs="wet")
+    with pytest.raises(ParameterError, match="inputs= was given, but the model has none"):
+        sse.designs.local_level().fit(sse.datasets.nile()).stream().update(900.0, inputs=[1.0])
+    assert stream.n_rows == 0
     with pytest.raises(ParameterError, match="state_input has a free entry in the row of state 1, which has no noise"):
         model_of("states only", process_cov=[["q", 0], [0, 0]]).fit(y, inputs=U)
+
+
+@pytest.mark.parametrize("effects", ["free on both sides", "states only", "measurements only"])
+@pytest.mark.parametrize("start", ["known", "diffuse"])
+@pytest.mark.filterwarnings("ignore::statespace_em.errors.ConvergenceWarning")
+def test_a_stream_takes_the_inputs_of_each_row(effects, start, tmp_path):
+    y, U = data()
+    frame, inputs = labelled(y, U)
+    model = model_of(effects, start).fit(frame, inputs=inputs, max_iter=20)
+    expected, stream, steps = model.filter(frame, inputs=inputs), model.stream(), []
+    for t, (date, row) in enumerate(frame.iterrows()):
+        own = inputs.iloc[t] if t % 2 else inputs.iloc[t].tolist()  # by name, or in order
+        steps.append(stream.update(row if t % 3 else row.to_dict(), date, inputs=own))
+        if t in (1, 9):
+            stream.save(tmp_path / "stream.nc")
+            stream = sse.LinearGaussianSSM.resume(tmp_path / "stream.nc")
+    found = stream.dataset(steps)
+    for name in found.data_vars:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-9, atol=1e-10, err_msg=str(name))
+    ahead = model.forecast(frame, 1, inputs=inputs)
+    np.testing.assert_allclose(stream.predicted, ahead["predicted"][0], rtol=1e-9)
+    np.testing.assert_allclose(stream.predicted_cov, ahead["predicted_cov"][0], rtol=1e-9)

@@ -7,7 +7,7 @@ a function of y and the parameters.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import pandas as pd
 
 from statespace_em._typing import Floats
 from statespace_em.data import Batch, as_batch
-from statespace_em.errors import DataError
+from statespace_em.errors import DataError, ParameterError
 from statespace_em.labels import Labels, listed, show
 
 
@@ -128,6 +128,38 @@ def read_inputs(inputs: Any, unsorted: Any) -> Inputs:
         raise DataError(f"inputs= is missing ({labels.where(row, column)}): inputs must be known, fill the gap.")
     parts = tuple(given.y[a:b] for a, b in zip(given.starts[:-1], given.starts[1:]))
     return Inputs(parts, labels.times, list(labels.features), labels.sequence is None)
+
+
+def one_row(inputs: Any, names: Sequence[Any], where: str) -> Floats:
+    """Inputs (k,) of one row, in order or by name, as a stream takes them.
+
+    Raises
+    ------
+    DataError
+        If they are missing, not numbers, or of other names.
+    """
+    if not len(names):
+        if inputs is not None:
+            raise ParameterError("inputs= was given, but the model has none.")
+        return np.zeros(0)
+    told = listed(names)
+    if inputs is None:
+        raise DataError(f"the model has the inputs {told}, but those of {where} are missing: update(row, inputs=...).")
+    if isinstance(inputs, pd.Series | Mapping):
+        lost = [name for name in names if name not in inputs]
+        if lost:
+            raise DataError(f"inputs= of {where} has no {show(lost[0])}, expected {told}.")
+        inputs = [inputs[name] for name in names]
+    try:
+        values = np.atleast_1d(np.asarray(inputs, dtype=float))
+    except (TypeError, ValueError):
+        raise DataError(f"inputs= of {where} is {inputs!r}, expected numbers for {told}.") from None
+    if values.shape != (len(names),):
+        raise DataError(f"inputs= of {where} has shape {values.shape}, expected ({len(names)},) for {told}.")
+    if not np.isfinite(values).all():
+        bad = int(np.argmin(np.isfinite(values)))
+        raise DataError(f"inputs= of {where} has {values[bad]} for {show(names[bad])}: inputs must be known.")
+    return values
 
 
 def scale_of(batch: Batch | None) -> Floats | None:

@@ -240,8 +240,6 @@ class StateSpaceModel(DrivenModel):
         {'time': 3, 'state': 1}
         """
         known = self._known(params)
-        if self._specification(None).has_inputs:
-            raise ParameterError("a stream takes no inputs yet: use filter(y, inputs=...).")
         tree = self._core(n_features=known.sizes["feature"]).build(self._schema().arrays(known))
         if np.isnan(tree.initial_mean).any():
             raise ParameterError("a stream needs a first state, but initial_mean is not known: give it a number.")

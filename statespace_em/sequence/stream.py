@@ -13,6 +13,7 @@ import xarray as xr
 
 from statespace_em import _validate, storage
 from statespace_em._typing import Floats
+from statespace_em.data import as_batch
 from statespace_em.errors import DataError, FileFormatError, ImpossibleStateError, ParameterError, RowError
 from statespace_em.labels import Labels, show
 from statespace_em.model import LatentModel
@@ -223,8 +224,8 @@ class RowReader:
             values = list(row) if isinstance(row, list | tuple | np.ndarray) else [row]
         index = pd.Index([time], tupleize_cols=False, name="time")
         table = pd.DataFrame([values], index=index, columns=columns, dtype=object)
-        y: Floats = self._model._read(table, self._params)[0].y[0]
-        return y
+        reading = LatentModel._reading(self._model, self._params)  # of y alone: inputs come with the update
+        return np.asarray(as_batch(table, **reading)[0].y[0])
 
 
 def _check_order(before: Any, time: Any) -> None:

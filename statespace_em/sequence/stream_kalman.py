@@ -12,9 +12,11 @@ from statespace_em._typing import Floats
 from statespace_em.data import Batch
 from statespace_em.errors import DataError, SingularInnovationError
 from statespace_em.kernels import kalman_row
+from statespace_em.labels import show
 from statespace_em.model import LatentModel
+from statespace_em.sequence.inputs import one_row
 from statespace_em.sequence.lgssm_causal import causal
-from statespace_em.sequence.lgssm_params import LGSSMParams
+from statespace_em.sequence.lgssm_params import LGSSMParams, by_row
 from statespace_em.sequence.lgssm_passes import Filtered
 from statespace_em.sequence.stream import Stream
 
@@ -55,6 +57,7 @@ class KalmanStream(Stream[KalmanStep]):
         "mean": ("state",),
         "cov": ("state", "state_aux"),
         "early": ("row", "feature"),
+        "early_inputs": ("row", "input"),
     }
 
     def __init__(self, model: LatentModel, params: xr.Dataset, tree: LGSSMParams, likelihood: str) -> None:
@@ -62,14 +65,14 @@ class KalmanStream(Stream[KalmanStep]):
         n, size = len(tree.initial_mean), len(tree.measurement_cov)
         self._tree, self._likelihood = tree, likelihood
         self._mean, self._cov = tree.initial_mean.copy(), (tree.initial_cov + tree.initial_cov.T) / 2.0
-        self._early = np.empty((0, size))
-        if not np.isfinite(self._cov).all():
-            self._early = np.full((LEAST + EACH * n, size), np.nan)
-            self._mean, self._cov = _next(causal(tree, _batch(self._early[:1]), likelihood), 0)
-        self._matrices = (
-            tree.transition[None], tree.state_offset[None], tree.process_cov[None], tree.observation[None],
-            tree.observation_offset[None], tree.measurement_cov[None],
-        )  # fmt: skip
+        self._names = params["input"].values.tolist() if "input" in params.dims else []
+        self._inputs = np.zeros(len(self._names))  # of the row that is being taken
+        room = 0 if np.isfinite(self._cov).all() else LEAST + EACH * n
+        self._early, self._early_inputs = np.full((room, size), np.nan), np.zeros((room, len(self._names)))
+        if room:
+            first = causal(tree, _batch(self._early[:1], self._early_inputs[:1]), likelihood)
+            self._mean, self._cov = _next(first, 0)
+        self._matrices = by_row(tree, _batch(np.empty((1, size)), self._inputs[None]))[:6]
 
     @property
     def predicted(self) -> Floats:
@@ -81,6 +84,15 @@ class KalmanStream(Stream[KalmanStep]):
         """Covariance (n, n) of the states in the next row, given the rows so far."""
         return self._cov.copy()
 
+    def update(self, row: Any, time: Any = None, *, state: Any = None, inputs: Any = None) -> KalmanStep:
+        """Take the next row; see `Stream.update`.
+
+        ``inputs`` are those of this row where the model has some: numbers in their order, or by name.
+        """
+        if self._names or inputs is not None:
+            self._inputs = one_row(inputs, self._names, f"time {show(self.n_rows if time is None else time)}")
+        return Stream.update(self, row, time, state=state)
+
     def _advance(self, y: Floats, time: Any, known: int) -> KalmanStep:
         if not np.isfinite(self._cov).all():
             return self._advance_early(y, time)
@@ -89,6 +101,8 @@ class KalmanStream(Stream[KalmanStep]):
         filtered, filtered_cov = np.empty((1, n)), np.empty((1, n, n))
         innovation, innovation_cov = np.empty((1, size)), np.empty((1, size, size))
         mean, cov = np.empty(n), np.empty((n, n))
+        if self._names:
+            self._matrices = by_row(self._tree, _batch(y[None], self._inputs[None]))[:6]
         value = kalman_row.kalman_step(
             y[None], *self._matrices, predicted, predicted_cov, filtered, filtered_cov, innovation, innovation_cov,
             mean, cov,
@@ -109,7 +123,9 @@ class KalmanStream(Stream[KalmanStep]):
                 "initial_cov."
             )
         rows = np.concatenate([self._early[:t], y[None], np.full((1, len(y)), np.nan)])  # the last is yet to come
-        found = causal(self._tree, _batch(rows), self._likelihood)
+        inputs = np.concatenate([self._early_inputs[:t], self._inputs[None], np.zeros((1, len(self._names)))])
+        found = causal(self._tree, _batch(rows, inputs), self._likelihood)
+        self._early_inputs[t] = self._inputs
         self._early[t], (self._mean, self._cov) = y, _next(found, t + 1)
         return KalmanStep(
             time, found.filtered_mean[t], found.predicted_mean[t], found.filtered_cov[t], found.predicted_cov[t],
@@ -117,11 +133,12 @@ class KalmanStream(Stream[KalmanStep]):
         )  # fmt: skip
 
     def _state(self) -> dict[str, Floats]:
-        return {"mean": self._mean, "cov": self._cov, "early": self._early}
+        kept = {"mean": self._mean, "cov": self._cov, "early": self._early}
+        return kept | {"early_inputs": self._early_inputs} if self._names else kept
 
 
-def _batch(rows: Floats) -> Batch:
-    return Batch(rows, np.array([0, len(rows)]))
+def _batch(rows: Floats, inputs: Floats) -> Batch:
+    return Batch(rows, np.array([0, len(rows)]), inputs=inputs if inputs.shape[1] else None)
 
 
 def _next(found: Filtered, row: int) -> tuple[Floats, Floats]:
