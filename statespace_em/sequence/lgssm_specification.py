@@ -132,6 +132,7 @@ def written(name: str, value: Any, shape: tuple[int | None, ...]) -> Pattern | F
         return from_word(value, known, name, symmetric=symmetric)
     if isinstance(value, xr.DataArray):
         value = _transposed(name, value)
+    _check_known(name, value)
     if isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str) and np.ndim(value[1]) == 2:
         pattern = _scaled(name, value[0], value[1])
     elif _is_numbers(value):
@@ -176,6 +177,27 @@ def loading_of(name: str, value: Any, size: int | None) -> Floats:
             "alike, or not at all, cannot be told apart; leave some out."
         )
     return matrix
+
+
+def _check_known(name: str, value: Any) -> None:
+    """Refuse a matrix for every row with entries that are not known."""
+    if name not in VARYING or len(_lengths(value)) != NDIM[name] + 1:
+        return
+    if _is_numbers(value):
+        unknown = np.argwhere(np.isnan(np.asarray(value, dtype=float)))
+    else:
+        entries = np.asarray(value, dtype=object)
+        unknown = np.array([place for place, entry in np.ndenumerate(entries) if not isinstance(entry, float | int)])
+    if len(unknown):
+        row, *place = (int(i) for i in unknown[0])
+        entry = value[row]
+        for i in place:
+            entry = entry[i]
+        raise ParameterError(
+            f"{name} is given for every row, and has {show(entry)} in row {row} at {tuple(place)}: what varies must be "
+            "known, and free entries are the same in all rows. The effects of known columns are free in state_input "
+            "and observation_input, with fit(y, inputs=...), and the coefficients of designs.regression(X) are states."
+        )
 
 
 def _is_numbers(value: Any) -> bool:
