@@ -8,16 +8,26 @@ import time
 import numba
 from numba.core import event
 
-jit = numba.njit(cache=True, nogil=True, error_model="numpy")
+# kernels: functions that Python calls
+jit = numba.njit(cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True)  # type: ignore[call-overload]
 
-# for helpers of kernels: passing array arguments would cost more than the work, and so would counting the references
-# to them (a quarter of the Kalman filter), so helpers allocate nothing
-inlined = numba.njit(  # type: ignore[call-overload]
-    cache=True, nogil=True, error_model="numpy", forceinline=True, _nrt=False
+# for parts of kernels that only kernels call: what Python would call them through, which takes a good part of the time
+# of compilation where there are many arguments, is not made. To call one from Python ends the process.
+part = numba.njit(  # type: ignore[call-overload]
+    cache=True, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
 )
 
+# for helpers of kernels: passing array arguments would cost more than the work, and so would counting the references
+# to them (a quarter of the Kalman filter), so helpers allocate nothing; not for Python either
+inlined = numba.njit(  # type: ignore[call-overload]
+    cache=True, nogil=True, error_model="numpy", forceinline=True, _nrt=False, no_cpython_wrapper=True,
+    no_cfunc_wrapper=True,
+)  # fmt: skip
+
 # for loops that add: the compiler may reorder the terms, and so use vectors; NaN and inf keep their meaning
-sums = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+sums = numba.njit(  # type: ignore[call-overload]
+    cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"}, no_cfunc_wrapper=True
+)
 
 PATIENCE = 0.5  # seconds of compilation after which to say what it waits for
 NOTICE = (

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
-from statespace_em.kernels._jit import inlined, jit
+from statespace_em.kernels._jit import inlined, jit, part
 from statespace_em.kernels._linalg import EPS, cholesky, find_seen, solve_lower, solve_upper
 
 
@@ -168,7 +168,7 @@ def _add_cov(cov: Floats, times: float, total: Floats) -> None:
             total[i, j] += times * cov[i, j]
 
 
-@jit
+@part
 def _fold_pairs(
     A: Floats, V: Floats, V_next: Floats, X: Floats, G: Floats, S_ww: Floats, S_wz: Floats, S_zz: Floats
 ) -> None:
@@ -194,7 +194,7 @@ def _fold_pairs(
             V[i, j], V_next[i, j], X[i, j] = 0.0, 0.0, 0.0
 
 
-@jit
+@part
 def _fold_rows(C: Floats, U: Floats, CU: Floats, S_vv: Floats, S_vz: Floats, S_uu: Floats) -> None:
     """Add Cov(v) = C U C', Cov(v, s) = -C U and U, then empty the sum U."""
     D, n = CU.shape
@@ -227,7 +227,7 @@ def _residual(t: int, y: Floats, C: Floats, d: Floats, mean: Floats, v: Floats) 
         v[k] = value
 
 
-@jit
+@part
 def _complete(
     t: int, p: int, seen: Ints, C: Floats, R: Floats, residual: Floats, H: Floats,
     L: Floats, T: Floats, B: Floats, inverse: Floats, S_vv: Floats,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Floats, Ints
-from statespace_em.kernels._jit import inlined, jit
+from statespace_em.kernels._jit import inlined, part
 
 EPS = 2.220446049250313e-16
 
@@ -72,7 +72,7 @@ def times_transposed(F: Floats, P: Floats, out: Floats) -> None:
             out[i, j] = value
 
 
-@jit
+@part
 def sandwich(F: Floats, P: Floats, base: Floats, work: Floats, out: Floats) -> None:
     """Fill ``out`` with base + F P F' for symmetric P; only the lower triangle of ``base`` is read."""
     times_transposed(F, P, work)

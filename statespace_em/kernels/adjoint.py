@@ -20,8 +20,8 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
-from statespace_em.kernels._jit import inlined, jit
-from statespace_em.kernels.steady import ROWS, backward_loop, backward_rows, stretch
+from statespace_em.kernels._jit import inlined, jit, part
+from statespace_em.kernels.steady import BACK, ROWS, backward_loop, backward_rows, stretch
 
 SHORTEST = 16  # rows before the backward covariance recursion is asked whether it has settled
 
@@ -71,7 +71,7 @@ def backward_sums(
             _closed_loop(C[c], gain[f], Sinv, IKC, CS)
         fresh = last  # the row before sees a future for the first time
         if steady:
-            m = stretch(t, -1, first, slot)
+            m = stretch(t, BACK, first, slot)
             if m > 0:
                 backward_rows(
                     t, m, y, C[0], d, U, predicted_mean, W, gain[f], Sinv, CS, L, PA, KA, r, gram,
@@ -157,7 +157,7 @@ def _see(t: int, y: Floats, block: Ints, touched: Bools) -> None:
             touched[block[k]] = True
 
 
-@jit
+@part
 def _add_rows(
     m: int, gram: Floats, info: Floats, IA: Floats, cC: Floats, cD: Floats, V: Floats, touched: Bools,
     g_A: Floats, g_e: Floats, g_Q: Floats, g_C: Floats, g_f: Floats, g_R: Floats,

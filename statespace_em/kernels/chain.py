@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
-from statespace_em.kernels._jit import jit, sums
+from statespace_em.kernels._jit import jit, part, sums
 
 LOST = 1e-200  # weight below which a state that can be reached may drop out of double precision
 UNDERFLOW = -690.0  # log of b: not impossible, but less than exp can represent with all its digits
@@ -243,7 +243,7 @@ def predict(filtered: Floats, pi: Floats, into: Floats, first: Bools, carry: Flo
             carry[j] = filtered[t, j]
 
 
-@jit
+@part
 def _logsumexp(x: Floats) -> float:
     top = x[0]
     for i in range(1, x.shape[0]):

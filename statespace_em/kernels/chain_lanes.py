@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Bools, Floats
-from statespace_em.kernels._jit import inlined, jit
+from statespace_em.kernels._jit import inlined, jit, part
 from statespace_em.kernels._lanes import (
     LANES,
     anywhere,
@@ -41,9 +41,11 @@ AGREED = 4e-15  # relative difference of two passes that is no more than round-o
 CHECK = 8  # rows between looks whether they do
 UNSEEN = 1e-100  # share of a row that no later row and no posterior can tell from 0 if no transition is tiny
 LN_2 = float(np.log(2.0))
+# directions of `recur`; True and False where it is called would have it compiled twice
+ONWARDS, BACK = np.bool_(True), np.bool_(False)
 
 
-@jit
+@part
 def mark(first: Bools, ends: bool, starts: Bools, stops: Bools) -> None:
     """Mark the first and the last rows of sequences, each (L, LANES); ``ends`` says that the last row is one."""
     N, L = first.shape[0], starts.shape[0]
@@ -57,7 +59,7 @@ def mark(first: Bools, ends: bool, starts: Bools, stops: Bools) -> None:
     stops[L - 1, LANES - 1] = ends or N < L * LANES
 
 
-@jit
+@part
 def likelihoods(log_b: Floats, floor: float, b: Floats, top: Floats) -> None:
     """Turn ``log_b`` (K, rows) into ``b`` (L, K, LANES), over the largest of the row, its log ``top`` (L, 1, LANES).
 
@@ -144,7 +146,7 @@ def proportional(x, s, before, new, total, unseen):  # type: ignore[no-untyped-d
     return same
 
 
-@jit
+@part
 def enter(carry: Floats, onwards: bool, guess: bool, x: Floats, sums: Floats) -> None:
     """Set the weights before each stretch: ``carry`` (K,) before one, guesses or ends of the others before the rest."""
     L, K = x.shape[0] - 1, x.shape[1]
@@ -211,7 +213,7 @@ def recur(
     return passes
 
 
-@jit
+@part
 def posterior(alpha: Floats, blind: Floats, messages: Floats, stops: Bools, gamma: Floats, outer: Floats) -> None:
     """Fill ``gamma`` (K, rows), and ``outer`` (K, K) with the sums of the pairs over their transitions.
 
@@ -309,7 +311,7 @@ def add_logs(
             store(whole, 0, 0, load(whole, 0, 0) + load(top, t, 0))
 
 
-@jit
+@part
 def represented(scale: Floats) -> bool:
     """Whether no row is lost, see `chain.forward`."""
     fine = True
@@ -318,7 +320,7 @@ def represented(scale: Floats) -> bool:
     return fine
 
 
-@jit
+@part
 def drop(b: Floats, alpha: Floats, blind: Floats, scale: Floats) -> None:
     """Set ``scale`` to NaN where a state that can be reached drops out of double precision, see `chain.forward`."""
     L, K, _ = b.shape
@@ -346,7 +348,7 @@ def forward(
     mark(first, ends, starts, stops)
     likelihoods(log_b, UNDERFLOW if sparse else -np.inf, b, top)
     blind = np.empty((b.shape[0] if sparse else 0, b.shape[1], LANES))
-    recur(b, into, pi, starts, True, sparse, carry, alpha, blind, scale)
+    recur(b, into, pi, starts, ONWARDS, sparse, carry, alpha, blind, scale)
     if sparse:
         drop(b, alpha, blind, scale)
     return represented(scale)
@@ -360,7 +362,7 @@ def messages(log_b: Floats, first: Bools, ends: bool, A: Floats, carry: Floats) 
     b, top, none = np.empty((L, K, LANES)), np.empty((L, 1, LANES)), np.empty((0, 1, LANES))
     mark(first, ends, starts, stops)
     likelihoods(log_b, -np.inf, b, top)
-    recur(b, A, np.ones(K), stops, False, False, carry, np.empty((L + 1, K, LANES)), none, none)
+    recur(b, A, np.ones(K), stops, BACK, np.bool_(False), carry, np.empty((L + 1, K, LANES)), none, none)
 
 
 @jit
@@ -378,7 +380,7 @@ def backward(
             for k in range(K):
                 store(b, t, k, where(below(0.0, load(alpha, t + 1, k)), load(b, t, k), 0.0))
     x, blind, outer = np.empty((L + 1, K, LANES)), np.empty((L, K, LANES)), np.empty((K, K))
-    recur(b, A, np.ones(K), stops, False, sparse, carry, x, blind, np.empty((0, 1, LANES)))
+    recur(b, A, np.ones(K), stops, BACK, sparse, carry, x, blind, np.empty((0, 1, LANES)))
     posterior(alpha, blind, x, stops, gamma, outer)
     for i in range(K):
         for j in range(K):

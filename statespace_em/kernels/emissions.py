@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Floats, Ints
-from statespace_em.kernels._jit import jit, sums
+from statespace_em.kernels._jit import part, sums
 
 
-@jit
+@part
 def _columns(y: Floats) -> Floats:
     """Copy ``y`` (N, D) into columns (D, N), which vectors are fetched from several times as fast."""
     N, D = y.shape
@@ -157,7 +157,7 @@ def poisson_sums(y: Floats, gamma: Floats, total: Floats, exposure: Floats) -> N
             exposure[d, k] += weight
 
 
-@jit
+@part
 def _codes(y: Floats, n_symbols: int) -> Ints:
     """Codes by channel (D, N), ``n_symbols`` where one is missing."""
     N, D = y.shape

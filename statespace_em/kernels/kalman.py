@@ -18,7 +18,7 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.kernels._jit import inlined, jit
 from statespace_em.kernels._kalman_sums import GaussianSums, moment_sums
 from statespace_em.kernels.kalman_covariances import expand, filter_covariances, smooth_covariances
-from statespace_em.kernels.steady import ROWS, closed_loop, filter_rows, stretch
+from statespace_em.kernels.steady import AHEAD, ROWS, closed_loop, filter_rows, stretch
 
 __all__ = [
     "GaussianSums",
@@ -52,7 +52,7 @@ def filter_means(
     while t < N - 1:
         t += 1
         s = slot[t]
-        m = stretch(t, 1, first, slot)
+        m = stretch(t, AHEAD, first, slot)
         if m > 0:
             if s != settled:
                 closed_loop(A[0], C[0], gain[s], L, G)

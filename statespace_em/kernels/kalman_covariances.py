@@ -26,6 +26,7 @@ from statespace_em.kernels._linalg import (
 
 LOG_2PI = 1.8378770664093453
 SHORTEST = 16  # undisturbed rows before a covariance recursion is asked whether it has settled
+ONE_STEP = np.int64(1)  # numbers written where they are used are types of their own: functions are compiled for each
 MOST = 32  # histories compared with a new row; beyond that it is worked out without looking further
 
 
@@ -50,7 +51,7 @@ def filter_covariances(
     seen = np.empty(D, np.int64)
     L, inverse, CP, K, work = np.empty((D, D)), np.empty(D), np.empty((D, n)), np.empty((D, n)), np.empty((n, n))
     child[N] = -1  # of the start of a sequence
-    n_slots, s = 0, N
+    n_slots, s = np.int64(0), N
     for t in range(N):
         before = N if first[t] else s
         still = before < N and age[before] == 0
@@ -117,7 +118,7 @@ def _find_slot(y: Floats, t: int, before: int, row: Ints, child: Ints, sibling: 
 @inlined
 def _stands_still(s: int, age: int, parent: Ints, stack: Floats) -> bool:
     """Whether the recursion that led to s has settled, asked at ages 32, 64, 128, ...; see `settled`."""
-    if age < 2 * SHORTEST or age & (age - 1) != 0 or not settled(stack[parent[s]], stack[s], 1):
+    if age < 2 * SHORTEST or age & (age - 1) != 0 or not settled(stack[parent[s]], stack[s], ONE_STEP):
         return False
     old = s
     for _ in range(age // 2):

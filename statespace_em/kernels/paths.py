@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Floats, Ints
-from statespace_em.kernels._jit import jit
+from statespace_em.kernels._jit import jit, part
 
 
 @jit
@@ -172,7 +172,7 @@ def fixed_lag(log_b: Floats, log_pi: Floats, log_A: Floats, lag: int, smoothed: 
         log_alpha += log_b[t + 1]
 
 
-@jit
+@part
 def _log_product(log_A: Floats, log_x: Floats, result: Floats) -> None:
     """Fill ``result`` = log(exp(log_A) exp(log_x)), exact where a factor would underflow."""
     K = log_x.shape[0]

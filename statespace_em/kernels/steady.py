@@ -10,9 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
-from statespace_em.kernels._jit import inlined, jit, sums
+from statespace_em.kernels._jit import inlined, part, sums
 
 ROWS = 64  # rows done together: their arrays stay in the nearest cache
+# steps in time; as numbers written where they are used, they would have what is called with them compiled twice
+AHEAD, BACK = np.int64(1), np.int64(-1)
 
 
 @inlined
@@ -26,7 +28,7 @@ def stretch(t: int, step: int, first: Bools, slot: Ints) -> int:
     return m
 
 
-@jit
+@part
 def residuals(t: int, step: int, m: int, y: Floats, d: Floats, v: Floats) -> None:
     """Fill ``v`` (D, ROWS) with y - d of m rows from row t on; 0 where y is missing."""
     varies = int(d.shape[0] > 1)
@@ -39,7 +41,7 @@ def residuals(t: int, step: int, m: int, y: Floats, d: Floats, v: Floats) -> Non
             v[k, w] = 0.0
 
 
-@jit
+@part
 def add_product(sign: float, M: Floats, x: Floats, out: Floats) -> None:
     """Add ``sign`` M x to ``out``."""
     for i in range(M.shape[0]):
@@ -49,7 +51,7 @@ def add_product(sign: float, M: Floats, x: Floats, out: Floats) -> None:
                 out[i, w] += factor * x[j, w]
 
 
-@jit
+@part
 def follow(L: Floats, c: Floats, m: int, x: Floats) -> None:
     """Run x[:, w + 1] = L x[:, w] + c[:, w] from the first of m columns to the last."""
     n = L.shape[0]
@@ -89,7 +91,7 @@ def add_gram(x: Floats, total: Floats) -> None:
             total[i, j] += value
 
 
-@jit
+@part
 def filter_rows(
     t: int, m: int, y: Floats, b: Floats, C: Floats, d: Floats, gain: Floats, whiten: Floats, log_norm: float,
     L: Floats, G: Floats, predicted: Floats, filtered: Floats, log_likelihood: Floats, innovation: Floats,
@@ -101,7 +103,7 @@ def filter_rows(
     """
     D, n = gain.shape
     varies = int(b.shape[0] > 1)
-    residuals(t, 1, m, y, d, v)
+    residuals(t, AHEAD, m, y, d, v)
     for i in range(n):
         x[i, 0] = predicted[t, i]
         for w in range(m):
@@ -142,7 +144,7 @@ def filter_rows(
             filtered[t + w, i] = f[i, w]
 
 
-@jit
+@part
 def closed_loop(A: Floats, C: Floats, gain: Floats, L: Floats, G: Floats) -> None:
     """Fill G = A K (n, D) and L = A - A K C."""
     D, n = gain.shape
@@ -159,7 +161,7 @@ def closed_loop(A: Floats, C: Floats, gain: Floats, L: Floats, G: Floats) -> Non
             L[i, j] = value
 
 
-@jit
+@part
 def backward_rows(
     t: int, m: int, y: Floats, C: Floats, d: Floats, U: Floats, predicted_mean: Floats, W: Floats, gain: Floats,
     Sinv: Floats, CS: Floats, L: Floats, PA: Floats, KA: Floats, r: Floats, gram: Floats,
@@ -183,7 +185,7 @@ def backward_rows(
             for w in range(m, ROWS):
                 x[i, w] = 0.0
                 future[i, w] = 0.0
-        residuals(t, -1, m, y, d, v)
+        residuals(t, BACK, m, y, d, v)
         for k in range(D):
             for w in range(ROWS):
                 v[k, w] = v[k, w] if e == 0 else 0.0
@@ -222,7 +224,7 @@ def backward_rows(
         add_gram(all, gram)
 
 
-@jit
+@part
 def backward_loop(A: Floats, C: Floats, filtered_cov: Floats, gain: Floats, L: Floats, PA: Floats, KA: Floats) -> None:
     """Fill L = (A - A K C)', PA = P_f A' and KA = K' A'."""
     D, n = gain.shape

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
-from statespace_em.kernels._jit import jit
+from statespace_em.kernels._jit import jit, part
 from statespace_em.kernels._lanes import LANES, below, every, gather, load, store, store_counts, where
 
 BEFORE, AFTER = 0, 1  # scores before and after a row
@@ -74,7 +74,7 @@ def led_singly(n_rows: int, varies: bool) -> int:
     return n_rows - LANES * ((n_rows // LANES - 1) | 1)
 
 
-@jit
+@part
 def _restart(log_b: Floats, log_pi: Floats, first: Bools, row: int, length: int, scores: Floats, back: Ints) -> None:
     """Begin sequences in those stretches whose row is the first of one; ``row`` is that of the first stretch."""
     for lane in range(LANES):
@@ -86,7 +86,7 @@ def _restart(log_b: Floats, log_pi: Floats, first: Bools, row: int, length: int,
                 scores[AFTER, j, lane] = log_pi[j] + log_b[t, j]
 
 
-@jit
+@part
 def _advance(
     log_b: Floats,
     log_pi: Floats,
@@ -140,7 +140,7 @@ def _advance(
     return possible
 
 
-@jit
+@part
 def _side_by_side(
     log_b: Floats,
     log_pi: Floats,
@@ -182,7 +182,7 @@ def _side_by_side(
     return ends
 
 
-@jit
+@part
 def _add_tops(first: Bools, begins: Bools, singly: int, top: Floats, totals: Floats) -> None:
     """Add ``top`` (n, 1, LANES) to the sequences, of which ``totals[0]`` is that of the row before the stretches."""
     length = top.shape[0]
@@ -204,7 +204,7 @@ def _add_tops(first: Bools, begins: Bools, singly: int, top: Floats, totals: Flo
         totals[sequence[lane]] += total[0, 0, lane]
 
 
-@jit
+@part
 def _trace_stretches(back: Ints, ends: Floats, path: Ints) -> None:
     """Trace the best path back through each of the stretches (n, K, LANES) from its own best state at the end."""
     length = back.shape[0]

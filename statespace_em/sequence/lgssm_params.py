@@ -96,7 +96,7 @@ def by_row(params: LGSSMParams, batch: Batch) -> RowParams:
             place = positions(batch) if place is None else place
             stacked.append(np.ascontiguousarray(value[place]))
         else:
-            stacked.append(value[None])
+            stacked.append(np.ascontiguousarray(value)[None])
     A, b, Q, C, d, R = stacked
     U = np.zeros((len(batch.y), 0)) if batch.inputs is None else batch.inputs
     if params.state_input is not None:
