@@ -177,7 +177,7 @@ def backward(
     keep = xi.shape[0] > 0
     beta = np.ones(K)
     outer, pairs = np.zeros((K, K)), np.zeros((K, K))  # without A where it is constant, and with it
-    shares, nexts, waiting = np.empty((K, TOGETHER)), np.empty((K, TOGETHER)), 0
+    shares, nexts, waiting = np.empty((K, TOGETHER)), np.empty((K, TOGETHER)), np.int64(0)
     for t in range(N - 1, -1, -1):
         last = ends if t == N - 1 else first[t + 1]
         norm = 0.0
@@ -206,7 +206,7 @@ def backward(
             waiting += 1
             if waiting == TOGETHER:
                 add_pairs(shares, nexts, waiting, outer)
-                waiting = 0
+                waiting = np.int64(0)  # of one type, or `add_pairs` would be compiled twice
         size = 0.0
         for i in range(K):
             gamma[t, i] *= norm

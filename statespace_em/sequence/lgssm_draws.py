@@ -64,7 +64,7 @@ def simulated(tree: LGSSMParams, n_steps: int, rng: np.random.Generator) -> tupl
     start_cov = np.where(np.isfinite(tree.initial_cov), tree.initial_cov, 0.0)
     mean = np.nan_to_num(tree.initial_mean)
     kalman.draw_states(
-        first, np.ascontiguousarray(one["transition"]), np.ascontiguousarray(one["state_offset"]),
+        first, np.array(one["transition"], order="C"), np.array(one["state_offset"], order="C"),  # not to be read only
         np.stack([root(cov) for cov in one["process_cov"]]), root(start_cov), mean,
         rng.standard_normal(states.shape), states,
     )  # fmt: skip

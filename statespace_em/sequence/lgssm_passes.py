@@ -249,10 +249,8 @@ def each(params: LGSSMParams, batch: Batch, work: Callable[[Part], T], *, whole:
     wanted = np.linspace(0, n_rows, n_parts + 1)
     cuts = np.unique(batch.starts[np.searchsorted(batch.starts, wanted)])
     first, p = batch.first, by_row(params, batch)
-    parts = [
-        Part(batch.y[a:b], first[a:b], slice(int(a), int(b)), p.cut(a, b), params.initial_mean, params.initial_cov)
-        for a, b in pairwise(cuts)
-    ]
+    mean, cov = np.ascontiguousarray(params.initial_mean), np.ascontiguousarray(params.initial_cov)
+    parts = [Part(batch.y[a:b], first[a:b], slice(int(a), int(b)), p.cut(a, b), mean, cov) for a, b in pairwise(cuts)]
     return _threads.run([partial(work, part) for part in parts])
 
 

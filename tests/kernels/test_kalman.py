@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import FunctionType
+
 import numpy as np
 import pytest
 from oracles_gaussian import Parameters, Posterior, em_step, m_step, posterior, random_parameters, simulate
@@ -19,7 +21,11 @@ VARYING = ("A", "b", "Q", "C", "d", "R")
 
 
 def plain(kernel):
-    return getattr(kernel, "py_func", kernel)
+    """Return a kernel as Python, and all that it calls."""
+    function = kernel.py_func
+    names = ((name, function.__globals__.get(name)) for name in function.__code__.co_names)
+    parts = {name: plain(part) for name, part in names if getattr(part, "py_func", None)}
+    return FunctionType(function.__code__, function.__globals__ | parts)
 
 
 def firsts(sequences):
