@@ -146,3 +146,23 @@ def test_wrong_use_is_refused():
     ]:
         with pytest.raises(ParameterError, match=message):
             call()
+
+
+@pytest.mark.parametrize("kind", ["trigonometric", "dummy"])
+def test_a_default_fit_of_trend_and_season_ends_at_the_maximum(kind):
+    """Another optimiser on the exact score finds no 1e-6 nats more, from where the fit ended or from elsewhere."""
+    optimize = pytest.importorskip("scipy.optimize")
+    y = DEATHS.astype(float)
+    model = (designs.local_trend() + designs.seasonal(12, kind)).fit(y)
+    assert model.converged_
+    core, tree, batch, _, _ = model._ready(y, None, freeze=())
+    top = core.to_vector(tree, tree)
+
+    def climb(x):
+        params = core.from_vector(x, tree)
+        statistics, log_likelihood = core.e_step(params, batch)
+        return -log_likelihood, -core.score_vector(params, statistics, tree)
+
+    for start in (top, top + 0.5):
+        best = optimize.minimize(climb, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-14, "gtol": 1e-7})
+        assert -best.fun == pytest.approx(model.score(y), abs=1e-6)
