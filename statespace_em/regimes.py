@@ -184,16 +184,23 @@ def _weights(probabilities: xr.DataArray) -> tuple[Floats, list[Any], pd.Index]:
             "probabilities are not (time, state) of one sequence: pass filtered, predicted or smoothed ones."
         )
     time = next(str(dim) for dim in probabilities.dims if dim != "state")
+    if "length" in probabilities.coords and probabilities["length"].ndim == 0:  # one of ragged sequences
+        probabilities = probabilities.isel({time: slice(int(probabilities["length"]))})
     weight = np.asarray(probabilities.transpose(time, "state").values, dtype=float)
     if not np.allclose(weight.sum(1), 1.0, atol=1e-6) or (weight < 0.0).any():
         raise DataError("probabilities do not sum to 1 over the states at every time.")
     index = probabilities.indexes.get(time, pd.RangeIndex(len(weight)))
+    if time not in probabilities.indexes and "timestamp" in probabilities.coords:
+        index = pd.Index(probabilities["timestamp"].values)
     return weight, probabilities["state"].values.tolist(), index
 
 
 def _column(returns: Any, index: pd.Index) -> Floats:
     """Values of the returns, whose labels, if they have any, must be those of the probabilities."""
-    values = np.asarray(returns, dtype=float)
+    try:
+        values = np.asarray(returns, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"returns are not numbers ({error}): pass numbers, NaN where missing.") from None
     values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
     if values.ndim != 1:
         raise DataError(f"returns have shape {values.shape}, expected one column: report them one by one.")

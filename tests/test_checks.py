@@ -65,6 +65,33 @@ def test_statistics_by_their_formulas():
     assert np.isnan(table.loc["all", "ljung_box"])
 
 
+def test_residuals_of_panels_are_correlated_within_their_sequences():
+    """Two assets that move together are no sign of dependence over time, and the padding of a short one counts not."""
+    rng = np.random.default_rng(6)
+    z = rng.normal(size=(2, 300, 1))
+    z[1] = z[0] + 0.1 * rng.normal(size=(300, 1))
+    z[1, 200:] = np.nan
+    dims = ("sequence", "time", "feature")
+    panel = xr.Dataset({"pit": (dims, stats.norm.cdf(z)), "residual": (dims, z)}, {"feature": ["a"]})
+    table = checks.residual_tests(panel, lags=4)
+    assert table["n"].item() == 500
+    away = z[..., 0] - np.nanmean(z)
+    pooled = [np.nansum(away[:, k:] * away[:, :-k]) / np.nansum(away**2) for k in (1, 2, 3, 4)]
+    pairs = [500 - 2 * k for k in (1, 2, 3, 4)]
+    np.testing.assert_allclose(table["ljung_box"], 500 * 502 * (np.square(pooled) / pairs).sum(), rtol=1e-12)
+    values = []
+    for _ in range(300):
+        parts = np.full((3, 60), np.nan)
+        for row, n in zip(parts, (60, 45, 30)):
+            row[:n] = rng.normal(size=n)
+        values.append(checks.ljung_box(parts, 5)[1])
+    assert stats.kstest(values, "uniform").pvalue > 1e-4
+    slow = np.cumsum(z, axis=1)
+    assert checks.ljung_box(slow[..., 0], 4)[1] < 1e-6
+    with pytest.raises(ParameterError, match="no two residuals are 3 rows apart: use fewer lags"):
+        checks.ljung_box(np.ones((8, 3)), 4)
+
+
 def test_what_is_wrong_is_found():
     rng = np.random.default_rng(2)
     wide = checks.residual_tests(residuals(1.4 * rng.normal(size=400))).iloc[0]

@@ -56,6 +56,32 @@ def test_transforms_of_the_future_are_uniform(kind):
     np.testing.assert_allclose(dataset["mean"], predictive.mean(), rtol=1e-13)
 
 
+@pytest.mark.parametrize("kind", ["volatile", "poisson"])
+def test_the_forecast_of_a_long_fit_is_calibrated(kind):
+    """Estimated parameters in place of the true ones; with a state too few the same transforms are not uniform."""
+    if kind == "volatile":
+        model, truth = volatile()
+    else:
+        model = sse.PoissonHMM(2)
+        truth = model.parameters(initial=[0.5, 0.5], transition=[[0.9, 0.1], [0.2, 0.8]], rate=[[40.0], [70.0]])
+    long = model.sample(6000, truth, seed=3)["y"].values
+    seen, after = futures(model, truth, n=1500, seed=6)
+    pit = {}
+    for n_states in (1, 2):
+        fitted = model.set_params(states=n_states).fit(long, n_starts=2)
+        draws = np.random.default_rng(0)
+        pit[n_states] = fitted._futures(seen, 3, fitted.params_)[1].scores(after, draws)[0][..., 0]
+        ends = fitted.forecast(seen, 3, quantiles=[0.05, 0.95])["quantile"].transpose("level", ...).values
+    for h in range(3):
+        assert stats.kstest(pit[2][:, h], "uniform").pvalue > 1e-3
+        assert stats.kstest(pit[1][:, h], "uniform").pvalue < 1e-6
+    inside = ((after > ends[0]) & (after < ends[1])).mean((0, 2))
+    on_ends = ((after == ends[0]) | (after == ends[1])).mean((0, 2))  # of counts, whose intervals hold 90 % or more
+    limit = 4 * np.sqrt(0.9 * 0.1 / 1500)
+    assert (inside < 0.9 + limit).all()
+    assert (inside + on_ends > 0.9 - limit).all()
+
+
 def test_a_linear_gaussian_forecast_is_normal_and_calibrated():
     model = sse.LinearGaussianSSM(1)
     params = model.parameters(

@@ -1,5 +1,7 @@
 """States are put in a stated order, and an optimum that one start alone found is reported."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ import statespace_em as sse
 from statespace_em import em
 from statespace_em.errors import LocalOptimumWarning, ParameterError
 from statespace_em.fitting import found_once
+from statespace_em.order import rule
 
 RNG = np.random.default_rng(0)
 STATE = np.repeat([0, 1, 2, 1, 0, 2], 50)
@@ -37,6 +40,21 @@ def test_order_by_persistence_and_by_a_function():
     letters = case("categorical", 2, 200, 1)[2][:, 0]
     stay = sse.CategoricalHMM(2, order_by="persistence").fit(letters, n_starts=3).params_["transition"]
     assert stay[0, 0] < stay[1, 1]
+
+
+def test_states_of_one_mean_are_put_in_order_by_the_variance():
+    """Volatility regimes with a shared mean: ties of the first rule are broken by the other moment."""
+    family = sse.emissions.Gaussian("diagonal")
+    own = family.m_step(
+        family.statistics(None, np.array([[-3.0], [3.0], [-1.0], [1.0]]), np.eye(2)[[0, 0, 1, 1]]), None
+    )
+    np.testing.assert_array_equal(own.mean[0], own.mean[1])
+    tree = SimpleNamespace(emission=own)
+    assert rule("mean", "real")(family, tree, None).tolist() == [1, 0]
+    assert rule("variance", "real")(family, tree, None).tolist() == [1, 0]
+    y = np.where(STATE == 1, 3.0, 1.0) * np.random.default_rng(1).normal(size=300)
+    var = sse.GaussianHMM(2, "diagonal", tie={"mean": "all"}).fit(y, n_starts=2).params_["var"]
+    assert var[0] < 2.0 < var[1]
 
 
 @pytest.mark.parametrize("order_by", ["mean", "variance"])

@@ -164,6 +164,17 @@ def test_blended_moments_of_a_panel_end_with_its_sequences():
     np.testing.assert_array_equal(blended["cov"][:5], alone["cov"])
 
 
+def test_one_of_ragged_sequences_is_reported_like_itself():
+    model = sse.GaussianHMM(["calm", "stress"])
+    values = 100 * sse.datasets.stocks()["log_return"][["IBM", "MSFT"]]["2009":"2010"]
+    y = {"IBM": values["IBM"], "MSFT": values["MSFT"]["2010"]}
+    model.fit(y, n_starts=1)
+    whole = model.filter(y)["filtered"]
+    for key, own in y.items():
+        found = regimes.report(own, whole.sel(sequence=key), unit="percent")
+        pd.testing.assert_frame_equal(found, regimes.report(own, model.filter(own)["filtered"], unit="percent"))
+
+
 def test_per_cent_that_are_not_called_so_are_warned_of():
     with pytest.warns(DataWarning, match="root mean square of the returns is .* pass unit='percent'"):
         regimes.report(100 * returns(), probabilities())
@@ -187,6 +198,8 @@ def test_what_cannot_be_reported_is_refused():
         regimes.report(returns().where(returns().index != DATES[2], -np.inf), probabilities())
     with pytest.raises(ParameterError, match="params is of type GaussianHMM: pass the params_"):
         regimes.report(returns(), probabilities(), params=sse.GaussianHMM(2))
+    with pytest.raises(DataError, match=r"returns are not numbers .*'1%'.*: pass numbers"):
+        regimes.report(["1%"] * 10, probabilities())
     with pytest.raises(ParameterError, match="unit is 'bp'"):
         regimes.report(returns(), probabilities(), unit="bp")
     with pytest.raises(DataError, match="do not sum to 1"):

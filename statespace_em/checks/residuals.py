@@ -21,7 +21,7 @@ def residual_tests(residuals: xr.Dataset, *, lags: int = 10) -> pd.DataFrame:
     Parameters
     ----------
     residuals
-        What ``residuals(y)`` of a model returned.
+        What ``residuals(y)`` of a model returned; the sequences of a panel are tested together.
     lags
         Lags of the Ljung-Box tests.
 
@@ -108,21 +108,30 @@ def _independence(normal: Floats, lags: int) -> dict[str, float]:
 
 
 def autocorrelation(values: Floats, lags: int) -> Floats:
-    """Autocorrelations of lags 1, ..., ``lags``; pairs with a missing member are left out."""
+    """Autocorrelations of lags 1, ..., ``lags`` of ([sequence,] time); pairs with a missing member are left out."""
     away = values - np.nanmean(values)
     variance = np.nansum(away**2)
-    return np.array([np.nansum(away[lag:] * away[:-lag]) / variance for lag in range(1, lags + 1)])
+    return np.array([np.nansum(away[..., lag:] * away[..., :-lag]) / variance for lag in range(1, lags + 1)])
 
 
 def ljung_box(values: Floats, lags: int) -> tuple[float, float]:
-    """Statistic and p-value of Ljung & Box (1978), from the chi-squared distribution with as many degrees as lags."""
+    """Statistic and p-value of Ljung & Box (1978), from the chi-squared distribution with as many degrees as lags.
+
+    ``values`` are ([sequence,] time). A correlation has the variance of its number of pairs, which are n - lag of one
+    sequence without gaps; pairs within the sequences of a panel are pooled.
+    """
     from scipy import stats  # slow to import
 
     n = int((~np.isnan(values)).sum())
     if n <= lags + 1:
         raise ParameterError(f"lags is {lags}, but there are {n} residuals: use fewer lags.")
-    correlation = autocorrelation(values, lags)
-    statistic = float(n * (n + 2.0) * (correlation**2 / (n - np.arange(1, lags + 1))).sum())
+    seen = ~np.isnan(values)
+    pairs = np.array([(seen[..., lag:] & seen[..., :-lag]).sum() for lag in range(1, lags + 1)])
+    if not pairs.all():
+        raise ParameterError(
+            f"lags is {lags}, but no two residuals are {np.argmin(pairs) + 1} rows apart: use fewer lags."
+        )
+    statistic = float(n * (n + 2.0) * (autocorrelation(values, lags) ** 2 / pairs).sum())
     return statistic, float(stats.chi2(lags).sf(statistic))
 
 
