@@ -101,4 +101,4 @@ def test_an_optimum_found_once_is_reported():
 
 def test_a_fit_warns_of_it():
     with pytest.warns(LocalOptimumWarning, match="found by one of 10 starts only"):
-        sse.PoissonHMM(4).fit(sse.datasets.earthquakes())
+        sse.PoissonHMM(5).fit(sse.datasets.earthquakes())

@@ -120,7 +120,9 @@ def test_an_arbitrary_basis_does_not_count(settings, held, expected):
 
 
 def test_what_cannot_be_compared_is_refused(fits, quakes):
-    with pytest.raises(DataError, match=r"model 'hmm, 1' was fitted to other data \(107 rows.*than y \(100 rows"):
+    with pytest.raises(
+        DataError, match=r"model 'hmm, 1' was fitted to other data \(107 rows.*than y \(100 rows.*: fit all models to y"
+    ):
         table(fits, quakes[:100])
     changed = quakes.copy()
     changed.iloc[3] += 1

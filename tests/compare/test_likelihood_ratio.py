@@ -1,5 +1,7 @@
 """The bootstrap of the likelihood ratio: exact under the null, sure of a second state where there is one."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,27 @@ def test_draws_have_the_lengths_and_the_gaps_of_the_data():
     again = likelihood_ratio_bootstrap(one, two, y, n_replicates=9, seed=3, fit=FAST)
     np.testing.assert_array_equal(found["simulated"], again["simulated"])
     assert (found["simulated"] > -1e-2).all()
+
+
+class Remembers(sse.PoissonHMM):
+    """What it was fitted to."""
+
+    seen: ClassVar[list] = []
+
+    def fit(self, y, **options):
+        self.seen.append(y)
+        return super().fit(y, **options)
+
+
+def test_draws_have_gaps_where_the_data_have():
+    quakes = sse.datasets.earthquakes().astype(float)[:40]
+    quakes.iloc[[3, 20]] = np.nan
+    one, two = fits(quakes, Remembers)
+    Remembers.seen.clear()
+    likelihood_ratio_bootstrap(one, two, quakes, n_replicates=2, fit=FAST)
+    assert len(Remembers.seen) == 4
+    for drawn in Remembers.seen:
+        assert np.flatnonzero(drawn.isna().to_numpy()).tolist() == [3, 20]
 
 
 def test_symbols_can_be_tested():
