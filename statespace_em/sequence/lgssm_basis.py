@@ -8,6 +8,7 @@ from statespace_em._typing import Floats
 from statespace_em.sequence.lgssm_params import PARAMETERS, VARYING, LGSSMParams, varies
 from statespace_em.sequence.lgssm_structure import Structure
 
+FEW = 120  # moves, of up to ten states
 NOTHING = 1e-9  # change, each parameter on its own scale, that is none
 MAYBE = 1e-8  # share of the largest square below which a change may be none
 
@@ -65,7 +66,8 @@ def _kernel(moves: Floats) -> Floats:
     """
     if float(np.abs(moves).max(initial=0.0)) < NOTHING / max(1.0, moves.size**0.5):
         return np.eye(len(moves))
-    squares = moves @ moves.T
+    # without BLAS, whose threads wait for each other longer than so few numbers take where the cores are busy
+    squares = np.einsum("ik,jk->ij", moves, moves) if len(moves) < FEW else moves @ moves.T
     least = MAYBE * float(squares.max(initial=0.0))
     try:
         np.linalg.cholesky(squares - least * np.eye(len(squares)))
