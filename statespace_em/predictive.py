@@ -90,24 +90,25 @@ class Predictive:
         """Probability integral transform of y (..., D) and its normal score; uniform draws on the jumps if discrete.
 
         Both are NaN where y is. Each tail is computed from its own side, so that the score of an outlier is right
-        far beyond the eight standard deviations at which P(y <= x) rounds to 1; of real numbers also beyond the
-        38 at which the tail itself is no longer a number.
+        far beyond the eight standard deviations at which P(y <= x) rounds to 1, and beyond the 38 at which the tail
+        itself is no longer a number.
         """
         missing = np.isnan(y)
         x = np.where(missing, 0.0, y)
         below, above = self.cdf(x), self.sf(x)
+        shares: tuple[Any, Any] = (1.0, 1.0)
         if self.discrete:  # Smith (1985); Dunn & Smyth (1996)
             uniform = rng.random(y.shape)
+            shares = uniform, 1.0 - uniform
             jump = self.density(x)
-            below, above = below - (1.0 - uniform) * jump, above + (1.0 - uniform) * jump
-            below = np.maximum(below, 0.0)
+            below, above = np.maximum(below - shares[1] * jump, 0.0), above + shares[1] * jump
         from scipy.special import ndtri, ndtri_exp  # here because they are slow to import, and fits do without
 
         normal = np.where(below < 0.5, ndtri(below), -ndtri(above))
-        if not self.discrete:
-            for tail, side, name in ((below, 1.0, "logcdf"), (above, -1.0, "logsf")):
-                if (tail < SMALL).any():
-                    normal = np.where(tail < SMALL, side * ndtri_exp(self._log_mixed(name, x)), normal)
+        for tail, side, share, name in ((below, 1.0, shares[0], "logcdf"), (above, -1.0, shares[1], "logsf")):
+            if (tail < SMALL).any():  # a whole number that far out weighs more than all beyond it
+                logs = self._log_mixed("logpmf" if self.discrete else name, x) + np.log(share)
+                normal = np.where(tail < SMALL, side * ndtri_exp(logs), normal)
         return np.where(missing, np.nan, below), np.where(missing, np.nan, normal)
 
     def _log_mixed(self, name: str, x: Floats) -> Floats:

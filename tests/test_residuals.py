@@ -176,6 +176,18 @@ def test_an_outlier_keeps_a_finite_score():
     np.testing.assert_allclose(far, stats_of_a_tail(np.array([-300.0, 100.0])), rtol=1e-9)
 
 
+def test_a_count_far_out_keeps_a_finite_score():
+    params = sse.PoissonHMM(1).parameters(initial=[1.0], transition=[[1.0]], rate=[[20.0]])
+    found = sse.PoissonHMM(1).residuals([5000, 20, 800], params, seed=1)
+    uniform = np.random.default_rng(1).random((3, 1))[[0, 2], 0]
+    for count, drawn, score in zip([5000, 800], uniform, found["residual"].values[[0, 2], 0]):
+        beyond = special.logsumexp(stats.poisson(20.0).logpmf(np.arange(count + 1, count + 400)))
+        own = np.log1p(-drawn) + stats.poisson(20.0).logpmf(count)
+        assert score == pytest.approx(-special.ndtri_exp(np.logaddexp(own, beyond)), rel=1e-3)
+    few = sse.PoissonHMM(1).parameters(initial=[1.0], transition=[[1.0]], rate=[[5000.0]])
+    assert -110 < sse.PoissonHMM(1).residuals([0, 5000], few, seed=1)["residual"].values[0, 0] < -90
+
+
 def stats_of_a_tail(x):
     """Normal score of half of N(0, 4) and half of N(0, 1), whose part is nothing there: log p = log(1/2) + log Phi."""
     return np.sign(x) * -special.ndtri_exp(np.log(0.5) + stats.norm.logsf(np.abs(x) / 2))
