@@ -106,35 +106,21 @@ class _Anderson:
         self.last: tuple[Floats, Floats] | None = None  # point and residual
         self.steps: list[Floats] = []
         self.changes: list[Floats] = []  # of the residual over each step
-        self.patience = 1  # steps seen before the next proposal: doubled by every rejected one
-        self.seen = 0
 
     def reset(self) -> None:
-        self.last, self.seen = None, 0
+        self.last = None
         self.steps.clear()
         self.changes.clear()
 
-    def rejected(self) -> None:
-        """Forget the steps that misled, and see more of them before the next proposal."""
-        self.reset()
-        self.patience = min(2 * self.patience, MEMORY)
-
-    def accepted(self) -> None:
-        """Go on proposing at every step."""
-        self.patience = 1
-
     def propose(self, x: Floats, image: Floats) -> Floats | None:
-        """Return the mixed point, or None while too few steps have been seen."""
+        """Return the mixed point, or None while the map has been seen only once."""
         residual, last = image - x, self.last
         self.last = x, residual
         if last is None:
             return None
         self.steps.append(x - last[0])
         self.changes.append(residual - last[1])
-        self.seen += 1
         del self.steps[: 1 - MEMORY], self.changes[: 1 - MEMORY]
-        if self.seen < self.patience:
-            return None
         steps, changes = np.array(self.steps).T, np.array(self.changes).T
         size = np.linalg.norm(changes, axis=0)
         size[size == 0.0] = 1.0
@@ -243,11 +229,9 @@ def run_em(
             n_steps += 1
             climbed = _climb(model, data, trial, trace[-1], n_steps, extrapolated=True)
             if climbed is None:
-                mixer.rejected()
+                mixer.reset()
                 if n_steps == max_iter:
                     break
-            else:
-                mixer.accepted()
         if climbed is None:
             n_steps += 1
             try:

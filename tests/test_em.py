@@ -164,17 +164,6 @@ def test_mixing_leaps_away_from_a_saddle():
     np.testing.assert_allclose(mixer.propose(x, rates * x), 0.0, atol=1e-15)
 
 
-def test_rejections_double_the_wait_up_to_the_memory():
-    mixer, rate = em._Anderson(), 0.5
-    for wait in (1, 2, 4, 8, 8):
-        seen = [mixer.propose(np.array([x]), np.array([rate * x])) is None for x in rate ** np.arange(wait + 1)]
-        assert seen == [True] * wait + [False]
-        mixer.rejected()
-    mixer.accepted()
-    assert mixer.propose(np.ones(1), np.array([rate])) is None
-    assert mixer.propose(np.array([rate]), np.array([rate**2])) is not None
-
-
 def test_a_looser_tolerance_stops_sooner_and_is_kept():
     y = returns("IBM")
     fits = {tol: sse.GaussianHMM(3).fit(y, n_starts=1, accelerate=False, tol=tol) for tol in (1e-1, 1e-4, 1e-8)}
