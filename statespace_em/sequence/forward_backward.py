@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, reduce
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from statespace_em._typing import Floats, Ints
 from statespace_em.emissions.evaluate import add
 from statespace_em.kernels import chain
 from statespace_em.sequence.blocks import Density, as_density, first_rows, row_blocks, sequence_spans
-from statespace_em.sequence.recursions import Arithmetic, Chain, Lanes, Logs, Scaled
+from statespace_em.sequence.recursions import Arithmetic, Chain, Lanes, Logs, Scaled, TwoWay
 
 KEPT = 4  # blocks whose first pass is kept for the second; more are cheaper to make again than to fetch
 
@@ -158,7 +158,9 @@ class _Work:
         """Sums of some sequences in one arithmetic, by two passes that meet in the middle and go on."""
         n_states = len(self.chain.pi)
         blocks = row_blocks(begin, end, n_states, arithmetic.stretches)
-        middle = len(blocks) if arithmetic.sparse or len(blocks) <= KEPT else len(blocks) // 2
+        meets = len(blocks) > KEPT and isinstance(arithmetic, TwoWay) and not arithmetic.sparse
+        both = cast(TwoWay, arithmetic)
+        middle = len(blocks) // 2 if meets else len(blocks)
         filtered: dict[int, Floats] = {}  # what is handed to a block by the one before
         messages: dict[int, Floats] = {len(blocks) - 1: np.zeros(n_states)}  # and by the one after
         kept: dict[int, Any] = {}
@@ -174,7 +176,7 @@ class _Work:
         def backward() -> None:
             carry = np.zeros(n_states)
             for i in reversed(range(middle, len(blocks))):
-                arithmetic.messages(*blocks[i], self.density(*blocks[i]), carry)
+                both.messages(*blocks[i], self.density(*blocks[i]), carry)
                 messages[i - 1] = carry.copy()
 
         def left() -> ChainSums:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -68,11 +68,6 @@ class Arithmetic(Protocol):
     """Recursions over blocks of some kind, which hand a ``carry`` (K,) on from each to the next."""
 
     @property
-    def sparse(self) -> bool:
-        """Whether there are no `messages`."""
-        ...
-
-    @property
     def stretches(self) -> int:
         """What blocks are cut into, see `row_blocks`."""
         ...
@@ -85,16 +80,26 @@ class Arithmetic(Protocol):
         """Rows that could not be represented."""
         ...
 
-    def messages(self, begin: int, end: int, log_b: Floats, carry: Floats) -> None:
-        """Backward pass that only moves ``carry`` (K,) on; not for sparse chains."""
-        ...
-
     def backward(self, block: Any, carry: Floats, xi: Floats, xi_sum: Floats, firsts: Floats) -> Floats:
         """Gamma (n, K) of a block; moves ``carry`` on and adds to the sums; pairs go to ``xi``, unless it is empty."""
         ...
 
     def add_logs(self, block: Any, sequence: int, log_likelihood: Floats) -> None:
         """Add the log-likelihood of a block to its sequences, ``sequence`` the one before its first new one."""
+        ...
+
+
+@runtime_checkable
+class TwoWay(Arithmetic, Protocol):
+    """Recursions that can begin at either end; those in log space cannot, since going back they need the scales."""
+
+    @property
+    def sparse(self) -> bool:
+        """Whether a transition is too small for `messages`."""
+        ...
+
+    def messages(self, begin: int, end: int, log_b: Floats, carry: Floats) -> None:
+        """Backward pass that only moves ``carry`` (K,) on; not for sparse chains."""
         ...
 
 
@@ -127,7 +132,7 @@ class Lanes:
         return block.begin + np.flatnonzero(~(in_time > chain.LOST))
 
     def messages(self, begin: int, end: int, log_b: Floats, carry: Floats) -> None:
-        """As `Arithmetic.messages`."""
+        """As `TwoWay.messages`."""
         chain_lanes.messages(self._by_state(log_b), self.first[begin:end], _ends(self.first, end), self.A, carry)
 
     def backward(self, block: Stretches, carry: Floats, xi: Floats, xi_sum: Floats, firsts: Floats) -> Floats:
@@ -183,7 +188,7 @@ class Scaled:
         return block.begin + np.flatnonzero(np.isnan(block.scale))
 
     def messages(self, begin: int, end: int, log_b: Floats, carry: Floats) -> None:
-        """As `Arithmetic.messages`."""
+        """As `TwoWay.messages`."""
         b, _ = self.evaluate(log_b)
         chain.messages(b, self.chain.out_of(begin, end), self.first[begin:end], _ends(self.first, end), carry)
 
@@ -203,7 +208,6 @@ class Scaled:
 class Logs:
     """Log space: exact whatever the likelihoods, and about ten times slower."""
 
-    sparse: ClassVar[bool] = True
     stretches: ClassVar[int] = 1
 
     def __init__(self, chain: Chain, first: Bools) -> None:
@@ -227,10 +231,6 @@ class Logs:
     def lost(self, block: Block) -> Ints:
         """No rows."""
         return np.empty(0, int)
-
-    def messages(self, begin: int, end: int, log_b: Floats, carry: Floats) -> None:
-        """Never asked for: messages need the scales here."""
-        raise NotImplementedError
 
     def backward(self, block: Block, carry: Floats, xi: Floats, xi_sum: Floats, firsts: Floats) -> Floats:
         """As `Arithmetic.backward`."""
