@@ -43,8 +43,8 @@ class SingularInnovationError(RowError):
     """The predicted distribution of an observation has no density."""
 
     explanation = (
-        "has a predicted covariance that is not positive definite: give measurement_cov a positive diagonal, or a "
-        "prior to the noise that vanishes"
+        "has a predicted covariance that is not positive definite: give measurement_cov a positive diagonal, a prior "
+        'to the noise that vanishes, or, where it is the first row of a fixed state, initial="diffuse"'
     )
 
 

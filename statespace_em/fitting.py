@@ -134,23 +134,30 @@ def not_converged(
     core: Core,
     names: Sequence[Any],
     order: Ints,
+    no_bound: Callable[[Sequence[Any]], tuple[str, str]],
     cure: Callable[[], str],
     options: FitOptions,
 ) -> list[Complaint]:
-    """Complain where a run ended otherwise than converged; ``cure()`` is a prior that bounds the likelihood."""
+    """Complain where a run ended otherwise than converged.
+
+    ``no_bound(states)`` says why the likelihood has no bound there, and what else to do; ``cure()`` is a prior that
+    bounds it.
+    """
     suspects = nearly_singular(core.flatten(run.params))
     singular = f"{' and '.join(suspects)} nearly singular" if suspects else "no covariance is singular"
     if run.status == "degenerate":
         bad = core.degenerate(run.params, run.statistics)
         where = [name for name, at_floor in zip(names, bad[order]) if at_floor]
-        what = (
-            f"the likelihood has no bound: the variance of state {', '.join(map(repr, where))} runs to its floor "
-            "from every start"
+        what, remedy = (
+            no_bound(where)
             if where
-            else "the likelihood grows without bound, or to a peak too sharp for arithmetic, from every start "
-            f"({singular}): some rows are explained without error"
+            else (
+                "the likelihood grows without bound, or to a peak too sharp for arithmetic, from every start "
+                f"({singular}): some rows are explained without error",
+                "Use fewer states",
+            )
         )
-        message = f"{what}. Use fewer states, or a prior that keeps variances away from zero: {cure()}."
+        message = f"{what}. {remedy}, or a prior that keeps variances away from zero: {cure()}."
     elif run.status == "max_iter" and options.tol > 0.0:
         message = (
             f"stopped after {run.n_steps} E-steps before it converged: raise max_iter, or loosen tol={options.tol:g}."

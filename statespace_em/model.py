@@ -85,6 +85,14 @@ class LatentModel(Settings, Uncertain):
     def _cure(self, batch: Batch) -> str:
         """A prior that bounds the likelihood, as a user would write it."""
 
+    def _no_bound(self, states: Sequence[Any]) -> tuple[str, str]:
+        """Why the likelihood has no bound at these states, and what to do about it beside a prior."""
+        which = ", ".join(map(repr, states))
+        return (
+            f"the likelihood has no bound: the variance of state {which} runs to its floor from every start",
+            "Use fewer states",
+        )
+
     # fitting
 
     def fit(
@@ -207,7 +215,9 @@ class LatentModel(Settings, Uncertain):
         if not given and batch.known is None:  # else the states are the user's
             order = core.order_of(chosen.params, schema.label(core.flatten(chosen.params), labels, symbols))
         arrays = core.flatten(core.arranged(chosen.params, order))
-        complaints += not_converged(chosen, core, schema.names, order, lambda: self._cure(batch), options)
+        complaints += not_converged(
+            chosen, core, schema.names, order, self._no_bound, lambda: self._cure(batch), options
+        )
         complaints += found_once(runs, chosen)
         seen = fingerprint(batch, labels)
         return Fit(schema, arrays, labels, symbols, runs, chosen, complaints, n_parameters, seen, vanished)

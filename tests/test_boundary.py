@@ -301,6 +301,27 @@ def test_a_scale_of_a_known_matrix_ends_at_exactly_zero():
         assert model.score(y, moving) < model.score(y)
 
 
+def test_a_fixed_start_that_is_fitted_exactly_is_named():
+    """A random walk without measurement noise: the fixed first state is the first row."""
+    y = np.random.default_rng(0).normal(size=30).cumsum()
+    model = sse.LinearGaussianSSM(transition=[[1]], observation=[[1]], initial="fixed")
+    with pytest.warns(ConvergenceWarning, match='first state that is fixed.*initial="diffuse", or a prior'):
+        model.fit(y)
+    assert model.status_ == "degenerate"
+    assert sse.LinearGaussianSSM(transition=[[1]], observation=[[1]], initial="diffuse").fit(y).converged_
+
+
+def test_summary_lists_free_entries_only():
+    y = np.random.default_rng(0).normal(size=(30, 2)).cumsum(0)
+    model = sse.LinearGaussianSSM(
+        transition=np.eye(2), process_cov="free", observation=np.eye(2), measurement_cov="diagonal", initial="diffuse"
+    ).fit(y)
+    entries = model.summary().index.tolist()
+    assert entries == [("process_cov", i, j) for i in (0, 1) for j in (0, 1)] + [
+        ("measurement_cov", i, i) for i in (0, 1)
+    ]
+
+
 def test_a_fixed_start_is_not_fitted_exactly():
     """Without noise in the first row its density has no bound: no variance is put at 0 there."""
     y = sse.datasets.nile()

@@ -284,10 +284,11 @@ class StateSpaceModel(DrivenModel):
         entries: list[tuple[Any, Any, Any, float]] = [(word, "", "", value) for word, value in values.items()]
         for name, dims in DIMS.items():
             if name in params and name in spec.unnamed:
-                value = params[name].transpose(*dims)
-                for where in np.ndindex(value.shape):
-                    labels = [value[dim].values[i] for dim, i in zip(dims, where)]
-                    entries.append((name, labels[0], labels[1] if len(labels) > 1 else "", float(value.values[where])))
+                value, pattern = params[name].transpose(*dims), spec.patterns.get(name)
+                part = pattern is not None and pattern.names and pattern.shape == value.shape
+                for where in np.argwhere(pattern.touched if pattern and part else np.ones(value.shape, bool)):
+                    at = [value[dim].values[i] for dim, i in zip(dims, where)]
+                    entries.append((name, at[0], at[1] if len(at) > 1 else "", value.values[*where].item()))
         *keys, values_ = zip(*entries) if entries else ((), (), (), ())
         codes, levels = zip(*(pd.factorize(pd.Series(key, dtype=object)) for key in keys))
         # in order: partial look-ups are fast
@@ -385,6 +386,13 @@ class StateSpaceModel(DrivenModel):
 
     def _default_starts(self) -> int:
         return 3
+
+    def _no_bound(self, states: Sequence[Any]) -> tuple[str, str]:
+        return (
+            "the likelihood has no bound: a first state that is fixed but unknown explains the first row exactly while "
+            "a variance of measurement_cov runs to 0, from every start",
+            'Use initial="diffuse"',
+        )
 
     def _cure(self, batch: Batch) -> str:
         var = float(np.nanmean(np.nanvar(batch.y, axis=0)))
