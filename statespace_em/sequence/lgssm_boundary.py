@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from statespace_em._typing import Floats
-from statespace_em.sequence.lgssm_filter import Statistics
+from statespace_em.sequence.lgssm_expectation import Statistics
 from statespace_em.sequence.lgssm_params import DOMAINS, LGSSMParams, span_of
 
 NEAR = 1e-3  # variance along a direction, as a share of its scale, from which logarithms are left

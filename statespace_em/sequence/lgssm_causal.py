@@ -9,18 +9,18 @@ import numpy as np
 from statespace_em._typing import Bools, Floats
 from statespace_em.data import Batch
 from statespace_em.kernels import diffuse, kalman
-from statespace_em.sequence.lgssm_filter import (
+from statespace_em.sequence.lgssm_expectation import marginal_terms
+from statespace_em.sequence.lgssm_params import LGSSMParams, varies
+from statespace_em.sequence.lgssm_passes import Filtered, Part, each, kalman_filter
+from statespace_em.sequence.lgssm_unknown import (
     DETERMINED,
     LOG_2PI,
     Constants,
     Start,
     forward,
     is_diffuse,
-    marginal_terms,
     proper_start,
 )
-from statespace_em.sequence.lgssm_params import LGSSMParams, varies
-from statespace_em.sequence.lgssm_passes import Filtered, Part, each, kalman_filter
 
 
 def causal(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:

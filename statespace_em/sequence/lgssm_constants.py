@@ -9,9 +9,10 @@ import numpy as np
 from statespace_em._typing import Bools, Floats
 from statespace_em.data import Batch
 from statespace_em.diagnostics.information import Information
-from statespace_em.sequence.lgssm_filter import forward, proper_start, solve, spread_out
+from statespace_em.sequence.lgssm_expectation import spread_out
 from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.lgssm_passes import each
+from statespace_em.sequence.lgssm_unknown import forward, proper_start, solve
 
 
 def estimated_constants(

@@ -21,7 +21,8 @@ from statespace_em.sequence import lgssm_boundary, lgssm_faces
 from statespace_em.sequence.lgssm_basis import arbitrary
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_constants import constant_errors
-from statespace_em.sequence.lgssm_filter import Statistics, e_step, smooth, spread_out
+from statespace_em.sequence.lgssm_expectation import Statistics, e_step, spread_out
+from statespace_em.sequence.lgssm_filter import smooth
 from statespace_em.sequence.lgssm_mstep import SIDES, coefficients, m_step
 from statespace_em.sequence.lgssm_params import DOMAINS, INPUTS, LGSSMParams, by_row, varies
 from statespace_em.sequence.lgssm_passes import Smoothed, pair_moments, pair_sums

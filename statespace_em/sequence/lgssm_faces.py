@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from statespace_em._typing import Floats
-from statespace_em.sequence.lgssm_filter import Statistics
+from statespace_em.sequence.lgssm_expectation import Statistics
 from statespace_em.sequence.lgssm_noise import Block, Noise
 from statespace_em.sequence.lgssm_params import LGSSMParams, span_of, varies
 from statespace_em.sequence.lgssm_structure import Structure

@@ -7,7 +7,7 @@ import numpy as np
 from statespace_em._typing import Floats
 from statespace_em.errors import ParameterError
 from statespace_em.priors import InverseWishart
-from statespace_em.sequence.lgssm_filter import Statistics
+from statespace_em.sequence.lgssm_expectation import Statistics
 from statespace_em.sequence.lgssm_params import LGSSMParams, varies
 from statespace_em.sequence.lgssm_priors import SidePrior
 from statespace_em.sequence.lgssm_regression import Residuals, update

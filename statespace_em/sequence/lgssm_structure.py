@@ -11,7 +11,7 @@ import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.patterns import Pattern, beside, fixed, from_word
-from statespace_em.sequence.lgssm_filter import Gradients
+from statespace_em.sequence.lgssm_expectation import Gradients
 from statespace_em.sequence.lgssm_noise import Noise
 from statespace_em.sequence.lgssm_params import DOMAINS, NDIM, PARAMETERS, LGSSMParams, varies
 from statespace_em.sequence.lgssm_stationary import add_score, stationary_moments

@@ -29,7 +29,8 @@ from statespace_em.sequence.inputs import scale_of, takes_inputs
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_draws import lagged, simulated, smoothed_draws
-from statespace_em.sequence.lgssm_filter import e_step, smooth
+from statespace_em.sequence.lgssm_expectation import e_step
+from statespace_em.sequence.lgssm_filter import smooth
 from statespace_em.sequence.lgssm_future import Future, ahead, future_draws, future_moments, predicted_rows
 from statespace_em.sequence.lgssm_impute import completed
 from statespace_em.sequence.lgssm_params import INPUTS, PARAMETERS, VARYING, by_row, driven, positions, varies
