@@ -8,7 +8,7 @@ import numpy as np
 
 from statespace_em._typing import Floats
 from statespace_em.data import Batch
-from statespace_em.sequence.lgssm_expectation import marginal_terms
+from statespace_em.sequence.lgssm_expectation import e_step, marginal_terms
 from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.lgssm_passes import Smoothed, each, smoothed_mean, smoother
 from statespace_em.sequence.lgssm_unknown import Start, forward, proper_start, solve
@@ -50,3 +50,8 @@ def _smoothed_columns(start: Start, batch: Batch) -> Floats:
         begin = np.sqrt(variance) * np.eye(len(p.initial_mean))[state]
         columns.append(smoothed_mean(p._replace(initial_mean=begin, **nothing), zeros))
     return np.stack(columns, axis=2)
+
+
+def estimated_start(params: LGSSMParams, batch: Batch) -> Floats | None:
+    """First mean (n,) with the estimates of what is fixed but unknown of it; None if nothing is."""
+    return e_step(params, batch, np.zeros(batch.y.shape[1], np.int64))[0].start

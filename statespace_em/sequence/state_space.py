@@ -29,8 +29,7 @@ from statespace_em.sequence.inputs import scale_of, takes_inputs
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_draws import lagged, simulated, smoothed_draws
-from statespace_em.sequence.lgssm_expectation import e_step
-from statespace_em.sequence.lgssm_filter import smooth
+from statespace_em.sequence.lgssm_filter import estimated_start, smooth
 from statespace_em.sequence.lgssm_future import Future, ahead, future_draws, future_moments, predicted_rows
 from statespace_em.sequence.lgssm_impute import completed
 from statespace_em.sequence.lgssm_params import INPUTS, PARAMETERS, VARYING, by_row, driven, positions, varies
@@ -57,7 +56,7 @@ class StateSpaceModel(DrivenModel):
             _, params, batch, labels, _ = self._ready(y, None)
             params = params._replace(initial_mean=np.where(unknown, np.nan, params.initial_mean))
             with labelled_rows(labels):
-                start = e_step(params, batch, np.zeros(batch.y.shape[1], np.int64))[0].start
+                start = estimated_start(params, batch)
             self.params_["initial_mean"] = self.params_["initial_mean"].copy(data=start)
 
     @takes_inputs
