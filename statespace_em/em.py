@@ -1,7 +1,7 @@
 """The EM loop: any model with a tractable E- and M-step, and nothing about time, labels or priors.
 
-Dempster, Laird & Rubin 1977. Acceleration is Anderson mixing of the EM map on unconstrained coordinates
-(Walker & Ni 2011, type II) with the objective as safeguard, as in DAAREM (Henderson & Varadhan 2019).
+Dempster, Laird & Rubin 1977. Acceleration is Anderson mixing of the EM map on unconstrained coordinates with the
+objective as safeguard, as in DAAREM (Henderson & Varadhan 2019).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeV
 import numpy as np
 
 from statespace_em._typing import Floats
+from statespace_em.errors import UNRESOLVED
+from statespace_em.mixing import Anderson
 
 P = TypeVar("P")
 D_contra = TypeVar("D_contra", contravariant=True)
@@ -27,15 +29,17 @@ ROUND_OFF = 64 * float(np.finfo(float).eps)
 NOISE = 1e-8  # nats: what the log-likelihood of data at a level far above their noise loses to round-off
 CONFIRM = 3  # consecutive steps that must agree that the gain still to come is small
 WINDOW = 2  # steps over which an accelerated gain is measured: single ones are erratic
-MEMORY = 8  # past steps that Anderson mixing combines
 REPEAT = 1e-3  # nats within which two short runs are taken to be on the same path
-LEAP = 0.5  # longest leap beyond the EM step along any coordinate; they are free of units and of order 1
 SAME_OPTIMUM = 1e-4  # nats within which two starts count as having found the same optimum
 SHORT = 12  # E-steps given to each start before the best are polished
 
 
 class EMModel(Protocol[P, D_contra, S]):
-    """What the loop needs of a model."""
+    """What the loop needs of a model.
+
+    Where parameters that the loop has come to cannot be worked with in floating point, the steps and the coordinates
+    raise one of `statespace_em.errors.UNRESOLVED`; any other exception is taken for a fault and ends the fit.
+    """
 
     def e_step(self, params: P, data: D_contra) -> tuple[S, float]:
         """Additive statistics and log p(data | params) in nats."""
@@ -95,47 +99,7 @@ class EMResult(NamedTuple, Generic[P, S]):
         return self.trace[-1].objective
 
 
-class _Anderson:
-    """Propose the next point from the last few steps of a fixed-point map.
-
-    Mixing looks for any fixed point. Beside a saddle, where EM's own steps grow, it would lead back to it; what is
-    proposed then is a leap ahead along the EM step, of the length that SQUAREM takes (Varadhan & Roland 2008, S3).
-    """
-
-    def __init__(self) -> None:
-        self.last: tuple[Floats, Floats] | None = None  # point and residual
-        self.steps: list[Floats] = []
-        self.changes: list[Floats] = []  # of the residual over each step
-
-    def reset(self) -> None:
-        self.last = None
-        self.steps.clear()
-        self.changes.clear()
-
-    def propose(self, x: Floats, image: Floats) -> Floats | None:
-        """Return the mixed point, or None while the map has been seen only once."""
-        residual, last = image - x, self.last
-        self.last = x, residual
-        if last is None:
-            return None
-        self.steps.append(x - last[0])
-        self.changes.append(residual - last[1])
-        del self.steps[: 1 - MEMORY], self.changes[: 1 - MEMORY]
-        steps, changes = np.array(self.steps).T, np.array(self.changes).T
-        size = np.linalg.norm(changes, axis=0)
-        size[size == 0.0] = 1.0
-        mix, *_ = np.linalg.lstsq(changes / size, residual, rcond=1e-10)
-        leap = -(steps + changes) @ (mix / size)
-        if (residual + leap) @ residual < 0.0:
-            leap = residual * (np.linalg.norm(self.steps[-1]) / size[-1])
-        longest = float(np.abs(leap).max())
-        if not np.isfinite(longest):
-            return None
-        # early leaps may land beside the boundary (a nearly singular covariance), from where EM hardly moves
-        return np.asarray(image + leap * min(1.0, LEAP / max(longest, LEAP)))
-
-
-def _gain_to_come(objectives: list[float], window: int) -> float:
+def _gain_to_come(objectives: Sequence[float], window: int) -> float:
     """Remaining gain in nats by Aitken's geometric series over the last two windows; inf if unknown."""
     if len(objectives) < 2 * window + 1:
         return np.inf
@@ -149,50 +113,115 @@ def _gain_to_come(objectives: list[float], window: int) -> float:
     return recent * ratio / (1.0 - ratio)
 
 
-def _mixed(model: EMModel[P, D, S], mixer: _Anderson, params: P, image: P, reference: P) -> P | None:
-    """Return the accelerated parameters, or None where there is nothing to extrapolate."""
-    try:
-        with np.errstate(over="raise", divide="raise", invalid="raise"):
-            x, mapped = model.to_vector(params, reference), model.to_vector(image, reference)
-            if x is None or mapped is None or x.size == 0:
-                return None
-            point = mixer.propose(x, mapped)
-            return None if point is None else model.from_vector(point, reference)
-    except (
-        ArithmeticError,
-        ValueError,
-    ):  # a point outside the domain, such as a covariance that has become singular
-        return None
+class _Proposals(Generic[P]):
+    """Accelerated parameters, from what EM makes of those it is shown."""
 
+    def __init__(self, model: EMModel[P, Any, Any], reference: P) -> None:
+        self.model, self.reference = model, reference
+        self.mixer = Anderson()
 
-def _climb(
-    model: EMModel[P, D, S], data: D, params: P, last: Step, iteration: int, *, extrapolated: bool
-) -> tuple[P, S, Step] | None:
-    """Make an E-step at ``params``; None where an extrapolated point is no higher or cannot be computed."""
-    handling: Literal["ignore", "warn"] = "ignore" if extrapolated else "warn"
-    try:
-        with np.errstate(over=handling, divide=handling, invalid=handling):
-            statistics, log_likelihood = model.e_step(params, data)
-    except (ArithmeticError, ValueError):
-        if extrapolated:
+    def after(self, params: P, image: P) -> P | None:
+        """Return the next parameters to try; None where there is nothing to extrapolate."""
+        try:
+            with np.errstate(over="raise", divide="raise", invalid="raise"):
+                x, mapped = (self.model.to_vector(value, self.reference) for value in (params, image))
+                if x is None or mapped is None or x.size == 0:
+                    return None
+                point = self.mixer.propose(x, mapped)
+                return None if point is None else self.model.from_vector(point, self.reference)
+        except UNRESOLVED:  # a point outside the domain, such as a covariance that has become singular
             return None
-        raise
-    step = Step(iteration, log_likelihood, model.log_prior(params))
-    return None if extrapolated and _falls(step, last) else (params, statistics, step)
 
 
-def _falls(step: Step, last: Step) -> bool:
-    """Whether the objective is lower by more than the round-off of a sum of this size; true also of NaN."""
-    return not step.objective >= last.objective - ROUND_OFF * (1.0 + abs(last.objective))
+class _Confirmation:
+    """When to stop: where the gain still to come is small, several steps in a row.
+
+    The gains of mixed steps are erratic. What they say is believed when two steps of EM alone confirm it, and put to
+    the test half as often whenever these do not, so that mixing gets its time.
+    """
+
+    def __init__(self, tol: float, *, mixed: bool) -> None:
+        self.tol, self.mixed = tol, mixed
+        self.needed, self.agreed = CONFIRM, 0
+        self.alone = 0  # steps that EM has been asked to make alone
+
+    def reached(self, objectives: Sequence[float]) -> bool:
+        """Whether it is time to stop after these objectives."""
+        little = _gain_to_come(objectives, WINDOW if self.mixed else 1) < self.tol
+        self.agreed = self.agreed + 1 if little else 0
+        if not self.mixed:
+            return self.agreed == self.needed
+        if self.agreed == self.needed and self.alone < 2:
+            self.alone, self.agreed = self.alone + 1, self.needed - 1
+        elif self.alone:
+            gain = objectives[-1] - objectives[-2]
+            sure = _gain_to_come(objectives, 1) < self.tol or gain < 1e-3 * self.tol
+            self.alone = 0
+            if sure:
+                return True
+            self.agreed, self.needed = 0, 2 * self.needed
+        return False
+
+    def again(self) -> None:
+        """Begin anew: the climb goes on from another place."""
+        self.agreed = 0
 
 
-def _first(model: EMModel[P, D, S], data: D, start: P, on_step: OnStep | None) -> EMResult[P, S]:
-    """Make the first E-step."""
-    statistics, log_likelihood = model.e_step(start, data)
-    step = Step(1, log_likelihood, model.log_prior(start))
-    if on_step is not None:
-        on_step(step)
-    return EMResult(start, statistics, (step,), "max_iter", 1)
+class _Climb(Generic[P, S]):
+    """Where a run has come to, and how it goes on."""
+
+    params: P
+    statistics: S
+
+    def __init__(self, model: EMModel[P, D, S], data: D, on_step: OnStep | None) -> None:
+        self.model, self.data, self.on_step = model, data, on_step
+        self.trace: list[Step] = []
+        self.objectives: list[float] = []
+        self.n_steps = 0
+
+    def resume(self, head: EMResult[P, S]) -> None:
+        """Go on from where another run ended."""
+        self.params, self.statistics, self.n_steps = head.params, head.statistics, head.n_steps
+        self.trace = list(head.trace)
+        self.objectives = [step.objective for step in head.trace]
+
+    def step(self, params: P) -> float:
+        """Make an E-step; move there unless it leads down, and return by how much it does (NaN: without a value)."""
+        self.n_steps += 1
+        statistics, log_likelihood = self.model.e_step(params, self.data)
+        step = Step(self.n_steps, log_likelihood, self.model.log_prior(params))
+        objective = step.objective
+        if self.objectives:
+            last = self.objectives[-1]
+            if not objective >= last - ROUND_OFF * (1.0 + abs(last)):
+                return last - objective
+        self.params, self.statistics = params, statistics
+        self.trace.append(step)
+        self.objectives.append(objective)
+        if self.on_step is not None:
+            self.on_step(step)
+        return 0.0
+
+    def leap(self, params: P | None) -> bool:
+        """Whether an extrapolated point, if there is one, could be computed and was higher."""
+        if params is None:
+            return False
+        try:
+            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+                return self.step(params) == 0.0
+        except UNRESOLVED:
+            return False
+
+    def lift(self) -> bool:
+        """Raise what has been driven next to zero but grows under EM; False where nothing has, or it gains nothing."""
+        if not isinstance(self.model, HasVanishing):
+            return False
+        lifted = self.model.lifted(self.params, self.model.m_step(self.statistics, self.params))
+        return self.leap(lifted)
+
+    def result(self, status: Status) -> EMResult[P, S]:
+        """Return the end of the run."""
+        return EMResult(self.params, self.statistics, tuple(self.trace), status, self.n_steps)
 
 
 def run_em(
@@ -214,62 +243,45 @@ def run_em(
     With ``head``, an earlier run from the same start, go on where it ended: its E-steps count and are not repeated.
     ``slow`` also ends the run, with status "max_iter", when the last ten steps gained less than that many nats.
     """
-    mixer = _Anderson() if accelerate else None
-    window = WINDOW if accelerate else 1
+    climb: _Climb[P, S] = _Climb(model, data, on_step)
     if head is None:
-        head = _first(model, data, start, on_step)
-    params, statistics, trace, n_steps, agreed = head.params, head.statistics, list(head.trace), head.n_steps, 0
-    plain = 0  # steps without mixing, by which EM confirms what the erratic gains of mixed steps say
-    needed = CONFIRM  # doubled whenever EM does not confirm, so that mixing gets its time
-    while n_steps < max_iter:
-        image = model.m_step(statistics, params)
-        climbed = None
-        trial = _mixed(model, mixer, params, image, start) if mixer and not plain else None
-        if mixer and trial is not None:
-            n_steps += 1
-            climbed = _climb(model, data, trial, trace[-1], n_steps, extrapolated=True)
-            if climbed is None:
-                mixer.reset()
-                if n_steps == max_iter:
+        climb.step(start)  # as the caller has numpy handle what cannot be computed
+    else:
+        climb.resume(head)
+    with np.errstate(over="warn", divide="warn", invalid="warn"):
+        return climb.result(_ascend(climb, _Proposals(model, start), max_iter, tol, accelerate, slow))
+
+
+def _ascend(
+    climb: _Climb[P, S], proposals: _Proposals[P], max_iter: int, tol: float, accelerate: bool, slow: float
+) -> Status:
+    """Climb until one of the ends that `run_em` describes."""
+    model, confirmation = climb.model, _Confirmation(tol, mixed=accelerate)
+    while climb.n_steps < max_iter:
+        image = model.m_step(climb.statistics, climb.params)
+        mixes = accelerate and not confirmation.alone
+        trial = proposals.after(climb.params, image) if mixes else None
+        if not climb.leap(trial):
+            if trial is not None:
+                proposals.mixer.reset()
+                if climb.n_steps == max_iter:
                     break
-        if climbed is None:
-            n_steps += 1
             try:
-                climbed = _climb(model, data, image, trace[-1], n_steps, extrapolated=False)
-            except (ArithmeticError, ValueError):  # uphill into what arithmetic cannot resolve, such as a unit root
-                return EMResult(params, statistics, tuple(trace), "degenerate", n_steps)
-            assert climbed is not None
-            if _falls(climbed[2], trace[-1]):
-                lost = trace[-1].objective - climbed[2].objective
-                status: Status = "converged" if lost < NOISE else "decreased"
-                return EMResult(params, statistics, tuple(trace), status, n_steps)
-        params, statistics, step = climbed
-        trace.append(step)
-        if on_step is not None:
-            on_step(step)
-        agreed = agreed + 1 if _gain_to_come([s.objective for s in trace[-2 * window - 1 :]], window) < tol else 0
-        if mixer and agreed == needed and plain < 2:
-            plain, agreed = plain + 1, needed - 1
-            mixer.reset()
-        elif mixer and plain:
-            sure = _gain_to_come([s.objective for s in trace[-3:]], 1) < tol
-            sure = sure or step.objective - trace[-2].objective < 1e-3 * tol
-            plain, agreed, needed = 0, needed if sure else 0, needed if sure else 2 * needed
-        if agreed == needed:
-            lift = model.lifted(params, model.m_step(statistics, params)) if isinstance(model, HasVanishing) else None
-            if lift is None or n_steps == max_iter:
-                return EMResult(params, statistics, tuple(trace), "converged", n_steps)
-            n_steps, agreed = n_steps + 1, 0
-            climbed = _climb(model, data, lift, trace[-1], n_steps, extrapolated=True)
-            if climbed is None:
-                return EMResult(params, statistics, tuple(trace), "converged", n_steps)
-            params, statistics, step = climbed
-            trace.append(step)
-            if mixer:
-                mixer.reset()
-        if slow > 0.0 and len(trace) > 10 and step.objective - trace[-11].objective < slow:
+                lost = climb.step(image)
+            except UNRESOLVED:  # uphill into what arithmetic cannot resolve, such as a unit root
+                return "degenerate"
+            if lost != 0.0:
+                return "converged" if lost < NOISE else "decreased"
+        if confirmation.reached(climb.objectives):
+            if climb.n_steps == max_iter or not climb.lift():
+                return "converged"
+            confirmation.again()
+            proposals.mixer.reset()
+        elif confirmation.alone:
+            proposals.mixer.reset()
+        if slow > 0.0 and len(climb.trace) > 10 and climb.objectives[-1] - climb.objectives[-11] < slow:
             break
-    return EMResult(params, statistics, tuple(trace), "max_iter", n_steps)
+    return "max_iter"
 
 
 def one_by_one(tasks: Sequence[Callable[[], Any]]) -> list[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 
 class StateSpaceError(Exception):
     """Anything this package raises on purpose."""
@@ -55,6 +57,10 @@ class UndeterminedStartError(RowError):
         "begins a sequence whose rows do not determine the diffuse or fixed first state: give it more rows, or those "
         'states a proper start (initial="known" or "stationary")'
     )
+
+
+# what parameters lead to that cannot be worked with in floating point, such as a covariance that has become singular
+UNRESOLVED = (ArithmeticError, np.linalg.LinAlgError, RowError)
 
 
 class NotFittedError(StateSpaceError, RuntimeError, AttributeError):

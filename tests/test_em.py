@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 import statespace_em as sse
 from statespace_em import em
 from statespace_em.domains import lifted
-from statespace_em.errors import ConvergenceWarning, ParameterError
+from statespace_em.errors import ConvergenceWarning, ImpossibleObservationError, ParameterError
+from statespace_em.mixing import Anderson
 from statespace_em.sequence.hmm_core import HMMCore
 
 SLACK = 1e-11  # relative to the objective, for round-off
@@ -152,7 +153,7 @@ def test_saddles_of_states_that_share_their_emission_are_left(seed):
 
 def test_mixing_leaps_away_from_a_saddle():
     rates = np.array([0.2, 1.05])  # of the distance along each axis, in one step of a map whose fixed point is 0
-    mixer, x = em._Anderson(), np.array([0.0, 1e-3])
+    mixer, x = Anderson(), np.array([0.0, 1e-3])
     assert mixer.propose(x, rates * x) is None
     x = rates * x
     ahead = mixer.propose(x, rates * x)
@@ -211,7 +212,7 @@ class Throws(Falling):
 
     def e_step(self, params, data):
         if params % 1.0:
-            raise ValueError("not a point of the domain")
+            raise np.linalg.LinAlgError("not a point of the domain")
         return params, -(2.0 ** -float(params))
 
     def to_vector(self, params, reference):
@@ -225,6 +226,43 @@ def test_an_extrapolated_point_without_a_value_is_replaced():
     result = em.run_em(Throws(), None, 0.0, tol=1e-6)
     assert result.status == "converged"
     assert result.params % 1.0 == 0.0
+
+
+class Breaks(Falling):
+    """A model whose third step raises what it is told to; from then on, where it is extrapolated."""
+
+    def __init__(self, error, *, extrapolates):
+        self.error, self.extrapolates = error, extrapolates
+
+    def e_step(self, params, data):
+        if params >= 2.0 and (params % 1.0 or not self.extrapolates):
+            raise self.error
+        return params, -(2.0 ** -float(params))
+
+    def to_vector(self, params, reference):
+        return np.array([params]) if self.extrapolates else None
+
+    def from_vector(self, vector, reference):
+        return float(vector[0]) + 0.25
+
+
+@pytest.mark.parametrize("extrapolates", [True, False])
+@pytest.mark.parametrize("error", [ValueError("wrong axis"), TypeError("wrong type"), ParameterError("no such name")])
+def test_a_fault_in_a_later_step_is_not_taken_for_the_end_of_the_climb(error, extrapolates):
+    with pytest.raises(type(error), match=str(error)):
+        em.run_em(Breaks(error, extrapolates=extrapolates), None, 0.0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [np.linalg.LinAlgError("singular"), FloatingPointError("overflow"), ImpossibleObservationError("3")],
+)
+def test_what_arithmetic_cannot_resolve_ends_the_climb(error):
+    result = em.run_em(Breaks(error, extrapolates=False), None, 0.0)
+    assert result.status == "degenerate"
+    assert result.params == 1.0
+    assert [step.objective for step in result.trace] == [-1.0, -0.5]
+    assert em.run_em(Breaks(error, extrapolates=True), None, 0.0).status == "converged"
 
 
 class Slow(Falling):
