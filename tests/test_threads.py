@@ -23,6 +23,50 @@ def test_tasks_run_at_the_same_time():
         assert sorted(_threads.run([meet.wait, meet.wait])) == [0, 1]
 
 
+def test_the_caller_works_too():
+    with _threads.limited(3):
+        meet = threading.Barrier(3, timeout=30)  # breaks unless each task has a thread of its own
+
+        def task():
+            meet.wait()
+            return threading.get_ident()
+
+        assert threading.get_ident() in _threads.run([task] * 3)
+
+
+def test_a_caller_does_not_wait_for_threads_that_are_busy_for_another():
+    free, taken = threading.Event(), threading.Event()
+
+    def first():
+        taken.set()
+        return free.wait(30)
+
+    def other():
+        with _threads.limited(2):
+            _threads.run([first, first])
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    taken.wait(30)
+    with _threads.limited(2):
+        assert _threads.run([lambda i=i: i for i in range(5)]) == list(range(5))
+    assert thread.is_alive()
+    free.set()
+    thread.join()
+
+
+def test_of_several_failures_the_first_in_order_is_told():
+    both = threading.Barrier(2, timeout=30)
+
+    def failing(words, delay):
+        both.wait()
+        time.sleep(delay)
+        raise ValueError(words)
+
+    with _threads.limited(2), pytest.raises(ValueError, match="early"):
+        _threads.run([lambda: failing("early", 0.05), lambda: failing("late", 0.0), lambda: failing("never", 0.0)])
+
+
 def test_a_task_runs_what_it_starts_itself_on_its_own_thread():
     def inner():
         return threading.get_ident()
