@@ -1,10 +1,12 @@
 """The most probable path of a finite Markov chain with observed likelihoods (Viterbi 1967; Rabiner 1989, eq. 33).
 
-Arrays are those of `chain`, in logs. Scores are logs relative to the best of their row, what is taken off being kept
-apart: so they stay small, and what came long before leaves no trace in their digits. That is used to lead stretches
-of rows side by side: all but the first start from a guess, and start again from where the stretch before them ended
-until that changes no bit of what they say. Mostly a few dozen rows are enough for that, and never does it take more
-passes than there are stretches, so that the result is that of `walk`, which leads the rows one by one.
+Arrays are those of `chain`, in logs, but densities are held by state, ``log_b`` (K, N), and the first rows of
+sequences are given by their ``places`` in a block. Scores are logs relative to the best of their row, what is taken
+off being kept apart: so they stay small, and what came long before leaves no trace in their digits. That is used to
+lead stretches of rows side by side: all but the first start from a guess, and start again from where the stretch
+before them ended until that changes no bit of what they say. Mostly a few dozen rows are enough for that, and never
+does it take more passes than there are stretches, so that the result is that of `walk`, which leads the rows one by
+one.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.kernels._jit import jit, part
-from statespace_em.kernels._lanes import LANES, below, every, gather, load, store, store_counts, where
+from statespace_em.kernels._lanes import LANES, anywhere, below, every, flags, gather, load, store, store_counts, where
 
 BEFORE, AFTER = 0, 1  # scores before and after a row
 CHECK = 16  # rows between looks whether stretches agree with what they said before
@@ -30,7 +32,7 @@ def best_of(scores: Floats) -> int:
 
 @jit
 def walk(
-    log_b: Floats, log_pi: Floats, log_into: Floats, first: Bools, n_rows: int, scores: Floats, back: Ints, top: Floats
+    log_b: Floats, log_pi: Floats, log_into: Floats, places: Ints, n_rows: int, scores: Floats, back: Ints, top: Floats
 ) -> int:
     """Score the best path into each state of the first ``n_rows`` rows: ``scores`` (K,) before and after them.
 
@@ -38,25 +40,27 @@ def walk(
     the one before ends. ``top[t]`` is what the row took off. Ties go to the lower index. Returns the first row at
     which no path is possible, or -1.
     """
-    K = log_b.shape[1]
+    K = log_b.shape[0]
     varies = int(log_into.shape[0] > 1)
     delta = np.empty(K)
+    n_begun = 0
     for t in range(n_rows):
+        begins = n_begun < places.shape[0] and places[n_begun] == t
         best = -np.inf
-        end = best_of(scores) if first[t] else 0
         for j in range(K):
             value, where = -np.inf, 0
             for i in range(K):
                 candidate = scores[i] + log_into[t * varies, j, i]
                 where = i if candidate > value else where
                 value = candidate if candidate > value else value
-            if first[t]:
-                value, where = log_pi[j], end
+            if begins:
+                value, where = log_pi[j], best_of(scores)
             back[t, j] = where
-            delta[j] = value + log_b[t, j]
+            delta[j] = value + log_b[j, t]
             best = delta[j] if delta[j] > best else best
         if not best > -np.inf:
             return t
+        n_begun += int(begins)
         top[t] = best
         for j in range(K):
             scores[j] = delta[j] - best
@@ -75,15 +79,24 @@ def led_singly(n_rows: int, varies: bool) -> int:
 
 
 @part
-def _restart(log_b: Floats, log_pi: Floats, first: Bools, row: int, length: int, scores: Floats, back: Ints) -> None:
-    """Begin sequences in those stretches whose row is the first of one; ``row`` is that of the first stretch."""
+def _mark(places: Ints, singly: int, starts: Bools) -> None:
+    """Mark the first rows of sequences in the stretches (n, LANES), which begin after those led ``singly``."""
+    length = starts.shape[0]
+    starts[:] = False
+    for place in places:
+        if place >= singly:
+            starts[(place - singly) % length, (place - singly) // length] = True
+
+
+@part
+def _restart(log_b: Floats, log_pi: Floats, starts: Bools, row: int, length: int, scores: Floats, back: Ints) -> None:
+    """Begin sequences in the stretches marked (LANES,); ``row`` is that of the first stretch."""
     for lane in range(LANES):
-        t = row + lane * length
-        if first[t]:
+        if starts[lane]:
             end = best_of(scores[BEFORE, :, lane])
-            for j in range(log_b.shape[1]):
+            for j in range(log_b.shape[0]):
                 back[j, lane] = end
-                scores[AFTER, j, lane] = log_pi[j] + log_b[t, j]
+                scores[AFTER, j, lane] = log_pi[j] + log_b[j, row + lane * length]
 
 
 @part
@@ -91,8 +104,7 @@ def _advance(
     log_b: Floats,
     log_pi: Floats,
     into: Floats,
-    first: Bools,
-    begins: Bools,
+    starts: Bools,
     singly: int,
     rows: tuple[int, int],
     scores: Floats,
@@ -102,9 +114,9 @@ def _advance(
     """Lead all stretches from the first to before the last of ``rows``; say whether there is a possible path.
 
     ``scores[BEFORE]`` (K, LANES), ``back`` (n, K, LANES) and ``top`` (n, 1, LANES) are as in `walk`, for each stretch
-    of n rows; ``begins`` (n,) says whether a row is the first of a sequence in any of them.
+    of n rows; ``starts`` (n, LANES) marks first rows of sequences.
     """
-    K, length = log_b.shape[1], top.shape[0]
+    K, length = log_b.shape[0], top.shape[0]
     nothing, least = every(-np.inf), every(np.inf)
     for s in range(rows[0], rows[1]):
         for one in range(0, K, 2):  # two states share what they load; the last of an odd number is done twice
@@ -121,10 +133,10 @@ def _advance(
                 value_two, from_two = where(better, candidate, value_two), where(better, float(i), from_two)
             store_counts(back, s, one, from_one)
             store_counts(back, s, two, from_two)
-            store(scores, AFTER, one, value_one + gather(log_b, singly + s, one, length * K))
-            store(scores, AFTER, two, value_two + gather(log_b, singly + s, two, length * K))
-        if begins[s]:
-            _restart(log_b, log_pi, first, singly + s, length, scores, back[s])
+            store(scores, AFTER, one, value_one + gather(log_b, one, singly + s, length))
+            store(scores, AFTER, two, value_two + gather(log_b, two, singly + s, length))
+        if anywhere(flags(starts, s)):
+            _restart(log_b, log_pi, starts[s], singly + s, length, scores, back[s])
         best = nothing
         for j in range(K):
             own = load(scores, AFTER, j)
@@ -145,8 +157,7 @@ def _side_by_side(
     log_b: Floats,
     log_pi: Floats,
     into: Floats,
-    first: Bools,
-    begins: Bools,
+    starts: Bools,
     singly: int,
     scores: Floats,
     back: Ints,
@@ -157,7 +168,7 @@ def _side_by_side(
     ``scores`` (K,) are those before the first of them. A guess of zeros reaches every state: what is impossible from
     there is impossible.
     """
-    K, length = log_b.shape[1], top.shape[0]
+    K, length = log_b.shape[0], top.shape[0]
     said, now = np.zeros((-(-length // CHECK), K, LANES)), np.empty((2, K, LANES))
     ends = said[said.shape[0] - 1]
     for trial in range(LANES):
@@ -168,7 +179,7 @@ def _side_by_side(
         changed = True
         for check in range(said.shape[0]):
             rows = check * CHECK, min((check + 1) * CHECK, length)
-            if not _advance(log_b, log_pi, into, first, begins, singly, rows, now, back, top):
+            if not _advance(log_b, log_pi, into, starts, singly, rows, now, back, top):
                 return ends[:0]
             changed = trial == 0
             for k in range(K):
@@ -183,19 +194,19 @@ def _side_by_side(
 
 
 @part
-def _add_tops(first: Bools, begins: Bools, singly: int, top: Floats, totals: Floats) -> None:
-    """Add ``top`` (n, 1, LANES) to the sequences, of which ``totals[0]`` is that of the row before the stretches."""
+def _add_tops(places: Ints, starts: Bools, singly: int, top: Floats, totals: Floats) -> None:
+    """Add ``top`` (n, 1, LANES) to the sequences that the rows are of."""
     length = top.shape[0]
-    sequence = np.zeros(LANES, np.int64)
-    for lane in range(1, LANES):
-        sequence[lane] = sequence[lane - 1]
-        for t in range(singly + (lane - 1) * length, singly + lane * length):
-            sequence[lane] += first[t]
+    sequence = np.zeros(LANES + 1, np.int64)  # how many have begun before each stretch
+    for place in places:
+        sequence[(place - singly) // length + 1 if place >= singly else 0] += 1
+    for lane in range(LANES):
+        sequence[lane + 1] += sequence[lane]
     total = np.zeros((1, 1, LANES))
     for s in range(length):
-        if begins[s]:
+        if anywhere(flags(starts, s)):
             for lane in range(LANES):
-                if first[singly + lane * length + s]:
+                if starts[s, lane]:
                     totals[sequence[lane]] += total[0, 0, lane]
                     total[0, 0, lane] = 0.0
                     sequence[lane] += 1
@@ -250,7 +261,7 @@ def search(
     log_b: Floats,
     log_pi: Floats,
     log_into: Floats,
-    first: Bools,
+    places: Ints,
     scores: Floats,
     back: Ints,
     path: Ints,
@@ -262,27 +273,25 @@ def search(
     end turns out to be better. ``totals`` gets what was taken off the scores, its first entry that of rows before the
     first new sequence. Returns -1 if no path is possible.
     """
-    N, K = log_b.shape
+    K, N = log_b.shape
     singly = led_singly(N, log_into.shape[0] > 1)
     tops = np.empty(singly)
-    if walk(log_b, log_pi, log_into, first, singly, scores, back[: singly * K].reshape(singly, K), tops) >= 0:
+    if walk(log_b, log_pi, log_into, places, singly, scores, back[: singly * K].reshape(singly, K), tops) >= 0:
         return -1
     sequence = 0
     for t in range(singly):
-        sequence += int(first[t])
+        sequence += int(sequence < places.shape[0] and places[sequence] == t)
         totals[sequence] += tops[t]
         path[t] = -1
     if singly < N:
         length = (N - singly) // LANES
-        begins = np.zeros(length, np.bool_)
-        for lane in range(LANES):
-            for s in range(length):
-                begins[s] |= first[singly + lane * length + s]
-        top, stretches = np.empty((length, 1, LANES)), back[singly * K :].reshape(length, K, LANES)
-        ends = _side_by_side(log_b, log_pi, log_into[0], first, begins, singly, scores, stretches, top)
+        starts, top = np.empty((length, LANES), np.bool_), np.empty((length, 1, LANES))
+        stretches = back[singly * K :].reshape(length, K, LANES)
+        _mark(places, singly, starts)
+        ends = _side_by_side(log_b, log_pi, log_into[0], starts, singly, scores, stretches, top)
         if ends.shape[0] == 0:
             return -1
-        _add_tops(first, begins, singly, top, totals[sequence:])
+        _add_tops(places, starts, singly, top, totals)
         _trace_stretches(stretches, ends, path[singly:])
         for k in range(K):
             scores[k] = ends[k, LANES - 1]

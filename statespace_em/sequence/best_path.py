@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from typing import NoReturn
 
 import numpy as np
@@ -12,7 +13,7 @@ from statespace_em._typing import Floats, Ints
 from statespace_em.errors import ImpossibleObservationError
 from statespace_em.kernels import viterbi
 from statespace_em.kernels._lanes import LANES
-from statespace_em.sequence.blocks import ENTRIES, SHARE, Density, as_density, first_rows
+from statespace_em.sequence.blocks import ENTRIES, SHARE, Density, as_density
 from statespace_em.sequence.recursions import Chain
 
 ROWS = 4096  # least rows of a block: stretches of it should be long beside what they take to forget their guess
@@ -43,7 +44,7 @@ class _Search:
     """What is known of the best path, block by block."""
 
     def __init__(self, density: Density, logs: Chain, starts: Ints) -> None:
-        self.density, self.logs, self.starts, self.first = density, logs, starts, first_rows(starts)
+        self.density, self.logs, self.starts = density, logs, starts
         n_rows, n_states = int(starts[-1]), len(logs.pi)
         size = LANES * (max(ENTRIES // n_states, ROWS) // LANES | 1)  # what fills odd stretches, see `led_singly`
         self.blocks = [(begin, min(begin + size, n_rows)) for begin in range(0, n_rows, size)]
@@ -52,11 +53,9 @@ class _Search:
         self.back: Ints = np.empty(n_rows * n_states, dtype=np.uint8 if n_states <= 256 else np.int32)
         self.after = np.zeros((len(self.blocks), n_states))  # scores at the end of each block
         self.before = np.empty(len(self.blocks), dtype=np.int64)  # state before each block, from where its path comes
-        begins, ends = np.transpose(self.blocks)
-        self.sequence = np.searchsorted(starts, begins) - 1  # the one before the first new one of each block
-        n_totals = np.searchsorted(starts, ends) - self.sequence
-        self.places = np.append(0, np.cumsum(n_totals))  # of the totals of each block among those of all
-        self.totals = np.empty(self.places[-1])
+        firsts = np.searchsorted(starts[:-1], [0, *(end for _, end in self.blocks)])
+        self.begun = list(pairwise(firsts.tolist()))  # sequences that begin in each block
+        self.totals = [np.zeros(end - begin + 1) for begin, end in self.begun]  # the first is of the one before
 
     def part(self, begin: int, end: int) -> None:
         """Search some blocks, from the guess that all states before them are equally good."""
@@ -85,23 +84,26 @@ class _Search:
 
     def best(self) -> Floats:
         """Log joint probabilities (S,)."""
-        n_totals = np.diff(self.places)
-        owner = np.repeat(self.sequence - self.places[:-1], n_totals) + np.arange(len(self.totals))
-        found = np.bincount(owner + 1, self.totals)  # the first is what is before all sequences
-        return np.asarray(found[1:], dtype=float)
+        found = np.zeros(len(self.starts))  # the first is what is before all sequences
+        for (begin, end), totals in zip(self.begun, self.totals):
+            found[begin : end + 1] += totals
+        return found[1:]
 
     def _block(self, i: int, scores: Floats) -> None:
         """Search one block from ``scores`` (K,), which become those at its end."""
         begin, end = self.blocks[i]
-        first, path = self.first[begin:end], self.path[begin:end]
-        into = self.logs.into(begin, end) if self.constant is None else self.constant
-        totals = self.totals[self.places[i] : self.places[i + 1]]
-        totals[:] = 0.0
-        log_b = np.ascontiguousarray(self.density(begin, end))
-        self.before[i] = viterbi.search(log_b, self.logs.pi, into, first, scores, self._back(i), path, totals)
+        self.totals[i][:] = 0.0
+        self.before[i] = viterbi.search(*self._given(i), scores, self._back(i), self.path[begin:end], self.totals[i])
         if self.before[i] < 0:
             self._name_the_first()
         self.after[i] = scores
+
+    def _given(self, i: int) -> tuple[Floats, Floats, Floats, Ints]:
+        """Log densities (K, n) of a block, initial probabilities, transitions into its rows, places of first rows."""
+        begin, end = self.blocks[i]
+        log_b = np.ascontiguousarray(self.density(begin, end).T)
+        into = self.logs.into(begin, end) if self.constant is None else self.constant
+        return log_b, self.logs.pi, into, self.starts[slice(*self.begun[i])] - begin
 
     def _back(self, i: int) -> Ints:
         n_states = len(self.logs.pi)
@@ -111,10 +113,9 @@ class _Search:
     def _name_the_first(self) -> NoReturn:
         """Raise for the first row that is impossible: a part that was guessed knows of one, not of the first."""
         scores = np.zeros(len(self.logs.pi))
-        for begin, end in self.blocks:
-            log_b, into = np.ascontiguousarray(self.density(begin, end)), self.logs.into(begin, end)
-            back, top = np.empty(log_b.shape, self.back.dtype), np.empty(end - begin)
-            row = viterbi.walk(log_b, self.logs.pi, into, self.first[begin:end], end - begin, scores, back, top)
+        for i, (begin, end) in enumerate(self.blocks):
+            back, top = np.empty((end - begin, len(scores)), self.back.dtype), np.empty(end - begin)
+            row = viterbi.walk(*self._given(i), end - begin, scores, back, top)
             if row >= 0:
                 raise ImpossibleObservationError(begin + row)
         raise AssertionError("no row is impossible")
