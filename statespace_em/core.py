@@ -12,8 +12,9 @@ from statespace_em import em
 from statespace_em._typing import AnyArray, Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.labels import Dims
+from statespace_em.shared import SharedRows
 
-Rows = dict[str, tuple[tuple[str, ...], AnyArray]]
+Rows = dict[str, tuple[tuple[str, ...], AnyArray | SharedRows]]
 
 
 class Posterior(NamedTuple):

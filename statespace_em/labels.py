@@ -15,6 +15,7 @@ import xarray as xr
 
 from statespace_em._typing import AnyArray, Floats, Ints
 from statespace_em.errors import ImpossibleStateError, ParameterError, RowError
+from statespace_em.shared import SharedRows, lazily
 
 Dims = Mapping[str, tuple[str, ...]]
 SAME = {
@@ -61,7 +62,7 @@ class Labels:
 
     def dataset(
         self,
-        rows: Mapping[str, tuple[tuple[str, ...], AnyArray]],
+        rows: Mapping[str, tuple[tuple[str, ...], AnyArray | SharedRows]],
         coords: Mapping[str, Any],
         others: Mapping[str, xr.Variable] | None = None,
     ) -> xr.Dataset:
@@ -74,11 +75,13 @@ class Labels:
         own = {dim: values for dim, values in coords.items() if dim in used}
         return xr.Dataset(variables, {**own, **self.time_coords()})
 
-    def _variable(self, dims: tuple[str, ...], values: AnyArray) -> xr.Variable:
+    def _variable(self, dims: tuple[str, ...], values: AnyArray | SharedRows) -> xr.Variable:
         if self.sequence is None:
-            return xr.Variable((self.time, *dims), values)
+            return xr.Variable((self.time, *dims), lazily(values) if isinstance(values, SharedRows) else values)
         lengths = self.lengths
         inside, rest = np.arange(lengths.max()) < lengths[:, None], values.shape[1:]
+        if isinstance(values, SharedRows):
+            return xr.Variable((self.sequence, self.time, *dims), lazily(values, inside))
         if not inside.all():
             dtype = np.promote_types(values.dtype, type_of_blank(values))
             padded = np.full((*inside.shape, *rest), None if dtype.kind == "O" else np.nan, dtype)

@@ -303,7 +303,7 @@ class Uncertain(ABC):
         with labelled_rows(labels, names):
             statistics = core.e_step(tree, batch)[0]
             if self.takes_states:
-                gamma = core.posterior(tree, batch, pairs=False).rows["gamma"][1]
+                gamma = np.asarray(core.posterior(tree, batch, pairs=False).rows["gamma"][1])
                 diagnose.starved(found, gamma, batch, core.n_free(tree) / len(names), names)
                 diagnose.alike(found, gamma, names)
             diagnose.at_floor(found, core.degenerate(tree, statistics), names)

@@ -124,8 +124,8 @@ def smooth_means(
 
 
 @jit
-def pair_moments(mean: Floats, cross_cov: Floats, xi: Floats) -> None:
-    """Fill E[s[t] s[t+1]' | y] from the covariances of every row, NaN where those are.
+def pair_moments(mean: Floats, cross_cov: Floats, place: Ints, xi: Floats) -> None:
+    """Fill E[s[t] s[t+1]' | y] from the covariances ``cross_cov[place[t]]``, NaN where those are.
 
     ``mean`` may have one row more than the others, if they are not the end of the data.
     """
@@ -134,7 +134,7 @@ def pair_moments(mean: Floats, cross_cov: Floats, xi: Floats) -> None:
         after = min(t + 1, mean.shape[0] - 1)
         for i in range(n):
             for j in range(n):
-                xi[t, i, j] = cross_cov[t, i, j] + mean[t, i] * mean[after, j]
+                xi[t, i, j] = cross_cov[place[t], i, j] + mean[t, i] * mean[after, j]
 
 
 @jit

@@ -43,7 +43,7 @@ def decoded(
 ) -> tuple[Ints, Floats | None]:
     """Path (N,) and its log joint probability (S,); None for the states that are best row by row."""
     if method == "posterior":
-        return core.posterior(params, batch, pairs=False).rows["gamma"][1].argmax(1), None
+        return np.asarray(core.posterior(params, batch, pairs=False).rows["gamma"][1]).argmax(1), None
     if least is None:
         return core.decode(params, batch)
     log_b = core.log_density(params, batch)

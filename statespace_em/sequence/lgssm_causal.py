@@ -33,9 +33,9 @@ def causal(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:
     known, f, filtered_response, response = found
     after = _so_far(known, batch, inclusive=True)
     before = _so_far(known, batch, inclusive=False)
-    filtered_mean, filtered_cov = _moved(f.filtered_mean, f.filtered_cov, filtered_response, after)
-    predicted_mean, predicted_cov = _moved(f.predicted_mean, f.predicted_cov, known.response, before)
-    innovation, innovation_cov = _moved(f.innovation, f.innovation_cov, response, before, sign=-1.0)
+    filtered_mean, filtered_cov = _moved(f.filtered_mean, np.asarray(f.filtered_cov), filtered_response, after)
+    predicted_mean, predicted_cov = _moved(f.predicted_mean, np.asarray(f.predicted_cov), known.response, before)
+    innovation, innovation_cov = _moved(f.innovation, np.asarray(f.innovation_cov), response, before, sign=-1.0)
     seen = ~np.isnan(batch.y)
     innovation = np.where(seen, innovation, np.nan)
     innovation_cov = np.where(seen[:, :, None] & seen[:, None, :], innovation_cov, np.nan)

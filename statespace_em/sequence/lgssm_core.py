@@ -167,7 +167,7 @@ class LGSSMCore:
     def unbounded(self, params: LGSSMParams, data: Batch) -> bool:
         """Whether some row is predicted without error."""
         known = causal(spread_out(params, self.spread), data, "diffuse")
-        cov = known.innovation_cov
+        cov = np.asarray(known.innovation_cov)
         return lgssm_boundary.explains_exactly(np.where(np.isfinite(cov), cov, np.nan))
 
     def onto_faces(self, params: LGSSMParams, start: LGSSMParams) -> Iterator[LGSSMParams]:
@@ -324,7 +324,7 @@ def posterior_sums(params: LGSSMParams, batch: Batch, smoothed: Smoothed, blocks
     n_blocks, m = int(blocks.max()) + 1, n + k + 1
     S_vv, S_vz = np.zeros((size, size)), np.zeros((size, m))
     S_uu, counts = np.zeros((n_blocks, m, m)), np.zeros(n_blocks)
-    mean, cov, cross_cov = smoothed
+    mean, cov, cross_cov = map(np.asarray, smoothed)
     if k:  # inputs are states that are known and drive nothing here: their effects are in the offsets
         mean, start = np.hstack([mean, rows.U]), np.append(params.initial_mean, np.zeros(k))
         A, b, C = _wider(rows.A, k, k), np.pad(rows.b, ((0, 0), (0, k))), _wider(rows.C, 0, k)

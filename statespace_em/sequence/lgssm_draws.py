@@ -90,29 +90,30 @@ def lagged(params: LGSSMParams, batch: Batch, lag: int, likelihood: str) -> tupl
     lag = min(lag, int(batch.lengths.max()))
     target = np.minimum(rows + lag, ends)
     A = np.broadcast_to(p.A, (n_rows, *p.A.shape[1:]))
-    proper: Bools = np.asarray(np.isfinite(known.filtered_cov).all((1, 2)))
+    filtered_cov = np.asarray(known.filtered_cov)
+    proper: Bools = np.asarray(np.isfinite(filtered_cov).all((1, 2)))
     inner = np.flatnonzero(proper & (rows < ends))
-    step = _blank(known.filtered_cov.shape)
-    J = _gains(known.filtered_cov[inner] @ A[inner].swapaxes(1, 2), known.predicted_cov[inner + 1])
+    step = _blank(filtered_cov.shape)
+    J = _gains(filtered_cov[inner] @ A[inner].swapaxes(1, 2), known.predicted_cov[inner + 1])
     news = known.filtered_mean[inner + 1] - known.predicted_mean[inner + 1]
-    shrunk = known.filtered_cov[inner + 1] - known.predicted_cov[inner + 1]
+    shrunk = filtered_cov[inner + 1] - known.predicted_cov[inner + 1]
     step.gain[inner], step.mean[inner] = J, (J @ news[:, :, None])[:, :, 0]
     step.cov[inner] = J @ shrunk @ J.swapaxes(1, 2)
-    added, reached, length = _blank(known.filtered_cov.shape), rows, 1
+    added, reached, length = _blank(filtered_cov.shape), rows, 1
     while length <= lag:
         if lag & length:
             added = _joined(added, step, reached)
             reached = np.minimum(reached + length, ends)
         step = _joined(step, step, np.minimum(rows + length, ends))
         length *= 2
-    mean, cov = known.filtered_mean + added.mean, known.filtered_cov + added.cov
+    mean, cov = known.filtered_mean + added.mean, filtered_cov + added.cov
     first = np.repeat(batch.starts[:-1], np.diff(batch.starts))
     for row in np.flatnonzero(~proper):
         try:
             found = smooth(params, batch.cut(first[row], target[row] + 1))[0]
             mean[row], cov[row] = found.mean[row - first[row]], found.cov[row - first[row]]
         except UndeterminedStartError:
-            mean[row], cov[row] = known.filtered_mean[row], known.filtered_cov[row]
+            mean[row], cov[row] = known.filtered_mean[row], filtered_cov[row]
     return mean, cov
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from statespace_em.data import Batch
 from statespace_em.errors import SingularInnovationError
 from statespace_em.kernels import kalman, pairs
 from statespace_em.sequence.lgssm_params import LGSSMParams, RowParams, by_row
+from statespace_em.shared import Matrices, SharedRows, pays, stack_of
 
 T = TypeVar("T")
 
@@ -27,20 +28,20 @@ class Filtered(NamedTuple):
     """What is known of the states at the time."""
 
     predicted_mean: Floats  # (N, n)
-    predicted_cov: Floats  # (N, n, n)
+    predicted_cov: Matrices  # (N, n, n)
     filtered_mean: Floats  # (N, n)
-    filtered_cov: Floats  # (N, n, n)
+    filtered_cov: Matrices  # (N, n, n)
     log_likelihood: Floats  # (N,), nats
     innovation: Floats  # (N, D), or no rows
-    innovation_cov: Floats  # (N, D, D), or no rows
+    innovation_cov: Matrices  # (N, D, D), or no rows
 
 
 class Smoothed(NamedTuple):
     """What is known of the states in hindsight."""
 
     mean: Floats  # (N, n)
-    cov: Floats  # (N, n, n)
-    cross_cov: Floats  # (N, n, n), of s_t and s_{t+1}; NaN at the last row of a sequence
+    cov: Matrices  # (N, n, n)
+    cross_cov: Matrices  # (N, n, n), of s_t and s_{t+1}; NaN at the last row of a sequence
 
 
 class Gains(NamedTuple):
@@ -72,8 +73,12 @@ def kalman_filter(params: LGSSMParams, batch: Batch, *, innovations: bool = Fals
         With the number of the first row whose innovation covariance is not positive definite.
     """
     found = blank_filtered(batch.y, len(params.initial_mean), innovations=innovations)
-    each(params, batch, partial(_filter_part, found))
-    return found
+    places = each(params, batch, partial(_filter_part, found))
+    predicted, filtered, *innovation = _given_out(
+        [found.predicted_cov, found.filtered_cov, *([found.innovation_cov] if innovations else [])], places
+    )
+    found = found._replace(predicted_cov=predicted, filtered_cov=filtered)
+    return found._replace(innovation_cov=innovation[0]) if innovations else found
 
 
 def smoother(params: LGSSMParams, batch: Batch) -> tuple[Smoothed, Floats]:
@@ -86,8 +91,8 @@ def smoother(params: LGSSMParams, batch: Batch) -> tuple[Smoothed, Floats]:
     """
     n_rows, n_states = len(batch.y), len(params.initial_mean)
     found, log_likelihood = _blank_smoothed(n_rows, n_states), np.empty(n_rows)
-    each(params, batch, partial(_smooth_part, found, log_likelihood))
-    return found, log_likelihood
+    places = each(params, batch, partial(_smooth_part, found, log_likelihood))
+    return Smoothed(found.mean, *_given_out([found.cov, found.cross_cov], places)), log_likelihood
 
 
 def smoothed_mean(params: LGSSMParams, batch: Batch) -> Floats:
@@ -104,9 +109,10 @@ def smoothed_mean(params: LGSSMParams, batch: Batch) -> Floats:
 def pair_moments(smoothed: Smoothed) -> Floats:
     """E[s_t s_{t+1}' | y] (N, n, n), NaN at the last row of a sequence."""
     found = np.empty(smoothed.cross_cov.shape)
+    distinct, place = stack_of(smoothed.cross_cov)
     cuts = np.linspace(0, len(found), _workers(len(found)) + 1).astype(int)
     tasks = [
-        partial(kalman.pair_moments, smoothed.mean[a : b + 1], smoothed.cross_cov[a:b], found[a:b])
+        partial(kalman.pair_moments, smoothed.mean[a : b + 1], distinct, place[a:b], found[a:b])
         for a, b in pairwise(cuts)
     ]
     _threads.run(tasks)
@@ -116,9 +122,10 @@ def pair_moments(smoothed: Smoothed) -> Floats:
 def pair_sums(smoothed: Smoothed, first: Bools) -> Floats:
     """Sum of E[s_t s_{t+1}' | y] (n, n) over the pairs of all sequences; the same for any number of threads."""
     begins = range(0, len(first), BLOCK)
-    found = np.zeros((len(begins), *smoothed.cov.shape[1:]))
+    distinct, place = stack_of(smoothed.cross_cov)
+    found = np.zeros((len(begins), *distinct.shape[1:]))
     tasks = [
-        partial(pairs.pair_sums, first, smoothed.mean, smoothed.cross_cov, begin, begin + BLOCK, part)
+        partial(pairs.pair_sums, first, smoothed.mean, distinct, place, begin, begin + BLOCK, part)
         for begin, part in zip(begins, found)
     ]
     _threads.run(tasks)
@@ -128,27 +135,52 @@ def pair_sums(smoothed: Smoothed, first: Bools) -> Floats:
 # one part
 
 
-def _filter_part(whole: Filtered, part: Part) -> None:
+class _Places(NamedTuple):
+    """Which matrix of its stack each row of a part has."""
+
+    rows: slice  # of the part
+    place: Ints
+    used: slice  # of the stack: where there are any
+
+
+def _filter_part(whole: Filtered, part: Part) -> _Places:
     out = Filtered(*(array[part.rows] for array in whole))
     gains = filter_covariances(part, out)
-    covs = [out.predicted_cov, out.filtered_cov, *([out.innovation_cov] if len(out.innovation_cov) else [])]
-    spread = [partial(kalman.expand, gains.slot, cov) for cov in covs]
-    _together(len(part.y), partial(filter_means, part, gains, out), *spread)
+    filter_means(part, gains, out)
+    return _Places(part.rows, gains.slot, slice(0, int(gains.slot.max()) + 1))
 
 
-def _smooth_part(whole: Smoothed, log_likelihood: Floats, part: Part) -> None:
+def _smooth_part(whole: Smoothed, log_likelihood: Floats, part: Part) -> _Places:
     out = Smoothed(*(array[part.rows] for array in whole))
     known = blank_filtered(part.y, len(part.mean), innovations=False)
     # what the smoother makes of a filtered mean takes its place: less memory to touch for the first time
     known = known._replace(log_likelihood=log_likelihood[part.rows], filtered_mean=out.mean)
     gains = filter_covariances(part, known)
     J, place = _smooth_covariances(part, gains, known, out)
+    filter_means(part, gains, known)
+    _smooth_means(part, gains, known, J, out.mean)
+    return _Places(part.rows, place, slice(int(place.min()), len(place)))
 
-    def means() -> None:
-        filter_means(part, gains, known)
-        _smooth_means(part, gains, known, J, out.mean)
 
-    _together(len(part.y), means, *(partial(kalman.expand, place, cov) for cov in (out.cov, out.cross_cov)))
+def _given_out(stacks: Sequence[Any], parts: list[_Places]) -> list[Matrices]:
+    """Matrices of every row: shared ones, or the stacks, in which those of a part stand where its rows are."""
+    sizes = [part.used.stop - part.used.start for part in parts]
+    if pays(sum(sizes), len(stacks[0])):
+        begins = np.cumsum([0, *sizes[:-1]])
+        for part, begin in zip(parts, begins):
+            if begin != part.used.start:
+                part.place[:] += begin - part.used.start
+        place = parts[0].place if len(parts) == 1 else np.concatenate([part.place for part in parts])
+        return [SharedRows(np.concatenate([stack[p.rows][p.used] for p in parts]), place) for stack in stacks]
+    spread = [
+        partial(kalman.expand, part.place, stack[part.rows])
+        for part, size in zip(parts, sizes)
+        for stack in stacks
+        if size < len(part.place)
+    ]
+    with _threads.limited(_workers(len(stacks[0]))):
+        _threads.run(spread)
+    return list(stacks)
 
 
 def _compact(part: Part) -> tuple[Smoothed, Ints, Floats]:
@@ -252,9 +284,3 @@ def each(params: LGSSMParams, batch: Batch, work: Callable[[Part], T], *, whole:
     mean, cov = np.ascontiguousarray(params.initial_mean), np.ascontiguousarray(params.initial_cov)
     parts = [Part(batch.y[a:b], first[a:b], slice(int(a), int(b)), p.cut(a, b), mean, cov) for a, b in pairwise(cuts)]
     return _threads.run([partial(work, part) for part in parts])
-
-
-def _together(n_rows: int, *tasks: Callable[[], None]) -> None:
-    """Do independent tasks, on several threads where there is enough to do."""
-    with _threads.limited(_workers(n_rows)):
-        _threads.run(tasks)

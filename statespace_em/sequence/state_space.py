@@ -134,16 +134,14 @@ class StateSpaceModel(DrivenModel):
 
     def _one_step(self, core: Core, tree: Any, batch: Batch) -> Predictive:
         known, p = causal(tree, batch, self.likelihood), by_row(tree, batch)
-        return normal(*predicted_rows(p.C, p.d, p.R, known.predicted_mean, known.predicted_cov))
+        return normal(*predicted_rows(p.C, p.d, p.R, known.predicted_mean, np.asarray(known.predicted_cov)))
 
     def _joint(self, core: Core, tree: Any, batch: Batch) -> Predictive:
         known = causal(tree, batch, self.likelihood)
-        blind = ~np.isfinite(np.diagonal(known.innovation_cov, axis1=1, axis2=2))  # nothing was expected there
-        return joint_normal(
-            np.where(blind, np.nan, batch.y),
-            np.where(blind, np.nan, known.innovation),
-            np.where(blind[:, :, None] | blind[:, None, :], np.nan, known.innovation_cov),
-        )
+        cov = np.asarray(known.innovation_cov)
+        blind = ~np.isfinite(np.diagonal(cov, axis1=1, axis2=2))  # nothing was expected there
+        shown = np.where(blind[:, :, None] | blind[:, None, :], np.nan, cov)
+        return joint_normal(np.where(blind, np.nan, batch.y), np.where(blind, np.nan, known.innovation), shown)
 
     def _simulated(
         self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *said: Any

@@ -119,10 +119,10 @@ class StructuralModel(StateSpaceModel):
         with labelled_rows(labels):
             if of == "smoothed":
                 states = smooth(tree, batch)[0]
-                mean, cov = states.mean, states.cov
+                mean, cov = states.mean, np.asarray(states.cov)
             else:
                 known = causal(tree, batch, self.likelihood)
-                mean, cov = known.filtered_mean, known.filtered_cov
+                mean, cov = known.filtered_mean, np.asarray(known.filtered_cov)
         found, place = views(self.components, self._parts()), positions(batch)
         names, kinds, in_y = ([getattr(view, field) for view in found] for field in ("name", "kind", "in_y"))
         moments = component_moments(found, mean, cov, place)
