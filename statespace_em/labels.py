@@ -75,6 +75,10 @@ class Labels:
         own = {dim: values for dim, values in coords.items() if dim in used}
         return xr.Dataset(variables, {**own, **self.time_coords()})
 
+    def array(self, name: str, values: AnyArray, others: Mapping[str, xr.Variable]) -> xr.DataArray:
+        """Label one array (N,) over the rows of all sequences; ``others`` are coordinates of other dimensions."""
+        return xr.DataArray(self._variable((), values), {**self.time_coords(), **others}, name=name)
+
     def _variable(self, dims: tuple[str, ...], values: AnyArray | SharedRows) -> xr.Variable:
         if self.sequence is None:
             return xr.Variable((self.time, *dims), lazily(values) if isinstance(values, SharedRows) else values)

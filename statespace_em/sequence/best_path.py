@@ -46,7 +46,7 @@ class _Search:
     def __init__(self, density: Density, logs: Chain, starts: Ints) -> None:
         self.density, self.logs, self.starts = density, logs, starts
         n_rows, n_states = int(starts[-1]), len(logs.pi)
-        size = LANES * (max(ENTRIES // n_states, ROWS) // LANES | 1)  # what fills odd stretches, see `led_singly`
+        size = LANES * (max(2 * ENTRIES // n_states, ROWS) // LANES | 1)  # what fills odd stretches, see `led_singly`
         self.blocks = [(begin, min(begin + size, n_rows)) for begin in range(0, n_rows, size)]
         self.constant = logs.into(0, 1) if len(logs.A) == 1 else None
         self.path = np.empty(n_rows, dtype=np.int64)
@@ -55,7 +55,7 @@ class _Search:
         self.before = np.empty(len(self.blocks), dtype=np.int64)  # state before each block, from where its path comes
         firsts = np.searchsorted(starts[:-1], [0, *(end for _, end in self.blocks)])
         self.begun = list(pairwise(firsts.tolist()))  # sequences that begin in each block
-        self.totals = [np.zeros(end - begin + 1) for begin, end in self.begun]  # the first is of the one before
+        self.totals = np.zeros(len(starts) - 1 + len(self.blocks))  # of the one before, and of those that begin
 
     def part(self, begin: int, end: int) -> None:
         """Search some blocks, from the guess that all states before them are equally good."""
@@ -84,16 +84,17 @@ class _Search:
 
     def best(self) -> Floats:
         """Log joint probabilities (S,)."""
-        found = np.zeros(len(self.starts))  # the first is what is before all sequences
-        for (begin, end), totals in zip(self.begun, self.totals):
-            found[begin : end + 1] += totals
-        return found[1:]
+        sizes = [end - begin + 1 for begin, end in self.begun]
+        owner = np.arange(len(self.totals)) - np.repeat(np.arange(len(sizes)), sizes)
+        found = np.bincount(owner, self.totals)  # the first is what is before all sequences
+        return np.asarray(found[1:], dtype=float)
 
     def _block(self, i: int, scores: Floats) -> None:
         """Search one block from ``scores`` (K,), which become those at its end."""
-        begin, end = self.blocks[i]
-        self.totals[i][:] = 0.0
-        self.before[i] = viterbi.search(*self._given(i), scores, self._back(i), self.path[begin:end], self.totals[i])
+        rows, (begin, end) = slice(*self.blocks[i]), self.begun[i]
+        totals = self.totals[begin + i : end + i + 1]
+        totals[:] = 0.0
+        self.before[i] = viterbi.search(*self._given(i), scores, self._back(i), self.path[rows], totals)
         if self.before[i] < 0:
             self._name_the_first()
         self.after[i] = scores

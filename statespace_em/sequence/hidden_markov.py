@@ -112,9 +112,10 @@ class HiddenMarkovModel(SequenceModel):
         core, tree, batch, labels, _ = self._ready(y, params, states, weights)
         with labelled_rows(labels, self._names()):
             path, best = decoded(core, tree, batch, method, least)  # type: ignore[arg-type]
-        found = labels.dataset({"state": ((), named(self._names(), path))}, {})["state"]
+        others = {} if best is None else {"log_prob": labels.per_sequence(best)}
+        found = labels.array("state", named(self._names(), path), others)
         found.attrs["conditioning"] = "1:T"
-        return found if best is None else found.assign_coords(log_prob=labels.per_sequence(best))
+        return found
 
     def best_paths(
         self, y: Any, n_paths: int, params: xr.Dataset | None = None, *, states: Any = None, weights: Any = None
