@@ -9,12 +9,14 @@ entries that are structurally zero in the reference stay so.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 from statespace_em._typing import Floats, Ints
+from statespace_em.kernels.simplex import squared_shares
 
 Domain: TypeAlias = Literal["simplex", "positive", "nonnegative", "covariance", "location", "real"]
 
@@ -46,15 +48,17 @@ def to_vector(value: Floats, reference: Floats, domain: Domain, scale: Floats | 
 
 def from_vector(vector: Floats, reference: Floats, domain: Domain, scale: Floats | None = None) -> Floats:
     """Inverse of `to_vector`: the value with the shape of ``reference``."""
-    support = reference > 0.0
     if domain == "simplex":
-        value = np.zeros(reference.shape)
-        value[support] = np.square(vector)
-        total = value.sum(-1, keepdims=True)
-        return np.asarray(np.where(total > 0.0, value / np.where(total > 0.0, total, 1.0), reference))
-    if domain in ("positive", "nonnegative"):
+        value, size = np.empty(reference.shape), reference.shape[-1]
+        squared_shares(
+            np.ascontiguousarray(vector), np.ascontiguousarray(reference).reshape(-1, size), value.reshape(-1, size)
+        )
+        return value
+    if domain == "positive":
+        return reference * np.exp(vector).reshape(reference.shape)
+    if domain == "nonnegative":
         value = np.array(reference)
-        value[support] *= np.exp(vector) if domain == "positive" else np.square(vector)
+        value[reference > 0.0] *= np.square(vector)
         return value
     if domain == "covariance":
         return _from_log_cholesky(vector, reference)
@@ -110,6 +114,11 @@ def gradient_vector(
         parts = zip(*(matrix.reshape(-1, size, size) for matrix in (gradient, value, reference)))
         return np.concatenate([pull_back(*part) for part in parts])
     return np.ravel(gradient * scale if domain == "location" and scale is not None else gradient)
+
+
+def joined(parts: Sequence[Floats]) -> Floats:
+    """One vector of those of several parameters; empty where there are none."""
+    return np.concatenate(parts) if parts else np.empty(0)
 
 
 def n_coordinates(reference: Floats, domain: Domain) -> int:

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from statespace_em._typing import Floats
 from statespace_em.errors import ParameterError
+from statespace_em.kernels.simplex import shares
 
 
 class Prior(Protocol):
@@ -94,14 +95,12 @@ class Dirichlet:
 
         Outcomes that are 0 in ``previous`` stay exactly 0; a row without any count keeps ``previous``.
         """
-        total = counts if self.is_flat else counts + self.pseudo_counts(counts.shape)
-        allowed = np.ones(counts.shape, bool) if previous is None else previous > 0.0
-        total = total * allowed
-        mass = total.sum(-1, keepdims=True)
-        if mass.min() > 0.0:
-            return np.asarray(total / mass)
-        fallback = allowed / allowed.sum(-1, keepdims=True) if previous is None else previous
-        return np.asarray(np.where(mass > 0.0, total / np.where(mass > 0.0, mass, 1.0), fallback))
+        total = np.asarray(counts if self.is_flat else counts + self.pseudo_counts(counts.shape), float)
+        size = total.shape[-1]
+        allowed = np.full(total.shape, 1.0 / size) if previous is None else np.ascontiguousarray(previous)
+        found = np.empty(total.shape)
+        shares(total.reshape(-1, size), allowed.reshape(-1, size), found.reshape(-1, size))
+        return found
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,8 @@ import pytest
 from hmm_cases import case, holes_in, model_of, with_prior
 
 import statespace_em as sse
+from statespace_em.emissions.coordinates import EmissionCoordinates
 from statespace_em.emissions.evaluate import (
-    emission_differences,
-    emission_from_vector,
-    emission_n_free,
-    emission_vector,
     family_statistics,
 )
 from statespace_em.emissions.sharing import groups_of
@@ -80,13 +77,14 @@ def test_the_m_step_is_the_maximum(kind, tie, informed):
         for i, j in combinations(range(weights.shape[1]), 2):
             if own is not None and own[i] == own[j]:
                 np.testing.assert_array_equal(getattr(params, name)[i], getattr(params, name)[j])
-    centre = emission_vector(family, params, params, 1.0, ())
-    assert len(centre) == emission_n_free(family, params, ())
-    slope = emission_differences(family, params, y, weights, params, 1.0, ())
+    coordinates = EmissionCoordinates(family)
+    centre = coordinates.to_vector(params, params)
+    assert len(centre) == coordinates.n_free(params)
+    slope = coordinates.differences(params, y, weights, params)
     step = 1e-5
     for i in range(len(centre)):
         move = step * np.eye(len(centre))[i]
-        sides = [emission_from_vector(family, side, params, 1.0, ()) for side in (centre + move, centre - move)]
+        sides = [coordinates.from_vector(side, params) for side in (centre + move, centre - move)]
         slope[i] += (family.log_prior(sides[0]) - family.log_prior(sides[1])) / (2.0 * step)
     close(slope, 0.0, 2e-5)
 

@@ -41,21 +41,3 @@ def summed_within(values: Floats, groups: Ints) -> Floats:
 def pooled(values: Floats, groups: Ints | None) -> Floats:
     """Values (K, ...) summed over the states of a group, the sum at each of them."""
     return values if groups is None else summed_within(values, groups)[groups]
-
-
-def own_values(family: Any, name: str, value: Floats) -> Floats:
-    """Values of a parameter without repetition."""
-    groups = groups_of(family, name)
-    return value if groups is None else value[representatives(groups)]
-
-
-def at_states(family: Any, name: str, value: Floats) -> Floats:
-    """Inverse of `own_values`."""
-    groups = groups_of(family, name)
-    return value if groups is None else value[groups]
-
-
-def own_gradient(family: Any, name: str, gradient: Floats) -> Floats:
-    """Gradient with respect to the `own_values`, from that with respect to the values of all states."""
-    groups = groups_of(family, name)
-    return gradient if groups is None else summed_within(gradient, groups)

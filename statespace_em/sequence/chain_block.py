@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from statespace_em._typing import Floats, Ints
+from statespace_em.domains import joined
 from statespace_em.priors import Dirichlet
 from statespace_em.sequence.stationary import score, stationary_mode, stationary_of
 from statespace_em.structure import Pattern
@@ -39,7 +41,7 @@ class Chain:
         """Number of states."""
         return len(self.initial.fixed)
 
-    @property
+    @cached_property
     def blocks(self) -> tuple[Name, ...]:
         """Parameters that have coordinates of their own."""
         free: list[Name] = []
@@ -81,10 +83,9 @@ class Chain:
         density = self.initial_prior.log_density(params.initial)
         return density + self.transition_prior.log_density(params.transition)
 
-    def to_vector(self, params: ChainParams, reference: ChainParams) -> Floats:
-        """Coordinates of what is free."""
-        parts = [self.pattern(n).to_vector(getattr(params, n), getattr(reference, n)) for n in self.blocks]
-        return np.concatenate(parts) if parts else np.empty(0)
+    def parts(self, params: ChainParams, reference: ChainParams) -> list[Floats]:
+        """Coordinates of what is free, block by block."""
+        return [self.pattern(n).to_vector(getattr(params, n), getattr(reference, n)) for n in self.blocks]
 
     def n_coordinates(self, reference: ChainParams) -> int:
         """Length of the vector."""
@@ -110,7 +111,7 @@ class Chain:
         parts = [
             self.pattern(n).pull_back(gradients[n], getattr(params, n), getattr(reference, n)) for n in self.blocks
         ]
-        return np.concatenate(parts) if parts else np.empty(0)
+        return joined(parts)
 
     def lifted(self, params: ChainParams, image: ChainParams) -> ChainParams | None:
         """Probabilities raised that are next to zero but grow under EM; None if none do."""

@@ -15,17 +15,13 @@ import xarray as xr
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.core import Posterior, Rows, excerpt
 from statespace_em.data import Batch
-from statespace_em.domains import Domain
+from statespace_em.domains import Domain, joined
 from statespace_em.emissions.base import EmissionFamily, HasDomains, HasFloor, HasScore
+from statespace_em.emissions.coordinates import EmissionCoordinates
 from statespace_em.emissions.evaluate import (
     add,
     emission_arranged,
-    emission_differences,
-    emission_from_vector,
-    emission_gradient,
     emission_lifted,
-    emission_n_free,
-    emission_vector,
     family_statistics,
     guessed_emission,
     params_type,
@@ -92,6 +88,11 @@ class HMMCore:
     def groups(self) -> Ints | None:
         """Number of the emission of each state (K,); None where each has its own."""
         return self.ties.cells
+
+    @cached_property
+    def coordinates(self) -> EmissionCoordinates:
+        """Coordinates of the emissions."""
+        return EmissionCoordinates(self.family, self.scale, self.frozen)
 
     # what is said of the rows
 
@@ -185,17 +186,16 @@ class HMMCore:
 
     def to_vector(self, params: HMMParams, reference: HMMParams) -> Floats | None:
         """Unconstrained coordinates of what is free."""
-        own, origin = self._own(params.emission), self._own(reference.emission)
-        emission = emission_vector(self.family, own, origin, self.scale, self.frozen)
-        if emission is None:
+        if not self.coordinates.known:
             return None
-        return np.concatenate([self.chain.to_vector(_chain(params), _chain(reference)), emission])
+        emission = self.coordinates.parts(self._own(params.emission), self._own(reference.emission))
+        return joined([*self.chain.parts(_chain(params), _chain(reference)), *emission])
 
     def from_vector(self, vector: Floats, reference: HMMParams) -> HMMParams:
         """Inverse of `to_vector`."""
         size = self.chain.n_coordinates(_chain(reference))
         initial, transition = self.chain.from_vector(vector[:size], _chain(reference))
-        own = emission_from_vector(self.family, vector[size:], self._own(reference.emission), self.scale, self.frozen)
+        own = self.coordinates.from_vector(vector[size:], self._own(reference.emission))
         return HMMParams(initial, transition, self._shared(own))
 
     def gradient(self, params: HMMParams, batch: Batch, reference: HMMParams) -> Floats:
@@ -203,7 +203,7 @@ class HMMCore:
         own, origin = self._own(params.emission), self._own(reference.emission)
         if isinstance(self.family, HasScore):
             statistics, _ = self.e_step(params, batch)
-            emission = emission_gradient(self.family, own, statistics.emission, origin, self.scale, self.frozen)
+            emission = self.coordinates.gradient(own, statistics.emission, origin)
         else:
             gamma = np.empty((len(batch.y), self.n_states))
 
@@ -212,7 +212,7 @@ class HMMCore:
 
             statistics, _ = self._smooth_sums(params, batch, keep)
             weights = self._emission_weights(gamma, batch.weight)
-            emission = emission_differences(self.family, own, batch.y, weights, origin, self.scale, self.frozen)
+            emission = self.coordinates.differences(own, batch.y, weights, origin)
         chain = self.chain.score_vector(_chain(params), statistics.initial, statistics.transition, _chain(reference))
         return np.concatenate([chain, emission])
 
@@ -351,7 +351,7 @@ class HMMCore:
 
     def n_free(self, params: HMMParams) -> int:
         """Free parameters: what is structurally zero, fixed, shared or frozen counts as it is."""
-        count = emission_n_free(self.family, self._own(params.emission), self.frozen)
+        count = self.coordinates.n_free(self._own(params.emission))
         return count + self.chain.n_free(_chain(params))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -16,14 +17,11 @@ from statespace_em.core import Core, Posterior, excerpt
 from statespace_em.data import Batch
 from statespace_em.domains import Domain, from_vector, gradient_vector, lifted, n_coordinates, n_free, to_vector
 from statespace_em.emissions.base import EmissionFamily, HasDomains, HasFloor
+from statespace_em.emissions.coordinates import EmissionCoordinates
 from statespace_em.emissions.evaluate import (
     column_scale,
     emission_arranged,
-    emission_from_vector,
     emission_lifted,
-    emission_n_free,
-    emission_score,
-    emission_vector,
     family_statistics,
     guessed_emission,
     log_density,
@@ -82,6 +80,11 @@ class MixtureCore:
     row_dims: ClassVar[Dims] = {"gamma": ("state",)}
     sum_dims: ClassVar[Dims] = {}
 
+    @cached_property
+    def coordinates(self) -> EmissionCoordinates:
+        """Coordinates of the emissions."""
+        return EmissionCoordinates(self.family, self.scale, self.frozen)
+
     def _responsibilities(self, params: MixtureParams, batch: Batch) -> tuple[Floats, Floats]:
         """Posterior of the components (N, K) and log density of each row (N,)."""
         with np.errstate(divide="ignore"):
@@ -129,7 +132,7 @@ class MixtureCore:
 
     def to_vector(self, params: MixtureParams, reference: MixtureParams) -> Floats | None:
         """Unconstrained coordinates of what is not frozen."""
-        emission = emission_vector(self.family, params.emission, reference.emission, self.scale, self.frozen)
+        emission = self.coordinates.to_vector(params.emission, reference.emission)
         if emission is None or "weight" in self.frozen:
             return emission
         return np.concatenate([to_vector(params.weight, reference.weight, "simplex"), emission])
@@ -140,17 +143,13 @@ class MixtureCore:
         if "weight" not in self.frozen:
             size = n_coordinates(weight, "simplex")
             weight, vector = from_vector(vector[:size], weight, "simplex"), vector[size:]
-        return MixtureParams(
-            weight, emission_from_vector(self.family, vector, reference.emission, self.scale, self.frozen)
-        )
+        return MixtureParams(weight, self.coordinates.from_vector(vector, reference.emission))
 
     def gradient(self, params: MixtureParams, batch: Batch, reference: MixtureParams) -> Floats:
         """Score, the gradient of the log-likelihood, in the coordinates of `to_vector` (Fisher's identity)."""
         gamma = self._responsibilities(params, batch)[0]
         gamma = gamma if batch.weight is None else gamma * batch.weight[:, None]
-        emission = emission_score(
-            self.family, params.emission, batch.y, gamma, reference.emission, self.scale, self.frozen
-        )
+        emission = self.coordinates.score(params.emission, batch.y, gamma, reference.emission)
         if "weight" in self.frozen:
             return emission
         ratio = np.divide(gamma.sum(0), params.weight, out=np.zeros_like(params.weight), where=params.weight > 0.0)
@@ -219,7 +218,7 @@ class MixtureCore:
 
     def n_free(self, params: MixtureParams) -> int:
         """Free parameters; frozen blocks do not count."""
-        count = emission_n_free(self.family, params.emission, self.frozen)
+        count = self.coordinates.n_free(params.emission)
         return count + (0 if "weight" in self.frozen else n_free(params.weight, "simplex"))
 
 
