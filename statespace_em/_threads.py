@@ -45,7 +45,7 @@ def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
     The caller works too: were it to wait, the others might be put on one core, the system thinking that of the caller
     busy, and stay there for longer than many tasks last.
     """
-    workers = min(count(), len(tasks))
+    workers = 1 if len(tasks) == 1 else min(count(), len(tasks))  # to count the cores takes longer than a small task
     if workers <= 1:
         return [task() for task in tasks]
     share = _Share(tasks)

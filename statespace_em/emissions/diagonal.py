@@ -16,7 +16,6 @@ from statespace_em.kernels.emissions import diagonal_density, diagonal_sums
 from statespace_em.kernels.moments import within_and_pooled
 from statespace_em.priors import NormalInverseGamma
 
-LOG_2_PI = float(np.log(2.0 * np.pi))
 FLOOR = 1e-10  # smallest variance of a state, relative to that of all the data
 
 
@@ -73,10 +72,9 @@ class DiagonalGaussian:
 
     def log_prob(self, params: DiagonalParams, y: Floats) -> Floats:
         """Log density (N, K) in nats."""
-        var = np.ascontiguousarray(_entrywise(params).T)
+        mean, var = np.ascontiguousarray(params.mean.T), np.ascontiguousarray(_entrywise(params).T)
         log_b = np.empty((len(params.mean), len(y)))
-        mean = np.ascontiguousarray(params.mean.T)
-        diagonal_density(y, mean, 1.0 / var, -0.5 * (np.log(var) + LOG_2_PI), log_b)
+        diagonal_density(y, mean, var, log_b)
         return log_b.T
 
     def statistics(self, params: DiagonalParams | None, y: Floats, weights: Floats) -> DiagonalStatistics:

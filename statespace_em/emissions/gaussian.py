@@ -11,10 +11,10 @@ import numpy as np
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.domains import Domain
 from statespace_em.emissions.base import Support, by_state
-from statespace_em.emissions.diagonal import FLOOR, LOG_2_PI, DiagonalGaussian, centre_of
+from statespace_em.emissions.diagonal import FLOOR, DiagonalGaussian, centre_of
 from statespace_em.emissions.sharing import CYCLES, STILL, Ties, groups_of, pooled, repeated
 from statespace_em.errors import ParameterError
-from statespace_em.kernels.emissions import full_density, full_sums
+from statespace_em.kernels.emissions import LOG_2_PI, full_density, full_sums
 from statespace_em.priors import NormalInverseGamma, NormalInverseWishart
 
 PATTERNS = 64  # of missing entries whose factors are kept

@@ -20,6 +20,17 @@ TOGETHER = 64  # rows whose pairs are added at a time
 SMALL, LARGE = 2.0**-100, 2.0**100  # weights are rescaled by powers of two, which changes no digit
 
 
+@jit
+def any_below(A: Floats, bound: float) -> bool:
+    """Whether any entry of ``A`` (N, K, K) is less than ``bound``."""
+    found = False
+    for t in range(A.shape[0]):
+        for i in range(A.shape[1]):
+            for j in range(A.shape[2]):
+                found |= A[t, i, j] < bound
+    return found
+
+
 @sums
 def relative(log_b: Floats, floor: bool, b: Floats, top: Floats) -> None:
     """Fill ``top`` with the largest entry of each row and ``b`` with the distances to it, which exp turns into b.

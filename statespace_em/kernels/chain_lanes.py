@@ -367,9 +367,10 @@ def messages(log_b: Floats, first: Bools, ends: bool, A: Floats, carry: Floats) 
 
 @jit
 def backward(
-    b: Floats, A: Floats, stops: Bools, sparse: bool, alpha: Floats, carry: Floats, gamma: Floats, xi_sum: Floats
-) -> None:
-    """Fill ``gamma`` (K, rows), and add the pairs that start in the block to ``xi_sum`` (K, K).
+    b: Floats, A: Floats, first: Bools, stops: Bools, sparse: bool, alpha: Floats, carry: Floats, gamma: Floats,
+    xi_sum: Floats, firsts: Floats,
+) -> None:  # fmt: skip
+    """Fill ``gamma`` (K, rows); add the pairs that start in the block to ``xi_sum`` (K, K), its firsts to ``firsts``.
 
     ``carry`` (K,) is p(rows after the block | k next), up to a factor, and becomes that of the block before. gamma =
     alpha * beta, Rabiner 1989, eq. 27 and 37. In a sparse chain ``b`` is worked in.
@@ -385,3 +386,7 @@ def backward(
     for i in range(K):
         for j in range(K):
             xi_sum[i, j] += A[i, j] * outer[i, j]
+    for t in range(first.shape[0]):
+        if first[t]:
+            for k in range(K):
+                firsts[k] += gamma[k, t]

@@ -13,6 +13,8 @@ import numpy as np
 from statespace_em._typing import Floats, Ints
 from statespace_em.kernels._jit import part, sums
 
+LOG_2_PI = float(np.log(2.0 * np.pi))
+
 
 @part
 def _columns(y: Floats) -> Floats:
@@ -26,14 +28,14 @@ def _columns(y: Floats) -> Floats:
 
 
 @sums
-def diagonal_density(y: Floats, mean: Floats, precision: Floats, constant: Floats, log_b: Floats) -> None:
-    """Gaussian log densities ``log_b`` (K, N); ``constant`` is -log(2 pi var) / 2, like the others (D, K)."""
+def diagonal_density(y: Floats, mean: Floats, var: Floats, log_b: Floats) -> None:
+    """Gaussian log densities ``log_b`` (K, N) under means and variances (D, K)."""
     N, D = y.shape
     K = mean.shape[1]
     columns = _columns(y)
     for k in range(K):
         for d in range(D):
-            centre, half, top = mean[d, k], 0.5 * precision[d, k], constant[d, k]
+            centre, half, top = mean[d, k], 0.5 * (1.0 / var[d, k]), -0.5 * (np.log(var[d, k]) + LOG_2_PI)
             for t in range(N):
                 away = columns[d, t] - centre
                 part = top - half * (away * away)

@@ -43,6 +43,8 @@ def row_blocks(begin: int, end: int, n_states: int, stretches: int = 1) -> list[
 def sequence_spans(starts: Ints, n_states: int) -> list[tuple[int, int]]:
     """Cut rows between sequences into spans of much the same size, worth tasks of their own."""
     n_rows = int(starts[-1])
+    if len(starts) == 2:
+        return [(0, n_rows)]
     number = min(n_rows * n_states // (SHARE * ENTRIES), len(starts) - 1, SPANS)
     if number <= 1:
         return [(0, n_rows)]

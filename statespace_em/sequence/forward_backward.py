@@ -21,6 +21,7 @@ from statespace_em.kernels import chain
 from statespace_em.sequence.blocks import Density, as_density, first_rows, row_blocks, sequence_spans
 from statespace_em.sequence.recursions import Arithmetic, Chain, Lanes, Logs, Scaled, TwoWay
 
+NOTHING = np.empty(0)
 KEPT = 4  # blocks whose first pass is kept for the second; more are cheaper to make again than to fetch
 
 Visit: TypeAlias = Callable[[int, int, Floats], Any]  # rows of a block and their gamma -> additive statistics, or None
@@ -155,12 +156,14 @@ class _Work:
         )
 
     def sums(self, arithmetic: Arithmetic, begin: int, end: int) -> ChainSums:
-        """Sums of some sequences in one arithmetic, by two passes that meet in the middle and go on."""
+        """Sums of some sequences in one arithmetic, by two passes that meet in the middle and go on.
+
+        Where there is nothing to gain by that, they meet before the last block, and one goes on after the other.
+        """
         n_states = len(self.chain.pi)
         blocks = row_blocks(begin, end, n_states, arithmetic.stretches)
         meets = len(blocks) > KEPT and isinstance(arithmetic, TwoWay) and not arithmetic.sparse
-        both = cast(TwoWay, arithmetic)
-        middle = len(blocks) // 2 if meets else len(blocks)
+        middle = len(blocks) // 2 if meets else len(blocks) - 1
         filtered: dict[int, Floats] = {}  # what is handed to a block by the one before
         messages: dict[int, Floats] = {len(blocks) - 1: np.zeros(n_states)}  # and by the one after
         kept: dict[int, Any] = {}
@@ -169,12 +172,12 @@ class _Work:
             carry = np.zeros(n_states)
             for i in range(middle):
                 filtered[i] = carry.copy()
-                kept[i] = self._forward(arithmetic, *blocks[i], carry, new=True)
+                kept[i] = self._forward(arithmetic, *blocks[i], carry)
                 kept.pop(i - KEPT, None)
             filtered[middle] = carry
 
         def backward() -> None:
-            carry = np.zeros(n_states)
+            carry, both = np.zeros(n_states), cast(TwoWay, arithmetic)
             for i in reversed(range(middle, len(blocks))):
                 both.messages(*blocks[i], self.density(*blocks[i]), carry)
                 messages[i - 1] = carry.copy()
@@ -182,41 +185,69 @@ class _Work:
         def left() -> ChainSums:
             carry, sums = messages[middle - 1], self._empty()
             for i in reversed(range(middle)):
-                block = kept.pop(i, None) or self._forward(arithmetic, *blocks[i], filtered[i], new=False)
-                sums = self._add(sums, arithmetic, block, carry)
+                if i in kept:
+                    sums = self._backward(sums, arithmetic, kept.pop(i), carry)
+                else:
+                    sums = self._through(sums, arithmetic, *blocks[i], filtered[i], carry, new=False)
             return sums
 
         def right() -> ChainSums:
             carry, sums = filtered[middle], self._empty()
             for i in range(middle, len(blocks)):
-                block = self._forward(arithmetic, *blocks[i], carry, new=True)
-                sums = self._add(sums, arithmetic, block, messages[i])
+                sums = self._through(sums, arithmetic, *blocks[i], carry, messages[i], new=True)
             return sums
 
-        if middle == len(blocks):
-            forward()
-            return left()
-        _threads.run([forward, backward])
-        return reduce(_sum, _threads.run([left, right]))
+        if meets:
+            _threads.run([forward, backward])
+            return reduce(_sum, _threads.run([left, right]))
+        forward()
+        last = right()
+        messages[middle - 1] = messages[middle]  # which the last block has moved on
+        return _sum(left(), last) if middle else last
 
-    def _forward(self, arithmetic: Arithmetic, begin: int, end: int, carry: Floats, *, new: bool) -> Any:
+    def _forward(self, arithmetic: Arithmetic, begin: int, end: int, carry: Floats) -> Any:
+        """Forward pass over a block for the first time."""
         block, fine = arithmetic.forward(begin, end, self.density(begin, end), carry)
         if not fine:
             raise _LostError
-        if new:
-            before = int(np.searchsorted(self.starts, begin)) - 1
-            arithmetic.add_logs(block, before, self.log_likelihood)
+        arithmetic.add_logs(block, self._before(begin), self.log_likelihood)
         return block
+
+    def _backward(self, sums: ChainSums, arithmetic: Arithmetic, block: Any, message: Floats) -> ChainSums:
+        xi = self.xi[block.begin : block.end]
+        gamma = arithmetic.backward(block, message, xi, sums.xi_sum, sums.firsts)
+        return self._visited(sums, block.begin, block.end, gamma)
+
+    def _through(
+        self, sums: ChainSums, arithmetic: Arithmetic, begin: int, end: int, carry: Floats, message: Floats, *,
+        new: bool,
+    ) -> ChainSums:  # fmt: skip
+        """Both passes over a block, ``new`` if for the first time."""
+        log_likelihood = self.log_likelihood if new else NOTHING
+        if isinstance(arithmetic, Lanes):
+            gamma, fine = arithmetic.through(
+                begin, end, self.density(begin, end), carry, message, sums.xi_sum, sums.firsts, self._before(begin),
+                log_likelihood,
+            )  # fmt: skip
+            if not fine:
+                raise _LostError
+            return self._visited(sums, begin, end, gamma)
+        if new:
+            return self._backward(sums, arithmetic, self._forward(arithmetic, begin, end, carry), message)
+        block, _ = arithmetic.forward(begin, end, self.density(begin, end), carry)
+        return self._backward(sums, arithmetic, block, message)
+
+    def _before(self, begin: int) -> int:
+        """Sequence before the first one that begins at or after this row."""
+        return int(self.starts.searchsorted(begin)) - 1
 
     def _empty(self) -> ChainSums:
         n_states = len(self.chain.pi)
         return ChainSums(None, np.zeros((n_states, n_states)), np.zeros(n_states))
 
-    def _add(self, sums: ChainSums, arithmetic: Arithmetic, block: Any, carry: Floats) -> ChainSums:
-        xi = self.xi[block.begin : block.end]
-        gamma = arithmetic.backward(block, carry, xi, sums.xi_sum, sums.firsts)
-        part = self.visit(block.begin, block.end, gamma)
-        return sums._replace(statistics=_added(sums.statistics, part))
+    def _visited(self, sums: ChainSums, begin: int, end: int, gamma: Floats) -> ChainSums:
+        part = self.visit(begin, end, gamma)
+        return ChainSums(_added(sums.statistics, part), sums.xi_sum, sums.firsts)
 
 
 def _added(left: Any, right: Any) -> Any:

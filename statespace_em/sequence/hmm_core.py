@@ -90,6 +90,11 @@ class HMMCore:
         return self.ties.cells
 
     @cached_property
+    def emission_frozen(self) -> bool:
+        """Whether nothing of the emissions is free."""
+        return set(self.family.dims) <= set(self.frozen)
+
+    @cached_property
     def coordinates(self) -> EmissionCoordinates:
         """Coordinates of the emissions."""
         return EmissionCoordinates(self.family, self.scale, self.frozen)
@@ -119,7 +124,7 @@ class HMMCore:
     def _smooth_sums(self, params: HMMParams, batch: Batch, visit: Visit) -> tuple[HMMStatistics, float]:
         """Sums over the posterior, each sequence as often as its weight says; ``visit`` weighs its rows itself."""
         density, steps = self._density(params, batch), params.transition[None]
-        with _known_states(batch):
+        with _KnownStates(batch):
             if batch.sequence_weight is None:
                 sums, log_likelihood = smooth_sums(density, params.initial, steps, batch.starts, visit)
                 return HMMStatistics(sums.firsts, sums.xi_sum, sums.statistics), math.fsum(log_likelihood)
@@ -176,7 +181,7 @@ class HMMCore:
         old = None if previous is None else ChainParams(previous.initial, previous.transition)
         initial, transition = self.chain.m_step(statistics.initial, statistics.transition, old)
         emission = None if previous is None else previous.emission
-        if emission is None or not set(self.family.dims) <= set(self.frozen):
+        if emission is None or not self.emission_frozen:
             emission = self._shared(self.family.m_step(statistics.emission, self._own(emission)))
         return HMMParams(initial, transition, emission)
 
@@ -239,7 +244,7 @@ class HMMCore:
         """Probabilities raised that are next to zero but grow under EM; None if none do."""
         chain = self.chain.lifted(_chain(params), _chain(image))
         emission = emission_lifted(self.family, params.emission, image.emission)
-        if set(self.family.dims) <= set(self.frozen):
+        if self.emission_frozen:
             emission = None
         if chain is None and emission is None:
             return None
@@ -272,7 +277,7 @@ class HMMCore:
     def posterior(self, params: HMMParams, batch: Batch, *, pairs: bool) -> Posterior:
         """Posterior of every row."""
         density = self._density(params, batch)
-        with _known_states(batch):
+        with _KnownStates(batch):
             found = smooth(density, params.initial, params.transition[None], batch.starts, pairs=pairs)
         rows: Rows = {"gamma": (("state",), found.gamma)}
         pair_dims = ("state", "next_state")
@@ -291,13 +296,13 @@ class HMMCore:
 
     def filter(self, params: HMMParams, batch: Batch) -> ChainFilter:
         """Causal probabilities of every row."""
-        with _known_states(batch):
+        with _KnownStates(batch):
             return filter_states(self._density(params, batch), params.initial, params.transition[None], batch.starts)
 
     def decode(self, params: HMMParams, batch: Batch) -> tuple[Ints, Floats]:
         """Viterbi path of every sequence and its log joint probability."""
         density = self._density(params, batch)
-        with _known_states(batch):
+        with _KnownStates(batch):
             return most_probable_path(density, params.initial, params.transition[None], batch.starts)
 
     def sample(self, params: HMMParams, n_steps: int, rng: np.random.Generator) -> tuple[Ints, Floats]:
@@ -359,16 +364,21 @@ def _chain(params: HMMParams) -> ChainParams:
     return ChainParams(params.initial, params.transition)
 
 
-@contextmanager
-def _known_states(batch: Batch) -> Iterator[None]:
-    """Say that it is the known state that is impossible, where it is."""
-    try:
-        yield
-    except ImpossibleObservationError as error:
+class _KnownStates:
+    """Say that it is the known state that is impossible, where it is; entered in every E-step, so no generator."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.known = batch.known
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if self.known is None or not isinstance(error, ImpossibleObservationError):
+            return
         row = int(str(error))
-        if batch.known is not None and batch.known[row] >= 0:
-            raise ImpossibleStateError(row, int(batch.known[row])) from None
-        raise
+        if self.known[row] >= 0:
+            raise ImpossibleStateError(row, int(self.known[row])) from None
 
 
 def _shifted(function: Callable[..., Any], offset: int, begin: int, end: int, *values: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.errors import ImpossibleObservationError
-from statespace_em.kernels import chain, chain_lanes
+from statespace_em.kernels import chain, chain_lanes, chain_through
 from statespace_em.kernels._lanes import LANES
 
 TINY = 1e-30  # below this a transition no longer guarantees that a dropped state does not matter
@@ -47,7 +47,7 @@ class Chain(NamedTuple):
     @property
     def sparse(self) -> bool:
         """Whether a state may be dropped only where no later row needs it."""
-        return bool(self.A.min() < TINY)
+        return bool(chain.any_below(np.ascontiguousarray(self.A), TINY))
 
     def out_of(self, begin: int, end: int) -> Floats:
         """Transitions out of each row of a block."""
@@ -139,14 +139,30 @@ class Lanes:
         """As `Arithmetic.backward`, but for single pairs."""
         n_rows = block.end - block.begin
         gamma = np.empty((len(self.pi), block.scale.size))
-        chain_lanes.backward(block.b, self.A, block.stops, self.sparse, block.alpha, carry, gamma, xi_sum)
-        firsts += gamma[:, :n_rows][:, self.first[block.begin : block.end]].sum(1)
+        first = self.first[block.begin : block.end]
+        chain_lanes.backward(
+            block.b, self.A, first, block.stops, self.sparse, block.alpha, carry, gamma, xi_sum, firsts
+        )
         return gamma[:, :n_rows].T
 
     def add_logs(self, block: Stretches, sequence: int, log_likelihood: Floats) -> None:
         """As `Arithmetic.add_logs`."""
         n_rows = block.end - block.begin
         chain_lanes.add_logs(block.scale, block.top, block.starts, n_rows, sequence, log_likelihood)
+
+    def through(
+        self, begin: int, end: int, log_b: Floats, carry: Floats, message: Floats, xi_sum: Floats, firsts: Floats,
+        sequence: int, log_likelihood: Floats,
+    ) -> tuple[Floats, bool]:  # fmt: skip
+        """`forward`, `add_logs` unless to nothing, and `backward` in one; return gamma, and whether all rows fit."""
+        by_state = np.ascontiguousarray(log_b.T)
+        gamma = np.empty(by_state.shape)
+        first, ends = self.first[begin:end], _ends(self.first, end)
+        fine = chain_through.through(
+            by_state, first, ends, self.pi, self.A, self.sparse, carry, message, gamma, xi_sum, firsts, sequence,
+            log_likelihood,
+        )  # fmt: skip
+        return gamma.T, fine
 
     def _by_state(self, log_b: Floats) -> Floats:
         """States by rows, these filled up to stretches of an odd length, which spread well over the cache."""

@@ -193,3 +193,34 @@ def test_the_exponential_is_that_of_exact_arithmetic():
     assert found[x == 0.0][0] == 1.0
     np.testing.assert_array_equal(found[x < -708.0], 0.0)
     assert np.isnan(found[-1])
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("T", [1, 15, 3 * LANES, 3 * LANES + 1, 200])
+def test_both_passes_in_one_are_the_two(T, zeros):
+    log_b, pi, A = case(5, 3, T, stay=2.0)
+    if zeros:
+        A = np.where(np.eye(3, k=2) > 0.0, 0.0, A)
+        A /= A.sum(2, keepdims=True)
+    starts = np.unique([0, T // 3, T // 2, T])
+    first = np.append(first_rows(starts), False)  # a sequence goes on after the block
+    first[0] = False  # and before
+    lanes = Lanes(Chain(pi, A), first)
+    before, after = np.array([0.2, 0.5, 0.3]), np.array([0.4, 0.1, 0.5])
+    sums = []
+    for _ in range(2):
+        sums.append([before.copy(), after.copy(), np.zeros((3, 3)), np.zeros(3), np.zeros(len(starts))])
+    carry, message, xi_sum, firsts, logs = sums[0]
+    block, fine = lanes.forward(0, T, log_b, carry)
+    lanes.add_logs(block, 0, logs)
+    gamma = lanes.backward(block, message, np.empty((0, 0, 0)), xi_sum, firsts)
+    carry, message, xi_sum, firsts, logs = sums[1]
+    found, also_fine = lanes.through(0, T, log_b, carry, message, xi_sum, firsts, 0, logs)
+    assert fine
+    assert also_fine
+    np.testing.assert_array_equal(found, gamma)
+    for one, other in zip(*sums):
+        np.testing.assert_array_equal(one, other)
+    again = np.zeros((3, 3))
+    lanes.through(0, T, log_b, before.copy(), after.copy(), again, np.zeros(3), 0, np.empty(0))
+    np.testing.assert_array_equal(again, xi_sum)
