@@ -1,12 +1,10 @@
-"""Sums of a motion along one axis and structural components against the dense joint distribution."""
+"""A motion and a regression on rows a step apart against the dense joint distribution."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import statespace_em as sse
 from statespace_em import designs
-from statespace_em.errors import DataError, ParameterError
 
 ROWS, AHEAD, STEP = 60, 6, 0.5
 X = np.cos(np.arange(ROWS + AHEAD) ** 1.5)
@@ -82,7 +80,7 @@ def test_the_sum_goes_both_ways_and_is_saved(fitted, tmp_path):
     model, y = fitted
     assert (designs.regression(X) + height())._names() == ["x0", "height", "v_height"]
     model.save(tmp_path / "model.nc")
-    assert designs.StructuralModel.load(tmp_path / "model.nc").score(y) == model.score(y)
+    assert designs.ContinuousModel.load(tmp_path / "model.nc").score(y) == model.score(y)
     errors = model.standard_errors(y)["process_cov"]
     assert np.isfinite(errors.sel(state="v_height", state_aux="v_height"))
 
@@ -90,39 +88,14 @@ def test_the_sum_goes_both_ways_and_is_saved(fitted, tmp_path):
 def test_a_motion_alone_is_the_same_in_both_forms():
     alone = designs.constant_acceleration(["h"], step=STEP, density=0.2, noise=0.1)
     summed = designs.constant_acceleration(["h"], step=STEP, density=0.2) + designs.regression(X)
-    core = summed._specification(1)
-    inner = alone.fit(track()).params_
-    np.testing.assert_allclose(core.patterns["process_cov"].constant[:3, :3], inner["process_cov"], rtol=1e-12)
-    np.testing.assert_allclose(core.patterns["transition"].constant[:3, :3], inner["transition"], rtol=1e-12)
+    inner = alone.fit(track()).params_  # over the step; those of a sum over one unit of time
+    steps = summed._flow_over(STEP).shown_cov(), summed._flow_over(STEP).own_transition()
+    np.testing.assert_allclose(steps[0].constant[:3, :3], inner["process_cov"], rtol=1e-12)
+    np.testing.assert_allclose(steps[1].constant[:3, :3], inner["transition"], rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (
-            lambda: designs.constant_velocity(["east", "north"]) + designs.seasonal(4),
-            "'east', 'north' cannot be added",
-        ),
-        (lambda: designs.local_level() + designs.coordinated_turn(0.1), "coordinated_turn along .* A sum is of one"),
-        (lambda: designs.constant_velocity(1, sensors=2) + designs.seasonal(4), "seen by sensors 2 cannot be added"),
-        (lambda: designs.constant_velocity(1, noise=2.0) + designs.seasonal(4), "with noise 2.0 and initial 'diffuse'"),
-        (
-            lambda: designs.constant_velocity(1, initial="fixed") + designs.seasonal(4),
-            "initial 'fixed' cannot be added",
-        ),
-    ],
-)
-def test_what_cannot_be_added_is_refused(call, message):
-    with pytest.raises(ParameterError, match=message):
-        call()
-
-
-def test_uneven_rows_are_refused_with_what_is_possible():
-    y = pd.Series(track()[:8], index=[0.0, 1.0, 2.0, 3.5, 4.0, 5.0, 6.0, 7.0])
-    model = designs.constant_velocity(1) + designs.local_level()
-    with pytest.raises(
-        DataError, match=r"rows 2 and 3 \(2\.0, 3\.5\) are 1\.5 s apart, expected 1 s: .*even grid with NaN"
-    ):
-        model.fit(y)
+def test_what_is_no_model_cannot_be_added():
     with pytest.raises(TypeError):
         designs.constant_velocity(1) + sse.GaussianHMM(2)
+    with pytest.raises(TypeError):
+        sse.GaussianHMM(2) + designs.constant_velocity(1)

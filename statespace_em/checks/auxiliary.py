@@ -49,7 +49,7 @@ def auxiliary_residuals(y: Any, posterior: xr.Dataset, params: xr.Dataset) -> xr
         )
     gamma = posterior["gamma"].transpose(..., "state")
     time = str(gamma.dims[0])
-    if "uneven" in str(params["transition"].attrs.get("step", "")) and time not in params["transition"].dims:
+    if "steps" in str(params["transition"].attrs.get("step", "")) and time not in params["transition"].dims:
         raise DataError("the dynamics in params are those of one step, but rows are uneven: pass parameters_at(y).")
     mean, cov = gamma.values, posterior["cov"].transpose(time, "state", "state_aux").values
     cross = posterior["cross_cov"].transpose(time, "state", "next_state").values[:-1]

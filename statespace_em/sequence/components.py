@@ -9,11 +9,9 @@ import numpy as np
 
 from statespace_em import _validate
 from statespace_em._typing import Floats
-from statespace_em.sequence.motion import over
-from statespace_em.sequence.motion_settings import motion_of
 
 Rows = list[list[Any]]  # numbers, names, and expressions linear in names
-NOISY = ("local_level", "local_trend", "smooth_trend", "seasonal", "cycle", "motion")  # come with a measurement noise
+NOISY = ("local_level", "local_trend", "smooth_trend", "seasonal", "cycle")  # come with a measurement noise
 
 
 class Part(NamedTuple):
@@ -47,15 +45,16 @@ def smooth_trend(label: str) -> Part:
     return local_trend(label)._replace(process_cov=_diagonal([0.0, f"{label}slope_var"]))
 
 
-def seasonal(label: str, *, period: int, kind: str) -> Part:
+def seasonal(label: str, *, period: int, kind: str, harmonics: int | None = None) -> Part:
     """Pattern that repeats after ``period`` rows and changes slowly (Durbin & Koopman 2012, sec. 3.2.2)."""
+    _validate.at_least("period", period, 2, whole=True)
     if kind == "dummy":
         n = period - 1
         shift = [[-1.0] * n, *([float(j == i) for j in range(n)] for i in range(n - 1))]
         cov = _diagonal([f"{label}seasonal_var", *[0.0] * (n - 1)])
         return Part([f"season {i}" for i in range(n)], shift, cov, np.eye(n)[0], ["diffuse"] * n)
     blocks, names, view = [], [], []
-    for j in range(1, period // 2 + 1):
+    for j in range(1, min(period // 2, harmonics or period) + 1):
         angle = 2.0 * np.pi * j / period
         c, s = np.cos(angle), np.sin(angle)
         blocks.append(np.array([[-1.0]]) if 2 * j == period else np.array([[c, s], [-s, c]]))
@@ -155,19 +154,9 @@ def constant(label: str, *, start: str) -> Part:
     return Part(["constant"], [[1.0]], [[0.0]], np.ones(1), [start])
 
 
-def moving(label: str, *, motion: str, axis: str, step: float, density: float | None, unit: str, timed: bool) -> Part:
-    """Motion along one axis over even steps, exact; ``unit`` and ``timed`` are for what checks the rows."""
-    moves = motion_of(motion, [axis], 0.0, "equal" if density is None else density)
-    steps = over(moves, np.array([step]))
-    noise, name = steps.noises[0, 0].tolist(), f"{label}{moves.densities[0]}"
-    cov = [[f"{entry!r}*{name}" if density is None else entry * density for entry in row] for row in noise]
-    return Part(moves.states, steps.transition[0].tolist(), cov, moves.view[0], ["diffuse"] * len(moves.states))
-
-
 BUILDERS: Mapping[str, Callable[..., Part]] = {
     "local_level": local_level, "local_trend": local_trend, "smooth_trend": smooth_trend, "seasonal": seasonal,
     "cycle": cycle, "arma": arma, "regression": regression, "constant": constant,
-    "motion": moving,
 }  # fmt: skip
 
 

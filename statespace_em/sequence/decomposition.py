@@ -6,9 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import xarray as xr
+from scipy.special import ndtri
 
+from statespace_em import _validate
 from statespace_em._typing import Bools, Floats
+from statespace_em.errors import ParameterError
+from statespace_em.labels import Labels
 from statespace_em.sequence.components import Part
+from statespace_em.sequence.flow import Piece
 
 IRREGULAR = "irregular"
 
@@ -20,6 +26,7 @@ class View(NamedTuple):
     kind: str  # level, slope, seasonal, cycle, regression, ar, ...
     weights: Floats  # (n,) of all states of the model, or (T, n) where they are known for every row
     in_y: bool  # whether y is the sum of it and others
+    column: Any = None  # of y that it is part of; None where y has one
 
 
 class Moments(NamedTuple):
@@ -50,12 +57,43 @@ def _own_views(kind: str, options: Mapping[str, Any], part: Part) -> list[tuple[
         return [("level", "level", part.view), ("slope", "slope", np.array([0.0, 1.0]))]
     if kind == "regression":
         return [(name, kind, part.view * np.eye(len(part.states))[j]) for j, name in enumerate(part.states)]
-    if kind == "motion":
-        return [(part.states[0], kind, part.view)]
     if kind == "arma":
         kind = "arima" if options["d"] else "arma" if options["q"] else "ar"
     kind = "level" if kind == "local_level" else kind
     return [(kind, kind, part.view)]
+
+
+def piece_views(pieces: Sequence[Piece], columns: Sequence[Any]) -> list[View]:
+    """Components of pieces in continuous time, in their order, one for each column that sees them."""
+    size, begin, found = sum(len(piece.states) for piece in pieces), 0, []
+    for piece in pieces:
+        end = begin + len(piece.states)
+        for c, column in enumerate(columns):
+            own = piece.view[..., c, :]
+            if not own.any():
+                continue
+            for name, sort, part in _views_of(piece, own):
+                weights = np.zeros((*part.shape[:-1], size))
+                weights[..., begin:end] = part
+                found.append(View(name, sort, weights, sort != "slope", column))
+        begin = end
+    names = [view.name for view in found]
+    numbers = [names[:i].count(name) + 1 for i, name in enumerate(names)]
+    return [v._replace(name=f"{v.name} ({i})") if i > 1 else v for v, i in zip(found, numbers)]
+
+
+def _views_of(piece: Piece, own: Floats) -> list[tuple[str, str, Floats]]:
+    """Name, kind and weights of the own states of each component of a piece that a column sees."""
+    if piece.kind in ("local_trend", "smooth_trend"):
+        return [(piece.states[0], "level", own), (piece.states[1], "slope", np.array([0.0, 1.0]))]
+    if piece.kind == "regression":
+        return [(name, piece.kind, own * np.eye(len(piece.states))[j]) for j, name in enumerate(piece.states)]
+    if piece.kind in ("motion", "local_level"):
+        first = int(np.flatnonzero(own)[0])
+        return [(piece.states[first], "level" if piece.kind == "local_level" else piece.kind, own)]
+    words = {"arma": ("arma -0", "ar"), "seasonal": ("harmonic 1", "seasonal"), "cycle": ("cycle", "cycle")}
+    state, word = words.get(piece.kind, (piece.kind, piece.kind))
+    return [(piece.states[0].replace(state, word), word, own)]
 
 
 def component_moments(found: Sequence[View], mean: Floats, cov: Floats, position: Any) -> Moments:
@@ -72,10 +110,45 @@ def component_moments(found: Sequence[View], mean: Floats, cov: Floats, position
     return Moments(means, variances)
 
 
-def with_irregular(y: Floats, found: Sequence[View], own: Moments, mean: Floats, cov: Floats, position: Any) -> Moments:
-    """Add what is left of y (N,) as the last component; NaN where y is missing or the others are not known."""
-    total = np.asarray(sum(view.weights for view in found if view.in_y))
-    signal = component_moments([View("", "", total, in_y=True)], mean, cov, position)
-    left = y - own.mean[:, [view.in_y for view in found]].sum(1)
-    variance = np.where(np.isnan(left), np.nan, signal.variance[:, 0])
-    return Moments(np.column_stack([own.mean, left]), np.column_stack([own.variance, variance]))
+def check_asked(of: str, level: float) -> None:
+    """Refuse other moments than there are, and levels that are no probabilities."""
+    _validate.one_of("of", of, ("smoothed", "filtered"))
+    if not 0.0 < level < 1.0:
+        raise ParameterError(f"level is {level!r}, expected a probability between 0 and 1, such as 0.95.")
+
+
+def decomposed(
+    found: Sequence[View],
+    mean: Floats,
+    cov: Floats,
+    position: Any,
+    y: Floats,
+    labels: Labels,
+    *,
+    noisy: bool,
+    of: str,
+    level: float,
+) -> xr.Dataset:
+    """Moments of components, and of what is left of y (N, D) where it is ``noisy``, with intervals, labelled."""
+    moments, views = component_moments(found, mean, cov, position), list(found)
+    features: list[Any] = list(labels.features)
+    for c, feature in enumerate(features if noisy else []):
+        own = [view for view in found if view.in_y and view.column in (None, feature)]
+        total = np.asarray(sum(view.weights for view in own))
+        signal = component_moments([View("", "", total, in_y=True)], mean, cov, position)
+        left = y[:, c] - signal.mean[:, 0]
+        variance = np.where(np.isnan(left), np.nan, signal.variance[:, 0])
+        moments = Moments(*map(np.column_stack, zip(moments, (left, variance))))
+        name = IRREGULAR if len(features) == 1 else f"{IRREGULAR}_{feature}"
+        views.append(View(name, IRREGULAR, total, in_y=True, column=feature))
+    half = float(ndtri(0.5 + level / 2.0)) * np.sqrt(moments.variance)
+    values = {**moments._asdict(), "lower": moments.mean - half, "upper": moments.mean + half}
+    names = [view.name for view in views]
+    dataset = labels.dataset({n: (("component",), v) for n, v in values.items()}, {"component": names})
+    told: dict[str, list[Any]] = {"kind": [view.kind for view in views], "in_y": [view.in_y for view in views]}
+    if len(features) > 1:
+        told["column"] = [view.column for view in views]
+    dataset = dataset.assign_coords({name: ("component", each) for name, each in told.items()})
+    for variable in dataset.data_vars:
+        dataset.variables[variable].attrs["conditioning"] = "1:T" if of == "smoothed" else "1:t"
+    return dataset.assign_attrs(level=level)

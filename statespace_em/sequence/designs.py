@@ -1,6 +1,7 @@
 """Ready state-space models: of one series, which add up, ``local_trend() + seasonal(12)``, and of motion.
 
-Each has parameters with a meaning: variances of disturbances in squared units of y per row, coefficients of an
+Each has parameters with a meaning: variances of disturbances in squared units of y per row (or, with ``unit=``, per
+unit of time: then rows may be at any times), coefficients of an
 autoregression, damping and period of a cycle. Their first states are diffuse, those of stationary parts (cycle, ar,
 arma) stationary. Trends, seasons and cycles come with a measurement noise ("noise_var"). Models of motion take the
 times of the rows from y, even or not, and are in units of these.
@@ -9,24 +10,41 @@ times of the rows from y, even or not, and are in units of these.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from statespace_em import _validate
 from statespace_em.errors import ParameterError
+from statespace_em.sequence.continuous_model import ContinuousModel
 from statespace_em.sequence.motion_model import MotionModel
 from statespace_em.sequence.structural import StructuralModel
 
 __all__ = [
-    "MotionModel", "StructuralModel", "ar", "arima", "arma", "constant", "constant_acceleration", "constant_velocity",
+    "ContinuousModel", "MotionModel", "StructuralModel",
+    "ar", "arima", "arma", "constant", "constant_acceleration", "constant_velocity",
     "coordinated_turn", "cycle", "local_level", "local_trend", "regression", "seasonal", "smooth_trend",
 ]  # fmt: skip
 
 
-def local_level() -> StructuralModel:
+Structural: TypeAlias = StructuralModel | ContinuousModel
+
+
+def _design(kind: str, options: dict[str, Any], unit: str | None = None) -> Structural:
+    """Model of one component: per row, or in continuous time where a unit is given."""
+    components = [(kind, options)]
+    return StructuralModel(components) if unit is None else ContinuousModel(components, unit=unit)
+
+
+def local_level(*, unit: str | None = None) -> Structural:
     """Random walk plus noise: "level_var", "noise_var" (Durbin & Koopman 2012, ch. 2).
+
+    Parameters
+    ----------
+    unit
+        None: a row is a step. A unit of time ("s", "h", "D", ...): steps are as long as the times of the rows say,
+        and "level_var" is per unit; see `ContinuousModel`.
 
     Examples
     --------
@@ -36,43 +54,85 @@ def local_level() -> StructuralModel:
     -632.5456
     >>> model.summary().loc[["level_var", "noise_var"], "value"].round(-1).tolist()
     [1470.0, 15100.0]
+
+    A sensor that reports when it likes:
+
+    >>> rows = sse.datasets.nile().iloc[[0, 1, 2, 5, 6, 11, *range(12, 100)]].rename_axis("year")
+    >>> flow = sse.designs.local_level(unit="s").fit(rows)                 # numbers are taken as they are
+    >>> flow.summary().loc["level_var", "value"].round(0).item()           # per year
+    1777.0
     """
-    return StructuralModel([("local_level", {})])
+    return _design("local_level", {}, unit)
 
 
-def local_trend() -> StructuralModel:
-    """Level whose slope is a random walk, plus noise: "level_var", "slope_var", "noise_var"."""
-    return StructuralModel([("local_trend", {})])
+def local_trend(*, unit: str | None = None) -> Structural:
+    """Level whose slope is a random walk, plus noise: "level_var", "slope_var", "noise_var".
+
+    With a ``unit`` of time the slope moves between the rows too: over a step h its noise enters the level as
+    ``slope_var h^3 / 3``.
+    """
+    return _design("local_trend", {}, unit)
 
 
-def smooth_trend() -> StructuralModel:
-    """Integrated random walk plus noise: "slope_var", "noise_var"."""
-    return StructuralModel([("smooth_trend", {})])
+def smooth_trend(*, unit: str | None = None) -> Structural:
+    """Integrated random walk plus noise: "slope_var", "noise_var"; with ``unit=`` an integrated Wiener process."""
+    return _design("smooth_trend", {}, unit)
 
 
-def seasonal(period: int, kind: Literal["trigonometric", "dummy"] = "trigonometric") -> StructuralModel:
+def seasonal(
+    period: float,
+    kind: Literal["trigonometric", "dummy"] = "trigonometric",
+    *,
+    harmonics: int | None = None,
+    unit: str | None = None,
+) -> Structural:
     """Pattern that repeats after ``period`` rows and changes slowly, plus noise: "seasonal_var", "noise_var".
 
     "trigonometric": all harmonics move with the same variance. "dummy": the seasons add up to a disturbance.
+
+    Parameters
+    ----------
+    period
+        Whole rows; in continuous time, and beside a motion, units of time that need not be whole: the pattern turns
+        with the time coordinate.
+    kind
+        "trigonometric" or "dummy"; the latter lives on rows only.
+    harmonics
+        How many; None takes all that rows one step apart can tell (in continuous time those slower than 2 units).
+    unit
+        As of `local_level`.
     """
-    _validate.at_least("period", period, 2, whole=True)
+    _validate.at_least("period", period, 2.0 if unit is None else 0.0)
     _validate.one_of("kind", kind, ("trigonometric", "dummy"))
-    return StructuralModel([("seasonal", {"period": int(period), "kind": kind})])
+    options: dict[str, Any] = {"period": int(period) if float(period).is_integer() else float(period), "kind": kind}
+    if harmonics is not None:
+        _validate.at_least("harmonics", harmonics, 1, whole=True)
+        if kind == "dummy":
+            raise ParameterError('harmonics is given, but kind="dummy" has none: take kind="trigonometric".')
+        options["harmonics"] = int(harmonics)
+    return _design("seasonal", options, unit)
 
 
-def cycle(period: float | None = None) -> StructuralModel:
+def cycle(period: float | None = None, *, unit: str | None = None) -> Structural:
     """Damped stochastic cycle plus noise: "cycle_damping", "cycle_period" (rows), "cycle_var", "noise_var".
 
-    ``period`` is where the search begins; None begins at several.
+    ``period`` is where the search begins; None begins at several. With a ``unit`` of time it is a damped rotation in
+    continuous time: damping and variance are per unit, and "cycle_time" is how long a swing takes to fade to 1 / e.
     """
     if period is not None:
-        _validate.at_least("period", period, 2.0)
-    return StructuralModel([("cycle", {"period": None if period is None else float(period)})])
+        _validate.at_least("period", period, 2.0 if unit is None else 0.0)
+    return _design("cycle", {"period": None if period is None else float(period)}, unit)
 
 
-def ar(p: int) -> StructuralModel:
-    """Stationary autoregression without measurement noise: "ar1", ..., "arma_var"; exact likelihood."""
-    return arma(p, 0)
+def ar(p: int, *, unit: str | None = None) -> Structural:
+    """Stationary autoregression without measurement noise: "ar1", ..., "arma_var"; exact likelihood.
+
+    With a ``unit`` of time, and in sums in continuous time, p is 1: the Ornstein-Uhlenbeck process, with "ar1" and
+    "arma_var" per unit of time and "ar_time", after which its correlation is 1 / e. Beside a motion it is coloured
+    measurement noise.
+    """
+    _validate.at_least("p", p, 0, whole=True)
+    return _design("arma", {"p": int(p), "q": 0, "d": 0}, unit)
 
 
 def arma(p: int, q: int) -> StructuralModel:
@@ -186,8 +246,10 @@ def constant_velocity(dims: int | Sequence[str] = 2, **settings: Any) -> MotionM
 
     Notes
     -----
-    A motion along one axis adds up with the other designs, on even rows ``step`` apart:
-    ``constant_velocity(["height"], step=0.5) + seasonal(24)``. What is added is per row, its period in rows.
+    A motion adds up with the other designs, in continuous time: every axis has states and values of its own, on rows
+    at any times. ``constant_velocity(["east", "north"]) + ar(1)`` has measurement noise that is coloured ("ar1_east",
+    "arma_var_east", ...), and with several sensors ``... + constant().on("gps")`` gives one of them a bias. Periods and
+    variances are in units of time, not of rows.
 
     Examples
     --------

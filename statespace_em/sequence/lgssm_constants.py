@@ -9,17 +9,18 @@ import numpy as np
 from statespace_em._typing import Bools, Floats
 from statespace_em.data import Batch
 from statespace_em.diagnostics.information import Information
-from statespace_em.sequence.lgssm_expectation import spread_out
+from statespace_em.sequence.flow import Flow
+from statespace_em.sequence.lgssm_expectation import flowed
 from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.lgssm_passes import each
 from statespace_em.sequence.lgssm_unknown import forward, proper_start, solve
 
 
 def estimated_constants(
-    params: LGSSMParams, batch: Batch, fixed: Bools, likelihood: str, spread: Floats | None = None
+    params: LGSSMParams, batch: Batch, fixed: Bools, likelihood: str, flow: Flow | None = None
 ) -> tuple[Floats, Floats]:
     """Generalised least squares estimates (k,) of the first states marked by ``fixed`` (n,), and their covariance."""
-    start = proper_start(spread_out(params, spread), batch, fixed)
+    start = proper_start(flowed(params, flow), batch, fixed)
     (run,) = each(start.params, batch, partial(forward, start), whole=True)
     assert run.constants is not None
     solved = solve(run.constants, batch.first, fixed=start.fixed, likelihood=likelihood)
@@ -28,9 +29,7 @@ def estimated_constants(
     return base + scale * solved.value[0, start.fixed], scale[:, None] * solved.fixed_cov * scale
 
 
-def constant_errors(
-    information: Information, batch: Batch, fixed: Bools, likelihood: str, spread: Floats | None
-) -> Floats:
+def constant_errors(information: Information, batch: Batch, fixed: Bools, likelihood: str, flow: Flow | None) -> Floats:
     """Standard errors (n,) of the first states that are fixed but unknown, NaN for the others.
 
     From the information on constants and parameters together: the variance of the constants given the parameters, and
@@ -38,7 +37,7 @@ def constant_errors(
     """
 
     def at(params: LGSSMParams) -> tuple[Floats, Floats]:
-        return estimated_constants(params, batch, fixed, likelihood, spread)
+        return estimated_constants(params, batch, fixed, likelihood, flow)
 
     moved = information.errors(lambda params: at(params)[0])
     errors = np.full(len(fixed), np.nan)

@@ -18,10 +18,11 @@ from statespace_em.labels import Dims
 from statespace_em.patterns import Pattern
 from statespace_em.priors import InverseWishart, MatrixNormal
 from statespace_em.sequence import lgssm_boundary, lgssm_faces
+from statespace_em.sequence.flow import Flow
 from statespace_em.sequence.lgssm_basis import arbitrary
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_constants import constant_errors
-from statespace_em.sequence.lgssm_expectation import Statistics, e_step, spread_out
+from statespace_em.sequence.lgssm_expectation import Statistics, e_step, flowed
 from statespace_em.sequence.lgssm_filter import smooth
 from statespace_em.sequence.lgssm_mstep import SIDES, coefficients, m_step
 from statespace_em.sequence.lgssm_params import DOMAINS, INPUTS, LGSSMParams, by_row, varies
@@ -51,7 +52,7 @@ class LGSSMCore:
     stationary: Bools | None = None  # states (n,) that start in their stationary distribution
     likelihood: str = "diffuse"  # convention where the start is diffuse
     guesses: Mapping[str, Sequence[float]] = field(default_factory=dict)  # first values by name, one a start
-    spread: Floats | None = None  # (T, n, r), what the process noise of each step does to the state; see `e_step`
+    flow: Flow | None = None  # of the dynamics of each step, where the parameters are its own; see `e_step`
     input_scale: Floats | None = None  # (k,), size of the inputs
     coefficient_priors: tuple[MatrixNormal, MatrixNormal] = (MatrixNormal(), MatrixNormal())  # of [A b B] and [C d D]
     columns: tuple[Ints | None, Ints | None] = (None, None)  # of the coefficients that these are of
@@ -77,7 +78,7 @@ class LGSSMCore:
 
     def e_step(self, params: LGSSMParams, data: Batch) -> tuple[Statistics, float]:
         """Additive statistics and the log-likelihood in nats."""
-        return e_step(params, data, self.structure(params).blocks, self.fixed, self.likelihood, self.spread)
+        return e_step(params, data, self.structure(params).blocks, self.fixed, self.likelihood, self.flow)
 
     def m_step(self, statistics: Statistics, previous: LGSSMParams) -> LGSSMParams:
         """Maximise the expected log joint plus log prior over what is free."""
@@ -166,7 +167,7 @@ class LGSSMCore:
 
     def unbounded(self, params: LGSSMParams, data: Batch) -> bool:
         """Whether some row is predicted without error."""
-        known = causal(spread_out(params, self.spread), data, "diffuse")
+        known = causal(flowed(params, self.flow), data, "diffuse")
         cov = np.asarray(known.innovation_cov)
         return lgssm_boundary.explains_exactly(np.where(np.isfinite(cov), cov, np.nan))
 
@@ -200,11 +201,8 @@ class LGSSMCore:
         """
         centred = "observation_offset" not in self.frozen
         patterns = dict(self.patterns)
-        if self.spread is not None:  # guess the noise of the states, of which the pattern is what drives it
-            inner = patterns["process_cov"]
-            steps = (inner.design[:, None], inner.constant)
-            design, constant = ((self.spread @ part @ self.spread.swapaxes(1, 2)).mean(-3) for part in steps)
-            patterns["process_cov"] = Pattern(inner.names, constant, design)
+        if self.flow is not None:  # guess the noise that the states gather, of which the pattern is what drives it
+            own, patterns["process_cov"] = patterns["process_cov"], self.flow.shown_cov()
         present = [name for name in INPUTS if name not in self.frozen or name in given]
         batch, effects = without_inputs(batch, self.n_states, patterns, given, present)
         for i in range(n_starts):
@@ -213,8 +211,8 @@ class LGSSMCore:
                     batch, self.n_states, patterns, self.varying, given, i, offset=centred, guesses=self.guesses,
                     loadings=self.loadings, rng=rng,
                 )  # fmt: skip
-                if self.spread is not None:
-                    driven = inner.build(patterns["process_cov"].read(guess.process_cov))
+                if self.flow is not None:
+                    driven = own.build(patterns["process_cov"].read(guess.process_cov)[: len(own.names)])
                     guess = guess._replace(process_cov=driven)
             else:
                 guess = guessed_params(batch, self.n_states, extra=i, offset=centred, given=given)
@@ -224,7 +222,7 @@ class LGSSMCore:
 
     def posterior(self, params: LGSSMParams, batch: Batch, *, pairs: bool) -> Posterior:
         """Posterior of every row."""
-        smoothed, log_likelihood = smooth(spread_out(params, self.spread), batch, self.likelihood)
+        smoothed, log_likelihood = smooth(flowed(params, self.flow), batch, self.likelihood)
         mean, cov, cross_cov = smoothed
         square, pair_dims = ("state", "state_aux"), ("state", "next_state")
         rows = {"gamma": (("state",), mean), "cov": (square, cov), "cross_cov": (pair_dims, cross_cov)}
@@ -288,7 +286,7 @@ class LGSSMCore:
             return np.zeros(self.n_states, bool)
         C, R, Q = (
             value if value.ndim == 2 else value[0]
-            for value in (params.observation, params.measurement_cov, params.process_cov)
+            for value in (params.observation, params.measurement_cov, flowed(params, self.flow).process_cov)
         )
         start = np.where(self.fixed[:, None] | self.fixed, 0.0, params.initial_cov)
         first = C @ start @ C.T + R
@@ -301,7 +299,7 @@ class LGSSMCore:
         """Standard errors of first states that are fixed but unknown."""
         if self.fixed is None:
             return {}
-        return {"initial_mean": constant_errors(information, batch, self.fixed, self.likelihood, self.spread)}
+        return {"initial_mean": constant_errors(information, batch, self.fixed, self.likelihood, self.flow)}
 
     def order_of(self, params: LGSSMParams, labelled: xr.Dataset) -> Ints:
         """States of this model have no order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.kernels import adjoint
+from statespace_em.sequence.flow import Flow
 from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, positions
 from statespace_em.sequence.lgssm_passes import Part, each
 from statespace_em.sequence.lgssm_unknown import LOG_2PI, Start, forward, is_diffuse, proper_start, solve
@@ -67,39 +69,41 @@ def e_step(
     blocks: Ints,
     fixed: Bools | None = None,
     likelihood: str = "diffuse",
-    spread: Floats | None = None,
+    flow: Flow | None = None,
 ) -> tuple[Statistics, float]:
     """Statistics and log-likelihood; ``blocks`` (D,) numbers the blocks of the measurement noise.
 
-    With ``spread`` (T, n, r) the noise of the step after row t is spread[t] e, e ~ N(0, process_cov): the statistics
-    are of e.
+    With a ``flow`` the parameters are its own: the statistics are of what drives the states, and the gradients those
+    of the own parameters. The M-step leaves the transition to the score.
     """
-    inner = params.process_cov
-    params = spread_out(params, spread)
+    own = params
+    params = flowed(params, flow)
     start = proper_start(params, batch, fixed)
-    place = positions(batch) if spread is not None else np.zeros(0, np.int64)
+    back = None if flow is None else partial(flow.back, own)
+    place = positions(batch) if np.ndim(params.process_cov) == 3 and flow is not None else None
     parts = each(
-        start.params, batch, partial(_expect, start, blocks, likelihood, spread, place), whole=bool(start.fixed.any())
+        start.params, batch, partial(_expect, start, blocks, likelihood, back, place), whole=bool(start.fixed.any())
     )
     log_likelihood = sum(part.log_likelihood for part in parts)
     statistics = _statistics(start.params, batch, blocks, parts, fixed=bool(start.fixed.any()))
-    if spread is not None:
+    if flow is not None:
         assert statistics.gradients is not None
-        S_ww = statistics.n_pairs * inner + inner @ statistics.gradients.Q @ inner
-        statistics = statistics._replace(S_ww=S_ww, S_wz=np.zeros((len(inner), len(statistics.S_zz))))
+        S_ww = flow.scatter(own.process_cov, statistics.gradients.Q, statistics.n_pairs)
+        statistics = statistics._replace(S_ww=S_ww, S_wz=np.zeros((len(S_ww), len(statistics.S_zz))))
     if likelihood == "marginal" and not start.fixed.all():
         return _marginal(params, batch, blocks, statistics, log_likelihood)
     return statistics, log_likelihood
 
 
-def spread_out(params: LGSSMParams, spread: Floats | None) -> LGSSMParams:
-    """Parameters with the process noise of every step, where that is known up to what drives it; see `e_step`."""
-    if spread is None:
-        return params
-    return params._replace(process_cov=spread @ params.process_cov @ spread.swapaxes(1, 2))
+def flowed(params: LGSSMParams, flow: Flow | None) -> LGSSMParams:
+    """Parameters with the dynamics of every step, where they are the own ones of a flow."""
+    return params if flow is None else flow.out(params)
 
 
-def _expect(start: Start, blocks: Ints, likelihood: str, spread: Floats | None, place: Ints, part: Part) -> _Sums:
+def _expect(
+    start: Start, blocks: Ints, likelihood: str, back: Callable[..., tuple[Floats, Floats]] | None, place: Ints | None,
+    part: Part,
+) -> _Sums:  # fmt: skip
     """Gradients and moments of some sequences."""
     run = forward(start, part)
     log_likelihood = float(run.filtered.log_likelihood.sum())
@@ -121,15 +125,15 @@ def _expect(start: Start, blocks: Ints, likelihood: str, spread: Floats | None, 
     shapes = (n, n), (n, 1 + k), (n, n), (size, n), (size, 1 + k), (size, size), (n,), (n, n)
     g = Gradients(*map(np.zeros, shapes))
     S_zz, S_uu, counts = np.zeros((m, m)), np.zeros((n_blocks, m, m)), np.zeros(n_blocks)
-    g_Q = g.Q[None] if spread is None else np.zeros((len(part.y), n, n))
+    g_A, g_Q = (value[None] if place is None else np.zeros((len(part.y), n, n)) for value in (g.A, g.Q))
     adjoint.backward_sums(
         part.y, part.first, run.gains.slot, part.p.A, part.p.C, part.p.d, part.p.U, blocks, predicted,
-        run.filtered.filtered_cov, run.gains.gain, run.gains.whiten, response, g.A[None], g.e, g_Q, g.C[None],
+        run.filtered.filtered_cov, run.gains.gain, run.gains.whiten, response, g_A, g.e, g_Q, g.C[None],
         g.f, g.R[None], g.m0, g.P0, S_zz, S_uu, counts, part.p.constant,
     )  # fmt: skip
-    if spread is not None:
-        own = spread[place[part.rows]]
-        g = g._replace(Q=np.asarray((own.swapaxes(1, 2) @ g_Q @ own).sum(0)))
+    if back is not None:
+        by_A, by_Q = back(g_A, g_Q, None if place is None else place[part.rows])
+        g = g._replace(A=by_A, Q=by_Q)
     return _Sums(g, S_zz, S_uu, counts, mean, log_likelihood)
 
 

@@ -15,6 +15,7 @@ from statespace_em.data import Batch
 from statespace_em.errors import ParameterError
 from statespace_em.labels import listed, show
 from statespace_em.patterns import Pattern, fixed, from_entries, from_word
+from statespace_em.sequence.flow import Flow
 from statespace_em.sequence.lgssm_params import INPUTS, NDIM, VARYING
 from statespace_em.sequence.lgssm_structure import COVARIANCES
 
@@ -51,7 +52,7 @@ class Specification:
     loadings: Mapping[str, Floats] = field(default_factory=dict)  # of the noises: patterns are of what they load
     absent: tuple[str, ...] = OPTIONAL  # offsets and effects of inputs that are zero
     guesses: Mapping[str, Sequence[float]] = field(default_factory=dict)  # first values by name, one a start
-    spread: Floats | None = None  # (T, n, r), what the process noise of each step does to the state
+    flow: Flow | None = None  # that makes the dynamics of each step of transition and process_cov
     guess_from: Callable[[Batch], Mapping[str, Sequence[float]]] | None = None  # first values that the data suggest
 
     def starts_as(self, word: str) -> Bools:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from statespace_em._typing import Bools, Floats, Ints
+from statespace_em._typing import Floats
 
 AXES = ("x", "y", "z")
 PREFIXES = ("", "v_", "a_")  # of the states: position, velocity, acceleration
@@ -67,7 +67,7 @@ def over(moves: Motion, gaps: Floats) -> Steps:
     """
     each, place = np.unique(gaps, return_inverse=True)
     d, size = len(moves.view), len(moves.states)
-    flow, noise = _chain(size // d, each)
+    flow, noise = chain(size // d, each)
     axes = np.array([np.diag(push)[-d:] for push in moves.pushes])  # (J, d), which axes a density drives
     transition = np.einsum("gij,kl->gikjl", flow, np.eye(d)).reshape(len(each), size, size)
     noises = np.einsum("gij,ak,kl->agikjl", noise, axes, np.eye(d)).reshape(len(axes), *transition.shape)
@@ -76,7 +76,7 @@ def over(moves: Motion, gaps: Floats) -> Steps:
     return Steps(transition[place], noises[:, place])
 
 
-def _chain(order: int, gaps: Floats) -> tuple[Floats, Floats]:
+def chain(order: int, gaps: Floats) -> tuple[Floats, Floats]:
     """Flow and noise (G, order, order) of one axis that nothing turns: the matrix exponential ends as a polynomial."""
     flow, noise = (np.zeros((len(gaps), order, order)) for _ in range(2))
     for i in range(order):
@@ -107,36 +107,3 @@ def _turn(rate: float, gaps: Floats, d: int, transition: Floats, noise: Floats) 
         matrix[:, row + 1, d], matrix[:, row, d + 1] = other, -other
     noise[:, d : d + 2, :2] = noise[:, :2, d : d + 2].swapaxes(1, 2)
     noise[:, 0, 0] = noise[:, 1, 1] = 2.0 * lag / rate**3
-
-
-def spreads(steps: Steps) -> Floats:
-    """Lower factors (G, n, n) of the noise of each step: what white noise of the densities' size does to the state."""
-    return np.asarray(np.linalg.cholesky(steps.noises.sum(0)))
-
-
-def mean_squares(
-    steps: Steps, place: Ints, inside: Bools, moments: tuple[Floats, Floats, Floats], owners: Floats
-) -> Floats:
-    """Expected squares (J,) of what drives the states, in units of its density: means over steps and states driven.
-
-    Parameters
-    ----------
-    steps, place
-        Dynamics, and which of them leads on from each row (N,).
-    inside
-        Whether each row has one after it in its sequence (N,).
-    moments
-        Mean (N, n), covariance (N, n, n) and covariance with the next row (N, n, n) of the states given the data.
-    owners
-        Which of the whitened states (J, n) each density drives.
-    """
-    mean, cov, cross = moments
-    here = np.flatnonzero(inside)
-    A, spread = steps.transition[place[here]], spreads(steps)[place[here]]
-    shock = mean[here + 1] - (A @ mean[here][:, :, None])[:, :, 0]
-    linked = A @ cross[here]
-    moment = cov[here + 1] - linked - linked.swapaxes(1, 2) + A @ cov[here] @ A.swapaxes(1, 2)
-    moment += shock[:, :, None] * shock[:, None, :]
-    white = np.linalg.solve(spread, np.linalg.solve(spread, moment).swapaxes(1, 2))
-    squares = np.diagonal(white, axis1=1, axis2=2).mean(0)
-    return np.array([squares[own > 0.0].mean() for own in owners])

@@ -79,6 +79,30 @@ def units_of(y: Any, index: pd.Index, unit: str) -> tuple[str, str]:
     return str(told), str(clock or "time")
 
 
-def units_of_densities(order: int, of_y: str, of_time: str) -> str:
-    """Units of the density of the white noise that drives the last of ``order`` derivatives."""
-    return f"{of_y}^2/{of_time}^{2 * order - 1}"
+POWERS = {  # of time that stand under y^2 in the unit of a value, by the beginning of its name
+    "level_var": 1, "slope_var": 3, "seasonal_var": 1, "acceleration_density": 3, "jerk_density": 5, "cycle_var": 0,
+    "arma_var": 0, "noise": 0,
+}  # fmt: skip
+TIMES = ("ar_time", "cycle_time", "cycle_period")
+
+
+def unit_of(name: str, of_y: str, of_time: str) -> str:
+    """Unit of a value of a model in continuous time; empty where it has none, or is not told."""
+    for word, power in POWERS.items():
+        if word in name:
+            return squared(of_y) + (f"/{of_time}" if power == 1 else f"/{of_time}^{power}" if power else "")
+    return of_time if any(word in name for word in TIMES) else ""
+
+
+def squared(unit: str) -> str:
+    """Square of a unit."""
+    return f"({unit})^2" if any(sign in unit for sign in " /^") else f"{unit}^2"
+
+
+def with_units(table: pd.DataFrame, params: xr.Dataset) -> pd.DataFrame:
+    """Table of values by name with the units of each, as the parameters tell them."""
+    of_y = str(params["measurement_cov"].attrs.get("units", "")).removesuffix("^2")
+    of_y = of_y[1:-1] if of_y[:1] == "(" else of_y
+    of_time = str(params["transition"].attrs.get("time_units", ""))
+    names = table.index.get_level_values(0)
+    return table.assign(unit=[unit_of(name, of_y, of_time) if of_y else "" for name in names])

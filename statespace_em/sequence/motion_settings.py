@@ -67,6 +67,14 @@ class Sensors(NamedTuple):
     owner: list[str]  # (D,), suffix of the names of each column's sensor: "", "_1", "_gps"
     states: list[str]  # (D,), the state that each column measures
 
+    def check(self, n_features: int | None) -> None:
+        """Refuse another number of columns than the sensors have."""
+        if n_features not in (None, len(self.view)):
+            raise ParameterError(
+                f"y has {n_features} columns, expected {len(self.view)}: {listed(self.states)} of "
+                f"{len(set(self.owner))} sensor(s)."
+            )
+
 
 def sensors_of(sensors: int | Mapping[str, Sequence[str]], moves: Motion) -> Sensors:
     """Columns of y: ``sensors`` times the positions, or the states that each sensor measures, by name.

@@ -21,6 +21,9 @@ class Grid(NamedTuple):
     step: float  # between rows; of uneven ones the median
     gaps: Floats | None = None  # (G,), from each row to the next; None where all are the step
     place: Ints | None = None  # (N,), gap after each row; None where it is the number in its sequence
+    rows: Ints | None = (
+        None  # (G,), number in its sequence of the row before each gap; None where it is that of the gap
+    )
 
 
 def grid_of(times: Sequence[pd.Index], unit: str, ahead: int) -> Grid:
@@ -50,7 +53,8 @@ def grid_of(times: Sequence[pd.Index], unit: str, ahead: int) -> Grid:
         return Grid(step, np.concatenate([gaps[0], later]))
     begins = np.cumsum([0, *(len(own) + len(later) for own in gaps)])
     place = np.concatenate([begin + np.arange(len(own) + 1) for begin, own in zip(begins, gaps)])
-    return Grid(step, np.concatenate([np.concatenate([own, later]) for own in gaps]), place)
+    rows = np.concatenate([np.arange(len(own) + len(later)) for own in gaps])
+    return Grid(step, np.concatenate([np.concatenate([own, later]) for own in gaps]), place, rows)
 
 
 def gaps_of(index: pd.Index, unit: str) -> Floats:

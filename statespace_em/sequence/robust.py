@@ -19,8 +19,9 @@ from statespace_em.fitting import FitOptions
 from statespace_em.labels import Labels, labelled_rows
 from statespace_em.sequence.lgssm_params import positions
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
-from statespace_em.sequence.motion_model import MotionModel
 from statespace_em.sequence.state_space import StateSpaceModel
+from statespace_em.sequence.timed_definition import Own, values_of
+from statespace_em.sequence.timed_model import TimedModel
 
 STEPS = 6  # of EM between two updates of the weights
 DOFS = (0.5, 200.0)  # between which degrees of freedom are estimated
@@ -88,7 +89,7 @@ def fit_student(
         raise ParameterError(f"dof is {dof!r}, expected a positive number, or None to estimate it.")
     _validate.at_least("max_iter", max_iter, 1, whole=True)
     _validate.one_of("by", by, ("row", "feature", "sensor"))
-    inner = model._on(y, None) if isinstance(model, MotionModel) else model
+    inner = model._on(y, None) if isinstance(model, TimedModel) else model
     batch, labels, _ = inner._read(y, None)
     names = _owners(model, labels, by)
     owners = np.array([list(dict.fromkeys(names)).index(name) for name in names])
@@ -124,7 +125,7 @@ def fit_student(
     posterior = _named(now.e_step(scaled, start), labels)
     found = type(model)(**model.get_params())
     found.params_ = _unscaled(found, inner, start, now)
-    if isinstance(found, MotionModel):
+    if isinstance(found, TimedModel):
         found.tell_units(y)
     single = n_owners == 1
     rows = now.factor[:, 0] ** 2 if single else now.factor**2
@@ -142,9 +143,9 @@ def _owners(model: Any, labels: Labels, by: str) -> list[Any]:
         return ["row"] * len(labels.features)
     if by == "feature":
         return labels.features.tolist()
-    if not isinstance(model, MotionModel):
+    if not isinstance(model, TimedModel):
         raise ParameterError("by is 'sensor', but only a model of motion has sensors: say 'row' or 'feature'.")
-    return [owner.lstrip("_") or "sensor" for owner in model._sensors.owner]
+    return model._sensor_names()
 
 
 def _check_apart(now: _Weighted, owners: Ints, names: Sequence[Any]) -> None:
@@ -209,8 +210,8 @@ class _Weighted(StateSpaceModel):
         place = positions(self.batch)
         varying = {name: value[place] for name, value in spec.varying.items()}
         varying["observation"] = self.factor[:, :, None] * self.plain_view
-        spread = None if spec.spread is None else spec.spread[place]
-        return replace(spec, patterns=patterns, varying=varying, spread=spread)
+        flow = None if spec.flow is None else spec.flow.placed(place)
+        return replace(spec, patterns=patterns, varying=varying, flow=flow)
 
     def _names(self) -> list[Any]:
         return self.inner._names()
@@ -259,8 +260,9 @@ def _best_dof(mean: float) -> float:
 
 def _unscaled(model: Any, inner: Any, params: xr.Dataset, now: _Weighted) -> xr.Dataset:
     """Parameters of the model from those of its scaled rows."""
-    if isinstance(model, MotionModel):
-        shown = inner._shown(inner._estimated(params["process_cov"].values))
+    if isinstance(model, TimedModel):
+        own = Own(*(values_of(params, name) for name in ("transition", "process_cov")))
+        shown = inner._shown(own, inner._shown_step(inner._grid))
         dynamics = model._schema().dataset(shown).drop_vars(("feature", "feature_aux"), errors="ignore")
         kept = {name: params[name] for name in ("measurement_cov", "initial_mean", "initial_cov")}
         return dynamics.assign(kept).assign_coords(feature=params["feature"], feature_aux=params["feature_aux"])

@@ -363,13 +363,13 @@ class StateSpaceModel(DrivenModel):
             self.process_prior,
             self.measurement_prior, tied, patterns, spec.varying, spec.loadings,
             unknown if unknown.any() and given is not None else None, stationary if stationary.any() else None,
-            self.likelihood, guesses, spec.spread, scale_of(batch) if spec.has_inputs else None,
+            self.likelihood, guesses, spec.flow, scale_of(batch) if spec.has_inputs else None,
             (self.transition_prior, self.observation_prior), spec.columns(0 if inputs is None else inputs.shape[1]),
         )  # fmt: skip
 
     def _given_by(self, arrays: Mapping[str, Any]) -> tuple[str, ...]:
         noise = arrays.get("process_cov", np.zeros(0))
-        follows = np.array_equal(arrays["initial_cov"], noise)  # as in a fit of one sequence
+        follows = np.array_equal(arrays.get("initial_cov", np.ones(0)), noise)  # as in a fit of one sequence
         return tuple(name for name in arrays if name != "initial_cov" or not follows)
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:

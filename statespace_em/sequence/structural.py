@@ -7,27 +7,26 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-from scipy.special import ndtri
 
 from statespace_em import _validate
 from statespace_em._typing import Floats
 from statespace_em.data import Batch
-from statespace_em.errors import DataError, ParameterError
-from statespace_em.labels import Labels, labelled_rows, show
+from statespace_em.errors import ParameterError
+from statespace_em.labels import Labels, labelled_rows
 from statespace_em.patterns import fixed, from_entries
 from statespace_em.predictive import Predictive
 from statespace_em.priors import InverseWishart
-from statespace_em.scale.chunks import is_chunked
 from statespace_em.sequence.arma_start import hannan_rissanen
 from statespace_em.sequence.components import NOISY, Part, built, together
-from statespace_em.sequence.decomposition import IRREGULAR, component_moments, views, with_irregular
+from statespace_em.sequence.decomposition import check_asked, decomposed, views
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_filter import smooth
 from statespace_em.sequence.lgssm_params import positions
 from statespace_em.sequence.lgssm_specification import Specification
 from statespace_em.sequence.lgssm_start import interpolated
-from statespace_em.sequence.motion_times import EVEN, gaps_of
+from statespace_em.sequence.regressors import check_ahead, check_times
 from statespace_em.sequence.state_space import StateSpaceModel
+from statespace_em.sequence.summand import SHARED, Summand, placed
 
 NOISE = "noise_var"
 
@@ -74,6 +73,16 @@ class StructuralModel(StateSpaceModel):
         settings = self.get_params() | {"components": [*self.components, *other.components]}
         return StructuralModel(**settings)
 
+    def on(self, where: str) -> StructuralModel:
+        """The same of one sensor, or of one column, of the motion that it is added to."""
+        return StructuralModel(**(self.get_params() | {"components": placed(self.components, where)}))
+
+    def _summand(self) -> Summand:
+        if not self.process_prior.is_flat:
+            raise ParameterError("process_prior is of noise per row: a sum in continuous time does not take it.")
+        settings = {name: getattr(self, name) for name in (*SHARED, "noise")}
+        return Summand(self.components, None, None, settings)
+
     def decompose(
         self,
         y: Any,
@@ -112,30 +121,18 @@ class StructuralModel(StateSpaceModel):
         >>> parts["mean"].sel(year=1900).values.round(1).tolist(), flow[1900].item()
         ([919.5, -79.5], 840.0)
         """
-        _validate.one_of("of", of, ("smoothed", "filtered"))
-        if not 0.0 < level < 1.0:
-            raise ParameterError(f"level is {level!r}, expected a probability between 0 and 1, such as 0.95.")
+        check_asked(of, level)
         _, tree, batch, labels, _ = self._ready(y, params)
         with labelled_rows(labels):
-            if of == "smoothed":
-                states = smooth(tree, batch)[0]
-                mean, cov = states.mean, np.asarray(states.cov)
-            else:
+            if of == "filtered":
                 known = causal(tree, batch, self.likelihood)
                 mean, cov = known.filtered_mean, np.asarray(known.filtered_cov)
-        found, place = views(self.components, self._parts()), positions(batch)
-        names, kinds, in_y = ([getattr(view, field) for view in found] for field in ("name", "kind", "in_y"))
-        moments = component_moments(found, mean, cov, place)
-        if self._noisy():
-            moments = with_irregular(batch.y[:, 0], found, moments, mean, cov, place)
-            names, kinds, in_y = [*names, IRREGULAR], [*kinds, IRREGULAR], [*in_y, True]
-        half = float(ndtri(0.5 + level / 2.0)) * np.sqrt(moments.variance)
-        values = {**moments._asdict(), "lower": moments.mean - half, "upper": moments.mean + half}
-        dataset = labels.dataset({n: (("component",), v) for n, v in values.items()}, {"component": names})
-        dataset = dataset.assign_coords(kind=("component", kinds), in_y=("component", in_y)).assign_attrs(level=level)
-        for name in dataset.data_vars:
-            dataset.variables[name].attrs["conditioning"] = "1:T" if of == "smoothed" else "1:t"
-        return dataset
+            else:
+                states = smooth(tree, batch)[0]
+                mean, cov = states.mean, np.asarray(states.cov)
+        found = views(self.components, self._parts())
+        noisy = self._noisy()
+        return decomposed(found, mean, cov, positions(batch), batch.y, labels, noisy=noisy, of=of, level=level)
 
     def _noisy(self) -> bool:
         """Whether y has a measurement noise of its own."""
@@ -158,7 +155,15 @@ class StructuralModel(StateSpaceModel):
         return [f"{kind}{kinds[:i].count(kind) + 1}_" if kind in kinds[:i] else "" for i, kind in enumerate(kinds)]
 
     def _parts(self) -> list[Part]:
-        return [built(kind, label, options) for label, (kind, options) in zip(self._labels(), self.components)]
+        alone = next((options["on"] for _, options in self.components if options.get("on") is not None), None)
+        if alone is not None:
+            raise ParameterError(
+                f"a component is on {alone!r}: add it to the motion that this is a sensor or column of."
+            )
+        return [
+            built(kind, label, {n: v for n, v in options.items() if n != "on"})
+            for label, (kind, options) in zip(self._labels(), self.components)
+        ]
 
     def _default_starts(self) -> int:
         parts = [options for kind, options in self.components if kind == "arma"]
@@ -217,60 +222,14 @@ class StructuralModel(StateSpaceModel):
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
         super()._check_data(batch, labels, freeze)
-        self._check_times(labels)
+        check_times(self.components, labels)
 
     def _future(self, y: Any, horizon: int, params: xr.Dataset, *said: Any) -> tuple[xr.Dataset, Predictive]:
-        self._check_ahead(y, horizon, params)
+        check_ahead(self.components, lambda: self._read(y, params)[1], y, horizon)
         return StateSpaceModel._future(self, y, horizon, params, *said)
 
     def _simulated(
         self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *said: Any
     ) -> xr.Dataset:
-        self._check_ahead(y, horizon, params)
+        check_ahead(self.components, lambda: self._read(y, params)[1], y, horizon)
         return StateSpaceModel._simulated(self, y, horizon, n_paths, params, rng, *said)
-
-    def _check_ahead(self, y: Any, horizon: int, params: xr.Dataset) -> None:
-        """Refuse a future whose regressors are not known."""
-        given = [len(options["X"]) for kind, options in self.components if kind == "regression"]
-        if not given or is_chunked(y):
-            return
-        labels = self._read(y, params)[1]
-        self._check_times(labels)
-        needed = max(labels.lengths) + horizon
-        if min(given) < needed:
-            raise DataError(
-                f"X of the regression has {min(given)} rows, but a forecast {horizon} rows beyond the "
-                f"{needed - horizon} rows of y needs {needed}. Write the model again with designs.regression(X), X "
-                "having the rows of y and of the future, and ask it with the parameters found: "
-                f"forecast(y, {horizon}, params=model.params_)."
-            )
-
-    def _check_times(self, labels: Labels) -> None:
-        """Refuse rows of y and of the regressors that are of different times, and uneven ones of a motion."""
-        for kind, options in self.components:
-            if kind == "motion" and options["timed"]:
-                _check_even(labels, options["unit"])
-            times = options.get("times")
-            if kind == "regression" and times is not None:
-                own = [str(time) for time in labels.times[0]]
-                off = [i for i, (mine, theirs) in enumerate(zip(own, times)) if mine != theirs]
-                if off:
-                    raise DataError(
-                        f"row {off[0]} of y is at {own[off[0]]}, but that of X at {times[off[0]]}: "
-                        "give X the rows of y."
-                    )
-
-
-def _check_even(labels: Labels, unit: str) -> None:
-    """Refuse rows that are not one unit of time apart, as a motion without a step takes them to be."""
-    for index in labels.times:
-        gaps = gaps_of(index, unit)
-        off = np.flatnonzero(np.abs(gaps - 1.0) > EVEN)
-        if len(off):
-            row = int(off[0])
-            here, there = index[row], index[row + 1]
-            raise DataError(
-                f"rows {row} and {row + 1} ({show(here)}, {show(there)}) are {gaps[row]:g} {unit} apart, "
-                f"expected 1 {unit}: what is added to a motion is stated per row. Where rows are even, give step=, the "
-                "time between them; where not, put them on an even grid with NaN, or fit the motion without the sum."
-            )

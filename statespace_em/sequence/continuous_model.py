@@ -1,0 +1,292 @@
+"""Structural models in continuous time: of one series, or of each axis of a motion, on rows at any times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from statespace_em import _validate
+from statespace_em._typing import Floats
+from statespace_em.errors import ParameterError
+from statespace_em.labels import Labels, labelled_rows, listed
+from statespace_em.patterns import Pattern, from_entries
+from statespace_em.predictive import Predictive
+from statespace_em.priors import InverseWishart
+from statespace_em.sequence.components import NOISY
+from statespace_em.sequence.decomposition import check_asked, decomposed, piece_views
+from statespace_em.sequence.flow import Piece
+from statespace_em.sequence.lgssm_causal import causal
+from statespace_em.sequence.lgssm_filter import smooth
+from statespace_em.sequence.lgssm_params import positions
+from statespace_em.sequence.motion import Motion
+from statespace_em.sequence.motion_rows import with_units
+from statespace_em.sequence.motion_settings import (
+    Sensors,
+    first_state,
+    known_densities,
+    motion_of,
+    noise_pattern,
+    sensors_of,
+)
+from statespace_em.sequence.motion_times import Grid
+from statespace_em.sequence.pieces import BUILDERS, called, check_different, moving, seen_in
+from statespace_em.sequence.regressors import check_ahead, check_times
+from statespace_em.sequence.structural import NOISE, StructuralModel
+from statespace_em.sequence.summand import SHARED, Summand, placed
+from statespace_em.sequence.timed_model import TimedModel
+
+
+class ContinuousModel(TimedModel):
+    """A sum of components in continuous time; made by `statespace_em.designs`, with ``unit=`` or from a motion.
+
+    The dynamics over each step follow exactly from the time coordinate of y, whatever its gaps; variances are per unit
+    of time, and ``params_`` shows the dynamics over one. On rows one unit apart a level, a season, a cycle and an
+    autoregression are what they are per row; a trend is not, for its slope moves between the rows too. Beside a motion
+    along several axes every axis has states and values of its own, with its name after theirs: "ar1_east".
+
+    Parameters
+    ----------
+    components
+        Pairs of the name of a component and its options; one may be a "motion", with settings of `MotionModel`.
+        "on" among the options names the sensor, or the column, that alone has the component.
+    unit
+        Unit of time of what is per time, where the coordinate has dates; numbers are taken as they are.
+    step
+        Time between rows; None takes it from the time coordinate.
+    noise
+        As of `StructuralModel`; that of a motion is its own setting.
+    likelihood, measurement_prior, unsorted
+        As in `LinearGaussianSSM`.
+    """
+
+    def __init__(
+        self,
+        components: Sequence[Any],
+        *,
+        unit: str = "s",
+        step: float | None = None,
+        noise: Literal["auto", "free", "zero"] = "auto",
+        likelihood: Literal["diffuse", "full", "marginal"] = "diffuse",
+        measurement_prior: InverseWishart = InverseWishart(),
+        unsorted: Literal["error", "sort"] = "error",
+    ) -> None:
+        self.components = components
+        self.unit = unit
+        self.step = step
+        self.noise = noise
+        self.likelihood = likelihood
+        self.measurement_prior = measurement_prior
+        self.unsorted = unsorted
+
+    def __add__(self, other: Any) -> Any:
+        """Both side by side; settings are those of the left one."""
+        return added(self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        """As `__add__`."""
+        return added(other, self)
+
+    def on(self, where: str) -> ContinuousModel:
+        """The same of one sensor, or of one column, of the motion that it is added to."""
+        return ContinuousModel(**(self.get_params() | {"components": placed(self.components, where)}))
+
+    def decompose(
+        self,
+        y: Any,
+        params: xr.Dataset | None = None,
+        *,
+        of: Literal["smoothed", "filtered"] = "smoothed",
+        level: float = 0.95,
+    ) -> xr.Dataset:
+        """Take y apart, as `StructuralModel.decompose` does.
+
+        With several columns the coordinate ``column`` says which of them a component is part of.
+        """
+        check_asked(of, level)
+        _, tree, batch, labels, _ = self._ready(y, params)
+        with labelled_rows(labels):
+            if of == "filtered":
+                known = causal(tree, batch, self.likelihood)
+                mean, cov = known.filtered_mean, np.asarray(known.filtered_cov)
+            else:
+                states = smooth(tree, batch)[0]
+                mean, cov = states.mean, np.asarray(states.cov)
+        pieces = self._on(y, params)._pieces(1.0)
+        found = piece_views(pieces, labels.features)
+        noisy = bool(self._measurement_noise().touched.any() or self._measurement_noise().constant.any())
+        return decomposed(found, mean, cov, positions(batch), batch.y, labels, noisy=noisy, of=of, level=level)
+
+    def summary(self) -> pd.DataFrame:
+        """What was estimated: ``value`` and ``unit``."""
+        return with_units(TimedModel.summary(self), self.params_)
+
+    # what the model is made of
+
+    def _summand(self) -> Summand:
+        settings = {name: getattr(self, name) for name in (*SHARED, "noise")}
+        return Summand(self.components, self.unit, self.step, settings)
+
+    @property
+    def _motion(self) -> Motion | None:
+        options = self._motion_options
+        if options is None:
+            return None
+        return motion_of(options["kind"], options["dims"], options["rate"], options["density"])
+
+    @property
+    def _motion_options(self) -> Mapping[str, Any] | None:
+        return next((options for kind, options in self.components if kind == "motion"), None)
+
+    @property
+    def _sensors(self) -> Sensors | None:
+        moves, options = self._motion, self._motion_options
+        return None if moves is None or options is None else sensors_of(options["sensors"], moves)
+
+    def _check_columns(self, n_features: int | None) -> None:
+        if self._sensors is not None:
+            self._sensors.check(n_features)
+        elif n_features not in (None, 1):
+            raise ParameterError(
+                f"y has {n_features} columns, expected one: without a motion a structural model is of one series."
+            )
+
+    def _pieces(self, base: float) -> list[Piece]:
+        _validate.one_of("noise", self.noise, ("auto", "free", "zero"))
+        pieces: list[Piece] = []
+        size = 1 if self._sensors is None else len(self._sensors.owner)
+        rows = None if self._grid is None else self._grid.rows
+        for i, (kind, options) in enumerate(self.components):
+            _validate.one_of("component", kind, (*BUILDERS, "motion"))
+            if kind == "motion":
+                moves = self._motion
+                assert moves is not None
+                assert self._sensors is not None
+                known = known_densities(options["density"], moves)
+                pieces.append(moving(moves, self._sensors.view, options["initial"], known))
+                continue
+            more: dict[str, Any] = {"base": base} if kind == "cycle" else {}
+            more |= {"rows": rows} if kind == "regression" else {}
+            own = {name: value for name, value in options.items() if name != "on"}
+            piece = BUILDERS[kind](self._label(i), **own, **more)
+            for columns, suffix in self._places(options.get("on"), kind):
+                pieces.append(seen_in(called(piece, suffix), columns, size))
+        check_different(pieces)
+        return pieces
+
+    def _label(self, i: int) -> str:
+        """What stands before the names of a component: nothing, or a number where its kind comes again."""
+        before = [kind for kind, options in self.components[:i] if options.get("on") == self.components[i][1].get("on")]
+        kind = self.components[i][0]
+        return f"{kind}{before.count(kind) + 1}_" if kind in before else ""
+
+    def _places(self, on: str | None, kind: str) -> list[tuple[list[int], str]]:
+        """Columns that see a copy of a component, and the suffix of its names, one a copy."""
+        sensors = self._sensors
+        if sensors is None:
+            if on is not None:
+                raise ParameterError(f"{kind} is on {on!r}, but there is one series only: leave out on().")
+            return [([0], "")]
+        names = dict.fromkeys(owner.lstrip("_") for owner in sensors.owner)
+        if on is None:
+            if len(names) > 1:
+                raise ParameterError(
+                    f"{kind} is beside a motion that sensors {listed(names)} measure: say which of them has it, "
+                    f'as in {kind}.on("{next(iter(names))}").'
+                )
+            chosen = list(range(len(sensors.owner)))
+        else:
+            chosen = [i for i, owner in enumerate(sensors.owner) if owner.lstrip("_") == on]
+            chosen = chosen or [i for i, state in enumerate(sensors.states) if state == on and len(names) == 1]
+            if not chosen:
+                what = [*(name for name in names if name), *(sensors.states if len(names) == 1 else [])]
+                raise ParameterError(f"{kind} is on {on!r}, expected one of {listed(what)}.")
+        several = len(sensors.owner) > 1
+        return [([i], f"{sensors.owner[i]}_{sensors.states[i]}" if several else "") for i in chosen]
+
+    def _measurement_noise(self) -> Pattern:
+        options, sensors = self._motion_options, self._sensors
+        if options is not None and sensors is not None:
+            return noise_pattern(options["noise"], sensors)
+        kinds = [kind for kind, _ in self.components]
+        noisy = any(kind in NOISY for kind in kinds) or "arma" not in kinds
+        noisy = noisy if self.noise == "auto" else self.noise == "free"
+        return from_entries([[NOISE if noisy else 0.0]], "measurement_cov", symmetric=True)
+
+    def _sensor_names(self) -> list[str]:
+        return ["sensor"] if self._sensors is None else [owner.lstrip("_") or "sensor" for owner in self._sensors.owner]
+
+    def _first_moments(self) -> dict[str, Floats]:
+        options, moves = self._motion_options, self._motion
+        if options is None or moves is None or options["initial"] != "known":
+            return {}
+        found = first_state("known", options["initial_mean"], options["initial_cov"], moves.states)
+        return {name: pattern.constant for name, pattern in found.items()}
+
+    def _step_of(self, params: xr.Dataset) -> float:
+        return 1.0
+
+    def _shown_step(self, grid: Grid) -> float:
+        return 1.0
+
+    def _default_starts(self) -> int:
+        return 6 if any(kind in ("cycle", "arma") for kind, _ in self.components) else 3
+
+    def _derived(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Times of decays and periods, in units of time."""
+        found: dict[str, float] = {}
+        for piece in self._pieces(self._base):
+            if not piece.root:
+                continue
+            parts = [values[name] for name in piece.root]
+            size = float(np.hypot(parts[0], parts[1])) if len(parts) == 2 else parts[0]
+            name = piece.root[0].replace("cycle_cos", "cycle_*").replace("ar1", "ar_*")
+            step = self._base if self._grid is not None else 1.0
+            if len(parts) == 2:
+                found[name.replace("*", "damping")] = size ** (1.0 / step)
+                found[name.replace("*", "period")] = float(2.0 * np.pi * step / abs(np.arctan2(parts[1], parts[0])))
+            found[name.replace("*", "time")] = float(-step / np.log(size)) if 0.0 < size < 1.0 else np.nan
+        return found
+
+    # regressors know the rows of y
+
+    def _check_data(self, batch: Any, labels: Labels, freeze: Sequence[str]) -> None:
+        super()._check_data(batch, labels, freeze)
+        check_times(self.components, labels)
+
+    def _future(self, y: Any, horizon: int, params: xr.Dataset, *said: Any) -> tuple[xr.Dataset, Predictive]:
+        check_ahead(self.components, lambda: self._read(y, params)[1], y, horizon)
+        return TimedModel._future(self, y, horizon, params, *said)
+
+    def _simulated(
+        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *said: Any
+    ) -> xr.Dataset:
+        check_ahead(self.components, lambda: self._read(y, params)[1], y, horizon)
+        return TimedModel._simulated(self, y, horizon, n_paths, params, rng, *said)
+
+
+def added(left: Any, right: Any) -> Any:
+    """Sum of which one side at least is in continuous time.
+
+    Raises
+    ------
+    ParameterError
+        If the sides contradict each other.
+    """
+    if not all(isinstance(side, StructuralModel | TimedModel) for side in (left, right)):
+        return NotImplemented
+    sides = [side._summand() for side in (left, right)]
+    components = [component for side in sides for component in side.components]
+    if sum(kind == "motion" for kind, _ in components) > 1:
+        raise ParameterError("two motions cannot be added: the target has one, say it along all axes together.")
+    settings = dict(sides[0].settings)
+    for name in ("unit", "step"):
+        told = list(dict.fromkeys(value for side in sides if (value := getattr(side, name)) is not None))
+        if len(told) > 1:
+            raise ParameterError(f"{name} is {told[0]!r} on the left and {told[1]!r} on the right: say the same.")
+        if told:
+            settings[name] = told[0]
+    return ContinuousModel(components, **settings)

@@ -1,0 +1,223 @@
+"""What a model in continuous time is made of, on rows at any times."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import xarray as xr
+
+from statespace_em._typing import Floats
+from statespace_em.data import Batch
+from statespace_em.errors import ParameterError
+from statespace_em.labels import Labels
+from statespace_em.patterns import Pattern, fixed
+from statespace_em.priors import InverseWishart
+from statespace_em.scale.chunks import is_chunked
+from statespace_em.sequence.flow import Flow, Piece
+from statespace_em.sequence.lgssm_specification import DIMS, Specification
+from statespace_em.sequence.motion_times import Grid, grid_of
+from statespace_em.sequence.state_space import StateSpaceModel
+
+FOLLOW = ("transition", "process_cov", "observation")  # known once the steps and the own parameters are
+
+
+class Own(NamedTuple):
+    """Parameters of the pieces themselves, see `Flow`."""
+
+    transition: Floats  # (n, n), over the base step
+    cov: Floats  # (n, n), diagonal: sizes of what drives the states
+
+
+class Timed(StateSpaceModel):
+    """Pieces in continuous time, seen on rows whose times a copy of the model knows."""
+
+    step: float | None
+    unit: str
+
+    process_prior = InverseWishart()
+
+    # the times of the rows: a copy of the model knows them while a question about y is answered
+
+    _grid: Grid | None = None  # of the rows of y
+    _base: float = 1.0  # step that own parameters are over
+    _held: Own | None = None  # own parameters; None while they are estimated
+    _ahead: int = 0  # steps after the last row that are asked for
+
+    @abstractmethod
+    def _pieces(self, base: float) -> list[Piece]:
+        """What the model is made of; ``base`` is the step that guesses are over."""
+
+    @abstractmethod
+    def _measurement_noise(self) -> Pattern:
+        """Pattern of the measurement noise."""
+
+    @abstractmethod
+    def _check_columns(self, n_features: int | None) -> None:
+        """Refuse another number of columns than the model has."""
+
+    @abstractmethod
+    def _step_of(self, params: xr.Dataset) -> float:
+        """Step that the dynamics of these parameters are over."""
+
+    @abstractmethod
+    def _shown_step(self, grid: Grid) -> float:
+        """Step that the dynamics in the parameters of a fit are over."""
+
+    def _sensor_names(self) -> list[str]:
+        """What measures each column (D,), by name."""
+        return ["sensor"]
+
+    def _first_moments(self) -> dict[str, Floats]:
+        """Mean and covariance of first states that are known, by parameter; entries of others are 0."""
+        return {}
+
+    def _read(self, y: Any, params: xr.Dataset | None) -> tuple[Batch, Labels, list[Any] | None]:
+        batch, labels, symbols = StateSpaceModel._read(self, y, params)
+        place = None if self._grid is None else self._grid.place
+        return (batch if place is None else batch._replace(place=place)), labels, symbols
+
+    def _on(self, y: Any, params: xr.Dataset | None, *, base: float | None = None, held: Own | None = None) -> Self:
+        """Copy of this model that knows the times of the rows of y."""
+        even = self.step is not None or is_chunked(y)
+        grid = self._usual(params) if even else grid_of(self._read(y, params)[1].times, self.unit, self._ahead)
+        return self._at(grid, grid.step if base is None else base, held)
+
+    def _at(self, grid: Grid, base: float, held: Own | None) -> Self:
+        """Copy of this model with rows on a grid."""
+        bound = copy.copy(self)
+        bound._grid, bound._base, bound._held = grid, base, held
+        return bound
+
+    def _usual(self, params: xr.Dataset | None) -> Grid:
+        """Even rows, at the step of the model or of these parameters, by default those of its fit."""
+        if self.step is not None:
+            return Grid(float(self.step))
+        params = getattr(self, "params_", None) if params is None else params
+        return Grid(1.0 if params is None else self._step_of(params))
+
+    @property
+    def _flow(self) -> Flow:
+        """Pieces over the steps between the rows."""
+        pieces = self._pieces(self._base)
+        if self._grid is None:
+            step = self._usual(None).step if self.step is None else self._shown_step(Grid(self.step))
+            return Flow(pieces, step, np.array([step]))
+        if self._grid.gaps is None:
+            return Flow(pieces, self._base, np.array([self._grid.step]))
+        return Flow.of(pieces, self._base, self._grid.gaps)
+
+    def _own(self, params: xr.Dataset) -> Own:
+        """Own parameters behind those that are shown."""
+        missing = [name for name in FOLLOW[:2] if name not in params]
+        flow = self._flow_over(self._step_of(params))
+        if missing and (missing[0] == "transition" or flow.names_of(free=True)):
+            raise ParameterError(f"the parameters have no {missing[0]}: pass what fit found, or fix it in the model.")
+        cov = params["process_cov"].transpose(*DIMS["process_cov"]).values if "process_cov" in params else None
+        return Own(values_of(params, "transition"), flow.own_cov(cov))
+
+    def _flow_over(self, step: float) -> Flow:
+        """Pieces over one step."""
+        return Flow(self._pieces(step), step, np.array([step]))
+
+    def _densities_of(self, params: xr.Dataset) -> Floats:
+        """Sizes of all sources of noise behind the process noise of parameters."""
+        return np.concatenate([*self._flow_over(1.0).sizes(self._own(params).cov), np.zeros(0)])
+
+    # what the model is made of
+
+    def _names(self) -> list[Any]:
+        return _numbered([name for piece in self._pieces(1.0) for name in piece.states])
+
+    def _specification(self, n_features: int | None) -> Specification:
+        self._check_columns(n_features)
+        flow = self._flow
+        pieces = flow.pieces
+        varying: dict[str, Floats] = {}
+        patterns = {"measurement_cov": self._measurement_noise()}
+        guesses = {name: values for piece in pieces for name, values in piece.guesses.items()}
+        bends: Flow | None = None
+        if self._grid is None:
+            patterns["transition"], patterns["process_cov"] = flow.own_transition(), flow.shown_cov()
+        elif self._held is None:
+            patterns["transition"], patterns["process_cov"], bends = flow.own_transition(), flow.own_noise(), flow
+        else:
+            A, Q = flow.matrices(*self._held)
+            dynamics = {"transition": A, "process_cov": Q}
+            if flow.kinds is None:
+                patterns |= {name: fixed(value[0]) for name, value in dynamics.items()}
+            else:
+                varying = {name: value[flow.kinds] for name, value in dynamics.items()}
+        view = self._view(pieces)
+        if view.ndim == 3:
+            varying["observation"] = np.ascontiguousarray(view)
+        else:
+            patterns["observation"] = fixed(view)
+        words = [word for piece in pieces for word in piece.initial]
+        patterns |= self._first_patterns(words)
+        if self._held is not None:  # dynamics by row do not tell what is stationary
+            cov, settled = np.array(patterns["initial_cov"].constant), flow.stationary(*self._held)
+            decays = np.flatnonzero(~np.isnan(settled))
+            cov[decays, decays] = settled[decays]
+            patterns["initial_cov"] = fixed(cov)
+            words = ["known" if word == "stationary" else word for word in words]
+        return Specification(
+            self._names(), view.shape[-2], patterns, varying, tuple(words), guesses=guesses, flow=bends
+        )
+
+    def _view(self, pieces: Sequence[Piece]) -> Floats:
+        """Observation matrix (D, n), or (T, D, n) where columns are known for every row."""
+        length = max((len(piece.view) for piece in pieces if piece.view.ndim == 3), default=0)
+        lead = (length,) if length else ()
+        return np.concatenate([np.broadcast_to(p.view, (*lead, *p.view.shape[-2:])) for p in pieces], axis=-1)
+
+    def _first_patterns(self, words: list[str]) -> dict[str, Pattern]:
+        """Patterns of the moments of the first state."""
+        each = np.array(words)
+        mean = np.where(each == "fixed", np.nan, 0.0)
+        cov = np.diag(np.where(each == "diffuse", np.inf, 0.0)) if len(each) else np.zeros((0, 0))
+        known = self._first_moments()
+        if known:
+            own = np.flatnonzero(each == "known")
+            mean[own], cov[np.ix_(own, own)] = known["initial_mean"], known["initial_cov"]
+        return {"initial_mean": fixed(mean), "initial_cov": fixed(cov)}
+
+    def _shown(self, own: Own, step: float) -> dict[str, Floats]:
+        """Dynamics over a step, from own parameters over the base."""
+        flow = self._flow_over(self._base)
+        A, cov = flow.rebased(own.transition, own.cov, step)
+        there = self._flow_over(step)
+        A, Q = (value[0] for value in there.matrices(A, cov))
+        unbound = copy.copy(self)
+        unbound._grid = None
+        return {"transition": A, "process_cov": Q, "observation": unbound._view(unbound._pieces(step))}
+
+    def _inner(self, known: xr.Dataset) -> xr.Dataset:
+        """Parameters on the grid of this copy: those that follow from the own ones are known to it."""
+        gone = (*FOLLOW, "time", *(("initial_cov",) if self._held is not None else ()))
+        return known.drop_vars([name for name in gone if name in known.variables])
+
+    def _start(self, start: xr.Dataset) -> xr.Dataset:
+        """Start of a fit on the rows that this copy knows."""
+        kept = self._inner(start)
+        if "process_cov" not in start and "transition" not in start:
+            return kept
+        flow, names = self._flow_over(self._step_of(start)), self._names()
+        own = Own(*flow.rebased(*self._own(start), self._base))
+        coords = dict.fromkeys(("state", "state_aux", "next_state"), names)
+        return kept.assign(
+            transition=(DIMS["transition"], own.transition), process_cov=(DIMS["process_cov"], own.cov)
+        ).assign_coords(coords)
+
+
+def values_of(params: xr.Dataset, name: str) -> Floats:
+    """Entries of a parameter in the order of its dims."""
+    return np.asarray(params[name].transpose(*DIMS[name]).values, dtype=float)
+
+
+def _numbered(names: list[str]) -> list[str]:
+    """Names of which those that come again have a number."""
+    return [f"{name} ({names[:i].count(name) + 1})" if name in names[:i] else name for i, name in enumerate(names)]
