@@ -10,12 +10,13 @@ import xarray as xr
 
 from statespace_em import _threads, _validate, em
 from statespace_em._typing import Floats, Ints
+from statespace_em.boundary import HasBoundary
 from statespace_em.core import Core
 from statespace_em.data import Batch
 from statespace_em.errors import ConvergenceWarning, DataWarning, LocalOptimumWarning, ParameterError
 from statespace_em.families import nearly_singular
 from statespace_em.labels import Labels
-from statespace_em.quasi_newton import HasScore, run_quasi_newton
+from statespace_em.quasi_newton import run_quasi_newton
 from statespace_em.schema import Schema
 
 Complaint = tuple[type[Warning], str]
@@ -98,7 +99,7 @@ def climb(
 
     ``together`` makes the climbs from several starts, see `em.run_starts`.
     """
-    ascends = options.accelerate and isinstance(core, HasScore)
+    ascends = options.accelerate and isinstance(core, HasBoundary)
     with _threads.limited(options.threads):
         return em.run_starts(
             engine,

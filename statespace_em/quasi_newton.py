@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from statespace_em._typing import Floats
-from statespace_em.boundary import HasBoundary, HasFaces, finish, settle
+from statespace_em.boundary import SAME, SHARPEST, Shape, settle, shape_of
 from statespace_em.em import EMModel, EMResult, OnStep, Step, run_em
 
 P = TypeVar("P")
@@ -24,6 +24,8 @@ S = TypeVar("S")
 SLOW = 0.1  # nats in ten steps: above that EM goes on, for far from a maximum nothing climbs faster
 FLAT = 0.1  # squared score over tol, coordinates being of order 1: a poor model of the curvature must not hide a slope
 DOUBT = 1e-6  # squared score at which EM is not believed to have converged: it may not move all that is free
+PATIENCE = 20  # steps, beside one a coordinate, in which an ascent must learn the curvature
+MOST = 150  # coordinates; the curvature costs as many E-steps
 CONFIRM = 2  # successive steps that must agree that little is left to gain
 
 
@@ -38,15 +40,24 @@ class Point(NamedTuple):
 Evaluate = Callable[[Floats], Point | None]  # None where nothing can be computed, or no evaluation is left
 
 
-def ascend(evaluate: Evaluate, start: Point, *, tol: float, on_step: Callable[[Point], None]) -> bool:
+def ascend(
+    evaluate: Evaluate,
+    start: Point,
+    *,
+    tol: float,
+    on_step: Callable[[Point], None],
+    inverse: Floats | None = None,
+    patience: float = np.inf,
+) -> bool:
     """Climb from ``start``, telling ``on_step`` every accepted point; return whether the decrement fell below ``tol``.
 
-    It never goes down: a step that finds no higher point ends the ascent.
+    It never goes down: a step that finds no higher point ends the ascent, as do ``patience`` steps. ``inverse`` (p, p)
+    is that of minus the second derivatives where these are known.
     """
-    here, agreed, spent = start, 0, False
-    inverse = np.eye(len(start.x))  # of the negative Hessian
-    fresh = True
-    while True:
+    here, agreed, spent, made = start, 0, False, 0
+    fresh = inverse is None
+    inverse = np.eye(len(start.x)) if inverse is None else inverse
+    while made < patience:
         direction = inverse @ here.gradient
         decrement = 0.5 * float(here.gradient @ direction)
         flat = float(here.gradient @ here.gradient) < FLAT * tol
@@ -62,8 +73,9 @@ def ascend(evaluate: Evaluate, start: Point, *, tol: float, on_step: Callable[[P
             agreed = 0
             continue
         inverse = _updated(inverse, there.x - here.x, here.gradient - there.gradient, fresh)
-        here, fresh = there, False
+        here, fresh, made = there, False, made + 1
         on_step(here)
+    return False
 
 
 def _search(evaluate: Evaluate, here: Point, direction: Floats) -> Point | None:
@@ -126,26 +138,26 @@ class HasScore(Protocol):
 
 
 class _Ascent:
-    """Evaluations of one model around one reference, and the steps they led to."""
+    """Evaluations of one model in one chart, and the steps they led to."""
 
-    def __init__(self, model: Any, data: Any, head: EMResult[Any, Any], max_iter: int, on_step: OnStep | None) -> None:
-        self.model, self.data, self.reference = model, data, head.params
+    def __init__(
+        self, model: Any, data: Any, head: EMResult[Any, Any], start: Any, max_iter: int, on_step: OnStep | None
+    ) -> None:
+        self.model, self.data = model, data
+        self.chart = model.chart(head.params, head.statistics, start)
         self.max_iter, self.on_step = max_iter, on_step
         self.end = head
         self.n_steps = head.n_steps
         self.made: dict[bytes, tuple[Any, Any, Step]] = {}
 
-    def point(self, x: Floats, params: Any, statistics: Any, step: Step) -> Point:
-        self.made[x.tobytes()] = params, statistics, step
-        return Point(x, step.objective, self.model.score_vector(params, statistics, self.reference))
-
     def start(self) -> Point | None:
         """Return the point that the head ended at; None where the model has no coordinates or no score there."""
+        x = np.zeros(self.chart.size)
         try:
-            x = self.model.to_vector(self.reference, self.reference)
-            return None if x is None else self.point(x, self.end.params, self.end.statistics, self.end.trace[-1])
+            gradient = self.chart.gradient(x, self.end.params, self.end.statistics)
         except (ArithmeticError, ValueError):
             return None
+        return Point(x, self.end.objective, gradient) if len(x) else None
 
     def evaluate(self, x: Floats) -> Point | None:
         if self.n_steps >= self.max_iter:
@@ -153,12 +165,30 @@ class _Ascent:
         self.n_steps += 1
         try:
             with np.errstate(over="raise", divide="raise", invalid="raise"):
-                params = self.model.from_vector(x, self.reference)
+                params = self.chart.params(x)
                 statistics, log_likelihood = self.model.e_step(params, self.data)
                 step = Step(self.n_steps, log_likelihood, self.model.log_prior(params))
-                return self.point(x, params, statistics, step)
+                self.made[x.tobytes()] = params, statistics, step
+                return Point(x, step.objective, self.chart.gradient(x, params, statistics))
         except (ArithmeticError, ValueError):
             return None
+
+    def objective(self, x: Floats) -> float:
+        """Objective without a gradient, or as a step; -inf where there is none."""
+        return self._quietly(x)[0]
+
+    def shape(self, point: Point) -> Shape | None:
+        """Curvature around the start; None where it costs too much or there is none."""
+        return None if len(point.x) > MOST else shape_of(lambda x: self._quietly(x)[1], point.gradient)
+
+    def _quietly(self, x: Floats) -> tuple[float, Floats]:
+        """Objective and gradient, which do not count as a step."""
+        n_steps, limit = self.n_steps, self.max_iter
+        self.max_iter = n_steps + 1
+        found = self.evaluate(x)
+        self.made.pop(x.tobytes(), None)
+        self.n_steps, self.max_iter = n_steps, limit
+        return (-np.inf, np.full(len(x), np.nan)) if found is None else (found.objective, found.gradient)
 
     def accept(self, point: Point) -> None:
         params, statistics, step = self.made[point.x.tobytes()]
@@ -182,31 +212,50 @@ def run_quasi_newton(
 ) -> EMResult[P, S]:
     """Make accelerated EM steps while they gain much, then ascend on the score; see `run_em` for the arguments.
 
-    The model must be one that `HasScore`. Ascents are repeated from where the last one ended, in coordinates scaled
-    to that place, until one gains next to nothing; where the ascent cannot go on, EM does.
+    The model must be one that `HasBoundary`. Ascents are repeated from where the last one ended, in a chart around that
+    place, until one gains next to nothing and no variance is to be put at 0 or raised from there. One that stalls goes
+    on with the curvature from differences of the score, which do not count as steps; where it cannot, EM does.
     """
     options: dict[str, Any] = {"tol": tol, "accelerate": accelerate, "on_step": on_step}
+    known: Any = model
     end = run_em(model, data, start, max_iter=max_iter, head=head, slow=SLOW, **options)
     if end.status == "converged":
-        point = _Ascent(model, data, end, max_iter, on_step).start()
+        point = _Ascent(model, data, end, start, max_iter, on_step).start()
         if point is not None and float(point.gradient @ point.gradient) > DOUBT:
             end = end._replace(status="max_iter")
+    stalled = False
     while end.n_steps < max_iter:
-        if isinstance(model, HasBoundary) and model.near_boundary(end.params, end.statistics, start):
-            return finish(model, data, end, start, max_iter=max_iter, tol=tol, on_step=on_step)
-        if isinstance(model, HasFaces):
-            end = settle(model, data, end, start, max_iter=max_iter, tol=tol, on_step=on_step)
+        singular = known.is_singular(end.params)
+        if singular and known.unbounded(end.params, data):
+            return end._replace(status="degenerate")
+        end = settle(model, data, end, start, max_iter=max_iter, tol=tol, on_step=on_step)
         if end.status != "max_iter":
             return end
-        ascent = _Ascent(model, data, end, max_iter, on_step)
+        ascent = _Ascent(model, data, end, start, max_iter, on_step)
         point = ascent.start()
         if point is None:
             break
-        converged = ascend(ascent.evaluate, point, tol=tol, on_step=ascent.accept)
+        shape = ascent.shape(point) if stalled else None
+        if shape is not None and shape.unit.min() < SHARPEST:
+            return end._replace(status="degenerate")
+        if shape is not None and tol > 0.0 and shape.gain() < tol:
+            upward = shape.upward(ascent.objective, end.objective + 10.0 * max(tol, SAME))
+            higher = None if upward is None else ascent.evaluate(upward)
+            if higher is None:
+                end = end._replace(status="converged", n_steps=ascent.n_steps)
+                continue
+            ascent.accept(higher)
+            end = ascent.end
+            continue
+        converged = ascend(
+            ascent.evaluate, point, tol=tol, on_step=ascent.accept,
+            inverse=None if shape is None else shape.inverse(), patience=PATIENCE + len(point.x),
+        )  # fmt: skip
         gained = ascent.end.objective - end.objective
         end = ascent.end._replace(n_steps=ascent.n_steps)
-        if gained <= 10.0 * tol:
-            if not (converged and tol > 0.0):
-                break
+        if converged and gained <= 10.0 * tol and tol > 0.0 and not (singular and shape is None):
             end = end._replace(status="converged")
+        elif gained <= 10.0 * tol and (stalled or len(point.x) > MOST):
+            break
+        stalled = not converged or gained <= 10.0 * tol
     return run_em(model, data, start, max_iter=max_iter, head=end, **options) if end.status == "max_iter" else end

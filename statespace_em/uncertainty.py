@@ -14,7 +14,7 @@ import xarray as xr
 
 from statespace_em import _validate
 from statespace_em._typing import AnyArray, Floats
-from statespace_em.boundary import HasFaces
+from statespace_em.boundary import HasBoundary
 from statespace_em.core import Core, HasProfiled
 from statespace_em.data import Batch
 from statespace_em.diagnostics import diagnose
@@ -307,7 +307,7 @@ class Uncertain(ABC):
                 diagnose.starved(found, gamma, batch, core.n_free(tree) / len(names), names)
                 diagnose.alike(found, gamma, names)
             diagnose.at_floor(found, core.degenerate(tree, statistics), names)
-            if isinstance(core, HasFaces):
+            if isinstance(core, HasBoundary):
                 diagnose.without_variance(found, core.at_zero(tree))
             try:
                 information = observed_information(core, core.flatten(tree), batch)

@@ -12,7 +12,7 @@ import xarray as xr
 
 from statespace_em import _threads
 from statespace_em._typing import Floats
-from statespace_em.boundary import Chart, HasBoundary, HasFaces
+from statespace_em.boundary import Chart, HasBoundary
 from statespace_em.core import Core
 from statespace_em.data import as_batch
 from statespace_em.em import HasVanishing
@@ -95,33 +95,29 @@ class ChunkedCore:
             raise ArithmeticError(f"{type(self.core).__name__} has no score.")
         return self.core.score_vector(params, statistics, reference)
 
-    def near_boundary(self, params: Any, statistics: Any, start: Any) -> bool:
-        """See `HasBoundary`."""
-        return isinstance(self.core, HasBoundary) and self.core.near_boundary(params, statistics, start)
-
     def chart(self, params: Any, statistics: Any, start: Any) -> Chart:
-        """See `HasBoundary`; asked only near a boundary."""
+        """See `HasBoundary`."""
         return self._bounded().chart(params, statistics, start)
 
-    def on_face(self, params: Any, statistics: Any, start: Any, share: float) -> Any:
-        """See `HasBoundary`; asked only near a boundary."""
-        return self._bounded().on_face(params, statistics, start, share)
-
-    def vanished(self, params: Any, start: Any) -> dict[str, Floats]:
-        """See `HasBoundary`; asked only near a boundary."""
-        return self._bounded().vanished(params, start)
-
     def onto_faces(self, params: Any, start: Any) -> Iterable[Any]:
-        """See `HasFaces`."""
-        return self.core.onto_faces(params, start) if isinstance(self.core, HasFaces) else ()
+        """See `HasBoundary`."""
+        return self._bounded().onto_faces(params, start)
 
     def off_faces(self, params: Any, statistics: Any, start: Any) -> Iterable[Any]:
-        """See `HasFaces`."""
-        return self.core.off_faces(params, statistics, start) if isinstance(self.core, HasFaces) else ()
+        """See `HasBoundary`."""
+        return self._bounded().off_faces(params, statistics, start)
+
+    def is_singular(self, params: Any) -> bool:
+        """See `HasBoundary`."""
+        return self._bounded().is_singular(params)
 
     def at_zero(self, params: Any) -> list[str]:
-        """See `HasFaces`."""
-        return self.core.at_zero(params) if isinstance(self.core, HasFaces) else []
+        """See `HasBoundary`."""
+        return self._bounded().at_zero(params)
+
+    def vanished(self, params: Any, start: Any) -> dict[str, Floats]:
+        """See `HasBoundary`."""
+        return self._bounded().vanished(params, start)
 
     def unbounded(self, params: Any, data: Chunks) -> bool:
         """See `HasBoundary`: whether any chunk has such a row."""

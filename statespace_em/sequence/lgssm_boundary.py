@@ -1,139 +1,161 @@
-"""The linear-Gaussian model near singular noise: its chart by factors, its faces, and likelihoods without bound."""
+"""The linear-Gaussian model near singular noise: faces of its covariances, and likelihoods without bound.
+
+The score is that of the filter, which inverts covariances of innovations only: it is exact also where a covariance is
+singular, and its sign there says whether the likelihood rises with a variance (the conditions of Karush, Kuhn and
+Tucker).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from statespace_em._typing import Floats
-from statespace_em.sequence.lgssm_expectation import Statistics
-from statespace_em.sequence.lgssm_params import DOMAINS, LGSSMParams, span_of
+from statespace_em.sequence.cones import Cone, spectral
+from statespace_em.sequence.lgssm_noise import SCALES, Block, Noise
+from statespace_em.sequence.lgssm_params import LGSSMParams, span_of, varies
+from statespace_em.sequence.lgssm_structure import Structure
 
-NEAR = 1e-3  # variance along a direction, as a share of its scale, from which logarithms are left
-MOST = 40  # coordinates; the differences for the curvature cost their square in E-steps
+SHARES = (1e-2, 1e-4, 1e-6)  # of its value at the start, below which a variance may belong at 0
+NONE = 1e-13  # share that is the round-off of none, along directions that are no variances on their own
+LIFTS = (1.0, 0.1, 1e-2, 1e-3, 1e-4)  # nats that its slope promises, tried for a variance that does not
+TINY = 1e-4  # of the largest variance at the start: a start that says nothing of where a variance belongs
 EXACT = 1e-10  # share of its scale below which a variance is none, and a row is explained without error
 
 
-class Scales(NamedTuple):
-    """Units in which the parameters are of order 1."""
-
-    state: Floats  # (n, n), root of the covariance of the states over time
-    feature: Floats  # (D,), standard deviation of what one step brings to y
-    noise: float  # of a step of the states, as a share of their spread
-
-
-def scales(params: LGSSMParams, sums: Statistics) -> Scales:
-    """Units from the parameters and the moments of the states."""
-    n = len(params.initial_mean)
-    C, Q = params.observation, params.process_cov
-    feature = np.diag(params.measurement_cov + C @ Q @ C.T) + np.diag(sums.S_vv) / max(float(sums.n_rows[0]), 1.0)
-    feature = np.where(feature > 0.0, feature, 1.0)
-    rows, squares = max(float(sums.n_rows[0]), 1.0), sums.S_uu[0]
-    middle = squares[:n, n] / rows
-    spread = squares[:n, :n] / rows - np.outer(middle, middle) + Q
-    load = np.square(C).mean(0)
-    spare = np.where(load > 0.0, 1e-4 * feature.mean() / np.where(load > 0.0, load, 1.0), 0.0)
-    spread = (spread + spread.T) / 2.0 + np.diag(spare + 1e-6 * np.abs(np.diag(spread)))
-    values, vectors = np.linalg.eigh(spread)
-    state = vectors * np.sqrt(np.maximum(values, 1e-12 * max(values[-1], 1e-300)))
-    white = np.linalg.solve(state, np.linalg.solve(state, Q).T)
-    return Scales(state, np.sqrt(feature), max(np.sqrt(max(np.trace(white), 0.0) / n), 1e-2))
+def onto_faces(structure: Structure, params: LGSSMParams, start: LGSSMParams) -> Iterator[LGSSMParams]:
+    """Parameters with small free variances, along any direction, at 0; as many as possible first."""
+    tried = -1
+    for share in SHARES:
+        values, n_small = params._asdict(), 0
+        for name, noise in _noises(structure, params):
+            inner, origin = np.array(noise.inner(getattr(params, name))), noise.inner(getattr(start, name))
+            for block, square in _squares(noise):
+                none = 0.0 if block.kind in SCALES else NONE
+                inner[square], n = _reduced(noise.cone(block, origin[square]), inner[square], none, share)
+                n_small += n
+            values[name] = noise.outer(inner)
+        if n_small and n_small != tried:
+            yield structure.complete(values)
+        tried = n_small
 
 
-def free_covariances(frozen: Collection[str]) -> list[str]:
-    """Names of the covariances that a fit moves."""
-    return [name for name, domain in DOMAINS.items() if domain == "covariance" and name not in frozen]
+def off_faces(
+    structure: Structure, params: LGSSMParams, gradients: dict[str, Floats], start: LGSSMParams
+) -> Iterator[LGSSMParams]:
+    """Parameters with those variances raised that are next to 0 but along which the likelihood rises.
+
+    ``gradients`` are those of `Structure.entry_gradients`.
+    """
+    starts = [np.diag(noise.inner(getattr(start, name))) for name, noise in _noises(structure, start)]
+    tiny = TINY * max((float(each.max()) for each in starts), default=0.0)
+    for lift in LIFTS:
+        values, n_raised = params._asdict(), 0
+        for name, noise in _noises(structure, params):
+            inner, origin = np.array(noise.inner(getattr(params, name))), noise.inner(getattr(start, name))
+            slopes = 0.5 * noise.inner_gradient(gradients[name])
+            for block, square in _squares(noise):
+                low = np.inf if origin[square].diagonal().max() < tiny else SHARES[0]
+                inner[square], n = _raised(noise.cone(block, origin[square]), inner[square], slopes[square], low, lift)
+                n_raised += n
+            values[name] = noise.outer(inner)
+        if not n_raised:
+            return
+        yield structure.complete(values)
 
 
-def basis(name: str, start: LGSSMParams, units: Scales) -> Floats:
-    """Columns (p, r) that span a covariance: all directions in units, or those of a start that is singular."""
-    kept = span_of(getattr(start, name))
-    if kept is not None:
-        return kept.basis
-    return np.diag(units.feature) if name == "measurement_cov" else units.noise * units.state
+def _reduced(cone: Cone, cov: Floats, none: float, share: float) -> tuple[Floats, int]:
+    """Covariance without the variances between two shares of the scale, and how many these are."""
+    white = cone.white(cov)
+    values = np.linalg.eigvalsh(white)
+    small = (values > none) & (values < share)
+    if not small.any():
+        return cov, 0
+    return cone.colour(spectral(white, lambda v: np.where(v < share, 0.0, v))), int(small.sum())
 
 
-def white_eigen(name: str, params: LGSSMParams, start: LGSSMParams, units: Scales) -> tuple[Floats, Floats, Floats]:
-    """Basis, eigenvalues and eigenvectors of a covariance in it."""
-    columns = basis(name, start, units)
-    inverse = np.linalg.pinv(columns)
-    white = inverse @ getattr(params, name) @ inverse.T
-    values, vectors = np.linalg.eigh((white + white.T) / 2.0)
-    return columns, np.maximum(values, 0.0), vectors
+def _raised(cone: Cone, cov: Floats, slopes: Floats, low: float, lift: float) -> tuple[Floats, int]:
+    """Covariance with more variance where there is next to none and the slope promises ``lift`` nats of it."""
+    white = cone.white(cov)
+    values, vectors = np.linalg.eigh(white)
+    near = vectors[:, values < low]
+    if not near.shape[1]:
+        return cov, 0
+    corner = near @ near.T
+    up = spectral(cone.element(cone.read(corner @ cone.gradient(slopes) @ corner)), lambda v: np.maximum(v, 0.0))
+    promised = float(np.square(up).sum())
+    if promised == 0.0:
+        return cov, 0
+    added = lift * up / promised
+    if not np.linalg.eigvalsh(added)[-1] > np.linalg.eigvalsh(corner @ white @ corner)[-1]:
+        return cov, 0
+    return cone.colour(white + added), 1
 
 
-class FactorChart:
-    """Coordinates in which each free covariance is a square L L'; see `statespace_em.boundary.Chart`."""
-
-    def __init__(
-        self, params: LGSSMParams, sums: Statistics, start: LGSSMParams, frozen: Collection[str], tied: bool
-    ) -> None:
-        self.origin, self.tied = params, tied
-        units = scales(params, sums)
-        away = np.linalg.inv(units.state)
-        step, feature = units.noise * units.state, np.diag(units.feature)
-        sides = {  # a change of the parameter is left @ coordinates @ right
-            "transition": (step, away), "observation": (feature, away), "initial_mean": (step, None),
-            "state_offset": (step, None), "observation_offset": (feature, None),
-        }  # fmt: skip
-        self.sides = {name: sides[name] for name in DOMAINS if name in sides and name not in frozen}
-        self.roots = {}
-        for name in free_covariances(frozen):
-            columns, values, vectors = white_eigen(name, params, start, units)
-            self.roots[name] = columns, vectors * np.sqrt(values)
-        self.size = sum(getattr(params, name).size for name in self.sides)
-        self.size += sum(root.size for _, root in self.roots.values())
-
-    def params(self, x: Floats) -> LGSSMParams:
-        """Parameters at the coordinates ``x`` (size,)."""
-        values = self.origin._asdict()
-        for name, (left, right) in self.sides.items():
-            value = values[name]
-            change, x = x[: value.size].reshape(value.shape), x[value.size :]
-            values[name] = value + (left @ change if right is None else left @ change @ right)
-        for name, (columns, root) in self.roots.items():
-            change, x = x[: root.size].reshape(root.shape), x[root.size :]
-            half = columns @ (root + change)
-            values[name] = half @ half.T
-        if self.tied:
-            values["initial_cov"] = values["process_cov"]
-        return LGSSMParams(**values)
+def at_zero(structure: Structure, params: LGSSMParams) -> list[str]:
+    """Names of the free variances that are exactly 0, and of other free covariances that are singular."""
+    found = []
+    for name, noise in _noises(structure, params):
+        inner = noise.inner(getattr(params, name))
+        for block, square in _squares(noise):
+            if block.kind in SCALES:
+                found += [noise.pattern.names[j] for j, v in zip(block.values, noise.read(block, inner)) if v == 0.0]
+            elif span_of(inner[square]) is not None:
+                found.append(name)
+    return list(dict.fromkeys(found))
 
 
-def near(params: LGSSMParams, sums: Statistics, start: LGSSMParams, frozen: Collection[str]) -> bool:
-    """Whether a free covariance has a direction with next to no variance, in a model small enough for a chart."""
-    if sum(getattr(params, name).size for name in DOMAINS if name not in frozen) > MOST:
-        return False
-    units = scales(params, sums)
-    return any(white_eigen(name, params, start, units)[1][0] < NEAR for name in free_covariances(frozen))
-
-
-def on_face(
-    params: LGSSMParams, sums: Statistics, start: LGSSMParams, frozen: Collection[str], share: float
-) -> dict[str, Floats]:
-    """Free covariances with the variances below this share of their scale at exactly 0."""
-    units, found = scales(params, sums), {}
-    for name in free_covariances(frozen):
-        columns, values, vectors = white_eigen(name, params, start, units)
-        if 0.0 < values[0] < share or values[0] == 0.0:
-            half = columns @ (vectors[:, values >= share] * np.sqrt(values[values >= share]))
-            found[name] = half @ half.T
+def vanished(structure: Structure, params: LGSSMParams, start: LGSSMParams) -> dict[str, Floats]:
+    """Directions (p, k) without variance of every free covariance, which had some at the start."""
+    found = {}
+    for name, noise in _noises(structure, params):
+        inner, origin = noise.inner(getattr(params, name)), noise.inner(getattr(start, name))
+        columns = np.eye(len(inner)) if noise.loading is None else noise.loading
+        away = np.zeros((len(inner), 0))
+        for block in noise.blocks:
+            square = np.ix_(block.rows, block.rows)
+            own = np.zeros((len(inner), 0))
+            if block.kind in SCALES:
+                lost = block.rows[np.diag(inner)[block.rows] < EXACT * np.diag(origin)[block.rows]]
+                own = np.eye(len(inner))[:, lost]
+            elif span_of(origin[square]) is None:
+                directions = _null_directions(inner[square])
+                own = np.zeros((len(inner), directions.shape[1]))
+                own[block.rows] = directions
+            away = np.hstack([away, own])
+        if away.size:
+            seen = columns @ away
+            found[name] = seen / np.linalg.norm(seen, axis=0)
     return found
 
 
-def vanished(params: LGSSMParams, start: LGSSMParams, frozen: Collection[str]) -> dict[str, Floats]:
-    """Directions (p, k) without variance of every free covariance that had one in all directions at the start."""
-    found = {name: _null_directions(getattr(params, name)) for name in free_covariances(frozen)}
-    return {n: away for n, away in found.items() if away.size and span_of(getattr(start, n)) is None}
+def is_singular(structure: Structure, params: LGSSMParams) -> bool:
+    """Whether a free covariance has a direction with next to no variance."""
+    for name, noise in _noises(structure, params):
+        inner = noise.inner(getattr(params, name))
+        if any(_null_directions(inner[np.ix_(b.rows, b.rows)], SHARES[1]).size for b in noise.blocks):
+            return True
+    return False
 
 
-def _null_directions(cov: Floats) -> Floats:
+def _noises(structure: Structure, params: LGSSMParams) -> Iterator[tuple[str, Noise]]:
+    for name in structure.names:
+        if name in structure.noises and not varies(params, name):
+            yield name, structure.noises[name]
+
+
+def _squares(noise: Noise) -> list[tuple[Block, Any]]:
+    """Blocks that are of a cone, and where they stand."""
+    return [(block, np.ix_(block.rows, block.rows)) for block in noise.blocks if block.kind != "general"]
+
+
+def _null_directions(cov: Floats, share: float = EXACT) -> Floats:
     """Directions (p, k) of unit length without variance; a variance that counts is one of the round-off of others."""
     scale = np.sqrt(np.where(np.diag(cov) > 0.0, np.diag(cov), 1.0))
     values, vectors = np.linalg.eigh(cov / np.outer(scale, scale))
-    away = vectors[:, values < EXACT] / scale[:, None]
+    away = vectors[:, values < share] / scale[:, None]
     return np.asarray(away / np.linalg.norm(away, axis=0))
 
 

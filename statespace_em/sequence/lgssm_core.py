@@ -17,10 +17,11 @@ from statespace_em.kernels import kalman
 from statespace_em.labels import Dims
 from statespace_em.patterns import Pattern
 from statespace_em.priors import InverseWishart, MatrixNormal
-from statespace_em.sequence import lgssm_boundary, lgssm_faces
+from statespace_em.sequence import lgssm_boundary
 from statespace_em.sequence.flow import Flow
 from statespace_em.sequence.lgssm_basis import arbitrary
 from statespace_em.sequence.lgssm_causal import causal
+from statespace_em.sequence.lgssm_chart import SquareChart, scales
 from statespace_em.sequence.lgssm_constants import constant_errors
 from statespace_em.sequence.lgssm_expectation import Statistics, e_step, flowed
 from statespace_em.sequence.lgssm_filter import smooth
@@ -117,7 +118,11 @@ class LGSSMCore:
         numpy.linalg.LinAlgError
             If a covariance is singular.
         """
-        structure = self.structure(reference)
+        return self.structure(reference).pull_back(self._gradients(params, statistics), params, reference)
+
+    def _gradients(self, params: LGSSMParams, statistics: Statistics) -> dict[str, Floats]:
+        """Gradient of the objective by parameter and entry; twice that for covariances."""
+        structure = self.structure(params)
         if statistics.gradients is None:
             raise ParameterError("these statistics were made of a posterior, which does not carry the score.")
         gradients = structure.entry_gradients(statistics.gradients, params)
@@ -130,7 +135,7 @@ class LGSSMCore:
             for name, part in zip(names, (moved[:, :n], moved[:, n], moved[:, n + 1 :])):
                 if getattr(params, name) is not None and not varies(params, name):
                     gradients[name] = gradients[name] + part
-        return structure.pull_back(gradients, params, reference)
+        return gradients
 
     @property
     def _priors(self) -> tuple[SidePrior, SidePrior]:
@@ -147,23 +152,14 @@ class LGSSMCore:
         matrix, offset, inputs = names
         return value, coefficients(params, (matrix, offset, inputs), value.shape[-1], width), self.n_states
 
-    @property
-    def _plain(self) -> bool:
-        """Whether every parameter is free as a whole or not at all, and the start proper."""
-        return not (self.patterns or self.varying or self.loadings or self.input_scale is not None)
+    def chart(self, params: LGSSMParams, statistics: Statistics, start: LGSSMParams) -> SquareChart:
+        """Coordinates by roots of the covariances, smooth where one is singular."""
+        units = scales(flowed(params, self.flow), statistics)
+        return SquareChart(self.structure(params), params, units, start, self._gradients)
 
-    def near_boundary(self, params: LGSSMParams, statistics: Statistics, start: LGSSMParams) -> bool:
-        """Whether a free covariance is close to singular; under patterns variances run to 0 in logarithms."""
-        return self._plain and lgssm_boundary.near(params, statistics, start, self.frozen)
-
-    def chart(self, params: LGSSMParams, statistics: Statistics, start: LGSSMParams) -> lgssm_boundary.FactorChart:
-        """Coordinates by factors of the covariances, smooth where one is singular."""
-        return lgssm_boundary.FactorChart(params, statistics, start, self.frozen, self.tied)
-
-    def on_face(self, params: LGSSMParams, statistics: Statistics, start: LGSSMParams, share: float) -> LGSSMParams:
-        """Parameters with the variances below this share of their scale at exactly 0."""
-        face = lgssm_boundary.on_face(params, statistics, start, self.frozen, share)
-        return self.structure(params).complete(params._asdict() | face)
+    def is_singular(self, params: LGSSMParams) -> bool:
+        """Whether a free covariance is singular, or next to it."""
+        return lgssm_boundary.is_singular(self.structure(params), params)
 
     def unbounded(self, params: LGSSMParams, data: Batch) -> bool:
         """Whether some row is predicted without error."""
@@ -172,24 +168,22 @@ class LGSSMCore:
         return lgssm_boundary.explains_exactly(np.where(np.isfinite(cov), cov, np.nan))
 
     def onto_faces(self, params: LGSSMParams, start: LGSSMParams) -> Iterator[LGSSMParams]:
-        """Parameters with small variances at exactly 0, under patterns."""
-        return iter(()) if self._plain else lgssm_faces.onto_faces(self.structure(params), params, start)
+        """Parameters with small variances at exactly 0."""
+        return lgssm_boundary.onto_faces(self.structure(params), params, start)
 
     def off_faces(self, params: LGSSMParams, statistics: Statistics, start: LGSSMParams) -> Iterator[LGSSMParams]:
-        """Parameters with variances raised that are next to 0 but do not belong there, under patterns."""
-        if self._plain or statistics.gradients is None:
+        """Parameters with variances raised that are next to 0 but do not belong there."""
+        if statistics.gradients is None:
             return iter(())
-        return lgssm_faces.off_faces(self.structure(params), params, statistics, start)
+        return lgssm_boundary.off_faces(self.structure(params), params, self._gradients(params, statistics), start)
 
     def at_zero(self, params: LGSSMParams) -> list[str]:
         """Names of the free variances that are exactly 0."""
-        return lgssm_faces.at_zero(self.structure(params), params)
+        return lgssm_boundary.at_zero(self.structure(params), params)
 
     def vanished(self, params: LGSSMParams, start: LGSSMParams) -> dict[str, Floats]:
         """Directions (p, k) in which a free covariance has no variance but had some at the start."""
-        if self._plain:
-            return lgssm_boundary.vanished(params, start, self.frozen)
-        return self.structure(params).vanished(params, start)
+        return lgssm_boundary.vanished(self.structure(params), params, start)
 
     def starts(
         self, batch: Batch, n_starts: int, rng: np.random.Generator, given: Mapping[str, Floats]

@@ -2,8 +2,9 @@
 
 A covariance falls into blocks that nothing links. A block is "fixed"; "free" (every entry its own value: the M-step is
 the scatter over the count, coordinates are log-Cholesky); "variances" (a diagonal, ties allowed: averages, logs);
-"scale" (one value times a known matrix, singular or not: the same); or "general" (any other linear pattern: Fisher
-scoring with step control, values as they are).
+"scale" (one value times a known matrix, singular or not: the same); "cone" (closed under squaring, such as one
+variance and one covariance, or equal blocks: a projection, values as they are); or "general" (any other linear pattern:
+Fisher scoring with step control, values as they are).
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from statespace_em._typing import Floats, Ints
 from statespace_em.domains import from_vector, n_coordinates, pull_back, to_vector
 from statespace_em.patterns import Pattern, components
 from statespace_em.priors import InverseWishart
+from statespace_em.sequence.cones import Cone, cone_around, is_closed
 from statespace_em.sequence.lgssm_params import span_of
 
+SCALES = ("variances", "scale")  # kinds whose free values are variances
 SCORING_STEPS = 30
 ENOUGH = 1e-13  # relative to the counts: what Fisher scoring still expects to gain when it ends
 
@@ -27,7 +30,7 @@ ENOUGH = 1e-13  # relative to the counts: what Fisher scoring still expects to g
 class Block(NamedTuple):
     """Rows of a covariance that share free values, and which values these are."""
 
-    kind: Literal["free", "variances", "scale", "general"]
+    kind: Literal["free", "variances", "scale", "cone", "general"]
     rows: Ints
     values: Ints  # positions in the names of the pattern
 
@@ -68,7 +71,10 @@ class Noise:
             return Block("scale", rows, values)
         full = len(parts) == 1 and len(values) == size * (size + 1) // 2 and not constant.any()
         ones = ((design == 0.0) | (design == 1.0)).all() and (design.sum(0) == 1.0).all()
-        return Block("free" if full and ones else "general", rows, values)
+        if full and ones:
+            return Block("free", rows, values)
+        cone = None if constant.any() else _whitened(design)
+        return Block("general" if cone is None or not is_closed(cone) else "cone", rows, values)
 
     @cached_property
     def parts(self) -> list[Ints]:
@@ -118,6 +124,8 @@ class Noise:
                 left = np.linalg.pinv(shape, rcond=1e-12, hermitian=True)
                 many = float((np.diag(left @ shape) * weight).sum())
                 inner[square] = max(float(np.sum(left * scatter[square])) / many, 0.0) * shape
+            elif block.kind == "cone":
+                inner[square] = self._algebras[int(block.rows[0])].mode(scatter[square], weight)
             else:
                 inner[square] = self._scored(block, scatter[square], weight, inner[square])
         return self.outer(inner)
@@ -161,6 +169,17 @@ class Noise:
                 break
         return best
 
+    @cached_property
+    def _algebras(self) -> dict[int, Cone]:
+        """Cones by the first row of their block, around what is closest to the identity."""
+        closed = [block for block in self.blocks if block.kind == "cone"]
+        found = {int(block.rows[0]): _whitened(self._part(block).design) for block in closed}
+        return {row: cone for row, cone in found.items() if cone is not None}
+
+    def cone(self, block: Block, centre: Floats) -> Cone:
+        """Covariances of a block of any kind but "general", around one of them; the null space of that is kept."""
+        return cone_around(self._part(block).design, centre)
+
     def _part(self, block: Block) -> Pattern:
         square = np.ix_(block.rows, block.rows)
         names = tuple(self.pattern.names[j] for j in block.values)
@@ -185,7 +204,7 @@ class Noise:
                 if span is not None:
                     v, o = span.inverse @ v @ span.inverse.T, np.eye(len(span.inverse))
                 parts.append(to_vector(v, o, "covariance"))
-            elif block.kind != "general":
+            elif block.kind in SCALES:
                 v, o = self.read(block, value), self.read(block, origin)
                 if (v[o > 0.0] <= 0.0).any():
                     raise np.linalg.LinAlgError("a variance has vanished")
@@ -208,7 +227,7 @@ class Noise:
                 size = n_coordinates(o, "covariance")
                 found = from_vector(vector[:size], o, "covariance")
                 inner[square] = found if span is None else span.basis @ found @ span.basis.T
-            elif block.kind != "general":
+            elif block.kind in SCALES:
                 values = self.read(block, origin)
                 size = int((values > 0.0).sum())
                 values[values > 0.0] *= np.exp(vector[:size])
@@ -233,7 +252,7 @@ class Noise:
                     g, v = span.basis.T @ g @ span.basis, span.inverse @ v @ span.inverse.T
                     o = np.eye(len(v))
                 parts.append(pull_back(g, v, o))
-            elif block.kind != "general":
+            elif block.kind in SCALES:
                 values = self.read(block, value)
                 change = values * self._part(block).pull_back(g)
                 parts.append(change[self.read(block, origin) > 0.0])
@@ -242,18 +261,30 @@ class Noise:
         return np.concatenate([*parts, np.zeros(0)])
 
     def written(self, block: Block, values: Floats) -> Floats:
-        """Square of a block from its variances."""
-        return np.asarray(np.tensordot(values, self._part(block).design, 1))
+        """Square of a block from its free values."""
+        return self._part(block).build(values)
 
     def slopes(self, block: Block, gradient: Floats) -> Floats:
-        """Derivatives along the variances of a block from the symmetric G with d objective = tr(G d cov)."""
+        """Derivatives along the free values of a block from the symmetric G with d objective = tr(G d cov)."""
         return self._part(block).pull_back(self.inner_gradient(gradient)[np.ix_(block.rows, block.rows)])
+
+    def values(self, block: Block, cov: Floats) -> Floats:
+        """Free values of the square of a block."""
+        return self._part(block).read(cov)
 
     def read(self, block: Block, inner: Floats) -> Floats:
         """Variances by name."""
         weights = self._weights(block)
         first = (weights > 0.0).argmax(1)
         return np.asarray(np.diag(inner)[block.rows][first] / weights[np.arange(len(first)), first])
+
+
+def _whitened(design: Floats) -> Cone | None:
+    """Cone of a design around a member of it; None where the one closest to the identity is not positive definite."""
+    flat = design.reshape(len(design), -1)
+    closest = np.tensordot(np.linalg.lstsq(flat.T, np.eye(design.shape[1]).ravel(), rcond=None)[0], design, 1)
+    values = np.linalg.eigvalsh(closest)
+    return cone_around(design, closest) if values[0] > 1e-6 * values[-1] else None
 
 
 def _unit(origin: Floats) -> float:

@@ -17,7 +17,6 @@ from statespace_em.sequence.lgssm_params import DOMAINS, NDIM, PARAMETERS, LGSSM
 from statespace_em.sequence.lgssm_stationary import add_score, stationary_moments
 
 COVARIANCES = tuple(name for name, domain in DOMAINS.items() if domain == "covariance")
-VANISHED = 1e-6  # of the variance at the start
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,18 +171,6 @@ class Structure:
             "observation_offset": found.f[:, 0], "state_input": found.e[:, 1:],
             "observation_input": found.f[:, 1:],
         }  # fmt: skip
-
-    def vanished(self, params: LGSSMParams, start: LGSSMParams) -> dict[str, Floats]:
-        """Directions (p, k) of disturbances whose free variance has run to 0, by covariance."""
-        found = {}
-        for name in [name for name in self.names if name in self.noises]:
-            noise = self.noises[name]
-            value, origin = (np.diag(noise.inner(getattr(each, name))) for each in (params, start))
-            lost = (np.diag(noise.pattern.touched)) & (value < VANISHED * origin)
-            if lost.any():
-                columns = np.eye(len(value)) if noise.loading is None else noise.loading
-                found[name] = columns[:, lost] / np.linalg.norm(columns[:, lost], axis=0)
-        return found
 
     def n_free(self) -> int:
         """Number of free values, fixed but unknown first states among them."""

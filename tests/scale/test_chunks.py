@@ -282,12 +282,12 @@ def test_the_symbols_of_all_chunks_are_found():
 def test_the_engine_offers_all_that_the_loop_may_ask_of_a_core():
     """A protocol that the loop asks of a core must be passed on by the engine."""
     offered = {name for name in dir(ChunkedCore) if not name.startswith("_")}
-    for protocol in (em.EMModel, em.HasVanishing, quasi_newton.HasScore, boundary.HasBoundary, boundary.HasFaces):
+    for protocol in (em.EMModel, em.HasVanishing, quasi_newton.HasScore, boundary.HasBoundary):
         assert {name for name in vars(protocol) if not name.startswith("_")} <= offered
     asked = [
         value for module in (em, quasi_newton) for value in vars(module).values() if getattr(value, "_is_protocol", 0)
     ]
-    known = {"EMModel", "HasVanishing", "HasScore", "HasBoundary", "HasFaces", "Protocol"}
+    known = {"EMModel", "HasVanishing", "HasScore", "HasBoundary", "Protocol"}
     assert {value.__name__ for value in asked} <= known
 
 
@@ -415,7 +415,7 @@ def test_workers_are_checked(versions, message):
 
 def test_a_row_explained_without_error_is_found_in_any_chunk():
     class Core:
-        near_boundary = chart = on_face = vanished = print  # not asked here
+        chart = onto_faces = off_faces = is_singular = at_zero = vanished = print  # not asked here
 
         def unbounded(self, params, batch):
             return bool((batch.y == params).any())

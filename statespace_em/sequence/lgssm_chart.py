@@ -1,0 +1,201 @@
+"""Coordinates of a linear-Gaussian model in which covariances are squares: smooth where one becomes singular.
+
+Around a point, a covariance of a `Cone` is ``root @ (X + x)**2 @ root.T``, X being the symmetric root of the point in
+the cone's algebra and x the coordinates; what is real is written in units of what the data move. A variance that
+belongs at 0 has gradient 0 and negative curvature there, as at any other maximum (Karush, Kuhn and Tucker).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from statespace_em._typing import Floats
+from statespace_em.patterns import Pattern
+from statespace_em.sequence.cones import Cone, spectral
+from statespace_em.sequence.lgssm_expectation import Statistics
+from statespace_em.sequence.lgssm_noise import Block, Noise
+from statespace_em.sequence.lgssm_params import LGSSMParams, varies
+from statespace_em.sequence.lgssm_structure import Structure
+
+FLOOR = 1e-3  # share of the variance at the start that a direction without variance is measured in
+
+Gradients = Callable[[LGSSMParams, Statistics], dict[str, Floats]]  # of the objective by parameter and entry
+
+
+class Scales(NamedTuple):
+    """Units in which the parameters are of order 1."""
+
+    state: Floats  # (n, n), root of the covariance of the states over time
+    step: Floats  # (n, n), root of that of their steps
+    feature: Floats  # (D,), standard deviation of what one step brings to y
+
+
+def scales(params: LGSSMParams, sums: Statistics) -> Scales:
+    """Units from the parameters and the moments of the states; what varies counts on average."""
+    n = len(params.initial_mean)
+    C, Q, R = (
+        value.mean(0) if value.ndim == 3 else value
+        for value in (params.observation, params.process_cov, params.measurement_cov)
+    )
+    if params.observation.ndim == 3:
+        C = np.sqrt(np.square(params.observation).mean(0))
+    block = int(np.argmax(sums.n_rows))
+    rows, squares = max(float(sums.n_rows[block]), 1.0), sums.S_uu[block]
+    feature = np.diag(R + C @ Q @ C.T) + np.nan_to_num(np.diag(sums.S_vv)) / rows
+    feature = np.where(feature > 0.0, feature, 1.0)
+    middle = squares[:n, n] / rows
+    spread = squares[:n, :n] / rows - np.outer(middle, middle) + Q
+    load = np.square(C).mean(0)
+    spare = np.where(load > 0.0, 1e-4 * feature.mean() / np.where(load > 0.0, load, 1.0), 0.0)
+    spread = (spread + spread.T) / 2.0 + np.diag(spare + 1e-6 * np.abs(np.diag(spread)))
+    values, vectors = np.linalg.eigh(spread)
+    state = vectors * np.sqrt(np.maximum(values, 1e-12 * max(values[-1], 1e-300)))
+    white = np.linalg.solve(state, np.linalg.solve(state, Q).T)
+    share = max(np.sqrt(max(np.trace(white), 0.0) / n), 1e-2)
+    return Scales(state, share * state, np.sqrt(feature))
+
+
+class _Side(Protocol):
+    """Coordinates of one parameter."""
+
+    size: int
+
+    def value(self, x: Floats) -> Floats:
+        """Value at the coordinates."""
+        ...
+
+    def pull_back(self, x: Floats, gradient: Floats) -> Floats:
+        """Gradient in the coordinates, from that with respect to the entries."""
+        ...
+
+
+class _Whole:
+    """A matrix or a vector that is free as a whole: left @ coordinates @ right."""
+
+    def __init__(self, origin: Floats, left: Floats, right: Floats | None) -> None:
+        self.origin, self.left, self.right, self.size = origin, left, right, origin.size
+
+    def value(self, x: Floats) -> Floats:
+        change = self.left @ x.reshape(self.origin.shape)
+        return np.asarray(self.origin + (change if self.right is None else change @ self.right))
+
+    def pull_back(self, x: Floats, gradient: Floats) -> Floats:
+        back = self.left.T @ gradient
+        return np.ravel(back if self.right is None else back @ self.right.T)
+
+
+class _Values:
+    """A real parameter of a pattern: its free values in units."""
+
+    def __init__(self, pattern: Pattern, origin: Floats, units: Floats) -> None:
+        self.pattern, self.origin, self.size = pattern, origin, len(pattern.names)
+        used = pattern.flat != 0.0
+        self.steps = (used * units.ravel()).sum(1) / np.maximum(used.sum(1), 1)
+
+    def value(self, x: Floats) -> Floats:
+        return self.pattern.shifted(self.origin, self.steps * x)
+
+    def pull_back(self, x: Floats, gradient: Floats) -> Floats:
+        return np.asarray(self.pattern.tangent(self.value(x)).pull_back(gradient) * self.steps)
+
+
+class _Squares:
+    """A covariance, block by block a square; where a block is of no cone its free values as they are."""
+
+    def __init__(self, noise: Noise, origin: Floats, start: Floats) -> None:
+        self.noise, self.origin = noise, noise.inner(origin)
+        self.roots: list[tuple[Block, Cone | None, Floats]] = []
+        for block in noise.blocks:
+            square = np.ix_(block.rows, block.rows)
+            cov, began = self.origin[square], noise.inner(start)[square]
+            if block.kind == "general":
+                self.roots.append((block, None, noise.values(block, cov)))
+                continue
+            cone = noise.cone(block, cov + FLOOR * began)
+            self.roots.append((block, cone, spectral(cone.white(cov), lambda v: np.sqrt(np.maximum(v, 0.0)))))
+        self.size = sum(len(block.values) if cone is None else cone.size for block, cone, _ in self.roots)
+
+    def value(self, x: Floats) -> Floats:
+        inner = np.array(self.origin)
+        for block, cone, root in self.roots:
+            square = np.ix_(block.rows, block.rows)
+            if cone is None:
+                size = len(block.values)
+                inner[square] = self.noise.written(block, root + float(np.mean(np.diag(inner[square]))) * x[:size])
+                np.linalg.cholesky(inner[square])
+            else:
+                size = cone.size
+                half = cone.root @ (root + cone.element(x[:size]))
+                inner[square] = half @ half.T
+            x = x[size:]
+        return self.noise.outer(inner)
+
+    def pull_back(self, x: Floats, gradient: Floats) -> Floats:
+        gradient, parts = 0.5 * self.noise.inner_gradient(gradient), []
+        for block, cone, root in self.roots:
+            square = np.ix_(block.rows, block.rows)
+            if cone is None:
+                size, unit = len(block.values), float(np.mean(np.diag(self.origin[square])))
+                parts.append(unit * self.noise.slopes(block, gradient))
+            else:
+                size = cone.size
+                half = (root + cone.element(x[:size])) @ cone.root.T @ gradient[square] @ cone.root
+                parts.append(cone.read(half + half.T))
+            x = x[size:]
+        return np.concatenate([*parts, np.zeros(0)])
+
+
+class SquareChart:
+    """Coordinates around a point; see `statespace_em.boundary.Chart`."""
+
+    def __init__(
+        self, structure: Structure, params: LGSSMParams, units: Scales, start: LGSSMParams, gradients: Gradients
+    ) -> None:
+        self.structure, self.origin, self.gradients = structure, params, gradients
+        self.sides: dict[str, _Side] = {}
+        for name in structure.names:
+            value = getattr(params, name)
+            if varies(params, name):
+                continue
+            if name in structure.noises:
+                self.sides[name] = _Squares(structure.noises[name], value, getattr(start, name))
+            else:
+                self.sides[name] = _real(structure, name, value, units)
+        self.size = sum(side.size for side in self.sides.values())
+
+    def params(self, x: Floats) -> LGSSMParams:
+        """Parameters at the coordinates ``x`` (size,)."""
+        values = self.origin._asdict()
+        for name, part in self._parts(x):
+            values[name] = self.sides[name].value(part)
+        return self.structure.complete(values)
+
+    def gradient(self, x: Floats, params: LGSSMParams, statistics: Statistics) -> Floats:
+        """Gradient of the objective at the coordinates, from what the E-step at their parameters has found."""
+        found = self.gradients(params, statistics)
+        parts = [self.sides[name].pull_back(part, found[name]) for name, part in self._parts(x)]
+        return np.concatenate([*parts, np.zeros(0)])
+
+    def _parts(self, x: Floats) -> list[tuple[str, Floats]]:
+        ends = np.cumsum([side.size for side in self.sides.values()])
+        return list(zip(self.sides, np.split(x, ends[:-1]))) if len(ends) else []
+
+
+def _real(structure: Structure, name: str, value: Floats, units: Scales) -> _Side:
+    """Coordinates of a coefficient, an offset or a mean."""
+    away, feature = np.asarray(np.linalg.inv(units.state), dtype=float), np.diag(units.feature)
+    left = feature if name.startswith("observation") else units.step
+    right: Floats | None = None if value.ndim == 1 else away
+    if name.endswith("input"):
+        size = np.ones(value.shape[1]) if structure.input_scale is None else structure.input_scale
+        right = np.diag(1.0 / size)
+    pattern = structure.patterns[name]
+    if pattern.is_plain and len(pattern.names) == value.size:
+        return _Whole(value, left, right)
+    rows = np.linalg.norm(left, axis=1)
+    across = np.ones(1) if right is None else 1.0 / np.linalg.norm(units.state, axis=1)
+    across = np.diag(right) if right is not None and name.endswith("input") else across
+    return _Values(pattern, value, rows if value.ndim == 1 else rows[:, None] * across)
