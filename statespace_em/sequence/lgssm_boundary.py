@@ -34,8 +34,8 @@ def onto_faces(structure: Structure, params: LGSSMParams, start: LGSSMParams) ->
             inner, origin = np.array(noise.inner(getattr(params, name))), noise.inner(getattr(start, name))
             for block, square in _squares(noise):
                 none = 0.0 if block.kind in SCALES else NONE
-                inner[square], n = _reduced(noise.cone(block, origin[square]), inner[square], none, share)
-                n_small += n
+                found, n = _reduced(noise.cone(block, origin[square]), inner[square], none, share)
+                inner[square], n_small = noise.exact(block, found), n_small + n
             values[name] = noise.outer(inner)
         if n_small and n_small != tried:
             yield structure.complete(values)
@@ -58,8 +58,8 @@ def off_faces(
             slopes = 0.5 * noise.inner_gradient(gradients[name])
             for block, square in _squares(noise):
                 low = np.inf if origin[square].diagonal().max() < tiny else SHARES[0]
-                inner[square], n = _raised(noise.cone(block, origin[square]), inner[square], slopes[square], low, lift)
-                n_raised += n
+                found, n = _raised(noise.cone(block, origin[square]), inner[square], slopes[square], low, lift)
+                inner[square], n_raised = noise.exact(block, found), n_raised + n
             values[name] = noise.outer(inner)
         if not n_raised:
             return

@@ -129,7 +129,7 @@ class _Squares:
             else:
                 size = cone.size
                 half = cone.root @ (root + cone.element(x[:size]))
-                inner[square] = half @ half.T
+                inner[square] = self.noise.exact(block, half @ half.T)
             x = x[size:]
         return self.noise.outer(inner)
 

@@ -125,7 +125,8 @@ class Noise:
                 many = float((np.diag(left @ shape) * weight).sum())
                 inner[square] = max(float(np.sum(left * scatter[square])) / many, 0.0) * shape
             elif block.kind == "cone":
-                inner[square] = self._algebras[int(block.rows[0])].mode(scatter[square], weight)
+                cone = self._algebras[int(block.rows[0])]
+                inner[square] = self.exact(block, cone.mode(scatter[square], weight))
             else:
                 inner[square] = self._scored(block, scatter[square], weight, inner[square])
         return self.outer(inner)
@@ -181,10 +182,22 @@ class Noise:
         return cone_around(self._part(block).design, centre)
 
     def _part(self, block: Block) -> Pattern:
-        square = np.ix_(block.rows, block.rows)
-        names = tuple(self.pattern.names[j] for j in block.values)
-        design = self.pattern.design[block.values][:, block.rows][:, :, block.rows]
-        return Pattern(names, self.pattern.constant[square], design)
+        return self._by_row[int(block.rows[0])]
+
+    @cached_property
+    def _by_row(self) -> dict[int, Pattern]:
+        """Patterns of the blocks by their first row."""
+        found = {}
+        for block in self.blocks:
+            names = tuple(self.pattern.names[j] for j in block.values)
+            design = self.pattern.design[block.values][:, block.rows][:, :, block.rows]
+            constant = self.pattern.constant[np.ix_(block.rows, block.rows)]
+            found[int(block.rows[0])] = Pattern(names, constant, design)
+        return found
+
+    def exact(self, block: Block, cov: Floats) -> Floats:
+        """Square of a block that has the pattern up to round-off, with what is tied the same to the last bit."""
+        return cov if block.kind == "free" else self._part(block).build(self._part(block).read(cov))
 
     # coordinates
 
