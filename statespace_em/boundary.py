@@ -61,8 +61,8 @@ class HasBoundary(Protocol):
         """Parameters with variances raised that are next to 0 where the likelihood rises with them."""
         ...
 
-    def is_singular(self, params: Any) -> bool:
-        """Whether a free covariance is singular, or next to it."""
+    def is_singular(self, params: Any, start: Any) -> bool:
+        """Whether a free covariance is singular, or next to it, and was not at the start."""
         ...
 
     def at_zero(self, params: Any) -> list[str]:

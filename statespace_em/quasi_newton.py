@@ -225,7 +225,7 @@ def run_quasi_newton(
             end = end._replace(status="max_iter")
     stalled = False
     while end.n_steps < max_iter:
-        singular = known.is_singular(end.params)
+        singular = known.is_singular(end.params, start)
         if singular and known.unbounded(end.params, data):
             return end._replace(status="degenerate")
         end = settle(model, data, end, start, max_iter=max_iter, tol=tol, on_step=on_step)

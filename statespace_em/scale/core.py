@@ -107,9 +107,9 @@ class ChunkedCore:
         """See `HasBoundary`."""
         return self._bounded().off_faces(params, statistics, start)
 
-    def is_singular(self, params: Any) -> bool:
+    def is_singular(self, params: Any, start: Any) -> bool:
         """See `HasBoundary`."""
-        return self._bounded().is_singular(params)
+        return self._bounded().is_singular(params, start)
 
     def at_zero(self, params: Any) -> list[str]:
         """See `HasBoundary`."""

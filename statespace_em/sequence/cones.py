@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from statespace_em._typing import Floats
-from statespace_em.sequence.lgssm_params import span_of
 
 CLOSED = 1e-9  # share of a square outside of the pattern that is round-off
+NONE = 1e-11  # variance, as a share of those on the diagonal, that is the round-off of none
 LOST = 1e-12  # share of a move, relative to the longest, that is none
 
 
@@ -87,12 +87,8 @@ def cone_around(design: Floats, centre: Floats) -> Cone:
 
     Where the centre is singular, what it leaves out stays out.
     """
-    span = span_of(centre)
-    if span is None:
-        root = np.asarray(np.linalg.cholesky(centre), dtype=float)
-        inverse = np.asarray(np.linalg.inv(root), dtype=float)
-    else:
-        root, inverse = span
+    root, inverse = _root(centre)
+    if root.shape[1] < len(centre):
         outside = design - root @ (inverse @ design)
         design = np.tensordot(_kernel(outside.reshape(len(design), -1), design), design, 1)
     white = inverse @ design @ inverse.T
@@ -105,6 +101,22 @@ def is_closed(cone: Cone) -> bool:
     square = some @ some
     identity = np.eye(len(square))
     return all(np.abs(m - cone.element(cone.read(m))).max() < CLOSED * np.abs(m).max() for m in (square, identity))
+
+
+def _root(cov: Floats) -> tuple[Floats, Floats]:
+    """Root (p, r) of a covariance of rank r and its left inverse."""
+    scale = np.sqrt(np.where(np.diag(cov) > 0.0, np.diag(cov), 1.0))
+    alike = cov / np.outer(scale, scale)
+    try:
+        root = np.asarray(np.linalg.cholesky(alike), dtype=float)
+        if np.diag(root).min() ** 2 > NONE:
+            return scale[:, None] * root, np.asarray(np.linalg.inv(root), dtype=float) / scale
+    except np.linalg.LinAlgError:
+        pass
+    values, vectors = np.linalg.eigh(alike)
+    kept = values > NONE
+    roots = np.sqrt(values[kept])
+    return scale[:, None] * vectors[:, kept] * roots, (vectors[:, kept] / roots).T / scale
 
 
 def _kernel(outside: Floats, design: Floats) -> Floats:

@@ -131,12 +131,17 @@ def vanished(structure: Structure, params: LGSSMParams, start: LGSSMParams) -> d
     return found
 
 
-def is_singular(structure: Structure, params: LGSSMParams) -> bool:
-    """Whether a free covariance has a direction with next to no variance."""
+def is_singular(structure: Structure, params: LGSSMParams, start: LGSSMParams) -> bool:
+    """Whether a free covariance has a direction with next to no variance, but some at the start."""
     for name, noise in _noises(structure, params):
-        inner = noise.inner(getattr(params, name))
-        if any(_null_directions(inner[np.ix_(b.rows, b.rows)], SHARES[1]).size for b in noise.blocks):
-            return True
+        inner, origin = noise.inner(getattr(params, name)), noise.inner(getattr(start, name))
+        for block in noise.blocks:
+            square = np.ix_(block.rows, block.rows)
+            if block.kind == "general":
+                if _null_directions(inner[square], SHARES[1]).size:
+                    return True
+            elif np.linalg.eigvalsh(noise.cone(block, origin[square]).white(inner[square]))[0] < SHARES[1]:
+                return True
     return False
 
 

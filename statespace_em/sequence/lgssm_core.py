@@ -157,9 +157,9 @@ class LGSSMCore:
         units = scales(flowed(params, self.flow), statistics)
         return SquareChart(self.structure(params), params, units, start, self._gradients)
 
-    def is_singular(self, params: LGSSMParams) -> bool:
-        """Whether a free covariance is singular, or next to it."""
-        return lgssm_boundary.is_singular(self.structure(params), params)
+    def is_singular(self, params: LGSSMParams, start: LGSSMParams) -> bool:
+        """Whether a free covariance is singular, or next to it, and was not at the start."""
+        return lgssm_boundary.is_singular(self.structure(params), params, start)
 
     def unbounded(self, params: LGSSMParams, data: Batch) -> bool:
         """Whether some row is predicted without error."""
