@@ -17,6 +17,7 @@ import numpy as np
 
 from statespace_em._typing import Floats
 from statespace_em.em import EMResult, OnStep, Step
+from statespace_em.errors import UNRESOLVED
 
 P = TypeVar("P")
 D = TypeVar("D")
@@ -105,7 +106,7 @@ def _tried(
         with np.errstate(over="raise", divide="raise", invalid="raise"):
             statistics, log_likelihood = model.e_step(params, data)
             step = Step(end.n_steps, log_likelihood, model.log_prior(params))
-    except (ArithmeticError, ValueError):
+    except UNRESOLVED:
         return None
     if not step.objective >= end.objective + least:
         return None

@@ -59,6 +59,10 @@ class UndeterminedStartError(RowError):
     )
 
 
+class UnstableDynamicsError(ParameterError, ArithmeticError):
+    """Dynamics without a stationary distribution, where one is asked for."""
+
+
 # what parameters lead to that cannot be worked with in floating point, such as a covariance that has become singular
 UNRESOLVED = (ArithmeticError, np.linalg.LinAlgError, RowError)
 

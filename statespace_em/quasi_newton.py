@@ -16,6 +16,7 @@ import numpy as np
 from statespace_em._typing import Floats
 from statespace_em.boundary import SAME, SHARPEST, Shape, settle, shape_of
 from statespace_em.em import EMModel, EMResult, OnStep, Step, run_em
+from statespace_em.errors import UNRESOLVED
 
 P = TypeVar("P")
 D = TypeVar("D")
@@ -155,7 +156,7 @@ class _Ascent:
         x = np.zeros(self.chart.size)
         try:
             gradient = self.chart.gradient(x, self.end.params, self.end.statistics)
-        except (ArithmeticError, ValueError):
+        except UNRESOLVED:
             return None
         return Point(x, self.end.objective, gradient) if len(x) else None
 
@@ -170,7 +171,7 @@ class _Ascent:
                 step = Step(self.n_steps, log_likelihood, self.model.log_prior(params))
                 self.made[x.tobytes()] = params, statistics, step
                 return Point(x, step.objective, self.chart.gradient(x, params, statistics))
-        except (ArithmeticError, ValueError):
+        except UNRESOLVED:
             return None
 
     def objective(self, x: Floats) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Bools, Floats
-from statespace_em.errors import ParameterError
+from statespace_em.errors import UnstableDynamicsError
 
 
 def stationary_moments(A: Floats, b: Floats, Q: Floats) -> tuple[Floats, Floats]:
@@ -13,14 +13,14 @@ def stationary_moments(A: Floats, b: Floats, Q: Floats) -> tuple[Floats, Floats]
 
     Raises
     ------
-    ParameterError
+    UnstableDynamicsError
         If the dynamics are not stable.
     """
     from scipy.linalg import solve_discrete_lyapunov  # here because it is slow to import and few starts need it
 
     radius = float(np.abs(np.linalg.eigvals(A)).max(initial=0.0))
     if not radius < 1.0:
-        raise ParameterError(
+        raise UnstableDynamicsError(
             f"the dynamics are not stable (an eigenvalue of transition has modulus {radius:.6g}), so there is no "
             'stationary start: use initial="diffuse" for these states.'
         )
