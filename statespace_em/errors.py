@@ -60,7 +60,7 @@ class UndeterminedStartError(RowError):
 
 
 class UnstableDynamicsError(ParameterError, ArithmeticError):
-    """Dynamics without a stationary distribution, where one is asked for."""
+    """Dynamics without a stationary distribution, or that decay at no rate, where that is asked for."""
 
 
 # what parameters lead to that cannot be worked with in floating point, such as a covariance that has become singular

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from statespace_em._typing import Floats, Ints
-from statespace_em.errors import ParameterError
+from statespace_em.errors import UnstableDynamicsError
 from statespace_em.patterns import Pattern
 from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.motion import Steps
@@ -58,12 +58,12 @@ def growth(z: complex, steps: Floats) -> Growth:
 
     Raises
     ------
-    ParameterError
+    UnstableDynamicsError
         If the process does not decay: an autoregression below 0 is that of no process in continuous time.
     """
     size = abs(z)
     if not (0.0 < size < 1.0) or (z.imag == 0.0 and z.real <= 0.0):
-        raise ParameterError(
+        raise UnstableDynamicsError(
             f"a decay of {z.real:.4g} over a step is that of no stationary process in continuous time, expected a "
             "value between 0 and 1."
         )
@@ -245,7 +245,7 @@ class Flow:
         turn, left = abs(np.angle(z)) * ratio, abs(z) ** ratio
         if turn >= np.pi or left < TINY:
             fast = f"swings in {2.0 * np.pi * base / turn:.3g}" if turn >= np.pi else "is forgotten within a fraction"
-            raise ParameterError(
+            raise UnstableDynamicsError(
                 f"{state!r} {fast} of a unit of time, over which parameters are stated: take a smaller unit, or scale "
                 "numeric times up."
             )
