@@ -164,6 +164,11 @@ class NormalInverseGamma:
         return self.scale == 0.0 or not np.all(np.asarray(self.scale) > 0.0)
 
     @property
+    def says_nothing(self) -> bool:
+        """Whether the prior says nothing of means and variances."""
+        return self.shape == -1.0 and self.scale == 0.0 and self.strength == 0.0
+
+    @property
     def weight(self) -> float:
         """Observations that the prior adds to the divisor of the variance."""
         return 2.0 * (self.shape + 1.0) + (self.strength > 0.0)
@@ -184,7 +189,7 @@ class NormalInverseGamma:
 
     def log_density(self, mean: Floats, var: Floats) -> float:
         """Joint log density of all entries, up to a constant."""
-        if (self.shape, self.scale, self.strength) == (-1.0, 0.0, 0.0):
+        if self.says_nothing:
             return 0.0
         mean, var = np.broadcast_arrays(mean, var)
         return float(-0.5 * np.sum(self.weight * np.log(var) + self.spread(mean) / var))

@@ -79,10 +79,10 @@ class DiagonalGaussian:
 
     def statistics(self, params: DiagonalParams | None, y: Floats, weights: Floats) -> DiagonalStatistics:
         """Weights, deviations and squares of the entries seen."""
-        sums = np.zeros((3, y.shape[1], weights.shape[1]))
-        mean = np.zeros(sums.shape[1:]) if params is None else np.ascontiguousarray(params.mean.T)
-        diagonal_sums(y, mean, by_state(weights), *sums)
-        return DiagonalStatistics(*sums.transpose(0, 2, 1))
+        weight, deviation, squares = np.zeros((3, y.shape[1], weights.shape[1]))
+        mean = np.zeros(weight.shape) if params is None else np.ascontiguousarray(params.mean.T)
+        diagonal_sums(y, mean, by_state(weights), weight, deviation, squares)
+        return DiagonalStatistics(weight.T, deviation.T, squares.T)
 
     def m_step(self, statistics: DiagonalStatistics, previous: DiagonalParams | None) -> DiagonalParams:
         """Weighted mean and variance, or their MAP form, under the floor; without data the old values stay."""
@@ -93,7 +93,9 @@ class DiagonalGaussian:
         average, within, of_all, full = _summary(statistics, centre)
         mean = centre if "mean" in self.frozen else self.prior.pull(weight, average)
         total = within if mean is average else within + weight * (average - mean) ** 2
-        total, divisor, floor = total + self.prior.spread(mean), weight + self.prior.weight, FLOOR * of_all
+        divisor, floor = weight, FLOOR * of_all
+        if not self.prior.says_nothing:
+            total, divisor = total + self.prior.spread(mean), divisor + self.prior.weight
         if self.spherical:
             total, divisor, floor = total.sum(1), divisor.sum(1), floor.mean()
         var = np.maximum(total / (divisor if full else np.where(divisor > 0.0, divisor, 1.0)), floor)
@@ -154,8 +156,9 @@ class DiagonalGaussian:
 
     def log_prior(self, params: DiagonalParams) -> float:
         """Log density of the normal-inverse-gamma prior."""
-        var, groups = _entrywise(params), groups_of(self, "var")
+        var = _entrywise(params)
         density = self.prior.log_density(params.mean, var)
+        groups = groups_of(self, "var") if self.ties else None
         if groups is None:
             return density
         again = repeated(groups)
@@ -195,8 +198,9 @@ def _summary(statistics: DiagonalStatistics, centre: Floats) -> tuple[Floats, Fl
     """Averages (K, D), squares around them, variance (D,) of all the data, and whether every state has weight."""
     n_states, size = centre.shape
     average, within, pooled = np.empty((size, n_states)), np.empty((size, n_states)), np.empty(size)
-    weight, first, second, middle = (np.ascontiguousarray(value.T) for value in (*statistics, centre))
-    full = within_and_pooled(weight, first, second, middle, average, within, pooled)
+    contiguous = np.ascontiguousarray
+    weight, first, second = contiguous(statistics[0].T), contiguous(statistics[1].T), contiguous(statistics[2].T)
+    full = within_and_pooled(weight, first, second, contiguous(centre.T), average, within, pooled)
     return average.T, within.T, pooled, full
 
 

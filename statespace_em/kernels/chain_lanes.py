@@ -337,7 +337,7 @@ def drop(b: Floats, alpha: Floats, blind: Floats, scale: Floats) -> None:
 
 @jit
 def forward(
-    log_b: Floats, first: Bools, ends: bool, pi: Floats, into: Floats, sparse: bool, carry: Floats, b: Floats,
+    log_b: Floats, first: Bools, ends: bool, pi: Floats, A: Floats, sparse: bool, carry: Floats, b: Floats,
     top: Floats, starts: Bools, stops: Bools, alpha: Floats, scale: Floats,
 ) -> bool:  # fmt: skip
     """Forward pass over a block; returns whether no row is lost.
@@ -348,7 +348,7 @@ def forward(
     mark(first, ends, starts, stops)
     likelihoods(log_b, UNDERFLOW if sparse else -np.inf, b, top)
     blind = np.empty((b.shape[0] if sparse else 0, b.shape[1], LANES))
-    recur(b, into, pi, starts, ONWARDS, sparse, carry, alpha, blind, scale)
+    recur(b, np.ascontiguousarray(A.T), pi, starts, ONWARDS, sparse, carry, alpha, blind, scale)
     if sparse:
         drop(b, alpha, blind, scale)
     return represented(scale)

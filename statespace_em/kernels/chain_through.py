@@ -35,8 +35,8 @@ def through(
                 rows[k, t] = log_b[k, t]
     b, top, scale = np.empty((L, K, LANES)), np.empty((L, 1, LANES)), np.empty((L, 1, LANES))
     starts, stops = np.empty((L, LANES), np.bool_), np.empty((L, LANES), np.bool_)
-    alpha, into = np.empty((L + 1, K, LANES)), np.ascontiguousarray(A.T)
-    if not forward(rows, first, ends, pi, into, sparse, carry, b, top, starts, stops, alpha, scale):
+    alpha = np.empty((L + 1, K, LANES))
+    if not forward(rows, first, ends, pi, A, sparse, carry, b, top, starts, stops, alpha, scale):
         return False
     if log_likelihood.shape[0] > 0:
         add_logs(scale, top, starts, N, sequence, log_likelihood)

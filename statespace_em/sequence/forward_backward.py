@@ -162,6 +162,8 @@ class _Work:
         """
         n_states = len(self.chain.pi)
         blocks = row_blocks(begin, end, n_states, arithmetic.stretches)
+        if len(blocks) == 1:
+            return self._through(self._empty(), arithmetic, begin, end, *np.zeros((2, n_states)), new=True)
         meets = len(blocks) > KEPT and isinstance(arithmetic, TwoWay) and not arithmetic.sparse
         middle = len(blocks) // 2 if meets else len(blocks) - 1
         filtered: dict[int, Floats] = {}  # what is handed to a block by the one before
@@ -203,7 +205,7 @@ class _Work:
         forward()
         last = right()
         messages[middle - 1] = messages[middle]  # which the last block has moved on
-        return _sum(left(), last) if middle else last
+        return _sum(left(), last)
 
     def _forward(self, arithmetic: Arithmetic, begin: int, end: int, carry: Floats) -> Any:
         """Forward pass over a block for the first time."""

@@ -113,7 +113,7 @@ class Lanes:
 
     def __init__(self, chain: Chain, first: Bools) -> None:
         self.first, self.pi, self.A = first, np.ascontiguousarray(chain.pi), np.ascontiguousarray(chain.A[0])
-        self.into, self.sparse = np.ascontiguousarray(self.A.T), chain.sparse
+        self.sparse = chain.sparse
 
     def forward(self, begin: int, end: int, log_b: Floats, carry: Floats) -> tuple[Stretches, bool]:
         """As `Arithmetic.forward`."""
@@ -124,7 +124,7 @@ class Lanes:
             np.empty((L, LANES), bool), np.empty((L + 1, K, LANES)), np.empty((L, 1, LANES)),
         )  # fmt: skip
         first, ends = self.first[begin:end], _ends(self.first, end)
-        return block, chain_lanes.forward(by_state, first, ends, self.pi, self.into, self.sparse, carry, *block[2:])
+        return block, chain_lanes.forward(by_state, first, ends, self.pi, self.A, self.sparse, carry, *block[2:])
 
     def lost(self, block: Stretches) -> Ints:
         """As `Arithmetic.lost`."""
