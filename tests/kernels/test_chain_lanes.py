@@ -131,7 +131,9 @@ def passes(log_b, pi, A, starts):
     block, _ = lanes.forward(0, len(log_b), log_b, np.zeros(len(pi)))
     scale, none = np.empty(block.scale.shape), np.empty((0, 1, LANES))
     carry = np.zeros(len(pi))
-    return chain_lanes.recur(block.b, lanes.into, pi, block.starts, True, False, carry, block.alpha, none, scale)
+    return chain_lanes.recur(
+        block.b, np.ascontiguousarray(A[0].T), pi, block.starts, True, False, carry, block.alpha, none, scale
+    )
 
 
 def test_a_chain_that_forgets_takes_two_passes_and_one_that_does_not_as_many_as_stretches():
