@@ -50,6 +50,11 @@ class Pattern:
         return np.asarray(touched if self.extra is None else touched | (self.extra != 0.0).any(0))
 
     @cached_property
+    def linked(self) -> Bools:
+        """Entries that are not zero."""
+        return np.asarray(self.touched | (self.constant != 0.0))
+
+    @cached_property
     def is_plain(self) -> bool:
         """Whether every free value is one entry as it is, and no entry is the sum of several terms."""
         flat = self.flat
@@ -126,9 +131,21 @@ class Pattern:
             return np.ravel(gradient)[self._places]
         return np.asarray(self.flat @ np.ravel(gradient))
 
-    def held(self, array: Floats) -> Pattern:
-        """Return the pattern that is fixed at an array."""
-        return fixed(array)
+    def steps(self, units: Floats) -> Floats:
+        """Unit of each free value from those of the entries."""
+        if self.is_plain:
+            return self.read(units)
+        used = self.flat != 0.0
+        return np.asarray((used * units.ravel()).sum(1) / used.sum(1))
+
+    @property
+    def on_diagonal(self) -> list[str]:
+        """Names that stand on the diagonal of a square matrix."""
+        return [name for name, part in zip(self.names, self.design) if np.diag(part).any()]
+
+    def dense(self, begin: int, end: int) -> Floats:
+        """Design (n_free, kinds, ...) by kind of row, of which there is one."""
+        return self.design[:, None]
 
     def renamed(self, prefix: str) -> Pattern:
         """Put a word before every name."""
@@ -237,7 +254,7 @@ def from_entries(rows: Any, name: str, *, symmetric: bool) -> Pattern:
         for i in place:
             entry = entry[i]
         array[place] = entry
-    terms = {place: _polynomial(array[place], name, place) for place in np.ndindex(array.shape)}
+    terms = {place: terms_of(array[place], name, place) for place in np.ndindex(array.shape)}
     found = list(dict.fromkeys(term for parts in terms.values() for term in parts if term))
     names = tuple(term[0] for term in found if len(term) == 1)
     products = [term for term in found if len(term) > 1]
@@ -264,7 +281,7 @@ def from_entries(rows: Any, name: str, *, symmetric: bool) -> Pattern:
                 "let each stand in an entry without products."
             )
     if symmetric:
-        _check_symmetric(pattern, array, name)
+        check_symmetric(pattern, name, array)
     return pattern
 
 
@@ -286,7 +303,8 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple | np.ndarray)
 
 
-def _check_symmetric(pattern: Pattern, written: Any, name: str) -> None:
+def check_symmetric(pattern: Pattern, name: str, written: Any = None) -> None:
+    """Refuse a pattern that is not symmetric; ``written`` has the entries as the user gave them."""
     parts = [pattern.constant, *pattern.design]
     if any(part.ndim != 2 or part.shape[0] != part.shape[1] for part in parts):
         raise ParameterError(f"{name} has shape {pattern.shape}, expected a square matrix.")
@@ -294,6 +312,7 @@ def _check_symmetric(pattern: Pattern, written: Any, name: str) -> None:
         off = np.argwhere(part != part.T)
         if len(off):
             i, j = (int(k) for k in off[0])
+            written = part if written is None else written
             raise ParameterError(
                 f"{name} is not symmetric: entry ({i}, {j}) is {written[i, j]!r}, entry ({j}, {i}) {written[j, i]!r}."
             )
@@ -313,8 +332,8 @@ def _check_products(
                 raise ParameterError(f"{name} has the entry {array[place]!r} at {place}, a product, but {why}.")
 
 
-def _polynomial(entry: Any, name: str, place: tuple[int, ...]) -> Terms:
-    """Number, names and products of names in one entry."""
+def terms_of(entry: Any, name: str, place: tuple[int, ...]) -> Terms:
+    """Number, names and products of names in one entry of a matrix, each with its factor."""
     if isinstance(entry, str):
         try:
             return _expression(ast.parse(entry.strip(), mode="eval").body)
@@ -366,9 +385,8 @@ def _product(left: Terms, right: Terms) -> Terms:
     return found
 
 
-def components(pattern: Pattern) -> list[Ints]:
+def components(linked: Bools) -> list[Ints]:
     """Blocks of a covariance: sets of rows that no entry links to the others, in the order of their first row."""
-    linked = pattern.touched | (pattern.constant != 0.0)
     left, found = list(range(len(linked))), []
     while left:
         block = [left[0]]

@@ -24,7 +24,7 @@ LAYERS = {
         *("_threads", "_typing", "_validate", "boundary", "domains", "em", "errors", "kernels", "mixing", "priors"),
         "quasi_newton",
     ),
-    1: ("continuous", "emissions", "patterns", "predictive", "start", "structure"),
+    1: ("continuous", "emissions", "patterns", "predictive", "row_entries", "row_patterns", "start", "structure"),
     2: (
         *("containers", "core", "data", "families", "fitting", "geodesy", "labels", "matching", "reports"),
         *("conditions", "constraints", "diagnostics", "order", "residuals", "scale", "schema", "shared", "storage"),

@@ -357,17 +357,18 @@ def test_saved_structures_come_back(start, tmp_path):
             {"states": 1, "measurement_loading": [["a"]] * 3},
             r"measurement_loading has shape \(0,\), expected \(3, any\)",
         ),
-        ({"process_loading": np.eye(2), "process_cov": np.ones((9, 2, 2))}, "process_cov varies and has a loading"),
+        (
+            {"process_loading": np.eye(2), "process_cov": np.ones((9, 2, 2))},
+            "process_cov is known for every row and has a loading",
+        ),
         (
             {"process_loading": [[1], [0]], "process_cov": np.eye(2)},
             r"process_cov has shape \(2, 2\), expected \(1, 1\)",
         ),
         (
             {"transition": np.eye(2), "observation": np.where(np.eye(3, 2) > 0, np.nan, np.ones((30, 3, 2)))},
-            r"observation is given for every row, and has nan in row 0 at \(0, 0\): what varies must be known",
+            r"observation has nan at \(0, 0\) in row 0, expected a finite number or a name",
         ),
-        ({"transition": [[["a", 0], [0, 1]]] * 30}, "transition is given for every row, and has 'a' in row 0"),
-        ({"state_offset": [["m", 0]] * 30, "states": 2}, "state_offset is given for every row, and has 'm' in row 0"),
         ({"process_loading": [[1], [0]], "transition": "free"}, "free entry in the row of state 1, which has no noise"),
     ],
 )

@@ -29,18 +29,22 @@ SHORTEST = 16  # rows before the backward covariance recursion is asked whether 
 @jit
 def backward_sums(
     y: Floats, first: Bools, slot: Ints, A: Floats, C: Floats, d: Floats, U: Floats, block: Ints,
+    step_kind: Ints, row_kind: Ints,
     predicted_mean: Floats, filtered_cov: Floats, gain: Floats, whiten: Floats, W: Floats,
     g_A: Floats, g_e: Floats, g_Q: Floats, g_C: Floats, g_f: Floats, g_R: Floats, g_m0: Floats, g_P0: Floats,
     S_zz: Floats, S_uu: Floats, counts: Floats, settles: bool,
 ) -> None:  # fmt: skip
     """Add the gradients of the log-likelihood and the second moments of the regressors z = (s, 1, inputs).
 
-    ``g_A``, ``g_Q``, ``g_C``, ``g_R`` (1 | N, ., .) are summed over rows or not; ``g_e`` (n, 1 + k) and ``g_f``
-    (D, 1 + k) are those of the offset and of the effects of the inputs ``U`` (N, k) on the state and on y; for a
+    Sums are by kind of row: those of the step from row t to the next go to entry ``step_kind[t]``, those of its
+    measurement to ``row_kind[t]``; kinds and sums with one entry are the same for all rows. ``g_A``, ``g_Q``, ``g_C``,
+    ``g_R`` (kinds, ., .) are gradients; ``g_e`` (kinds, n, 1 + k) and ``g_f`` (kinds, D, 1 + k) are
+    those of the offset and of the effects of the inputs ``U`` (N, k) on the state and on y; for a
     covariance it is the symmetric matrix G with d log-likelihood = tr(G d cov) / 2. ``S_zz`` sums z z' over pairs,
-    ``S_uu[j]`` over the rows with an entry of the features of block j, whose number is ``counts[j]``. Column e > 0
-    of the working arrays is that of constant e - 1, W being scaled so that these are independent and of variance 1.
-    ``settles`` says that all parameters are constant: the covariances are then kept once they stand still.
+    ``S_uu[., j]`` over the rows with an entry of the features of block j, whose number is ``counts[., j]``. Column
+    e > 0 of the working arrays is that of constant e - 1, W being scaled so that these are independent and of
+    variance 1. ``settles`` says that all parameters are constant and all rows of one kind: the covariances are then
+    kept once they stand still.
     """
     N, D = y.shape
     n, q, k_in = predicted_mean.shape[1], W.shape[2], U.shape[1]
@@ -49,7 +53,7 @@ def backward_sums(
     Sinv, CS, cD, cC = np.zeros((D, D)), np.zeros((D, n)), np.zeros((D, D)), np.zeros((D, n))
     info, old, M, AI = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
     MP, V, IA, IKC, work = (np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n)))
-    z, touched = np.zeros(n + 1 + k_in), np.zeros(counts.shape[0], np.bool_)
+    z, touched = np.zeros(n + 1 + k_in), np.zeros(counts.shape[1], np.bool_)
     n_all = 2 * n + D + 1 + k_in
     L, PA, KA, gram = np.zeros((n, n)), np.zeros((n, n)), np.zeros((D, n)), np.zeros((n_all, n_all))
     x_rows, v_rows, c_rows, rows = (
@@ -61,6 +65,7 @@ def backward_sums(
         t -= 1
         last = t == N - 1 or first[t + 1]
         a, c, c0 = t * int(A.shape[0] > 1), t * int(C.shape[0] > 1), t * int(d.shape[0] > 1)
+        step, own = step_kind[t * int(step_kind.shape[0] > 1)], row_kind[t * int(row_kind.shape[0] > 1)]
         f = slot[t]
         if last:
             r[:] = 0.0
@@ -79,8 +84,9 @@ def backward_sums(
                 )  # fmt: skip
                 _see(t, y, block, touched)
                 _add_rows(
-                    m, gram, info, IA, cC, cD, V, touched, g_A[0], g_e, g_Q[0], g_C[0], g_f, g_R[0], S_zz, S_uu, counts
-                )
+                    m, gram, info, IA, cC, cD, V, touched, g_A[0], g_e[0], g_Q[0], g_C[0], g_f[0], g_R[0], S_zz[0],
+                    S_uu[0], counts[0],
+                )  # fmt: skip
                 t -= m - 1
                 continue
         if not steady:
@@ -115,18 +121,18 @@ def backward_sums(
                     value -= gain[f, k, i] * back[e, i]
                 u[e, k] = value
         if not last:
-            _add_gradient(r, s, IA, g_A[t * int(g_A.shape[0] > 1)])
-            _add_gradient(r, r, info, g_Q[t * int(g_Q.shape[0] > 1)])
-            _add_effects(t, r, U, g_e)
-            _add_moments(t, s, V, U, z, S_zz)
+            _add_gradient(r, s, IA, g_A[step * int(g_A.shape[0] > 1)])
+            _add_gradient(r, r, info, g_Q[step * int(g_Q.shape[0] > 1)])
+            _add_effects(t, r, U, g_e[step * int(g_e.shape[0] > 1)])
+            _add_moments(t, s, V, U, z, S_zz[step * int(S_zz.shape[0] > 1)])
         _see(t, y, block, touched)
-        _add_gradient(u, s, cC, g_C[t * int(g_C.shape[0] > 1)])
-        _add_gradient(u, u, cD, g_R[t * int(g_R.shape[0] > 1)])
-        _add_effects(t, u, U, g_f)
+        _add_gradient(u, s, cC, g_C[own])
+        _add_gradient(u, u, cD, g_R[own])
+        _add_effects(t, u, U, g_f[own])
         for j in range(touched.shape[0]):
             if touched[j]:
-                counts[j] += 1.0
-                _add_moments(t, s, V, U, z, S_uu[j])
+                counts[own, j] += 1.0
+                _add_moments(t, s, V, U, z, S_uu[own, j])
         for e in range(q + 1):
             for i in range(n):
                 value = back[e, i]

@@ -12,12 +12,13 @@ from statespace_em.errors import ParameterError
 from statespace_em.labels import state_names
 from statespace_em.patterns import Pattern, fixed, from_word
 from statespace_em.priors import InverseWishart, MatrixNormal
+from statespace_em.row_patterns import RowPattern
+from statespace_em.sequence.lgssm_checks import check
 from statespace_em.sequence.lgssm_params import INPUTS
 from statespace_em.sequence.lgssm_specification import (
     DIMS,
     OPTIONAL,
     Specification,
-    check,
     initial_words,
     loading_of,
     sizes_of,
@@ -183,7 +184,7 @@ class LinearGaussianSSM(StateSpaceModel):
             )
         n_inputs = n_inputs if self._inputs is None else len(self._inputs.names)
         sizes = {"state": len(names), "feature": n_features if own is None else own, "input": n_inputs}
-        patterns: dict[str, Pattern] = {}
+        patterns: dict[str, Pattern | RowPattern] = {}
         varying: dict[str, Floats] = {}
         absent = tuple(n for n in OPTIONAL if isinstance(getattr(self, n), str) and getattr(self, n) == "zero")
         loads = {"process_cov": self.process_loading, "measurement_cov": self.measurement_loading}
@@ -197,9 +198,11 @@ class LinearGaussianSSM(StateSpaceModel):
                 found = written(name, value, (size, size))
                 if found is None:
                     found = from_word("free", (size, size), name, symmetric=True)
-                elif not isinstance(found, Pattern):
-                    raise ParameterError(f"{name} varies and has a loading: give its product for every row instead.")
-            if isinstance(found, Pattern):
+                elif isinstance(found, np.ndarray):
+                    raise ParameterError(
+                        f"{name} is known for every row and has a loading: give its product for every row instead."
+                    )
+            if isinstance(found, Pattern | RowPattern):
                 patterns[name] = found
             elif found is not None:
                 varying[name] = found
@@ -249,7 +252,7 @@ def _check_stable(spec: Specification) -> None:
     if not some.any():
         return
     pattern = spec.patterns.get("transition")
-    outside = None if pattern is None else (pattern.touched | (pattern.constant != 0.0))[np.ix_(some, ~some)]
+    outside = None if pattern is None else pattern.linked[np.ix_(some, ~some)]
     if outside is not None and outside.any():
         raise ParameterError("initial is 'stationary' for states that others drive: start all of them alike.")
     if value is not None and value.ndim == 2:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from statespace_em._typing import Floats
+from statespace_em.row_patterns import RowPattern
+from statespace_em.sequence.lgssm_noise import Noise
 from statespace_em.sequence.lgssm_params import PARAMETERS, VARYING, LGSSMParams, varies
 from statespace_em.sequence.lgssm_structure import Structure
 
@@ -43,18 +47,22 @@ def _moves(params: LGSSMParams, structure: Structure) -> tuple[Floats, Floats]:
         pattern = structure.patterns[name]
         if name in structure.noises:
             inner = pattern.build(pattern.read(structure.noises[name].inner(noise)))
-            values[name] = structure.noises[name].outer(inner)
+            drawn = structure.noises[name].outer(inner)
         else:
-            values[name] = pattern.build(pattern.read(noise))
+            drawn = pattern.build(pattern.read(noise))
+        if isinstance(pattern, RowPattern):
+            params = params._replace(**{name: structure.rows_of(name, drawn)})
+            drawn = drawn.mean(0)
+        values[name] = drawn
     size = len(params.initial_mean)
     if "initial_cov" in skipped:
         values |= {"initial_mean": np.zeros(size), "initial_cov": np.zeros((size, size))}
     generic = LGSSMParams(**values)
-    many, one = _rows(params, generic)
+    many, one, factors = _rows(params, generic, structure)
     units = np.eye(size * size + size)
     moves = _moved(many, one, units[:, : size * size].reshape(-1, size, size), units[:, size * size :])
     changes = {name: moves[name].reshape(len(units), -1) for name in names}
-    outside = [_outside(structure, generic, one, name, change) for name, change in changes.items()]
+    outside = [_outside(structure, generic, one, factors, name, change) for name, change in changes.items()]
     return np.hstack(list(changes.values())), np.hstack(outside)
 
 
@@ -81,18 +89,26 @@ def _kernel(moves: Floats) -> Floats:
     return np.asarray(left[:, size < NOTHING].T @ near)
 
 
-def _rows(params: LGSSMParams, generic: LGSSMParams) -> tuple[LGSSMParams, Floats]:
-    """Parameters (K, ...) as combinations of the rows, and what each combination makes of a constant 1.
+def _rows(
+    params: LGSSMParams, generic: LGSSMParams, structure: Structure
+) -> tuple[LGSSMParams, Floats, dict[str, Floats]]:
+    """Parameters (K, ...) as combinations of the rows, and what each makes of a constant 1, and of factors of names.
 
     Conditions on all rows are linear in these: a basis of what the rows span tells as much as the rows. Without
     parameters that vary there is one combination, the parameters themselves.
     """
     own = [name for name in VARYING if varies(params, name)]
     values = generic._asdict()
+    factors = {}
+    for name in own:
+        pattern, kinds = structure.patterns.get(name), structure.kinds(name)
+        if isinstance(pattern, RowPattern) and kinds is not None:
+            factors[name] = pattern.factors.T[kinds.of_row]
     if not own:
         basis = np.ones((1, 1))
     else:
         flat = [getattr(params, name).reshape(len(getattr(params, name)), -1) for name in own]
+        flat += [factors[name] for name in factors]
         length = min(map(len, flat))
         whole = np.hstack([*(part[:length] / _size(part) for part in flat), np.ones((length, 1))])
         size, vectors = np.linalg.eigh(whole.T @ whole / length)
@@ -106,19 +122,30 @@ def _rows(params: LGSSMParams, generic: LGSSMParams) -> tuple[LGSSMParams, Float
             begin = end
         else:
             values[name] = np.multiply.outer(one, values[name])
-    return LGSSMParams(**values), one
+    for name, factor in factors.items():
+        end = begin + factor.shape[1]
+        factors[name], begin = basis[:, begin:end], end
+    return LGSSMParams(**values), one, factors
 
 
-def _outside(structure: Structure, params: LGSSMParams, one: Floats, name: str, changes: Floats) -> Floats:
+def _outside(
+    structure: Structure, params: LGSSMParams, one: Floats, factors: dict[str, Floats], name: str, changes: Floats
+) -> Floats:
     """Part of changes (moves, entries) of a parameter that its structure does not allow."""
     if not structure.is_free(name):
         return changes
     if len(one) == 1 and _is_whole(structure, name):
         return changes[:, :0]
-    design = structure.patterns[name].tangent(getattr(params, name)).design
+    pattern = structure.patterns[name].tangent(getattr(params, name))
+    if isinstance(pattern, RowPattern):
+        design = replace(pattern, factors=factors[name].T, numbers=np.zeros((len(one), *pattern.shape))).dense(
+            0, len(one)
+        )
+    else:
+        design = np.array([np.multiply.outer(one, part) for part in pattern.design])
     if name in structure.noises:
         design = np.array([structure.noises[name].outer(part) for part in design])
-    flat = np.array([np.multiply.outer(one, part).ravel() for part in design])
+    flat = design.reshape(len(design), -1)
     if flat.any(1).all() and ((flat != 0.0).sum(0) <= 1).all():  # no entry is of two values: they are at right angles
         return np.asarray(changes - changes @ (flat / (flat * flat).sum(1, keepdims=True)).T @ flat)
     return np.asarray(changes - np.linalg.lstsq(flat.T, changes.T, rcond=None)[0].T @ flat)
@@ -127,10 +154,16 @@ def _outside(structure: Structure, params: LGSSMParams, one: Floats, name: str, 
 def _is_whole(structure: Structure, name: str) -> bool:
     """Whether every entry of a parameter is free for itself."""
     pattern = structure.patterns[name]
+    if isinstance(pattern, RowPattern):
+        return False
     if name not in structure.noises:
         return pattern.is_plain and len(pattern.names) == pattern.constant.size
     noise = structure.noises[name]
-    return noise.loading is None and [(b.kind, len(b.rows)) for b in noise.blocks] == [("free", len(pattern.constant))]
+    return (
+        noise.loading is None
+        and isinstance(noise, Noise)
+        and [(b.kind, len(b.rows)) for b in noise.blocks] == [("free", len(pattern.constant))]
+    )
 
 
 def _moved(params: LGSSMParams, one: Floats, X: Floats, v: Floats) -> dict[str, Floats]:

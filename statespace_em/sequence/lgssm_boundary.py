@@ -15,7 +15,8 @@ import numpy as np
 from statespace_em._typing import Floats
 from statespace_em.sequence.cones import Cone, spectral
 from statespace_em.sequence.lgssm_noise import SCALES, Block, Noise
-from statespace_em.sequence.lgssm_params import LGSSMParams, span_of, varies
+from statespace_em.sequence.lgssm_params import LGSSMParams, span_of
+from statespace_em.sequence.lgssm_row_noise import RowNoise
 from statespace_em.sequence.lgssm_structure import Structure
 
 SHARES = (1e-2, 1e-4, 1e-6)  # of its value at the start, below which a variance may belong at 0
@@ -30,13 +31,16 @@ def onto_faces(structure: Structure, params: LGSSMParams, start: LGSSMParams) ->
     tried = -1
     for share in SHARES:
         values, n_small = params._asdict(), 0
-        for name, noise in _noises(structure, params):
-            inner, origin = np.array(noise.inner(getattr(params, name))), noise.inner(getattr(start, name))
-            for block, square in _squares(noise):
-                none = 0.0 if block.kind in SCALES else NONE
-                found, n = _reduced(noise.cone(block, origin[square]), inner[square], none, share)
-                inner[square], n_small = noise.exact(block, found), n_small + n
-            values[name] = noise.outer(inner)
+        for name, parts in _noises(structure, params, start):
+            covs = []
+            for noise, cov, began in parts:
+                inner, origin = np.array(noise.inner(cov)), noise.inner(began)
+                for block, square in _squares(noise):
+                    none = 0.0 if block.kind in SCALES else NONE
+                    found, n = _reduced(noise.cone(block, origin[square]), inner[square], none, share)
+                    inner[square], n_small = noise.exact(block, found), n_small + n
+                covs.append(noise.outer(inner))
+            values[name] = structure.with_constant(name, covs, params)
         if n_small and n_small != tried:
             yield structure.complete(values)
         tried = n_small
@@ -49,18 +53,23 @@ def off_faces(
 
     ``gradients`` are those of `Structure.entry_gradients`.
     """
-    starts = [np.diag(noise.inner(getattr(start, name))) for name, noise in _noises(structure, start)]
+    starts = [np.diag(noise.inner(own)) for _, parts in _noises(structure, start, start) for noise, own, _ in parts]
     tiny = TINY * max((float(each.max()) for each in starts), default=0.0)
     for lift in LIFTS:
         values, n_raised = params._asdict(), 0
-        for name, noise in _noises(structure, params):
-            inner, origin = np.array(noise.inner(getattr(params, name))), noise.inner(getattr(start, name))
-            slopes = 0.5 * noise.inner_gradient(gradients[name])
-            for block, square in _squares(noise):
-                low = np.inf if origin[square].diagonal().max() < tiny else SHARES[0]
-                found, n = _raised(noise.cone(block, origin[square]), inner[square], slopes[square], low, lift)
-                inner[square], n_raised = noise.exact(block, found), n_raised + n
-            values[name] = noise.outer(inner)
+        for name, parts in _noises(structure, params, start):
+            covs = []
+            for (noise, cov, began), gradient in zip(
+                parts, structure.noises[name].constant_gradients(0.5 * gradients[name])
+            ):
+                inner, origin = np.array(noise.inner(cov)), noise.inner(began)
+                slopes = noise.inner_gradient(gradient)
+                for block, square in _squares(noise):
+                    low = np.inf if origin[square].diagonal().max() < tiny else SHARES[0]
+                    found, n = _raised(noise.cone(block, origin[square]), inner[square], slopes[square], low, lift)
+                    inner[square], n_raised = noise.exact(block, found), n_raised + n
+                covs.append(noise.outer(inner))
+            values[name] = structure.with_constant(name, covs, params)
         if not n_raised:
             return
         yield structure.complete(values)
@@ -97,8 +106,8 @@ def _raised(cone: Cone, cov: Floats, slopes: Floats, low: float, lift: float) ->
 def at_zero(structure: Structure, params: LGSSMParams) -> list[str]:
     """Names of the free variances that are exactly 0, and of other free covariances that are singular."""
     found = []
-    for name, noise in _noises(structure, params):
-        inner = noise.inner(getattr(params, name))
+    for name, noise, cov, _ in _each(structure, params, params):
+        inner = noise.inner(cov)
         for block, square in _squares(noise):
             if block.kind in SCALES:
                 found += [noise.pattern.names[j] for j, v in zip(block.values, noise.read(block, inner)) if v == 0.0]
@@ -110,31 +119,43 @@ def at_zero(structure: Structure, params: LGSSMParams) -> list[str]:
 def vanished(structure: Structure, params: LGSSMParams, start: LGSSMParams) -> dict[str, Floats]:
     """Directions (p, k) without variance of every free covariance, which had some at the start."""
     found = {}
-    for name, noise in _noises(structure, params):
-        inner, origin = noise.inner(getattr(params, name)), noise.inner(getattr(start, name))
-        columns = np.eye(len(inner)) if noise.loading is None else noise.loading
-        away = np.zeros((len(inner), 0))
-        for block in noise.blocks:
-            square = np.ix_(block.rows, block.rows)
-            own = np.zeros((len(inner), 0))
-            if block.kind in SCALES:
-                lost = block.rows[np.diag(inner)[block.rows] < EXACT * np.diag(origin)[block.rows]]
-                own = np.eye(len(inner))[:, lost]
-            elif span_of(origin[square]) is None:
-                directions = _null_directions(inner[square])
-                own = np.zeros((len(inner), directions.shape[1]))
-                own[block.rows] = directions
-            away = np.hstack([away, own])
+    for name, parts in _noises(structure, params, start):
+        whole = structure.noises[name]
+        columns = np.eye(whole.pattern.shape[0]) if whole.loading is None else whole.loading
+        away = np.zeros((columns.shape[1], 0))
+        for number, (noise, cov, began) in enumerate(parts):
+            lost = _lost(noise, noise.inner(cov), noise.inner(began))
+            if isinstance(whole, RowNoise):
+                own = whole.directions(number)
+                lost = own @ lost if own.shape[1] == len(lost) else own[:, : own.shape[1] * bool(lost.size)]
+            away = np.hstack([away, lost])
         if away.size:
             seen = columns @ away
             found[name] = seen / np.linalg.norm(seen, axis=0)
     return found
 
 
+def _lost(noise: Noise, inner: Floats, origin: Floats) -> Floats:
+    """Directions (r, k) of disturbances without variance, which had some at the start."""
+    away = np.zeros((len(inner), 0))
+    for block in noise.blocks:
+        square = np.ix_(block.rows, block.rows)
+        own = np.zeros((len(inner), 0))
+        if block.kind in SCALES:
+            lost = block.rows[np.diag(inner)[block.rows] < EXACT * np.diag(origin)[block.rows]]
+            own = np.eye(len(inner))[:, lost]
+        elif span_of(origin[square]) is None:
+            directions = _null_directions(inner[square])
+            own = np.zeros((len(inner), directions.shape[1]))
+            own[block.rows] = directions
+        away = np.hstack([away, own])
+    return away
+
+
 def is_singular(structure: Structure, params: LGSSMParams, start: LGSSMParams) -> bool:
     """Whether a free covariance has a direction with next to no variance, but some at the start."""
-    for name, noise in _noises(structure, params):
-        inner, origin = noise.inner(getattr(params, name)), noise.inner(getattr(start, name))
+    for _, noise, cov, began in _each(structure, params, start):
+        inner, origin = noise.inner(cov), noise.inner(began)
         for block in noise.blocks:
             square = np.ix_(block.rows, block.rows)
             if block.kind == "general":
@@ -145,10 +166,21 @@ def is_singular(structure: Structure, params: LGSSMParams, start: LGSSMParams) -
     return False
 
 
-def _noises(structure: Structure, params: LGSSMParams) -> Iterator[tuple[str, Noise]]:
+def _noises(
+    structure: Structure, params: LGSSMParams, start: LGSSMParams
+) -> Iterator[tuple[str, list[tuple[Noise, Floats, Floats]]]]:
+    """Free covariances as constant noises, with their values there and at the start."""
     for name in structure.names:
-        if name in structure.noises and not varies(params, name):
-            yield name, structure.noises[name]
+        if name in structure.noises:
+            noise = structure.noises[name]
+            there, began = (noise.constant(structure.kinds_of(name, each)) for each in (params, start))
+            yield name, [(own, cov, first) for (own, cov), (_, first) in zip(there, began)]
+
+
+def _each(structure: Structure, params: LGSSMParams, start: LGSSMParams) -> Iterator[tuple[str, Noise, Floats, Floats]]:
+    for name, parts in _noises(structure, params, start):
+        for noise, cov, began in parts:
+            yield name, noise, cov, began
 
 
 def _squares(noise: Noise) -> list[tuple[Block, Any]]:

@@ -14,10 +14,12 @@ import numpy as np
 
 from statespace_em._typing import Floats
 from statespace_em.patterns import Pattern
+from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.cones import Cone, spectral
 from statespace_em.sequence.lgssm_expectation import Statistics
 from statespace_em.sequence.lgssm_noise import Block, Noise
-from statespace_em.sequence.lgssm_params import LGSSMParams, varies
+from statespace_em.sequence.lgssm_params import LGSSMParams
+from statespace_em.sequence.lgssm_row_noise import RowNoise
 from statespace_em.sequence.lgssm_structure import Structure
 
 FLOOR = 1e-3  # share of the variance at the start that a direction without variance is measured in
@@ -90,10 +92,9 @@ class _Whole:
 class _Values:
     """A real parameter of a pattern: its free values in units."""
 
-    def __init__(self, pattern: Pattern, origin: Floats, units: Floats) -> None:
+    def __init__(self, pattern: Pattern | RowPattern, origin: Floats, units: Floats) -> None:
         self.pattern, self.origin, self.size = pattern, origin, len(pattern.names)
-        used = pattern.flat != 0.0
-        self.steps = (used * units.ravel()).sum(1) / np.maximum(used.sum(1), 1)
+        self.steps = pattern.steps(units)
 
     def value(self, x: Floats) -> Floats:
         return self.pattern.shifted(self.origin, self.steps * x)
@@ -148,6 +149,36 @@ class _Squares:
         return np.concatenate([*parts, np.zeros(0)])
 
 
+class _Rows:
+    """Covariances of rows: squares of the constant noises that they reduce to; other values as they are."""
+
+    def __init__(self, noise: RowNoise, origin: Floats, start: Floats) -> None:
+        self.noise, self.origin = noise, origin
+        there, began = noise.constant(origin), noise.constant(start)
+        self.squares = [_Squares(each, own, first) for (each, own), (_, first) in zip(there, began)]
+        self.sizes = [*(part.size for part in self.squares), *(len(piece.values) for piece in noise.open)]
+        self.size = sum(self.sizes)
+
+    def _parts(self, x: Floats) -> list[Floats]:
+        return np.split(x, np.cumsum(self.sizes)[:-1])
+
+    def value(self, x: Floats) -> Floats:
+        parts, n = self._parts(x), len(self.squares)
+        covs = [square.value(part) for square, part in zip(self.squares, parts)]
+        values = self.noise.values(self.noise.from_constant(covs, self.origin))
+        for piece, part in zip(self.noise.open, parts[n:]):
+            values[piece.values] = piece.from_vector(part, values[piece.values])[0]
+        return self.noise.built(values)
+
+    def pull_back(self, x: Floats, gradient: Floats) -> Floats:
+        parts, values = self._parts(x), self.noise.values(self.origin)
+        slopes = self.noise.constant_gradients(gradient)
+        own = 0.5 * self.noise.inner_gradient(gradient)
+        found = [square.pull_back(part, slope) for square, part, slope in zip(self.squares, parts, slopes)]
+        found += [piece.pull_back(own, values[piece.values], values[piece.values]) for piece in self.noise.open]
+        return np.concatenate(found)
+
+
 class SquareChart:
     """Coordinates around a point; see `statespace_em.boundary.Chart`."""
 
@@ -157,11 +188,11 @@ class SquareChart:
         self.structure, self.origin, self.gradients = structure, params, gradients
         self.sides: dict[str, _Side] = {}
         for name in structure.names:
-            value = getattr(params, name)
-            if varies(params, name):
-                continue
-            if name in structure.noises:
-                self.sides[name] = _Squares(structure.noises[name], value, getattr(start, name))
+            value, noise = structure.kinds_of(name, params), structure.noises.get(name)
+            if isinstance(noise, RowNoise):
+                self.sides[name] = _Rows(noise, value, structure.kinds_of(name, start))
+            elif noise is not None:
+                self.sides[name] = _Squares(noise, value, getattr(start, name))
             else:
                 self.sides[name] = _real(structure, name, value, units)
         self.size = sum(side.size for side in self.sides.values())
@@ -170,7 +201,7 @@ class SquareChart:
         """Parameters at the coordinates ``x`` (size,)."""
         values = self.origin._asdict()
         for name, part in self._parts(x):
-            values[name] = self.sides[name].value(part)
+            values[name] = self.structure.rows_of(name, self.sides[name].value(part))
         return self.structure.complete(values)
 
     def gradient(self, x: Floats, params: LGSSMParams, statistics: Statistics) -> Floats:
@@ -188,14 +219,15 @@ def _real(structure: Structure, name: str, value: Floats, units: Scales) -> _Sid
     """Coordinates of a coefficient, an offset or a mean."""
     away, feature = np.asarray(np.linalg.inv(units.state), dtype=float), np.diag(units.feature)
     left = feature if name.startswith("observation") else units.step
-    right: Floats | None = None if value.ndim == 1 else away
-    if name.endswith("input"):
-        size = np.ones(value.shape[1]) if structure.input_scale is None else structure.input_scale
-        right = np.diag(1.0 / size)
     pattern = structure.patterns[name]
+    vector = len(pattern.shape) == 1
+    right: Floats | None = None if vector else away
+    if name.endswith("input"):
+        size = np.ones(pattern.shape[1]) if structure.input_scale is None else structure.input_scale
+        right = np.diag(1.0 / size)
     if pattern.is_plain and len(pattern.names) == value.size:
         return _Whole(value, left, right)
     rows = np.linalg.norm(left, axis=1)
     across = np.ones(1) if right is None else 1.0 / np.linalg.norm(units.state, axis=1)
     across = np.diag(right) if right is not None and name.endswith("input") else across
-    return _Values(pattern, value, rows if value.ndim == 1 else rows[:, None] * across)
+    return _Values(pattern, value, rows if vector else rows[:, None] * across)

@@ -13,10 +13,10 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.core import Posterior
 from statespace_em.data import Batch
 from statespace_em.errors import ParameterError
-from statespace_em.kernels import kalman
 from statespace_em.labels import Dims
 from statespace_em.patterns import Pattern
 from statespace_em.priors import InverseWishart, MatrixNormal
+from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence import lgssm_boundary
 from statespace_em.sequence.flow import Flow
 from statespace_em.sequence.lgssm_basis import arbitrary
@@ -26,9 +26,13 @@ from statespace_em.sequence.lgssm_constants import constant_errors
 from statespace_em.sequence.lgssm_expectation import Statistics, e_step, flowed
 from statespace_em.sequence.lgssm_filter import smooth
 from statespace_em.sequence.lgssm_mstep import SIDES, coefficients, m_step
-from statespace_em.sequence.lgssm_params import DOMAINS, INPUTS, LGSSMParams, by_row, varies
+from statespace_em.sequence.lgssm_params import DOMAINS, INPUTS, LGSSMParams, varies
 from statespace_em.sequence.lgssm_passes import Smoothed, pair_moments, pair_sums
+from statespace_em.sequence.lgssm_posterior import posterior_sums
 from statespace_em.sequence.lgssm_priors import SidePrior
+from statespace_em.sequence.lgssm_row_checks import values_of_rows
+from statespace_em.sequence.lgssm_row_noise import RowNoise
+from statespace_em.sequence.lgssm_row_start import guessed_rows, typical_value
 from statespace_em.sequence.lgssm_start import guessed_params, loaded, structured_guess, without_inputs
 from statespace_em.sequence.lgssm_structure import Structure, structure_for
 
@@ -46,7 +50,9 @@ class LGSSMCore:
     process_prior: InverseWishart = InverseWishart()
     measurement_prior: InverseWishart = InverseWishart()
     tied: bool = False  # initial_cov is process_cov; it counts as frozen
-    patterns: Mapping[str, Pattern] = field(default_factory=dict)  # of what is neither frozen nor free as a whole
+    patterns: Mapping[str, Pattern | RowPattern] = field(
+        default_factory=dict
+    )  # of what is neither frozen nor free as a whole
     varying: Mapping[str, Floats] = field(default_factory=dict)  # fixed values with an entry for every row
     loadings: Mapping[str, Floats] = field(default_factory=dict)  # of process_cov and measurement_cov
     fixed: Bools | None = None  # states (n,) whose first value is fixed but unknown
@@ -79,7 +85,9 @@ class LGSSMCore:
 
     def e_step(self, params: LGSSMParams, data: Batch) -> tuple[Statistics, float]:
         """Additive statistics and the log-likelihood in nats."""
-        return e_step(params, data, self.structure(params).blocks, self.fixed, self.likelihood, self.flow)
+        structure = self.structure(params)
+        kinds = structure.of_batch(params, data)
+        return e_step(params, data, structure.blocks, self.fixed, self.likelihood, self.flow, kinds)
 
     def m_step(self, statistics: Statistics, previous: LGSSMParams) -> LGSSMParams:
         """Maximise the expected log joint plus log prior over what is free."""
@@ -94,10 +102,11 @@ class LGSSMCore:
         """Log prior density in nats, without constants."""
         noises, density = self.structure(params).noises, 0.0
         for (*names, cov), prior in zip(SIDES, self._priors):
-            if prior.is_silent:
+            noise = noises[cov]
+            if prior.is_silent or isinstance(noise, RowNoise):  # that has no prior
                 continue
             try:
-                density += prior.log_density(noises[cov], *self._side(params, names, cov))
+                density += prior.log_density(noise, *self._side(params, names, cov))
             except ParameterError as error:
                 raise ParameterError(f"{cov}: {error}") from None
         return density
@@ -127,9 +136,10 @@ class LGSSMCore:
             raise ParameterError("these statistics were made of a posterior, which does not carry the score.")
         gradients = structure.entry_gradients(statistics.gradients, params)
         for (*names, cov), prior in zip(SIDES, self._priors):
-            if prior.is_silent:
+            noise = structure.noises[cov]
+            if prior.is_silent or isinstance(noise, RowNoise):
                 continue
-            moved, spread = prior.gradients(structure.noises[cov], *self._side(params, names, cov))
+            moved, spread = prior.gradients(noise, *self._side(params, names, cov))
             gradients[cov] = gradients[cov] + spread
             n = self.n_states
             for name, part in zip(names, (moved[:, :n], moved[:, n], moved[:, n + 1 :])):
@@ -194,7 +204,13 @@ class LGSSMCore:
         in which it is small, a vanishing one makes the likelihood unbounded where the measurement noise vanishes.
         """
         centred = "observation_offset" not in self.frozen
-        patterns = dict(self.patterns)
+        rows = {name: own for name, own in self.patterns.items() if isinstance(own, RowPattern)}
+        patterns = {name: own.typical() if isinstance(own, RowPattern) else own for name, own in self.patterns.items()}
+        about = {
+            name: typical_value(own, given[name], self.loadings.get(name))
+            for name, own in rows.items()
+            if name in given
+        }
         if self.flow is not None:  # guess the noise that the states gather, of which the pattern is what drives it
             own, patterns["process_cov"] = patterns["process_cov"], self.flow.shown_cov()
         present = [name for name in INPUTS if name not in self.frozen or name in given]
@@ -202,9 +218,10 @@ class LGSSMCore:
         for i in range(n_starts):
             if self.patterns or self.varying:
                 guess = structured_guess(
-                    batch, self.n_states, patterns, self.varying, given, i, offset=centred, guesses=self.guesses,
-                    loadings=self.loadings, rng=rng,
+                    batch, self.n_states, patterns, self.varying, {**given, **about}, i, offset=centred,
+                    guesses=self.guesses, loadings=self.loadings, rng=rng,
                 )  # fmt: skip
+                guess = guess._replace(**guessed_rows(rows, guess, self.loadings))
                 if self.flow is not None:
                     driven = own.build(patterns["process_cov"].read(guess.process_cov)[: len(own.names)])
                     guess = guess._replace(process_cov=driven)
@@ -229,7 +246,8 @@ class LGSSMCore:
         if params is None:
             raise ParameterError("this M-step needs the parameters that the posterior was made with: pass params=.")
         moments = (np.ascontiguousarray(posterior[name]) for name in ("gamma", "cov", "cross_cov"))
-        return posterior_sums(params, batch, Smoothed(*moments), self.structure(params).blocks)
+        structure = self.structure(params)
+        return posterior_sums(params, batch, Smoothed(*moments), structure.blocks, structure.of_batch(params, batch))
 
     def flatten(self, params: LGSSMParams) -> dict[str, Floats]:
         """Parameters by name; an offset that is zero and stays so is left out."""
@@ -243,9 +261,12 @@ class LGSSMCore:
         constants = {
             name: loaded(pattern.constant, self.loadings.get(name))
             for name, pattern in self.patterns.items()
-            if not pattern.names
+            if isinstance(pattern, Pattern) and not pattern.names
         }
         values = {**constants, **self.varying, **arrays, **self._going_on(arrays)}
+        for name, pattern in self.patterns.items():
+            if isinstance(pattern, RowPattern) and name in values:
+                values[name] = values_of_rows(pattern, values[name], self.loadings.get(name))
         zero = {
             "state_offset": np.zeros(self.n_states),
             "observation_offset": np.zeros(values["observation"].shape[-2]),
@@ -307,39 +328,3 @@ class LGSSMCore:
         """Free values, less those that a mere change of basis of the states would move."""
         structure = self.structure(params)
         return structure.n_free() - arbitrary(params, structure)
-
-
-def posterior_sums(params: LGSSMParams, batch: Batch, smoothed: Smoothed, blocks: Ints) -> Statistics:
-    """Statistics from the moments of the states, block by block of the measurement noise."""
-    rows = by_row(params, batch)
-    n, size, k = len(params.initial_mean), batch.y.shape[1], rows.U.shape[1]
-    n_blocks, m = int(blocks.max()) + 1, n + k + 1
-    S_vv, S_vz = np.zeros((size, size)), np.zeros((size, m))
-    S_uu, counts = np.zeros((n_blocks, m, m)), np.zeros(n_blocks)
-    mean, cov, cross_cov = map(np.asarray, smoothed)
-    if k:  # inputs are states that are known and drive nothing here: their effects are in the offsets
-        mean, start = np.hstack([mean, rows.U]), np.append(params.initial_mean, np.zeros(k))
-        A, b, C = _wider(rows.A, k, k), np.pad(rows.b, ((0, 0), (0, k))), _wider(rows.C, 0, k)
-        cov, cross_cov = _wider(cov, k, k), _wider(cross_cov, k, k)
-    else:
-        A, b, C, start = rows.A, rows.b, rows.C, params.initial_mean
-    for j in range(n_blocks):
-        own = np.flatnonzero(blocks == j)
-        part = kalman.moment_sums(
-            np.ascontiguousarray(batch.y[:, own]), batch.first, A, b, np.ascontiguousarray(C[:, own]),
-            np.ascontiguousarray(rows.d[:, own]), np.ascontiguousarray(rows.R[:, own][:, :, own]),
-            start, mean, np.arange(len(batch.y)), cov, cross_cov,
-        )  # fmt: skip
-        S_vv[np.ix_(own, own)], S_vz[own], S_uu[j], counts[j] = part.S_vv, part.S_vz, part.S_uu, part.n_rows
-    order = np.array([*range(n), n + k, *range(n, n + k)])  # z = (s, 1, inputs)
-    square = np.ix_(order, order)
-    return Statistics(
-        part.S_ww[:n, :n], part.S_wz[:n, order], part.S_zz[square], part.n_pairs, S_vv, S_vz[:, order],
-        S_uu[:, order][:, :, order], counts, part.first_mean[:n], part.first_cov[:n, :n], part.first_outer[:n, :n],
-        part.n_sequences,
-    )  # fmt: skip
-
-
-def _wider(matrices: Floats, rows: int, columns: int) -> Floats:
-    """Matrices (..., p, q) with so many rows and columns of zeros more."""
-    return np.pad(matrices, ((0, 0), (0, rows), (0, columns)))

@@ -8,10 +8,11 @@ from statespace_em._typing import Floats
 from statespace_em.errors import ParameterError
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence.lgssm_expectation import Statistics
+from statespace_em.sequence.lgssm_noise import Noise
 from statespace_em.sequence.lgssm_params import LGSSMParams, varies
 from statespace_em.sequence.lgssm_priors import SidePrior
 from statespace_em.sequence.lgssm_regression import Residuals, update
-from statespace_em.sequence.lgssm_structure import Structure
+from statespace_em.sequence.lgssm_structure import RowKinds, Structure
 
 HALVINGS = 30
 FLAT = InverseWishart()
@@ -39,10 +40,13 @@ def m_step(
     if structure.tied:
         n_pairs, scatter = s.n_pairs + s.n_sequences, s.S_ww + first
     one = np.zeros(len(s.first_mean), np.int64)
-    state = Residuals(scatter, s.S_wz, s.S_zz[None], np.array([float(n_pairs)]), one)
-    rows = Residuals(s.S_vv, s.S_vz, s.S_uu, s.n_rows, structure.blocks)
-    _side(structure, SIDES[1], rows, previous, new, measurement_prior)
-    _side(structure, SIDES[0], state, previous, new, process_prior)
+    state, rows = s.steps, s.rows
+    if state is None:
+        state = Residuals(scatter[None], s.S_wz[None], s.S_zz[None, None], np.array([[float(n_pairs)]]), one)
+    if rows is None:
+        rows = Residuals(s.S_vv[None], s.S_vz[None], s.S_uu[None], s.n_rows[None], structure.blocks)
+    _side(structure, SIDES[1], rows, previous, new, measurement_prior, structure.rows)
+    _side(structure, SIDES[0], state, previous, new, process_prior, structure.steps)
     if structure.stationary is not None:
         return _guarded(structure, s, previous, new, process_prior)
     return structure.complete(new)
@@ -57,18 +61,19 @@ def _start(structure: Structure, s: Statistics, previous: LGSSMParams, new: dict
     """Update the moments of the first state; returns the sum of its outer products around its new mean."""
     start = _first(s, previous)
     new["initial_mean"] = start
-    shift, count = s.first_mean - s.n_sequences * start, np.array([float(s.n_sequences)])
+    shift, count = s.first_mean - s.n_sequences * start, np.array([[float(s.n_sequences)]])
     cov = previous.initial_cov
     if not np.isfinite(cov).all():
         return np.zeros(cov.shape)
     zero = np.zeros(len(shift), np.int64)
-    sums = Residuals(s.first_cov + s.first_outer, shift[:, None], count[None, :, None], count, zero)
+    scatter = s.first_cov + s.first_outer
+    sums = Residuals(scatter[None], shift[None, :, None], count[:, :, None, None], count, zero)
     pattern = structure.beside(("initial_mean",), len(shift), (1,))
     change, cov = update(pattern, sums, structure.noises["initial_cov"], cov, FLAT)
-    moved = change[:, 0]
+    moved = change[0, :, 0]
     new["initial_mean"], new["initial_cov"] = start + moved, cov
     half = np.outer(moved, shift)
-    return np.asarray(sums.scatter - half - half.T + s.n_sequences * np.outer(moved, moved))
+    return np.asarray(scatter - half - half.T + s.n_sequences * np.outer(moved, moved))
 
 
 def _side(
@@ -78,23 +83,31 @@ def _side(
     previous: LGSSMParams,
     new: dict[str, Floats | None],
     prior: SidePrior,
+    kinds: RowKinds | None,
 ) -> None:
     """Update the coefficients and the noise of one side, in place."""
     matrix, offset, inputs, cov = names
-    if varies(previous, cov) or (not sums.counts.all() and prior.is_flat):  # nothing closed, or nothing speaks
+    if varies(previous, cov) and kinds is None:  # nothing closed
         return
-    size, n_states = len(sums.cross), len(previous.initial_mean)
-    coefficient, widths = (matrix, offset, inputs), (n_states, 1, sums.cross.shape[1] - n_states - 1)
+    if not sums.counts.sum(0).all() and prior.is_flat:  # nothing speaks
+        return
+    (_, size, width), n_states = sums.cross.shape, len(previous.initial_mean)
+    coefficient, widths = (matrix, offset, inputs), (n_states, 1, width - n_states - 1)
     if not prior.coefficients.is_flat:
-        sums = prior.added(sums, coefficients(previous, coefficient, size, sums.cross.shape[1]), n_states)
-    pattern = structure.beside(coefficient, size, widths)
-    change, new[cov] = update(pattern, sums, structure.noises[cov], getattr(previous, cov), prior.noise)
+        sums = prior.added(sums, coefficients(previous, coefficient, size, width), n_states)
+    pattern, noise = structure.beside(coefficient, size, widths), getattr(previous, cov)
+    if kinds is not None and varies(previous, cov):
+        noise = noise[kinds.first]
+    change, noise = update(pattern, sums, structure.noises[cov], noise, prior.noise)
+    if structure.is_free(cov):
+        new[cov] = structure.rows_of(cov, noise)
     begin = 0
-    for name, width in zip(coefficient, widths):
+    for name, wide in zip(coefficient, widths):
         if structure.is_closed(name):
-            old = getattr(previous, name)
-            new[name] = old + change[:, begin : begin + width].reshape(old.shape)
-        begin += width
+            old = structure.kinds_of(name, previous)
+            own = change if structure.kinds(name) is not None else change[0]
+            new[name] = structure.rows_of(name, old + own[..., begin : begin + wide].reshape(old.shape))
+        begin += wide
 
 
 def coefficients(params: LGSSMParams, names: tuple[str, str, str], size: int, width: int) -> Floats:
@@ -147,6 +160,7 @@ def _expected(structure: Structure, s: Statistics, params: LGSSMParams, old: LGS
     outer = np.outer(moved, shift)
     first = s.first_cov + s.first_outer - outer - outer.T + s.n_sequences * np.outer(moved, moved)
     noise = structure.noises["process_cov"]
+    assert isinstance(noise, Noise)  # nothing varies before a stationary start
     known = np.isfinite(np.diag(params.initial_cov))
     block = np.ix_(known, known)
     return (

@@ -79,7 +79,7 @@ class Noise:
     @cached_property
     def parts(self) -> list[Ints]:
         """Rows of the inner matrix that nothing links to others."""
-        return components(self.pattern)
+        return components(self.pattern.linked)
 
     @cached_property
     def _left(self) -> Floats:
@@ -272,6 +272,20 @@ class Noise:
             else:
                 parts.append(_unit(o) * self._part(block).pull_back(g))
         return np.concatenate([*parts, np.zeros(0)])
+
+    # what the boundary is told of, see `lgssm_boundary`; a noise of rows is several of these
+
+    def constant(self, cov: Floats) -> list[tuple[Noise, Floats]]:
+        """Return the constant noises that this one is made of, with their covariances: itself."""
+        return [(self, cov)]
+
+    def constant_gradients(self, gradient: Floats) -> list[Floats]:
+        """Gradients with respect to `constant`."""
+        return [gradient]
+
+    def from_constant(self, covs: list[Floats], cov: Floats) -> Floats:
+        """Covariance with other values of `constant`."""
+        return covs[0]
 
     def written(self, block: Block, values: Floats) -> Floats:
         """Square of a block from its free values."""

@@ -1,4 +1,4 @@
-"""Constructor arguments of a linear-Gaussian model turned into patterns, and what contradicts itself refused."""
+"""Constructor arguments of a linear-Gaussian model turned into patterns."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from statespace_em import _validate
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.errors import ParameterError
-from statespace_em.labels import listed, show
-from statespace_em.patterns import Pattern, fixed, from_entries, from_word
+from statespace_em.labels import listed
+from statespace_em.patterns import Pattern, check_symmetric, fixed, from_entries, from_word
+from statespace_em.row_entries import check_symmetric_rows, from_rows, is_by_row, shape_of
+from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.flow import Flow
 from statespace_em.sequence.lgssm_params import INPUTS, NDIM, VARYING
 from statespace_em.sequence.lgssm_structure import COVARIANCES
@@ -34,10 +36,6 @@ DIMS = {
 OPTIONAL = ("state_offset", "observation_offset", "state_input", "observation_input")  # "zero" leaves them out
 INITIAL = ("estimated", "free", "known", "tied", "diffuse", "fixed", "stationary")
 MIXED = ("diffuse", "fixed", "known", "stationary")  # may differ from state to state
-SIDES = (
-    (("transition", "state_offset", "state_input"), "process_cov", "state"),
-    (("observation", "observation_offset", "observation_input"), "measurement_cov", "feature"),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +44,7 @@ class Specification:
 
     names: list[Any]  # of the states
     n_features: int | None
-    patterns: Mapping[str, Pattern]  # of what was written other than as "free"; all of one shape
+    patterns: Mapping[str, Pattern | RowPattern]  # of what was written other than as "free"
     varying: Mapping[str, Floats]  # fixed values with an entry for every row
     initial: str | tuple[str, ...]  # a word, or one for each state
     loadings: Mapping[str, Floats] = field(default_factory=dict)  # of the noises: patterns are of what they load
@@ -66,7 +64,7 @@ class Specification:
         if name in self.varying:
             return self.varying[name]
         pattern = self.patterns.get(name)
-        if pattern is None or pattern.names:
+        if pattern is None or pattern.names or isinstance(pattern, RowPattern):
             return None
         loading = self.loadings.get(name)
         return pattern.constant if loading is None else np.asarray(loading @ pattern.constant @ loading.T)
@@ -78,6 +76,12 @@ class Specification:
             left = np.linalg.pinv(loading)
             value = left @ value @ left.T
         return dict(zip(pattern.names, pattern.read(value).tolist()))
+
+    @property
+    def by_row(self) -> dict[str, int]:
+        """Number of rows of every parameter that is given for each."""
+        own = {name: pattern.n_rows for name, pattern in self.patterns.items() if isinstance(pattern, RowPattern)}
+        return own | {name: len(value) for name, value in self.varying.items()}
 
     @property
     def has_inputs(self) -> bool:
@@ -118,7 +122,7 @@ class Specification:
         return tuple(name for name in DIMS if name not in ({*self.known, *told} - estimated))
 
 
-def written(name: str, value: Any, shape: tuple[int | None, ...]) -> Pattern | Floats | None:
+def written(name: str, value: Any, shape: tuple[int | None, ...]) -> Pattern | RowPattern | Floats | None:
     """Pattern of one argument, an array with a leading axis of rows, or None for "free" as a whole.
 
     ``shape`` may have None where the number of features is not known yet; words then have no pattern.
@@ -133,18 +137,19 @@ def written(name: str, value: Any, shape: tuple[int | None, ...]) -> Pattern | F
         return from_word(value, known, name, symmetric=symmetric)
     if isinstance(value, xr.DataArray):
         value = _transposed(name, value)
-    _check_known(name, value)
+    pattern: Pattern | RowPattern
+    if name in VARYING and is_by_row(value, NDIM[name]):
+        found = from_rows(value, name, NDIM[name])
+        own = found.shape[1:] if isinstance(found, np.ndarray) else found.shape
+        _check_shape(name, own, shape)
+        if symmetric:
+            _check_rows(name, found)
+        return found
     if isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str) and np.ndim(value[1]) == 2:
         pattern = _scaled(name, value[0], value[1])
     elif _is_numbers(value):
         array = np.asarray(value, dtype=float)
         _validate.finite("number", name, array)
-        if array.ndim == NDIM[name] + 1 and name in VARYING:
-            _check_shape(name, array.shape[1:], shape)
-            if symmetric:
-                for part in array:
-                    _validate.covariance(name, part, (), semi=True)
-            return array
         pattern = fixed(array)
     else:
         pattern = from_entries(value, name, symmetric=symmetric)
@@ -152,6 +157,17 @@ def written(name: str, value: Any, shape: tuple[int | None, ...]) -> Pattern | F
     if symmetric and not pattern.names:
         _validate.covariance(name, pattern.constant, (), semi=True)
     return pattern
+
+
+def _check_rows(name: str, found: RowPattern | Pattern | Floats) -> None:
+    """Refuse covariances of rows that are not symmetric, or known and no covariances."""
+    if isinstance(found, RowPattern):
+        check_symmetric_rows(found, name)
+    elif isinstance(found, np.ndarray) or not found.names:
+        for part in found if isinstance(found, np.ndarray) else [found.constant]:
+            _validate.covariance(name, part, (), semi=True)
+    else:
+        check_symmetric(found, name)
 
 
 def loading_of(name: str, value: Any, size: int | None) -> Floats:
@@ -178,27 +194,6 @@ def loading_of(name: str, value: Any, size: int | None) -> Floats:
             "alike, or not at all, cannot be told apart; leave some out."
         )
     return matrix
-
-
-def _check_known(name: str, value: Any) -> None:
-    """Refuse a matrix for every row with entries that are not known."""
-    if name not in VARYING or len(_lengths(value)) != NDIM[name] + 1:
-        return
-    if _is_numbers(value):
-        unknown = np.argwhere(np.isnan(np.asarray(value, dtype=float)))
-    else:
-        entries = np.asarray(value, dtype=object)
-        unknown = np.array([place for place, entry in np.ndenumerate(entries) if not isinstance(entry, float | int)])
-    if len(unknown):
-        row, *place = (int(i) for i in unknown[0])
-        entry = value[row]
-        for i in place:
-            entry = entry[i]
-        raise ParameterError(
-            f"{name} is given for every row, and has {show(entry)} in row {row} at {tuple(place)}: what varies must be "
-            "known, and free entries are the same in all rows. The effects of known columns are free in state_input "
-            "and observation_input, with fit(y, inputs=...), and the coefficients of designs.regression(X) are states."
-        )
 
 
 def _is_numbers(value: Any) -> bool:
@@ -234,75 +229,6 @@ def _check_shape(name: str, have: tuple[int, ...], expected: tuple[int | None, .
         raise ParameterError(f"{name} has shape {have}, expected ({sizes}) for dims ({', '.join(DIMS[name])}).")
 
 
-def check(spec: Specification) -> None:
-    """Refuse structures that contradict themselves.
-
-    Raises
-    ------
-    ParameterError
-        Naming the parameter and the remedy.
-    """
-    owner: dict[str, str] = {}
-    for name, words in spec.own_names.items():
-        for word in words:
-            if word in owner:
-                raise ParameterError(
-                    f"the name {word!r} stands in {owner[word]} and in {name}: values are tied within one matrix only, "
-                    "use two names."
-                )
-            owner[word] = name
-    for coefficients, cov, kind in SIDES:
-        pattern = spec.patterns.get(cov)
-        if pattern is None:
-            continue
-        loading = spec.loadings.get(cov)
-        silent = ~(pattern.touched | (pattern.constant != 0.0)).any(1)
-        if loading is not None:
-            silent = ~(loading[:, ~silent] != 0.0).any(1)
-        labels = spec.names if kind == "state" else list(range(len(silent)))
-        for name in coefficients:
-            free = _free_rows(spec, name, silent)
-            if free.any():
-                row = int(np.argmax(free))
-                raise ParameterError(
-                    f"{name} has a free entry in the row of {kind} {show(labels[row])}, which has no noise in {cov}: "
-                    "fix the entry, or give the row a variance."
-                )
-        _check_possible(pattern, cov)
-
-
-def _free_rows(spec: Specification, name: str, silent: Bools) -> Bools:
-    if name in spec.varying or name in spec.absent or name not in DIMS:
-        return np.zeros(len(silent), bool)
-    pattern = spec.patterns.get(name)
-    if pattern is None:
-        return silent
-    return np.asarray(silent & pattern.touched.reshape(len(silent), -1).any(1))
-
-
-def _check_possible(pattern: Pattern, name: str) -> None:
-    """Refuse covariances whose fixed diagonal is negative, or that link an entry without variance."""
-    diagonal = np.diag(pattern.constant)
-    weights = np.diagonal(pattern.design, axis1=1, axis2=2)
-    for number, word in enumerate(pattern.names):
-        signs = weights[number][(diagonal <= 0.0) & ((weights != 0.0).sum(0) == 1)]  # of variances that it alone makes
-        if (signs > 0.0).any() and (signs < 0.0).any():
-            raise ParameterError(
-                f"{name} has {word!r} and its negative as variances: one of them cannot be positive, use two names."
-            )
-    alone = ~np.diag(pattern.touched)
-    if (alone & (diagonal < 0.0)).any():
-        row = int(np.argmax(alone & (diagonal < 0.0)))
-        raise ParameterError(f"{name} has the variance {diagonal[row]:g} at ({row}, {row}), expected at least 0.")
-    empty = alone & (diagonal == 0.0)
-    linked = (pattern.touched | (pattern.constant != 0.0)).any(1)
-    if (empty & linked).any():
-        row = int(np.argmax(empty & linked))
-        raise ParameterError(
-            f"{name} has a covariance in row {row}, whose variance is fixed at 0: free the variance, or drop it."
-        )
-
-
 def initial_words(value: Any, names: Sequence[Any]) -> str | tuple[str, ...]:
     """Check how the states start: one word, or one for each state."""
     if isinstance(value, str):
@@ -324,20 +250,24 @@ def _lengths(row: Any) -> tuple[int, ...]:
 def sizes_of(arguments: Mapping[str, Any], kind: str) -> int | None:
     """Number of states or features as the first matrix that tells has it; None if none does."""
     for name, value in arguments.items():
-        if not isinstance(value, list | tuple | np.ndarray | xr.DataArray):
+        if not isinstance(value, list | tuple | dict | np.ndarray | xr.DataArray):
             continue
         if isinstance(value, xr.DataArray):
             for dim in DIMS[name]:
                 if dim.startswith(kind) or dim.endswith(kind):
                     return int(value.sizes[dim])
             continue
+        if name in VARYING and is_by_row(value, NDIM[name]):
+            shape = shape_of(value, NDIM[name])
+            for dim, size in zip(DIMS[name], shape or ()):
+                if dim.startswith(kind) or dim.endswith(kind):
+                    return int(size)
+            continue
         if isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str) and np.ndim(value[1]) == 2:
             value = value[1]
         first = value[0] if len(value) else 0
         shape = np.shape(value) if isinstance(value, np.ndarray) else (len(value), *_lengths(first))
         own = DIMS[name]
-        if len(shape) == len(own) + 1:
-            shape = shape[1:]
         for dim, size in zip(own, shape if len(shape) == len(own) else ()):
             if dim.startswith(kind) or dim.endswith(kind):
                 return int(size)

@@ -9,7 +9,7 @@ import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
-from statespace_em.patterns import Pattern, components, fixed
+from statespace_em.patterns import Pattern, components
 from statespace_em.sequence.lgssm_params import LGSSMParams
 
 SHARES = ((0.3, 0.3), (0.01, 0.5), (1.0, 0.01))  # of the variance of steps of y, given to the state and to the noise
@@ -208,8 +208,9 @@ def _calmed(transition: Floats, pattern: Pattern | None) -> Floats:
     if pattern is None or not pattern.names:
         return transition
     values = pattern.read(transition)
-    linked = pattern.touched | (pattern.constant != 0.0)
-    parts = [part for part in components(fixed(1.0 * (linked | linked.T))) if pattern.touched[np.ix_(part, part)].any()]
+    parts = [
+        part for part in components(pattern.linked | pattern.linked.T) if pattern.touched[np.ix_(part, part)].any()
+    ]
     calm = [max(CALM, _radius(pattern.constant, part) + 1e-6) for part in parts]  # a trend of its own must not count
     for _ in range(40):
         if all(_radius(pattern.build(values), part) < most for part, most in zip(parts, calm)):

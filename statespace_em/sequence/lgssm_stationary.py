@@ -38,8 +38,8 @@ def add_score(gradients: dict[str, Floats], A: Floats, mean: Floats, cov: Floats
 
     block = np.ix_(states, states)
     a, m, p = A[block], mean[states], cov[block]
-    lam = solve_discrete_lyapunov(a.T, gradients["P0"][block])
-    g = np.linalg.solve(np.eye(len(a)) - a.T, gradients["m0"][states])
-    gradients["Q"][block] += lam
-    gradients["A"][block] += lam @ a @ p + np.outer(g, m)
-    gradients["b"][states] += g
+    lam = solve_discrete_lyapunov(a.T, gradients["initial_cov"][block])
+    g = np.linalg.solve(np.eye(len(a)) - a.T, gradients["initial_mean"][states])
+    gradients["process_cov"][block] += lam
+    gradients["transition"][block] += lam @ a @ p + np.outer(g, m)
+    gradients["state_offset"][states] += g

@@ -5,32 +5,49 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
+from statespace_em.data import Batch
 from statespace_em.patterns import Pattern, beside, fixed, from_word
-from statespace_em.sequence.lgssm_expectation import Gradients
+from statespace_em.row_patterns import RowPattern
+from statespace_em.sequence.lgssm_expectation import ALIKE, Gradients, Kinds
 from statespace_em.sequence.lgssm_noise import Noise
-from statespace_em.sequence.lgssm_params import DOMAINS, NDIM, PARAMETERS, LGSSMParams, varies
+from statespace_em.sequence.lgssm_params import DOMAINS, NDIM, PARAMETERS, LGSSMParams, positions, varies
+from statespace_em.sequence.lgssm_row_noise import RowNoise
 from statespace_em.sequence.lgssm_stationary import add_score, stationary_moments
 
 COVARIANCES = tuple(name for name, domain in DOMAINS.items() if domain == "covariance")
+STEPS = ("transition", "state_offset", "state_input", "process_cov")
+ROWS = ("observation", "observation_offset", "observation_input", "measurement_cov")
+
+
+class RowKinds(NamedTuple):
+    """Rows that are alike in what has names of one side of the model: the steps, or the measurements."""
+
+    of_row: Ints  # (T,), kind of each row
+    first: Ints  # (kinds,), a row of each kind
 
 
 @dataclass(frozen=True, eq=False)
 class Structure:
-    """Patterns by name; a parameter that is held has a pattern without free values."""
+    """Patterns by name; a parameter that is held has a pattern without free values.
 
-    patterns: Mapping[str, Pattern]
-    noises: Mapping[str, Noise]  # of the three covariances
+    Where names have factors that vary over rows, patterns, noises and sums are by kind of row.
+    """
+
+    patterns: Mapping[str, Pattern | RowPattern]
+    noises: Mapping[str, Noise | RowNoise]  # of the three covariances
     tied: bool = False  # initial_cov is process_cov
     fixed: Bools | None = None  # states (n,) whose first value is fixed but unknown
     stationary: Bools | None = None  # states (n,) that start in their stationary distribution
     input_scale: Floats | None = None  # (k,), size of the inputs; None: 1
+    steps: RowKinds | None = None  # of the dynamics; None: all rows are of one kind
+    rows: RowKinds | None = None  # of the measurements
 
-    _made: dict[Any, Pattern] = field(default_factory=dict, repr=False)  # see `beside`
+    _made: dict[Any, Pattern | Beside] = field(default_factory=dict, repr=False)  # see `beside`
 
     @cached_property
     def names(self) -> list[str]:
@@ -45,7 +62,41 @@ class Structure:
         """Whether the M-step moves a parameter; products of values have no closed form, they are left to the score."""
         return self.is_free(name) and not self.patterns[name].products
 
-    def beside(self, names: tuple[str, ...], size: int, widths: tuple[int, ...]) -> Pattern:
+    def kinds(self, name: str) -> RowKinds | None:
+        """Kinds of rows of a parameter whose names have factors that vary over rows; None for others."""
+        if not isinstance(self.patterns.get(name), RowPattern):
+            return None
+        return self.steps if name in STEPS else self.rows
+
+    def kinds_of(self, name: str, params: LGSSMParams) -> Floats:
+        """Value of a parameter by kind of row, where its names have factors that vary over rows."""
+        kinds, value = self.kinds(name), getattr(params, name)
+        return np.asarray(value if kinds is None else value[kinds.first])
+
+    def rows_of(self, name: str, value: Floats) -> Floats:
+        """Inverse of `kinds_of`."""
+        kinds = self.kinds(name)
+        return value if kinds is None else np.asarray(value[kinds.of_row])
+
+    def with_constant(self, name: str, covs: list[Floats], params: LGSSMParams) -> Floats:
+        """Value of a covariance with others of the constant noises that it reduces to."""
+        return self.rows_of(name, self.noises[name].from_constant(covs, self.kinds_of(name, params)))
+
+    def of_batch(self, params: LGSSMParams, batch: Batch) -> Kinds | None:
+        """Kinds of the rows of a batch; None where all are of one."""
+        if self.steps is None and self.rows is None:
+            return None
+        place, found = positions(batch), []
+        for kinds, cov in ((self.steps, params.process_cov), (self.rows, params.measurement_cov)):
+            if kinds is None:
+                found.append((1, ALIKE, cov[None] if cov.ndim == 2 else np.full((1, *cov.shape[1:]), np.nan)))
+            else:
+                own = cov[None] if cov.ndim == 2 else cov[kinds.first]
+                found.append((len(kinds.first), kinds.of_row[place] if len(kinds.first) > 1 else ALIKE, own))
+        (n_steps, of_step, process), (n_rows, of_row, measurement) = found
+        return Kinds((n_steps, n_rows), of_step, of_row, process, measurement)
+
+    def beside(self, names: tuple[str, ...], size: int, widths: tuple[int, ...]) -> Pattern | Beside:
         """Return what the M-step moves of coefficients (size, widths) side by side, made once."""
         key = (names, size, widths)
         if key not in self._made:
@@ -53,14 +104,17 @@ class Structure:
                 self.patterns[name] if self.is_closed(name) else fixed(np.zeros((size, width)))
                 for name, width in zip(names, widths)
             ]
-            self._made[key] = beside(parts)
+            kinds = self.steps if names[0] in STEPS else self.rows
+            constant = [part for part in parts if isinstance(part, Pattern)]
+            alike = kinds is None or len(constant) == len(parts)
+            self._made[key] = beside(constant) if alike else Beside(parts, (size, sum(widths)))
         return self._made[key]
 
     @cached_property
     def blocks(self) -> Ints:
         """Block (D,) of the measurement noise that each feature belongs to."""
         noise = self.noises["measurement_cov"]
-        size = len(noise.pattern.constant) if noise.loading is None else len(noise.loading)
+        size = noise.pattern.shape[0] if noise.loading is None else len(noise.loading)
         found = np.zeros(size, np.int64)
         if noise.loading is None:
             for j, part in enumerate(noise.parts):
@@ -108,19 +162,11 @@ class Structure:
             "observation_input": feature[:, None] / size,
         }
 
-    def _steps(self, name: str, units: Mapping[str, Floats]) -> Floats:
-        """Unit of each free value of a real parameter."""
-        pattern = self.patterns[name]
-        if pattern.is_plain:
-            return pattern.read(units[name])
-        used = pattern.flat != 0.0
-        return np.asarray((used * units[name].ravel()).sum(1) / used.sum(1))
-
     def to_vector(self, params: LGSSMParams, reference: LGSSMParams) -> Floats | None:
         """Coordinates of the free values; None if there are none, or a covariance has become singular."""
         units, parts = self._units(reference), []
         for name in self.names:
-            value, origin = getattr(params, name), getattr(reference, name)
+            value, origin = self.kinds_of(name, params), self.kinds_of(name, reference)
             if name in self.noises:
                 try:
                     parts.append(self.noises[name].to_vector(value, origin))
@@ -128,7 +174,7 @@ class Structure:
                     return None
             else:
                 pattern = self.patterns[name]
-                parts.append((pattern.read(value) - pattern.read(origin)) / self._steps(name, units))
+                parts.append((pattern.read(value) - pattern.read(origin)) / pattern.steps(units[name]))
         return np.concatenate(parts) if parts else None
 
     def from_vector(self, vector: Floats, reference: LGSSMParams) -> LGSSMParams:
@@ -136,41 +182,43 @@ class Structure:
         units = self._units(reference)
         values = reference._asdict()
         for name in self.names:
+            origin = self.kinds_of(name, reference)
             if name in self.noises:
-                values[name], vector = self.noises[name].from_vector(vector, values[name])
+                found, vector = self.noises[name].from_vector(vector, origin)
             else:
                 pattern = self.patterns[name]
                 size = len(pattern.names)
-                values[name] = pattern.shifted(values[name], self._steps(name, units) * vector[:size])
+                found = pattern.shifted(origin, pattern.steps(units[name]) * vector[:size])
                 vector = vector[size:]
+            values[name] = self.rows_of(name, found)
         return self.complete(values)
 
     def pull_back(self, gradients: dict[str, Floats], params: LGSSMParams, reference: LGSSMParams) -> Floats:
         """Gradient in the coordinates, from that with respect to every entry by name; see `entry_gradients`."""
-        units = self._units(reference)
-        parts = [
-            self.noises[name].pull_back(0.5 * gradients[name], getattr(params, name), getattr(reference, name))
-            if name in self.noises
-            else self.patterns[name].tangent(getattr(params, name)).pull_back(gradients[name])
-            * self._steps(name, units)
-            for name in self.names
-        ]
+        units, parts = self._units(reference), []
+        for name in self.names:
+            value, pattern = self.kinds_of(name, params), self.patterns[name]
+            if name in self.noises:
+                origin = self.kinds_of(name, reference)
+                parts.append(self.noises[name].pull_back(0.5 * gradients[name], value, origin))
+            else:
+                parts.append(pattern.tangent(value).pull_back(gradients[name]) * pattern.steps(units[name]))
         return np.concatenate(parts)
 
     def entry_gradients(self, found: Gradients, params: LGSSMParams) -> dict[str, Floats]:
         """Gradients of the log-likelihood by parameter, the start included; twice that for covariances."""
-        g = {name: np.array(value) for name, value in found._asdict().items()}
-        g["b"] = np.array(found.e[:, 0])
+        by_kind = {
+            "transition": found.A, "process_cov": found.Q, "observation": found.C, "measurement_cov": found.R,
+            "state_offset": found.e[:, :, 0], "state_input": found.e[:, :, 1:],
+            "observation_offset": found.f[:, :, 0], "observation_input": found.f[:, :, 1:],
+        }  # fmt: skip
+        g = {name: value if self.kinds(name) is not None else value.sum(0) for name, value in by_kind.items()}
+        g |= {"initial_mean": np.array(found.m0), "initial_cov": np.array(found.P0)}
         if self.tied:
-            g["Q"] = g["Q"] + g["P0"]
+            g["process_cov"] = g["process_cov"] + g["initial_cov"]
         if self.stationary is not None:
             add_score(g, params.transition, params.initial_mean, params.initial_cov, self.stationary)
-        return {
-            "transition": g["A"], "process_cov": g["Q"], "observation": g["C"], "measurement_cov": g["R"],
-            "initial_mean": g["m0"], "initial_cov": g["P0"], "state_offset": g["b"],
-            "observation_offset": found.f[:, 0], "state_input": found.e[:, 1:],
-            "observation_input": found.f[:, 1:],
-        }  # fmt: skip
+        return g
 
     def n_free(self) -> int:
         """Number of free values, fixed but unknown first states among them."""
@@ -182,9 +230,56 @@ def _mean(value: Floats, ndim: int) -> Floats:
     return value if value.ndim == ndim else np.asarray(value.mean(0))
 
 
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """Coefficients side by side, some of which have factors that vary over rows; all by kind of row."""
+
+    parts: list[Pattern | RowPattern]  # matrices, and vectors as columns
+    shape: tuple[int, int]
+
+    columns = None  # none is free in every row alike
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of all free values; those of different matrices are different values."""
+        return tuple(name for part in self.parts for name in part.names)
+
+    def dense(self, begin: int, end: int) -> Floats:
+        """Design (n_free, kinds, size, width) of some kinds, written out."""
+        design = np.zeros((len(self.names), end - begin, *self.shape))
+        value, column = 0, 0
+        for part in self.parts:
+            own = part.dense(begin, end)
+            wide = (
+                own.reshape(*own.shape[:3], -1)
+                if own.size
+                else own.reshape(0, own.shape[1], self.shape[0], _width(part))
+            )
+            n, width = len(part.names), _width(part)
+            design[value : value + n, :, :, column : column + width] = wide
+            value, column = value + n, column + width
+        return design
+
+
+def _width(part: Pattern | RowPattern) -> int:
+    return 1 if len(part.shape) == 1 else part.shape[1]
+
+
+def _kinds(params: LGSSMParams, patterns: Mapping[str, Any], names: tuple[str, ...], cov: str) -> RowKinds | None:
+    """Kinds of rows of one side; None where no name has a factor that varies. Known noises are all different."""
+    own = [patterns[name] for name in names if isinstance(patterns.get(name), RowPattern)]
+    if not own:
+        return None
+    columns = [pattern.kind for pattern in own]
+    if cov not in patterns and varies(params, cov):
+        columns.append(np.arange(len(own[0].kind)))
+    _, first, of_row = np.unique(np.column_stack(columns), axis=0, return_index=True, return_inverse=True)
+    return RowKinds(np.asarray(of_row).ravel(), first)
+
+
 def structure_for(
     params: LGSSMParams,
-    patterns: Mapping[str, Pattern],
+    patterns: Mapping[str, Pattern | RowPattern],
     held: tuple[str, ...],
     loadings: Mapping[str, Floats],
     *,
@@ -194,20 +289,30 @@ def structure_for(
     input_scale: Floats | None,
 ) -> Structure:
     """Structure of parameters of these shapes: what has no pattern and is not held is free as a whole."""
-    found, noises = {}, {}
+    found: dict[str, Pattern | RowPattern] = {}
+    noises: dict[str, Noise | RowNoise] = {}
+    patterns = {name: pattern for name, pattern in patterns.items() if name not in held}
+    steps, rows = _kinds(params, patterns, STEPS, "process_cov"), _kinds(params, patterns, ROWS, "measurement_cov")
     for name in PARAMETERS:
         value = getattr(params, name)
         if value is None:
             continue
-        loading = loadings.get(name)
+        loading, own = loadings.get(name), patterns.get(name)
+        if isinstance(own, RowPattern):
+            kinds = steps if name in STEPS else rows
+            assert kinds is not None
+            found[name] = own = own.at(kinds.first)
+            if name in COVARIANCES:
+                noises[name] = RowNoise(own, loading)
+            continue
         if name in held or varies(params, name):
             size = value.shape[-1] if loading is None else loading.shape[1]
             kept = np.ones((size, size)) if name in COVARIANCES else value
             found[name] = fixed(kept)  # ones: what is held may link everything
-        elif name in patterns:
-            found[name] = patterns[name]
+        elif own is not None:
+            found[name] = own
         else:
             found[name] = from_word("free", value.shape, name, symmetric=NDIM[name] == 2 and name in COVARIANCES)
         if name in COVARIANCES:
-            noises[name] = Noise(found[name], loading)
-    return Structure(found, noises, tied, unknown, stationary, input_scale)
+            noises[name] = Noise(found[name], loading)  # type: ignore[arg-type]  # those of rows are above
+    return Structure(found, noises, tied, unknown, stationary, input_scale, steps, rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -11,8 +11,10 @@ from statespace_em import _validate
 from statespace_em._typing import Floats
 from statespace_em.data import Batch
 from statespace_em.errors import DataError, ParameterError
-from statespace_em.patterns import Pattern
+from statespace_em.patterns import Pattern, fixed
+from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.lgssm_params import DOMAINS
+from statespace_em.sequence.lgssm_row_checks import values_of_rows
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
 
 
@@ -34,9 +36,25 @@ def check_values(arrays: Mapping[str, Floats]) -> None:
 def check_rows(spec: Specification, batch: Batch) -> None:
     """Refuse data longer than a matrix that is given for every row."""
     longest = int(np.diff(batch.starts).max())
-    for name, value in spec.varying.items():
-        if len(value) < longest:
-            raise DataError(f"{name} is given for {len(value)} rows, but y has {longest}: give it for every row.")
+    for name, length in spec.by_row.items():
+        if length < longest:
+            dims = ", ".join(("time", *DIMS[name]))
+            shape = spec.patterns[name].shape if name in spec.patterns else spec.varying[name].shape[1:]
+            raise DataError(
+                f"{name} is given for {length} rows, but y has {longest}: give it for every row, with shape "
+                f"{(longest, *shape)} for dims ({dims})."
+            )
+
+
+def check_names(spec: Specification, batch: Batch) -> None:
+    """Refuse to estimate what no row of y depends on."""
+    longest = int(np.diff(batch.starts).max())
+    for name, pattern in spec.patterns.items():
+        lost = pattern.unseen(longest) if isinstance(pattern, RowPattern) else []
+        if lost:
+            raise DataError(
+                f"{name} has {lost[0]!r} in rows after the last of y only: y says nothing of it, give it a number."
+            )
 
 
 def check_given(spec: Specification, given: Mapping[str, Floats]) -> None:
@@ -45,9 +63,12 @@ def check_given(spec: Specification, given: Mapping[str, Floats]) -> None:
         if name not in spec.patterns or name in ("initial_mean", "initial_cov"):
             continue
         pattern, loading = spec.patterns[name], spec.loadings.get(name)
+        if isinstance(pattern, RowPattern) and value.ndim > len(pattern.shape):
+            value = value[: pattern.n_rows]
+        own = value.shape[1:] if isinstance(pattern, RowPattern) else value.shape
         shape = pattern.shape if loading is None else (len(loading), len(loading))
-        if shape != value.shape:
-            raise ParameterError(f"{name} has shape {value.shape} in start, the model has {shape}.")
+        if shape != own:
+            raise ParameterError(f"{name} has shape {own} in start, the model has {shape}.")
         if not holds(pattern, loading, value):
             raise ParameterError(
                 f"{name} in start is not of the structure given to the model: its fixed entries must have their "
@@ -55,7 +76,22 @@ def check_given(spec: Specification, given: Mapping[str, Floats]) -> None:
             )
 
 
-def holds(pattern: Pattern, loading: Floats | None, value: Floats) -> bool:
+def held_at(
+    spec: Specification, given: Mapping[str, Floats], freeze: Sequence[str]
+) -> tuple[dict[str, Pattern | RowPattern], dict[str, Floats]]:
+    """Patterns, and what is known for every row, where some parameters stay as they are given."""
+    patterns, varying = dict(spec.patterns), dict(spec.varying)
+    for name in [name for name in freeze if name in given and name in patterns]:
+        pattern, loading = patterns[name], spec.loadings.get(name)
+        if isinstance(pattern, RowPattern):
+            varying[name] = values_of_rows(pattern, given[name], loading)
+            del patterns[name]
+        elif loading is None:
+            patterns[name] = fixed(given[name])
+    return patterns, varying
+
+
+def holds(pattern: Pattern | RowPattern, loading: Floats | None, value: Floats) -> bool:
     """Whether a value is of a pattern, or what a loading makes of one."""
     if loading is None:
         return pattern.holds(value)
@@ -67,4 +103,4 @@ def holds(pattern: Pattern, loading: Floats | None, value: Floats) -> bool:
 
 def plain(params: xr.Dataset, name: str) -> Floats:
     """Value of a parameter with its axes in order."""
-    return np.asarray(params[name].transpose(*DIMS[name]).values, dtype=float)
+    return np.asarray(params[name].transpose(..., *DIMS[name]).values, dtype=float)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from statespace_em._typing import Floats
 from statespace_em.domains import Domain
 from statespace_em.sequence.lgssm_specification import Specification
@@ -25,8 +23,6 @@ def named_domains(spec: Specification, names: Sequence[str]) -> dict[str, Domain
     found: dict[str, Domain] = dict.fromkeys(names, "positive")
     for name, words in spec.own_names.items():
         pattern = spec.patterns[name]
-        variances = {
-            word for word, d in zip(pattern.names, pattern.design) if name.endswith("_cov") and np.diag(d).any()
-        }
+        variances = set(pattern.on_diagonal) if name.endswith("_cov") else set()
         found |= {word: "positive" if word in variances else "real" for word in words}
     return found | {word: "simplex" for word in names if word.endswith("damping")}  # between 0 and 1

@@ -152,7 +152,7 @@ def _check_apart(now: _Weighted, owners: Ints, names: Sequence[Any]) -> None:
     """Refuse noise that may be correlated between columns with weights of their own."""
     pattern = now._specification(len(owners)).patterns.get("measurement_cov")
     apart = owners[:, None] != owners
-    linked = np.ones(apart.shape, bool) if pattern is None else pattern.touched | (pattern.constant != 0.0)
+    linked = np.ones(apart.shape, bool) if pattern is None else pattern.linked
     if (linked & apart).any():
         i, j = np.argwhere(linked & apart)[0]
         raise ParameterError(

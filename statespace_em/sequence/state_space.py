@@ -17,7 +17,6 @@ from statespace_em.domains import Domain
 from statespace_em.errors import DataError, ParameterError
 from statespace_em.families import check_constant_columns
 from statespace_em.labels import Labels, labelled_rows
-from statespace_em.patterns import fixed
 from statespace_em.predictive import Predictive, joint_normal, normal
 from statespace_em.priors import InverseWishart, MatrixNormal
 from statespace_em.scale.lazily import chunkwise
@@ -33,8 +32,9 @@ from statespace_em.sequence.lgssm_filter import estimated_start, smooth
 from statespace_em.sequence.lgssm_future import Future, ahead, future_draws, future_moments, predicted_rows
 from statespace_em.sequence.lgssm_impute import completed
 from statespace_em.sequence.lgssm_params import INPUTS, PARAMETERS, VARYING, by_row, driven, positions, varies
+from statespace_em.sequence.lgssm_row_checks import check_with_rows
 from statespace_em.sequence.lgssm_specification import DIMS
-from statespace_em.sequence.lgssm_values import check_given, check_rows, check_values, plain
+from statespace_em.sequence.lgssm_values import check_given, check_names, check_rows, check_values, held_at, plain
 from statespace_em.sequence.named import named_domains, named_values
 from statespace_em.sequence.stream_kalman import KalmanStream
 
@@ -319,10 +319,10 @@ class StateSpaceModel(DrivenModel):
     def _schema(self) -> Schema:
         spec = self._specification(None)
         there = {name: own for name, own in DIMS.items() if name not in set(INPUTS) & set(spec.absent)}
-        dims = {name: ("time", *own) if name in spec.varying else own for name, own in there.items()}
+        dims = {name: ("time", *own) if name in spec.by_row else own for name, own in there.items()}
         coords: dict[str, Any] = {}
-        if spec.varying:
-            coords["time"] = range(max(map(len, spec.varying.values())))
+        if spec.by_row:
+            coords["time"] = range(max(spec.by_row.values()))
         if self._inputs is not None:
             coords["input"] = self._inputs.names
         return Schema(self._names(), lambda n_features: dims, check_values, spec.known, coords=coords)
@@ -345,26 +345,27 @@ class StateSpaceModel(DrivenModel):
         single = spec.initial == "estimated" and (batch is None or len(batch.starts) == 2)
         tied = spec.initial == "tied" or (single and given is not None and "initial_cov" not in given)
         tied = tied and "initial_cov" not in spec.patterns
+        priors = (self.process_prior, self.measurement_prior), (self.transition_prior, self.observation_prior)
+        check_with_rows(spec, *priors, tied=tied and given is not None)
         kept = {*freeze, *spec.absent, *spec.varying, *(("initial_cov",) if single or tied else ())}
         if spec.initial == "known":
             kept |= {"initial_mean", "initial_cov"}
-        patterns = dict(spec.patterns)
+        patterns, varying = held_at(spec, {}, ())
         if isinstance(given, Mapping):
             check_given(spec, given)
             if spec.initial == "known" and not {"initial_mean", "initial_cov"} <= {*given, *patterns}:
                 raise ParameterError("initial is 'known': give initial_mean and initial_cov to the model or in start=.")
-            patterns |= {n: fixed(given[n]) for n in freeze if n in given and n in patterns and n not in spec.loadings}
+            patterns, varying = held_at(spec, given, freeze)
         guesses = dict(spec.guesses)
         if batch is not None and isinstance(given, Mapping) and spec.guess_from is not None:
             guesses |= spec.guess_from(batch)
         unknown, stationary = spec.starts_as("fixed"), spec.starts_as("stationary")
         return LGSSMCore(
             len(spec.names), tuple(name for name in PARAMETERS if name in kept),
-            self.process_prior,
-            self.measurement_prior, tied, patterns, spec.varying, spec.loadings,
+            *priors[0], tied, patterns, varying, spec.loadings,
             unknown if unknown.any() and given is not None else None, stationary if stationary.any() else None,
             self.likelihood, guesses, spec.flow, scale_of(batch) if spec.has_inputs else None,
-            (self.transition_prior, self.observation_prior), spec.columns(0 if inputs is None else inputs.shape[1]),
+            priors[1], spec.columns(0 if inputs is None else inputs.shape[1]),
         )  # fmt: skip
 
     def _given_by(self, arrays: Mapping[str, Any]) -> tuple[str, ...]:
@@ -374,6 +375,7 @@ class StateSpaceModel(DrivenModel):
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
         core = self._core(batch=batch, freeze=freeze)
+        check_names(self._specification(batch.y.shape[1]), batch)
         moving = [name for name in ("transition", "process_cov") if name not in freeze and core.may_move(name)]
         if moving and self.process_prior.is_flat and (np.diff(batch.starts) < 2).all():
             raise DataError("no sequence has two rows: the dynamics have no estimate. Freeze them, or give a prior.")
