@@ -64,6 +64,19 @@ def stack_of(rows: Matrices) -> tuple[Floats, Ints]:
     return (rows.distinct, rows.place) if isinstance(rows, SharedRows) else (rows, np.arange(len(rows)))
 
 
+def replaced(matrices: Matrices, rows: Ints, values: Floats) -> Matrices:
+    """Matrices of which some rows have other ones; an array is changed in place."""
+    if isinstance(matrices, SharedRows):
+        n_distinct = len(matrices.distinct)
+        if pays(n_distinct + len(rows), len(matrices)):
+            place = matrices.place.copy()
+            place[rows] = np.arange(n_distinct, n_distinct + len(rows))
+            return SharedRows(np.concatenate([matrices.distinct, values]), place)
+        matrices = np.asarray(matrices)
+    matrices[rows] = values
+    return matrices
+
+
 def lazily(rows: SharedRows, inside: Any = None) -> Any:
     """Array for an `xarray.Variable` that is written out when its values are asked for, as variables of files are.
 

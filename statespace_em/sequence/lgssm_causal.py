@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from statespace_em._typing import Bools, Floats
 from statespace_em.data import Batch
-from statespace_em.kernels import diffuse, kalman
+from statespace_em.kernels import diffuse
 from statespace_em.sequence.lgssm_expectation import marginal_terms
-from statespace_em.sequence.lgssm_params import LGSSMParams, varies
-from statespace_em.sequence.lgssm_passes import Filtered, Part, each, kalman_filter
+from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, varies
+from statespace_em.sequence.lgssm_passes import Filtered, kalman_filter
 from statespace_em.sequence.lgssm_unknown import (
     DETERMINED,
     LOG_2PI,
     Constants,
+    Forward,
     Start,
-    forward,
+    heads,
     is_diffuse,
     proper_start,
 )
+from statespace_em.shared import replaced
 
 
 def causal(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:
@@ -29,25 +29,31 @@ def causal(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:
     start = proper_start(params, batch, stand_in=_stand_in(params, batch))
     if not len(start.states):
         return kalman_filter(start.params, batch, innovations=True)
-    (found,) = each(start.params, batch, partial(_augmented, start), whole=True)
-    known, f, filtered_response, response = found
-    after = _so_far(known, batch, inclusive=True)
-    before = _so_far(known, batch, inclusive=False)
-    filtered_mean, filtered_cov = _moved(f.filtered_mean, np.asarray(f.filtered_cov), filtered_response, after)
-    predicted_mean, predicted_cov = _moved(f.predicted_mean, np.asarray(f.predicted_cov), known.response, before)
-    innovation, innovation_cov = _moved(f.innovation, np.asarray(f.innovation_cov), response, before, sign=-1.0)
-    seen = ~np.isnan(batch.y)
-    innovation = np.where(seen, innovation, np.nan)
-    innovation_cov = np.where(seen[:, :, None] & seen[:, None, :], innovation_cov, np.nan)
+    f = kalman_filter(start.params, batch, innovations=True)
+    head, rows, run = heads(start, batch)
+    known = run.constants
+    assert known is not None
+    after = _so_far(known, head, inclusive=True)
+    before = _so_far(known, head, inclusive=False)
+    filtered_response, response = _responses(start, head, run)
+    seen = ~np.isnan(head.y)
+    both = seen[:, :, None] & seen[:, None, :]
+    filtered_mean, filtered_cov = _moved(f.filtered_mean[rows], f.filtered_cov[rows], filtered_response, after)
+    predicted_mean, predicted_cov = _moved(f.predicted_mean[rows], f.predicted_cov[rows], known.response, before)
+    innovation, innovation_cov = _moved(f.innovation[rows], f.innovation_cov[rows], response, before, sign=-1.0)
+    f.filtered_mean[rows], f.predicted_mean[rows] = filtered_mean, predicted_mean
+    f.innovation[rows] = np.where(seen, innovation, np.nan)
     total = after.log_likelihood - before.log_likelihood
     if likelihood == "full":
         total = total - 0.5 * LOG_2PI * (after.rank - before.rank)
+    f.log_likelihood[rows] += total
     if likelihood == "marginal":
-        total[batch.starts[1:] - 1] += marginal_terms(params, batch)
-    return Filtered(
-        predicted_mean, predicted_cov, filtered_mean, filtered_cov, f.log_likelihood + total, innovation,
-        innovation_cov,
-    )  # fmt: skip
+        f.log_likelihood[batch.starts[1:] - 1] += marginal_terms(params, batch)
+    return f._replace(
+        filtered_cov=replaced(f.filtered_cov, rows, filtered_cov),
+        predicted_cov=replaced(f.predicted_cov, rows, predicted_cov),
+        innovation_cov=replaced(f.innovation_cov, rows, np.where(both, innovation_cov, np.nan)),
+    )
 
 
 def _stand_in(params: LGSSMParams, batch: Batch) -> Floats | None:
@@ -80,18 +86,12 @@ def _stand_in(params: LGSSMParams, batch: Batch) -> Floats | None:
     return np.asarray(np.where(effect > 0.0, blank.size / np.where(effect > 0.0, effect, 1.0), scale.mean()))
 
 
-def _augmented(start: Start, part: Part) -> tuple[Constants, Filtered, Floats, Floats]:
-    """Filter of a part with one covariance a row, and the responses of filtered states and innovations."""
-    run = forward(start, part, innovations=True)
-    known, f = run.constants, run.filtered
-    assert known is not None
-    seen = ~np.isnan(part.y)
-    C = np.broadcast_to(part.p.C, (len(part.y), *part.p.C.shape[1:]))
-    response = np.where(seen[:, :, None], C @ known.response, 0.0)
-    filtered = known.response - run.gains.gain[run.gains.slot].transpose(0, 2, 1) @ response
-    for cov in (f.predicted_cov, f.filtered_cov, f.innovation_cov):
-        kalman.expand(run.gains.slot, cov)
-    return known, f, filtered, response
+def _responses(start: Start, head: Batch, run: Forward) -> tuple[Floats, Floats]:
+    """Response of filtered states (M, n, q) and of innovations (M, D, q) to the unknown constants."""
+    assert run.constants is not None
+    seen, C = ~np.isnan(head.y), by_row(start.params, head).C
+    response = np.where(seen[:, :, None], C @ run.constants.response, 0.0)
+    return run.constants.response - run.gains.gain[run.gains.slot].swapaxes(1, 2) @ response, response
 
 
 class _SoFar:

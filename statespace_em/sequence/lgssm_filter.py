@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from statespace_em._typing import Floats
 from statespace_em.data import Batch
+from statespace_em.errors import UndeterminedStartError
 from statespace_em.sequence.lgssm_expectation import e_step, marginal_terms
 from statespace_em.sequence.lgssm_params import LGSSMParams
-from statespace_em.sequence.lgssm_passes import Smoothed, each, smoothed_mean, smoother
-from statespace_em.sequence.lgssm_unknown import Start, forward, proper_start, solve
+from statespace_em.sequence.lgssm_passes import Smoothed, smoothed_mean, smoother
+from statespace_em.sequence.lgssm_unknown import Start, heads, proper_start, solve
+from statespace_em.shared import replaced
 
 
 def smooth(params: LGSSMParams, batch: Batch, likelihood: str = "diffuse") -> tuple[Smoothed, Floats]:
@@ -21,20 +21,27 @@ def smooth(params: LGSSMParams, batch: Batch, likelihood: str = "diffuse") -> tu
     log_likelihood = np.add.reduceat(by_rows, batch.starts[:-1])
     if not len(start.states):
         return found, log_likelihood
-    (run,) = each(start.params, batch, partial(forward, start), whole=True)
+    head, rows, run = heads(start, batch)
     assert run.constants is not None
-    solved = solve(run.constants, batch.first, fixed=start.fixed, likelihood=likelihood)
-    columns = _smoothed_columns(start, batch)
-    sequence = np.cumsum(batch.first) - 1
-    mean = found.mean + np.einsum("tnq,tq->tn", columns, solved.value[sequence])
+    try:
+        solved = solve(run.constants, head.first, fixed=start.fixed, likelihood=likelihood)
+    except UndeterminedStartError as error:
+        raise UndeterminedStartError(int(rows[int(str(error))])) from None
+    columns = _smoothed_columns(start, head)
+    sequence = np.cumsum(head.first) - 1
+    found.mean[rows] += np.einsum("tnq,tq->tn", columns, solved.value[sequence])
     spread = columns @ solved.root[sequence]
-    cov = np.asarray(found.cov) + spread @ spread.transpose(0, 2, 1)
-    cross_cov = np.array(found.cross_cov)
-    cross_cov[:-1] += spread[:-1] @ spread[1:].transpose(0, 2, 1)
+    later = np.where(head.first[1:, None, None], 0.0, spread[1:])  # that of the next row of the sequence
+    cross_cov = np.array(found.cross_cov[rows])
+    cross_cov[:-1] += spread[:-1] @ later.transpose(0, 2, 1)
+    found = found._replace(
+        cov=replaced(found.cov, rows, found.cov[rows] + spread @ spread.transpose(0, 2, 1)),
+        cross_cov=replaced(found.cross_cov, rows, cross_cov),
+    )
     log_likelihood = log_likelihood + solved.log_likelihood
     if likelihood == "marginal":
         log_likelihood = log_likelihood + marginal_terms(params, batch)
-    return Smoothed(mean, cov, cross_cov), log_likelihood
+    return found, log_likelihood
 
 
 def _smoothed_columns(start: Start, batch: Batch) -> Floats:

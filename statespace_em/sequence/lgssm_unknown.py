@@ -7,6 +7,7 @@ Diffuse constants belong to their sequence and are integrated out; fixed ones be
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,18 +16,22 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.errors import UndeterminedStartError
 from statespace_em.kernels import diffuse
-from statespace_em.sequence.lgssm_params import LGSSMParams, by_row
+from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, positions
 from statespace_em.sequence.lgssm_passes import (
     Filtered,
     Gains,
     Part,
     blank_filtered,
+    each,
     filter_covariances,
     filter_means,
 )
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 DETERMINED = 1e-11  # least information on an unknown constant, in units of its stand-in
+HEAD = 32  # rows of a sequence in which its response to unknown constants is looked for first
+FARTHER = 4  # times as many where it has not died out
+GONE = 1e-20  # share of its largest response at which a state has forgotten how it began
 
 
 class Constants(NamedTuple):
@@ -115,6 +120,42 @@ def forward(start: Start, part: Part, *, innovations: bool = False) -> Forward:
         directions, response, gram, cross,
     )  # fmt: skip
     return Forward(found, gains, Constants(response, gram, cross, start.stand_in, start.states))
+
+
+class Heads(NamedTuple):
+    """The first rows of every sequence: those in which its states still respond to unknown constants."""
+
+    batch: Batch
+    rows: Ints  # (M,), their numbers in the whole batch
+    run: Forward
+
+
+def heads(start: Start, batch: Batch) -> Heads:
+    """Run the filter over the first rows of every sequence, until what is unknown of its start has no effect.
+
+    How many depends on these rows alone, so that answers about a time do not depend on what comes later.
+    """
+    longest, lengths = batch.lengths, np.full(len(batch.starts) - 1, HEAD)
+    while True:
+        lengths = np.minimum(lengths, longest)
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        rows = np.arange(starts[-1]) + np.repeat(batch.starts[:-1] - starts[:-1], lengths)
+        inputs = None if batch.inputs is None else batch.inputs[rows]
+        head = Batch(batch.y[rows], starts, inputs=inputs, place=positions(batch)[rows])
+        (run,) = each(start.params, head, partial(forward, start), whole=True)
+        assert run.constants is not None
+        lasting = ~_gone(run.constants, starts, ~start.fixed) & (lengths < longest)
+        if not lasting.any():
+            return Heads(head, rows, run)
+        lengths = np.where(lasting, FARTHER * lengths, lengths)
+
+
+def _gone(known: Constants, starts: Ints, own: Bools) -> Bools:
+    """Which sequences (S,) have forgotten how they began, and tell those constants that are their ``own``."""
+    size = np.abs(known.response).max(2)
+    forgotten = (size[starts[1:] - 1] <= GONE * np.maximum.reduceat(size, starts[:-1])).all(1)
+    gram = np.add.reduceat(known.gram, starts[:-1])[:, own][:, :, own]
+    return np.asarray(forgotten & (np.linalg.eigvalsh(gram) > DETERMINED).all(1))
 
 
 class Solved(NamedTuple):

@@ -1,0 +1,75 @@
+"""Answers of a diffuse start rest on its first rows only, and are those of all rows."""
+
+import numpy as np
+import pytest
+
+import statespace_em as sse
+from statespace_em.sequence import lgssm_unknown
+
+MODELS = {
+    "trend": (sse.designs.local_trend(), 1),
+    "motion": (sse.designs.constant_velocity(["east", "north"]), 2),
+    "trend and season": (sse.designs.local_trend() + sse.designs.seasonal(4), 1),
+}
+
+
+def walk(n_rows, n_columns, seed=0):
+    rng = np.random.default_rng(seed)
+    speed = 0.1 * rng.normal(size=(n_rows, n_columns)).cumsum(0)
+    return speed.cumsum(0) + rng.normal(size=(n_rows, n_columns))
+
+
+def gappy(y):
+    """Missing entries at random, and in the rows where the start would be told."""
+    y = np.where(np.random.default_rng(1).random(y.shape) < 0.2, np.nan, y)
+    y[1:40] = np.nan
+    return y
+
+
+def answers(model, y):
+    """Everything that is known of the rows, and their number that was looked at for the start."""
+    looked = []
+    with pytest.MonkeyPatch.context() as patch:
+        forward = lgssm_unknown.forward
+        patch.setattr(lgssm_unknown, "forward", lambda start, part: looked.append(len(part.y)) or forward(start, part))
+        posterior, known = model.e_step(y), model.filter(y)
+    return posterior, known, max(looked)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("spoiled", [lambda y: y, gappy], ids=["whole", "gappy"])
+def test_the_first_rows_are_enough(name, spoiled, monkeypatch):
+    model, n_columns = MODELS[name]
+    y = {key: spoiled(walk(n_rows, n_columns, key)) for key, n_rows in enumerate((2500, 50, 3000))}
+    model = model.fit(y, max_iter=2, tol=0.0)
+    posterior, known, looked = answers(model, y)
+    monkeypatch.setattr(lgssm_unknown, "HEAD", 10_000)
+    whole_posterior, whole_known, all_rows = answers(model, y)
+    assert all_rows == 5550
+    assert looked < 2600  # of the three sequences together; a gap of 39 rows and slow forgetting included
+    for few, many in ((posterior, whole_posterior), (known, whole_known)):
+        for variable in many.data_vars:
+            np.testing.assert_allclose(few[variable], many[variable], rtol=1e-11, atol=1e-11, err_msg=variable)
+
+
+def test_a_start_that_is_never_told_stays_unknown():
+    """A state that fades and is not seen: its response dies out, but not the doubt about it."""
+    y = walk(400, 1)
+    model = sse.LinearGaussianSSM(2, initial="diffuse")
+    params = model.parameters(
+        transition=np.diag([1.0, 0.5]), process_cov=np.eye(2), observation=[[1.0, 0.0]], measurement_cov=[[1.0]],
+        initial_mean=[0, 0], initial_cov=np.diag([np.inf, np.inf]),
+    )  # fmt: skip
+    known = model.filter(y, params)
+    assert np.isinf(known.filtered_cov.values[:, 1, 1]).all()
+    assert np.isfinite(known.filtered_cov.values[1:, 0, 0]).all()
+    with pytest.raises(sse.errors.StateSpaceError, match="do not determine"):
+        model.e_step(y, params)
+
+
+def test_the_sequence_that_does_not_tell_its_start_is_named():
+    y = {"long": walk(100, 1), "blank": np.full((300, 1), np.nan)}
+    model = sse.designs.local_trend()
+    model.fit(y["long"])
+    with pytest.raises(sse.errors.DataError, match="sequence 'blank'"):
+        model.e_step(y)
