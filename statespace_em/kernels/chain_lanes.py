@@ -1,13 +1,8 @@
 """The recursions of `chain` for constant chains, in `LANES` places of a block at a time.
 
-A block of N rows is cut into stretches of L rows, and all are gone through side by side: row ``lane * L + t`` is at
-``[t, :, lane]``. Each stretch but the one where the recursion enters the block begins with a guess, and then again
-with what the stretch before it ended with, until that makes no difference any more. A chain forgets where it began,
-mostly within tens of rows; at worst as many passes are made as there are stretches, which is what it takes to hand
-the true beginning from the first to the last.
-
-Rows that fill up the last stretch are sequences of their own. Weights are kept near 1 by powers of two, which change
-no digit.
+A block of N rows is cut into stretches of L rows, and all are gone through side by side, see `stretches`: row
+``lane * L + t`` is at ``[t, :, lane]``. Rows that fill up the last stretch are sequences of their own. Weights are
+kept near 1 by powers of two, which change no digit.
 """
 
 from __future__ import annotations
@@ -30,16 +25,13 @@ from statespace_em.kernels._lanes import (
     larger,
     load,
     scatter,
-    size_of,
     store,
     to_one,
     where,
 )
 from statespace_em.kernels.chain import LOST, UNDERFLOW
+from statespace_em.kernels.stretches import recur
 
-AGREED = 4e-15  # relative difference of two passes that is no more than round-off
-CHECK = 8  # rows between looks whether they do
-UNSEEN = 1e-100  # share of a row that no later row and no posterior can tell from 0 if no transition is tiny
 LN_2 = float(np.log(2.0))
 # directions of `recur`; True and False where it is called would have it compiled twice
 ONWARDS, BACK = np.bool_(True), np.bool_(False)
@@ -78,139 +70,6 @@ def likelihoods(log_b: Floats, floor: float, b: Floats, top: Floats) -> None:
             value = load(b, t, k)
             value = where(below(-np.inf, value), exp(larger(value - best, floor)), 0.0)
             store(b, t, k, value + strange)
-
-
-@inlined
-def advance(b, A, begin, starts, t, x, source, sums, new, target, blind, scale):  # type: ignore[no-untyped-def]
-    """Fill the weights ``new[target]`` of the rows t from ``x[source]``, those of the rows before; return their sum.
-
-    ``blind`` and ``scale`` see `recur`.
-    """
-    K = A.shape[0]
-    starting = flags(starts, t)
-    before = load(sums, source, 0)
-    factor = where(starting, 1.0, to_one(before))
-    keep = blind.shape[0] > 0
-    total = every(0.0)
-    j = 0
-    while j + 4 <= K:  # four at a time: each vector fetched is used four times
-        first = load(x, source, 0)
-        one, two, three, four = first * A[j, 0], first * A[j + 1, 0], first * A[j + 2, 0], first * A[j + 3, 0]
-        for i in range(1, K):
-            value = load(x, source, i)
-            one, two = fma(value, A[j, i], one), fma(value, A[j + 1, i], two)
-            three, four = fma(value, A[j + 2, i], three), fma(value, A[j + 3, i], four)
-        one, two = where(starting, begin[j], one), where(starting, begin[j + 1], two)
-        three, four = where(starting, begin[j + 2], three), where(starting, begin[j + 3], four)
-        if keep:
-            store(blind, t, j, one)
-            store(blind, t, j + 1, two)
-            store(blind, t, j + 2, three)
-            store(blind, t, j + 3, four)
-        one, two = one * (load(b, t, j) * factor), two * (load(b, t, j + 1) * factor)
-        three, four = three * (load(b, t, j + 2) * factor), four * (load(b, t, j + 3) * factor)
-        store(new, target, j, one)
-        store(new, target, j + 1, two)
-        store(new, target, j + 2, three)
-        store(new, target, j + 3, four)
-        total = total + ((one + two) + (three + four))
-        j += 4
-    while j < K:
-        one = load(x, source, 0) * A[j, 0]
-        for i in range(1, K):
-            one = fma(load(x, source, i), A[j, i], one)
-        one = where(starting, begin[j], one)
-        if keep:
-            store(blind, t, j, one)
-        one = one * (load(b, t, j) * factor)
-        store(new, target, j, one)
-        total = total + one
-        j += 1
-    if scale.shape[0] > 0:
-        store(scale, t, 0, total / where(starting, 1.0, before * factor))
-    return total
-
-
-@inlined
-def proportional(x, s, before, new, total, unseen):  # type: ignore[no-untyped-def]
-    """Whether the weights ``new[0]`` with their sum are in proportion to ``x[s]`` with theirs, up to round-off.
-
-    Shares of the row up to ``unseen`` need not.
-    """
-    down, before_down = to_one(total), to_one(before)
-    size, size_before = total * down, before * before_down
-    same = everywhere(below(0.5, size * size_before))  # unless one of them vanished
-    for k in range(x.shape[1]):
-        one, other = load(new, 0, k) * down * size_before, load(x, s, k) * before_down * size
-        same &= not anywhere(below(fma(other, AGREED, size * size_before * unseen), size_of(one - other)))
-    return same
-
-
-@part
-def enter(carry: Floats, onwards: bool, guess: bool, x: Floats, sums: Floats) -> None:
-    """Set the weights before each stretch: ``carry`` (K,) before one, guesses or ends of the others before the rest."""
-    L, K = x.shape[0] - 1, x.shape[1]
-    here, there = (0, L) if onwards else (L, 0)
-    for lane in range(LANES):
-        other = lane - 1 if onwards else lane + 1
-        total = 0.0
-        for k in range(K):
-            weight = carry[k]
-            if 0 <= other < LANES:
-                weight = 1.0 if guess else x[there, k, other]
-            x[here, k, lane] = weight
-            total += weight
-        sums[here, 0, lane] = total
-
-
-@jit
-def recur(
-    b: Floats, A: Floats, begin: Floats, starts: Bools, onwards: bool, sparse: bool, carry: Floats, x: Floats,
-    blind: Floats, scale: Floats,
-) -> int:  # fmt: skip
-    """Fill ``x`` with weights in proportion to b[t] * (A @ those of the row before); return the passes that it took.
-
-    Parameters
-    ----------
-    b, A
-        Likelihoods (L, K, LANES) and a matrix (K, K).
-    begin, starts
-        What takes the place of ``A @ ...`` (K,) in the rows marked (L, LANES).
-    onwards
-        Whether time runs upwards: then ``x[t + 1]`` (L + 1, K, LANES) are the weights of the rows t, else ``x[t]``.
-    sparse
-        Whether transitions may be so unlikely that the smallest weights matter.
-    carry
-        Weights (K,) of the row before the block; becomes those of its last one, with sum 1.
-    blind
-        Receives ``A @ x[t + 1]`` or, onwards, ``A @ x[t]`` (L, K, LANES); or has no rows.
-    scale
-        Receives the sums of the weights over those of the rows before (L, 1, LANES); or has no rows.
-    """
-    L, K, _ = b.shape
-    row, sums = np.empty((1, K, LANES)), np.empty((L + 1, 1, LANES))
-    passes = 0
-    same = False
-    while passes < LANES and not same:
-        enter(carry, onwards, passes == 0, x, sums)
-        for i in range(L):
-            t = i if onwards else L - 1 - i
-            source, target = (t, t + 1) if onwards else (t + 1, t)
-            look = passes > 0 and i % CHECK == CHECK - 1
-            new, s = (row, 0) if look else (x, target)
-            total = advance(b, A, begin, starts, t, x, source, sums, new, s, blind, scale)
-            if look:
-                same = proportional(x, target, load(sums, target, 0), row, total, 0.0 if sparse else UNSEEN)
-                if same:
-                    break
-                for k in range(K):
-                    store(x, target, k, load(row, 0, k))
-            store(sums, target, 0, total)
-        passes += 1
-    end, lane = (L, LANES - 1) if onwards else (0, 0)
-    for k in range(K):
-        carry[k] = x[end, k, lane] / sums[end, 0, lane]
-    return passes
 
 
 @part

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statespace_em.errors import ImpossibleObservationError
-from statespace_em.kernels import chain_lanes
+from statespace_em.kernels import stretches
 from statespace_em.kernels._jit import jit
 from statespace_em.kernels._lanes import LANES, exp, load, store
 from statespace_em.sequence import blocks, forward_backward
@@ -131,7 +131,7 @@ def passes(log_b, pi, A, starts):
     block, _ = lanes.forward(0, len(log_b), log_b, np.zeros(len(pi)))
     scale, none = np.empty(block.scale.shape), np.empty((0, 1, LANES))
     carry = np.zeros(len(pi))
-    return chain_lanes.recur(
+    return stretches.recur(
         block.b, np.ascontiguousarray(A[0].T), pi, block.starts, True, False, carry, block.alpha, none, scale
     )
 
