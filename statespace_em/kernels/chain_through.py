@@ -1,6 +1,6 @@
 """Both passes of `chain_lanes` through one block: what most blocks need, in one call.
 
-A call with so many arrays, and to make those in between, takes Python as long as a thousand rows.
+To call with so many arrays, and to make those in between, takes Python as long as a thousand rows.
 """
 
 from __future__ import annotations

