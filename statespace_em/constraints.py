@@ -113,13 +113,13 @@ def _named_mask(given: Any, size: int) -> Bools:
         raise ParameterError(f'transition is {given!r}: only "banded" takes a width.')
     _validate.at_least("the width of banded", width, 1, whole=True)
     step = np.arange(size) - np.arange(size)[:, None]
-    masks: dict[str, Bools] = {
-        "free": np.ones((size, size), bool),
-        "left-right": step >= 0,
-        "cyclic": (step == 0) | (step % size == 1 % size),
-        "banded": np.abs(step) <= width,
-    }
-    return masks[word]
+    if word == "free":
+        return np.ones((size, size), bool)
+    if word == "left-right":
+        return step >= 0
+    if word == "cyclic":
+        return np.asarray((step == 0) | (step % size == 1 % size))
+    return np.asarray(np.abs(step) <= width)
 
 
 def _array(name: str, given: Any, dims: tuple[str, ...], names: Sequence[Any], words: str) -> Any:

@@ -48,22 +48,27 @@ def to_vector(value: Floats, reference: Floats, domain: Domain, scale: Floats | 
 
 def from_vector(vector: Floats, reference: Floats, domain: Domain, scale: Floats | None = None) -> Floats:
     """Inverse of `to_vector`: the value with the shape of ``reference``."""
+    return taken(vector, reference, domain, scale)[0]
+
+
+def taken(vector: Floats, reference: Floats, domain: Domain, scale: Floats | None = None) -> tuple[Floats, Floats]:
+    """Value of the first coordinates of several parameters, see `from_vector`, and the other coordinates."""
     if domain == "simplex":
         value, size = np.empty(reference.shape), reference.shape[-1]
-        squared_shares(
-            np.ascontiguousarray(vector), np.ascontiguousarray(reference).reshape(-1, size), value.reshape(-1, size)
-        )
-        return value
+        own = np.ascontiguousarray(reference).reshape(-1, size)
+        return value, vector[squared_shares(vector, own, value.reshape(-1, size)) :]
+    used = n_coordinates(reference, domain)
+    vector, rest = vector[:used], vector[used:]
     if domain == "positive":
-        return reference * np.exp(vector).reshape(reference.shape)
+        return reference * np.exp(vector).reshape(reference.shape), rest
     if domain == "nonnegative":
         value = np.array(reference)
         value[reference > 0.0] *= np.square(vector)
-        return value
+        return value, rest
     if domain == "covariance":
-        return _from_log_cholesky(vector, reference)
+        return _from_log_cholesky(vector, reference), rest
     difference = vector.reshape(reference.shape)
-    return reference + (difference * scale if domain == "location" and scale is not None else difference)
+    return reference + (difference * scale if domain == "location" and scale is not None else difference), rest
 
 
 def lifted(value: Floats, image: Floats) -> Floats | None:

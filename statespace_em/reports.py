@@ -36,11 +36,11 @@ def starts_table(runs: Sequence[em.EMResult[Any, Any]]) -> pd.DataFrame:
     ]
     columns = {
         "objective": objective,
-        "iterations": [run.n_steps for run in runs],
+        "iterations": np.array([run.n_steps for run in runs]),
         "status": [run.status for run in runs],
-        "found_by": same,
+        "found_by": np.array(same),
     }
-    return pd.DataFrame(columns, index=pd.RangeIndex(len(runs), name="start"))
+    return pd.DataFrame(columns, index=pd.RangeIndex(len(runs), name="start"), copy=False)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
-from statespace_em.domains import from_vector, lifted, n_coordinates, n_free, pull_back_simplex, to_vector
+from statespace_em.domains import lifted, n_free, pull_back_simplex, taken, to_vector
 from statespace_em.priors import Dirichlet
 
 
@@ -64,13 +64,10 @@ class Pattern:
         """Coordinates of the free entries, see `statespace_em.domains`."""
         return to_vector(self.inner(value), self.inner(reference), "simplex")
 
-    def from_vector(self, vector: Floats, reference: Floats) -> Floats:
-        """Inverse of `to_vector`."""
-        return self.outer(from_vector(vector, self.inner(reference), "simplex"))
-
-    def n_coordinates(self, reference: Floats) -> int:
-        """Length of the vector."""
-        return n_coordinates(self.inner(reference), "simplex")
+    def taken(self, vector: Floats, reference: Floats) -> tuple[Floats, Floats]:
+        """Inverse of `to_vector` for the first coordinates of several parameters, and the other coordinates."""
+        value, rest = taken(vector, self.inner(reference), "simplex")
+        return self.outer(value), rest
 
     def pull_back(self, gradient: Floats, value: Floats, reference: Floats) -> Floats:
         """Gradient in the coordinates, from that with respect to the entries."""

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from statespace_em.domains import from_vector, n_coordinates, n_free, to_vector
+from statespace_em.domains import from_vector, joined, n_coordinates, n_free, taken, to_vector
 
 DOMAINS = ["simplex", "positive", "nonnegative", "covariance", "location", "real"]
 TOLERANCE = 1e-10
@@ -93,3 +93,17 @@ def test_free_values_are_coordinates_less_one_for_every_sum():
     assert n_free(np.ones((2, 3)), "positive") == 6
     assert n_free(np.array([np.eye(3)] * 2), "covariance") == 12
     assert n_free(np.ones((2, 3)), "location") == 6
+
+
+def test_parameters_are_taken_from_one_vector_in_turn():
+    rng = np.random.default_rng(0)
+    references = {domain: draw(domain, rng) for domain in DOMAINS}
+    references["simplex"] = np.array([[0.5, 0.0, 0.5], [0.2, 0.8, 0.0]])
+    values = {domain: draw(domain, rng) for domain in DOMAINS}
+    values["simplex"] = np.array([[0.1, 0.0, 0.9], [0.3, 0.7, 0.0]])
+    vector = joined([to_vector(values[domain], references[domain], domain, 2.0) for domain in DOMAINS])
+    for domain in DOMAINS:
+        value, vector = taken(vector, references[domain], domain, 2.0)
+        np.testing.assert_allclose(value, values[domain], rtol=TOLERANCE, atol=TOLERANCE)
+    assert vector.shape == (0,)
+    assert joined([]).shape == (0,)

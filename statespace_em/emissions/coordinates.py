@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from statespace_em._typing import Floats, Ints
-from statespace_em.domains import Domain, from_vector, gradient_vector, joined, n_coordinates, n_free, to_vector
+from statespace_em.domains import Domain, gradient_vector, joined, n_free, taken, to_vector
 from statespace_em.emissions.base import HasDomains, HasScore
 from statespace_em.emissions.evaluate import family_statistics, log_density, params_type
 from statespace_em.emissions.sharing import groups_of, representatives, summed_within
@@ -63,8 +62,8 @@ class EmissionCoordinates:
     def from_vector(self, vector: Floats, reference: Any) -> Any:
         """Inverse of `to_vector`; what is not free is taken from the reference."""
         values = {}
-        for one, origin, part in self._cut(vector, reference):
-            value = from_vector(part, origin, one.domain, self.scale)
+        for one in self.free:
+            value, vector = taken(vector, one.own(reference), one.domain, self.scale)
             values[one.name] = value if one.groups is None else value[one.groups]
         rest = (values[name] if name in values else getattr(reference, name) for name in self.names)
         return params_type(self.names)(*rest)
@@ -100,15 +99,6 @@ class EmissionCoordinates:
     def n_free(self, params: Any) -> int:
         """Count the free parameters; entry by entry where the family does not state its domains."""
         return sum(n_free(one.own(params), one.domain) for one in self.free)
-
-    def _cut(self, vector: Floats, reference: Any) -> Iterator[tuple[_Free, Floats, Floats]]:
-        """Each free parameter with its reference and its part of the vector."""
-        begin = 0
-        for one in self.free:
-            origin = one.own(reference)
-            end = begin + n_coordinates(origin, one.domain)
-            yield one, origin, vector[begin:end]
-            begin = end
 
 
 def _sharing(family: Any, name: str) -> tuple[Ints | None, Any]:

@@ -23,8 +23,8 @@ def shares(counts: Floats, previous: Floats, prob: Floats) -> None:
 
 
 @jit
-def squared_shares(roots: Floats, previous: Floats, prob: Floats) -> None:
-    """`shares` of the squares of ``roots``, one for each entry of ``previous`` that is not zero, in their order."""
+def squared_shares(roots: Floats, previous: Floats, prob: Floats) -> int:
+    """`shares` of the squares of the first ``roots``, one for each entry of ``previous`` that is not zero; how many."""
     R, K = previous.shape
     seen = 0
     for r in range(R):
@@ -37,3 +37,4 @@ def squared_shares(roots: Floats, previous: Floats, prob: Floats) -> None:
             total += prob[r, k]
         for k in range(K):
             prob[r, k] = prob[r, k] / total if total > 0.0 else previous[r, k]
+    return seen

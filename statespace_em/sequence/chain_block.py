@@ -87,18 +87,12 @@ class Chain:
         """Coordinates of what is free, block by block."""
         return [self.pattern(n).to_vector(getattr(params, n), getattr(reference, n)) for n in self.blocks]
 
-    def n_coordinates(self, reference: ChainParams) -> int:
-        """Length of the vector."""
-        return sum(self.pattern(name).n_coordinates(getattr(reference, name)) for name in self.blocks)
-
-    def from_vector(self, vector: Floats, reference: ChainParams) -> ChainParams:
-        """Inverse of `to_vector`."""
-        values: dict[str, Floats] = reference._asdict()
+    def taken(self, vector: Floats, reference: ChainParams) -> tuple[ChainParams, Floats]:
+        """Parameters with the first coordinates, and the other coordinates."""
+        values = {"initial": reference.initial, "transition": reference.transition}
         for name in self.blocks:
-            size = self.pattern(name).n_coordinates(values[name])
-            values[name] = self.pattern(name).from_vector(vector[:size], values[name])
-            vector = vector[size:]
-        return self.completed(values["initial"], values["transition"])
+            values[name], vector = self.pattern(name).taken(vector, values[name])
+        return self.completed(values["initial"], values["transition"]), vector
 
     def score_vector(self, params: ChainParams, firsts: Floats, pairs: Floats, reference: ChainParams) -> Floats:
         """Gradient, in the coordinates, of the expected log joint of the chain."""

@@ -198,9 +198,8 @@ class HMMCore:
 
     def from_vector(self, vector: Floats, reference: HMMParams) -> HMMParams:
         """Inverse of `to_vector`."""
-        size = self.chain.n_coordinates(_chain(reference))
-        initial, transition = self.chain.from_vector(vector[:size], _chain(reference))
-        own = self.coordinates.from_vector(vector[size:], self._own(reference.emission))
+        (initial, transition), rest = self.chain.taken(vector, _chain(reference))
+        own = self.coordinates.from_vector(rest, self._own(reference.emission))
         return HMMParams(initial, transition, self._shared(own))
 
     def gradient(self, params: HMMParams, batch: Batch, reference: HMMParams) -> Floats:

@@ -15,7 +15,7 @@ from statespace_em import _validate
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.core import Core, Posterior, excerpt
 from statespace_em.data import Batch
-from statespace_em.domains import Domain, from_vector, gradient_vector, lifted, n_coordinates, n_free, to_vector
+from statespace_em.domains import Domain, gradient_vector, lifted, n_free, taken, to_vector
 from statespace_em.emissions.base import EmissionFamily, HasDomains, HasFloor
 from statespace_em.emissions.coordinates import EmissionCoordinates
 from statespace_em.emissions.evaluate import (
@@ -141,8 +141,7 @@ class MixtureCore:
         """Inverse of `to_vector`."""
         weight = reference.weight
         if "weight" not in self.frozen:
-            size = n_coordinates(weight, "simplex")
-            weight, vector = from_vector(vector[:size], weight, "simplex"), vector[size:]
+            weight, vector = taken(vector, weight, "simplex")
         return MixtureParams(weight, self.coordinates.from_vector(vector, reference.emission))
 
     def gradient(self, params: MixtureParams, batch: Batch, reference: MixtureParams) -> Floats:

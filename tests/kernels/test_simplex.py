@@ -16,9 +16,9 @@ def test_shares_keep_zeros_and_rows_without_a_count():
 
 
 def test_squared_shares_have_a_root_for_each_entry_that_is_not_zero():
-    roots = np.array([2.0, -1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 3.0])
+    roots = np.array([2.0, -1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 3.0, 5.0])  # the last belongs to what follows
     prob = np.full(PREVIOUS.shape, np.nan)
-    squared_shares(roots, PREVIOUS, prob)
+    assert squared_shares(roots, PREVIOUS, prob) == 8
     np.testing.assert_array_equal(prob, [[0.8, 0.2, 0.0], PREVIOUS[1], PREVIOUS[2], [0.1, 0.0, 0.9]])
 
 
