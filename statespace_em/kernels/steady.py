@@ -13,8 +13,8 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.kernels._jit import inlined, part, sums
 
 ROWS = 64  # rows done together: their arrays stay in the nearest cache
-# steps in time; as numbers written where they are used, they would have what is called with them compiled twice
-AHEAD, BACK = np.int64(1), np.int64(-1)
+# a step in time; as a number written where it is used, it would have what is called with it compiled twice
+AHEAD = np.int64(1)
 
 
 @inlined
@@ -159,86 +159,3 @@ def closed_loop(A: Floats, C: Floats, gain: Floats, L: Floats, G: Floats) -> Non
             for k in range(D):
                 value -= G[i, k] * C[k, j]
             L[i, j] = value
-
-
-@part
-def backward_rows(
-    t: int, m: int, y: Floats, C: Floats, d: Floats, U: Floats, predicted_mean: Floats, W: Floats, gain: Floats,
-    Sinv: Floats, CS: Floats, L: Floats, PA: Floats, KA: Floats, r: Floats, gram: Floats,
-    x: Floats, v: Floats, c: Floats, all: Floats,
-) -> None:  # fmt: skip
-    """Lead ``r`` back over m rows of one gain from row t on; fill ``gram`` with the sum of (r, u, z) (r, u, z)'.
-
-    See `adjoint.backward_sums`. Only the lower triangle is filled. L leads from one prediction to the next, CS is
-    inv(S) C, PA is P_f A', KA is K' A'; the last four are work space.
-    """
-    D, n = gain.shape
-    future, u, s = all[:n], all[n : n + D], all[n + D : n + D + n]
-    one = n + D + n
-    gram[:] = 0.0
-    for e in range(r.shape[0]):
-        for i in range(n):
-            future[i, 0] = r[e, i]
-            for w in range(m):
-                x[i, w] = predicted_mean[t - w, i] if e == 0 else W[t - w, i, e - 1]
-                c[i, w] = 0.0
-            for w in range(m, ROWS):
-                x[i, w] = 0.0
-                future[i, w] = 0.0
-        residuals(t, BACK, m, y, d, v)
-        for k in range(D):
-            for w in range(ROWS):
-                v[k, w] = v[k, w] if e == 0 else 0.0
-                u[k, w] = 0.0
-        add_product(-1.0, C, x, v)
-        for k in range(D):
-            missing = np.isnan(y[t, k])
-            for w in range(ROWS):
-                v[k, w] = 0.0 if missing else v[k, w]
-        for k in range(D):
-            for i in range(n):
-                factor = CS[k, i]
-                for w in range(ROWS):
-                    c[i, w] += factor * v[k, w]
-        follow(L, c, m, future)
-        for i in range(n):
-            value = c[i, m - 1]
-            for j in range(n):
-                value += L[i, j] * future[j, m - 1]
-            r[e, i] = value
-        for i in range(n):
-            for w in range(ROWS):
-                s[i, w] = x[i, w]
-            for k in range(D):
-                factor = gain[k, i]
-                for w in range(ROWS):
-                    s[i, w] += factor * v[k, w]
-        add_product(1.0, PA, future, s)
-        add_product(1.0, Sinv, v, u)
-        add_product(-1.0, KA, future, u)
-        for w in range(ROWS):
-            all[one, w] = 1.0 if e == 0 and w < m else 0.0
-        for k in range(U.shape[1]):
-            for w in range(ROWS):
-                all[one + 1 + k, w] = U[t - w, k] if e == 0 and w < m else 0.0
-        add_gram(all, gram)
-
-
-@part
-def backward_loop(A: Floats, C: Floats, filtered_cov: Floats, gain: Floats, L: Floats, PA: Floats, KA: Floats) -> None:
-    """Fill L = (A - A K C)', PA = P_f A' and KA = K' A'."""
-    D, n = gain.shape
-    for i in range(n):
-        for k in range(D):
-            value = 0.0
-            for j in range(n):
-                value += A[i, j] * gain[k, j]
-            KA[k, i] = value
-        for j in range(n):
-            value, other = A[i, j], 0.0
-            for k in range(D):
-                value -= KA[k, i] * C[k, j]
-            for k in range(n):
-                other += filtered_cov[j, k] * A[i, k]
-            L[j, i] = value
-            PA[j, i] = other

@@ -23,11 +23,12 @@ from statespace_em.sequence.lgssm_basis import arbitrary
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_chart import SquareChart, scales
 from statespace_em.sequence.lgssm_constants import constant_errors
-from statespace_em.sequence.lgssm_expectation import Statistics, e_step, flowed
+from statespace_em.sequence.lgssm_expectation import Statistics, e_step, flowed, planned
 from statespace_em.sequence.lgssm_filter import smooth
 from statespace_em.sequence.lgssm_mstep import SIDES, coefficients, m_step
 from statespace_em.sequence.lgssm_params import DOMAINS, INPUTS, LGSSMParams, varies
 from statespace_em.sequence.lgssm_passes import Smoothed, pair_moments, pair_sums
+from statespace_em.sequence.lgssm_plan import Section
 from statespace_em.sequence.lgssm_posterior import posterior_sums
 from statespace_em.sequence.lgssm_priors import SidePrior
 from statespace_em.sequence.lgssm_row_checks import values_of_rows
@@ -64,6 +65,7 @@ class LGSSMCore:
     coefficient_priors: tuple[MatrixNormal, MatrixNormal] = (MatrixNormal(), MatrixNormal())  # of [A b B] and [C d D]
     columns: tuple[Ints | None, Ints | None] = (None, None)  # of the coefficients that these are of
 
+    _planned: list[Any] = field(default_factory=list, repr=False, compare=False)  # the last batch and its sections
     _made: dict[Any, Structure] = field(default_factory=dict, repr=False, compare=False)  # structures by shapes
 
     row_dims: ClassVar[Dims] = {
@@ -85,9 +87,18 @@ class LGSSMCore:
 
     def e_step(self, params: LGSSMParams, data: Batch) -> tuple[Statistics, float]:
         """Additive statistics and the log-likelihood in nats."""
-        structure = self.structure(params)
+        structure, sections = self.structure(params), self._sections(params, data)
         kinds = structure.of_batch(params, data)
-        return e_step(params, data, structure.blocks, self.fixed, self.likelihood, self.flow, kinds)
+        return e_step(params, data, structure.blocks, self.fixed, self.likelihood, self.flow, kinds, sections)
+
+    def _sections(self, params: LGSSMParams, data: Batch) -> tuple[Section, ...]:
+        """How E-steps go through these data, found once for all that follow each other."""
+        known = self._planned[-1] if self._planned else None
+        if known is None or known[0] is not data.y or known[1] is not data.starts:
+            known = data.y, data.starts, planned(flowed(params, self.flow), data)
+            self._planned[:] = [known]
+        sections: tuple[Section, ...] = known[2]
+        return sections
 
     def m_step(self, statistics: Statistics, previous: LGSSMParams) -> LGSSMParams:
         """Maximise the expected log joint plus log prior over what is free."""

@@ -2,45 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
-from statespace_em.kernels import adjoint
 from statespace_em.sequence.flow import Flow
-from statespace_em.sequence.lgssm_params import LGSSMParams, positions
-from statespace_em.sequence.lgssm_passes import Part, each
+from statespace_em.sequence.lgssm_params import LGSSMParams, positions, varies
+from statespace_em.sequence.lgssm_plan import Section, plan
 from statespace_em.sequence.lgssm_regression import Residuals
-from statespace_em.sequence.lgssm_unknown import LOG_2PI, Start, forward, is_diffuse, proper_start, solve
-
-ALIKE = np.zeros(1, np.int64)  # kind of all rows
-
-
-class Gradients(NamedTuple):
-    """Gradients of the log-likelihood, see `kernels.adjoint`; of covariances twice that."""
-
-    A: Floats  # (kinds of steps, n, n)
-    e: Floats  # (kinds of steps, n, 1 + k), of the state offset and the effects of inputs
-    Q: Floats  # (kinds of steps, n, n)
-    C: Floats  # (kinds of rows, D, n)
-    f: Floats  # (kinds of rows, D, 1 + k)
-    R: Floats  # (kinds of rows, D, D)
-    m0: Floats  # (n,)
-    P0: Floats  # (n, n)
-
-
-class Kinds(NamedTuple):
-    """Kinds of the rows of a batch: sums over rows are kept by kind."""
-
-    numbers: tuple[int, int]  # of kinds of steps from a row to the next, and of kinds of measurements
-    of_step: Ints  # (N,), or (1,) where all are alike
-    of_row: Ints  # (N,), or (1,)
-    process_cov: Floats  # (kinds of steps, n, n), or (1, n, n) where it is the same at every row
-    measurement_cov: Floats  # (kinds of rows, D, D), or (1, D, D)
+from statespace_em.sequence.lgssm_sums import Gradients, Sums, sums_of
+from statespace_em.sequence.lgssm_sweeps import Kinds, Pass
+from statespace_em.sequence.lgssm_unknown import LOG_2PI, is_diffuse, proper_start
 
 
 class Statistics(NamedTuple):
@@ -67,17 +41,6 @@ class Statistics(NamedTuple):
     rows: Residuals | None = None  # those of the next four, where measurements are of several kinds
 
 
-class _Sums(NamedTuple):
-    """What a backward pass adds up."""
-
-    gradients: Gradients
-    S_zz: Floats  # (kinds of steps, m, m)
-    S_uu: Floats  # (kinds of rows, blocks, m, m)
-    counts: Floats  # (kinds of rows, blocks)
-    mean: Floats  # (n,), of the first state
-    log_likelihood: float
-
-
 def e_step(
     params: LGSSMParams,
     batch: Batch,
@@ -86,28 +49,35 @@ def e_step(
     likelihood: str = "diffuse",
     flow: Flow | None = None,
     kinds: Kinds | None = None,
+    sections: tuple[Section, ...] | None = None,
 ) -> tuple[Statistics, float]:
     """Statistics and log-likelihood; ``blocks`` (D,) numbers the blocks of the measurement noise.
 
     With a ``flow`` the parameters are its own: the statistics are of what drives the states, and the gradients those
-    of the own parameters. The M-step leaves the transition to the score.
+    of the own parameters. The M-step leaves the transition to the score. ``sections`` is what `planned` makes of the
+    batch, if that is known.
     """
     own = params
     params = flowed(params, flow)
     start = proper_start(params, batch, fixed)
-    back = None if flow is None else partial(flow.back, own)
-    place = positions(batch) if np.ndim(params.process_cov) == 3 and flow is not None else None
-    work = partial(_expect, start, blocks, likelihood, back, place, kinds)
-    parts = each(start.params, batch, work, whole=bool(start.fixed.any()))
-    log_likelihood = sum(part.log_likelihood for part in parts)
-    statistics = _statistics(start.params, batch, blocks, parts, kinds, fixed=bool(start.fixed.any()))
+    steps = flow.kinds[positions(batch)] if flow is not None and flow.kinds is not None else None
+    work = Pass.of(start, batch, blocks, likelihood, kinds, steps)
+    found = sums_of(work, planned(params, batch) if sections is None else sections)
     if flow is not None:
-        assert statistics.gradients is not None
-        S_ww = flow.scatter(own.process_cov, statistics.gradients.Q[0], statistics.n_pairs)
+        found = found._replace(gradients=_of_own(flow, own, found.gradients))
+    statistics = _statistics(start.params, batch, blocks, found, kinds, fixed=bool(start.fixed.any()))
+    if flow is not None:
+        S_ww = flow.scatter(own.process_cov, found.gradients.Q[0], statistics.n_pairs)
         statistics = statistics._replace(S_ww=S_ww, S_wz=np.zeros((len(S_ww), len(statistics.S_zz))))
     if likelihood == "marginal" and not start.fixed.all():
-        return _marginal(params, batch, blocks, statistics, log_likelihood, kinds)
-    return statistics, log_likelihood
+        return _marginal(params, batch, blocks, statistics, found.log_likelihood, kinds)
+    return statistics, found.log_likelihood
+
+
+def planned(params: LGSSMParams, batch: Batch) -> tuple[Section, ...]:
+    """Sections that an E-step takes one after another; they are the same for all parameters of these shapes."""
+    varying = ("transition", "process_cov", "observation", "measurement_cov")
+    return plan(batch.y, batch.starts, share=not any(varies(params, name) for name in varying))
 
 
 def flowed(params: LGSSMParams, flow: Flow | None) -> LGSSMParams:
@@ -115,55 +85,22 @@ def flowed(params: LGSSMParams, flow: Flow | None) -> LGSSMParams:
     return params if flow is None else flow.out(params)
 
 
-def _expect(
-    start: Start, blocks: Ints, likelihood: str, back: Callable[..., tuple[Floats, Floats]] | None, place: Ints | None,
-    kinds: Kinds | None, part: Part,
-) -> _Sums:  # fmt: skip
-    """Gradients and moments of some sequences."""
-    run = forward(start, part)
-    log_likelihood = float(run.filtered.log_likelihood.sum())
-    mean, response = part.mean, np.zeros((len(part.y), len(part.mean), 0))
-    predicted = run.filtered.predicted_mean
-    if run.constants is not None:
-        known = run.constants
-        found = solve(known, part.first, fixed=start.fixed, likelihood=likelihood, offset=part.rows.start)
-        log_likelihood += float(found.log_likelihood.sum())
-        sequence = np.cumsum(part.first) - 1
-        predicted = predicted + np.einsum("tnq,tq->tn", known.response, found.value[sequence])
-        if start.fixed.any():
-            mean = mean.copy()
-            mean[known.states[start.fixed]] += (np.sqrt(known.stand_in) * found.value[0])[start.fixed]
-        if not start.fixed.all():
-            response = np.ascontiguousarray(known.response @ found.root[sequence][:, :, ~start.fixed])
-    n, size, k = len(mean), part.y.shape[1], part.p.U.shape[1]
-    m, n_blocks, (steps, rows) = n + 1 + k, int(blocks.max()) + 1, kinds.numbers if kinds else (1, 1)
-    shapes = (steps, n, n), (steps, n, 1 + k), (steps, n, n), (rows, size, n), (rows, size, 1 + k), (rows, size, size)
-    g = Gradients(*map(np.zeros, (*shapes, (n,), (n, n))))
-    S_zz, S_uu, counts = np.zeros((steps, m, m)), np.zeros((rows, n_blocks, m, m)), np.zeros((rows, n_blocks))
-    of_step, of_row = (kinds.of_step, kinds.of_row) if kinds else (ALIKE, ALIKE)
-    of_step, of_row = (own[part.rows] if len(own) > 1 else own for own in (of_step, of_row))
-    if place is not None:  # each step moves and drives the states in its own way
-        g = g._replace(A=np.zeros((len(part.y), n, n)), Q=np.zeros((len(part.y), n, n)))
-        of_step = np.arange(len(part.y))
-    adjoint.backward_sums(
-        part.y, part.first, run.gains.slot, part.p.A, part.p.C, part.p.d, part.p.U, blocks, of_step, of_row, predicted,
-        run.filtered.filtered_cov, run.gains.gain, run.gains.whiten, response, g.A, g.e, g.Q, g.C, g.f, g.R, g.m0, g.P0,
-        S_zz, S_uu, counts, part.p.constant and steps == 1 and rows == 1,
-    )  # fmt: skip
-    if back is not None:
-        by_A, by_Q = back(g.A, g.Q, None if place is None else place[part.rows])
-        g = g._replace(A=by_A[None], Q=by_Q[None])
-    return _Sums(g, S_zz, S_uu, counts, mean, log_likelihood)
+def _of_own(flow: Flow, own: LGSSMParams, g: Gradients) -> Gradients:
+    """Gradients of the own parameters from those of the steps by kind."""
+    g_A, g_Q, entries = g.A, g.Q, None
+    if flow.kinds is not None:
+        there, entries = np.unique(flow.kinds, return_index=True)  # one entry of each kind
+        g_A, g_Q = g_A[there], g_Q[there]
+    by_A, by_Q = flow.back(own, g_A, g_Q, entries)
+    return g._replace(A=by_A[None], Q=by_Q[None])
 
 
 def _statistics(
-    params: LGSSMParams, batch: Batch, blocks: Ints, parts: list[_Sums], kinds: Kinds | None, *, fixed: bool
+    params: LGSSMParams, batch: Batch, blocks: Ints, found: Sums, kinds: Kinds | None, *, fixed: bool
 ) -> Statistics:
     """Sums of the EM algorithm from the gradients: no noise covariance is inverted."""
-    g = Gradients(*(np.sum(each_part, axis=0) for each_part in zip(*(part.gradients for part in parts))))
-    S_zz, S_uu = np.sum([part.S_zz for part in parts], axis=0), np.sum([part.S_uu for part in parts], axis=0)
-    counts = np.sum([part.counts for part in parts], axis=0)
-    mean, cov = parts[0].mean, params.initial_cov
+    g, S_zz, S_uu, counts, mean, _ = found
+    cov = params.initial_cov
     n_sequences = len(batch.starts) - 1
     n_pairs = np.array([[float(len(batch.y) - n_sequences)]])
     if kinds is not None and kinds.numbers[0] > 1:

@@ -7,10 +7,11 @@ import numpy as np
 from statespace_em._typing import Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.kernels import kalman
-from statespace_em.sequence.lgssm_expectation import Kinds, Statistics
+from statespace_em.sequence.lgssm_expectation import Statistics
 from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, positions
 from statespace_em.sequence.lgssm_passes import Smoothed
 from statespace_em.sequence.lgssm_regression import Residuals
+from statespace_em.sequence.lgssm_sweeps import Kinds
 
 
 def posterior_sums(

@@ -28,6 +28,7 @@ from statespace_em.sequence.lgssm_passes import (
 )
 
 LOG_2PI = float(np.log(2.0 * np.pi))
+ENOUGH = 2_048  # rows that mostly tell how much an unknown constant moves y
 DETERMINED = 1e-11  # least information on an unknown constant, in units of its stand-in
 HEAD = 32  # rows of a sequence in which its response to unknown constants is looked for first
 FARTHER = 4  # times as many where it has not died out
@@ -56,7 +57,30 @@ def is_fixed(params: LGSSMParams) -> Bools | None:
 
 
 def _stand_in(params: LGSSMParams, batch: Batch, states: Ints) -> Floats:
-    """Variance for each unknown constant with which it moves y about as much as y moves."""
+    """Variance for each unknown constant with which it moves y about as much as y moves.
+
+    The first rows tell, unless a constant does not show there: no result depends on what is found, but for round-off.
+    """
+    for n_rows in (ENOUGH, len(batch.y)):
+        found = _moves(params, _beginning(batch, n_rows), states)
+        if np.isfinite(found).all():
+            return found
+    seen = ~np.isnan(batch.y)
+    level = np.square(batch.y[seen]).mean() if seen.any() else 1.0
+    return np.where(np.isfinite(found), found, level if level > 0.0 else 1.0)
+
+
+def _beginning(batch: Batch, n_rows: int) -> Batch:
+    """Return the first rows."""
+    n_rows = min(n_rows, len(batch.y))
+    starts = np.append(batch.starts[batch.starts < n_rows], n_rows)
+    inputs = None if batch.inputs is None else batch.inputs[:n_rows]
+    place = None if batch.place is None else batch.place[:n_rows]
+    return Batch(batch.y[:n_rows], starts, inputs=inputs, place=place)
+
+
+def _moves(params: LGSSMParams, batch: Batch, states: Ints) -> Floats:
+    """Variance as above, inf where a constant does not move these rows."""
     rows = by_row(params, batch)
     directions = np.ascontiguousarray(np.eye(len(params.initial_mean))[:, states])
     seen = ~np.isnan(batch.y)
@@ -68,7 +92,7 @@ def _stand_in(params: LGSSMParams, batch: Batch, states: Ints) -> Floats:
     effect = np.zeros(len(states))
     diffuse.responses(batch.y, batch.first, rows.A, rows.C, directions, 1.0 / scale, effect)
     entries = max(int(seen.sum()), 1)
-    return np.asarray(np.where(effect > 0.0, entries / np.where(effect > 0.0, effect, 1.0), float(scale.mean())))
+    return np.asarray(np.where(effect > 0.0, entries / np.where(effect > 0.0, effect, 1.0), np.inf))
 
 
 class Forward(NamedTuple):
@@ -162,50 +186,65 @@ class Solved(NamedTuple):
     """Estimates of the unknown constants, in units of their stand-ins."""
 
     value: Floats  # (S, q)
-    root: Floats  # (S, q, q), its outer product with itself is their covariance
+    root: Floats  # (kinds, q, q), its outer product with itself is their covariance
     log_likelihood: Floats  # (S,), nats to add
     fixed_cov: Floats  # covariance of the estimates of those that are fixed
 
 
 def solve(known: Constants, first: Bools, *, fixed: Bools, likelihood: str, offset: int = 0) -> Solved:
-    """Regress the innovations on the responses: diffuse constants sequence by sequence, fixed ones over all of them.
+    """Regress the innovations on the responses, see `regressed`.
 
-    ``first`` (N,) marks the first rows, ``fixed`` (q,) the constants to be estimated; ``offset`` is the number of the
-    first row in all data, for messages. The fixed ones are regressed on what the diffuse ones leave.
+    ``first`` (N,) marks the first rows; ``offset`` is the number of the first row in all data, for messages.
     """
     begins = np.flatnonzero(first)
     gram, cross = np.add.reduceat(known.gram, begins), np.add.reduceat(known.cross, begins)
+    return regressed(gram, cross, None, known.stand_in, offset + begins, fixed=fixed, likelihood=likelihood)
+
+
+def regressed(
+    gram: Floats, cross: Floats, kind: Ints | None, stand_in: Floats, begins: Ints, *, fixed: Bools, likelihood: str
+) -> Solved:
+    """Estimate unknown constants: the diffuse ones sequence by sequence, fixed ones over all of them.
+
+    ``gram`` (kinds, q, q) is the information in the sequences of a kind (None: each is its own), ``cross`` (S, q) what
+    their rows say, ``fixed`` (q,) marks the constants to be estimated, and ``begins`` (S,) are first rows, for
+    messages. The fixed ones are regressed on what the diffuse ones leave.
+    """
     n, q = cross.shape
+    kind = np.arange(n) if kind is None else kind
     own, theirs = np.flatnonzero(~fixed), np.flatnonzero(fixed)
-    value, root, gain = np.zeros((n, q)), np.zeros((n, q, q)), np.zeros(n)
+    value, root = np.zeros((n, q)), np.zeros((len(gram), q, q))
     fixed_cov = np.zeros((len(theirs), len(theirs)))
-    factor = _factor(gram[:, own[:, None], own], np.ones((n, len(own))), begins, offset)
+    first = np.full(len(gram), begins.max(initial=0))
+    np.minimum.at(first, kind, begins)
+    factor = _factor(gram[:, own[:, None], own], np.ones((len(gram), len(own))), first)
     inverse = np.linalg.inv(factor)
-    half = (inverse @ cross[:, own, None])[:, :, 0]
-    gain += 0.5 * (half**2).sum(1) - np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(1)
-    gain += 0.5 * np.log(known.stand_in[own]).sum()
-    gain += 0.0 if likelihood == "full" else 0.5 * len(own) * LOG_2PI
+    half = np.einsum("sij,sj->si", inverse[kind], cross[:, own])
+    size = np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(1) - 0.5 * np.log(stand_in[own]).sum()
+    size -= 0.0 if likelihood == "full" else 0.5 * len(own) * LOG_2PI
+    gain = 0.5 * (half**2).sum(1) - size[kind]
     if len(theirs):
         shared = inverse @ gram[:, own[:, None], theirs]
         left = gram[:, theirs[:, None], theirs] - shared.swapaxes(1, 2) @ shared
-        rest = cross[:, theirs] - (shared.swapaxes(1, 2) @ half[:, :, None])[:, :, 0]
-        total = left.sum(0)
-        units = np.sqrt(np.diagonal(gram[:, theirs[:, None], theirs].sum(0)))  # one told precisely hides no other
-        root_of = _factor(total[None], units[None], begins[:1], offset)[0]
+        rest = cross[:, theirs] - np.einsum("sij,si->sj", shared[kind], half)
+        many = np.bincount(kind, minlength=len(gram))
+        total = np.einsum("k,kij->ij", many, left)
+        units = np.sqrt(np.einsum("k,kii->i", many, gram[:, theirs[:, None], theirs]))  # one told precisely hides none
+        root_of = _factor(total[None], units[None], begins[:1])[0]
         estimate = np.linalg.solve(root_of.T, np.linalg.solve(root_of, rest.sum(0)))
         value[:, theirs], fixed_cov = estimate, np.linalg.inv(total)
-        gain += rest @ estimate - 0.5 * np.einsum("i,sij,j->s", estimate, left, estimate)
-        half = half - (shared @ estimate[:, None])[:, :, 0]
-    value[:, own] = (inverse.swapaxes(1, 2) @ half[:, :, None])[:, :, 0]
+        gain += rest @ estimate - 0.5 * np.einsum("i,sij,j->s", estimate, left, estimate)[kind]
+        half = half - (shared @ estimate)[kind]
+    value[:, own] = np.einsum("sji,sj->si", inverse[kind], half)
     root[:, own[:, None], own] = inverse.swapaxes(1, 2)
     return Solved(value, root, gain, fixed_cov)
 
 
-def _factor(gram: Floats, units: Floats, begins: Ints, offset: int) -> Floats:
+def _factor(gram: Floats, units: Floats, begins: Ints) -> Floats:
     """Cholesky factors (S, q, q) of the information on unknown constants, refused where it does not tell them."""
     units = np.where(units > 0.0, units, 1.0)
     if gram.shape[1]:
         eigenvalues = np.linalg.eigvalsh(gram / (units[:, :, None] * units[:, None, :]))
         if not (eigenvalues[:, 0] > DETERMINED).all():
-            raise UndeterminedStartError(offset + int(begins[np.argmin(eigenvalues[:, 0])]))
+            raise UndeterminedStartError(int(begins[np.argmin(eigenvalues[:, 0])]))
     return np.asarray(np.linalg.cholesky(gram))

@@ -1,0 +1,117 @@
+"""Unknown constants of the start in the E-step: what sequences with equal entries missing share, and what not.
+
+The response of the state to the constants does not depend on the values of y, so it is worked out once for all the
+sequences that a row stands for. Row t of sequence i is in tile ``tile[i] + t`` of a store if its column ``lane[i]`` is
+not negative (adjoint_lanes.py), else in a tile of consecutive rows (adjoint_rows.py). Else as in diffuse.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from statespace_em._typing import Bools, Floats, Ints
+from statespace_em.kernels._jit import inlined, jit
+from statespace_em.kernels.steady import ROWS
+
+
+@jit
+def columns(
+    y: Floats, begins: Bools, slot: Ints, A: Floats, C: Floats, gain: Floats, whiten: Floats, B: Floats, known: Floats,
+    W: Floats, gram: Floats, end: Floats,
+) -> None:  # fmt: skip
+    """Fill the predicted response ``W`` (N, n, q), and ``gram`` (N, q, q), the information up to and with every row.
+
+    The response in the first row of a sequence is ``B`` (n, q), and ``known`` (q, q) what is known before it; ``end``
+    (n, q) gets the response after the last row.
+    """
+    N, D = y.shape
+    n, q = B.shape
+    E, H, s = np.empty((D, q)), np.empty((D, q)), np.empty((n, q))
+    end[:] = B
+    for t in range(N):
+        a, c, f = t * int(A.shape[0] > 1), t * int(C.shape[0] > 1), slot[t]
+        if begins[t]:
+            end[:] = B
+        W[t] = end
+        _responses(y, t, C[c], end, E)
+        for j in range(q):
+            for k in range(D):
+                value = 0.0
+                for h in range(k + 1):
+                    value += whiten[f, k, h] * E[h, j]
+                H[k, j] = value
+            for i in range(n):
+                value = end[i, j]
+                for k in range(D):
+                    value -= gain[f, k, i] * E[k, j]
+                s[i, j] = value
+        for i in range(q):
+            for j in range(q):
+                value = known[i, j] if begins[t] else gram[t - 1, i, j]
+                for k in range(D):
+                    value += H[k, i] * H[k, j]
+                gram[t, i, j] = value
+        for j in range(q):
+            for i in range(n):
+                value = 0.0
+                for k in range(n):
+                    value += A[a, i, k] * s[k, j]
+                end[i, j] = value
+
+
+@inlined
+def _responses(y: Floats, t: int, C: Floats, W: Floats, E: Floats) -> None:
+    """Fill E = C W, 0 where y is missing."""
+    for k in range(C.shape[0]):
+        missing = np.isnan(y[t, k])
+        for j in range(W.shape[1]):
+            value = 0.0
+            for i in range(C.shape[1]):
+                value += C[k, i] * W[i, j]
+            E[k, j] = 0.0 if missing else value
+
+
+@jit
+def cross_sums(
+    y: Floats, begin: Ints, length: Ints, offset: Ints, tile: Ints, lane: Ints, slot: Ints, C: Floats, whiten: Floats,
+    W: Floats, store: Floats, cross: Floats,
+) -> None:  # fmt: skip
+    """Add E' inv(S) v of all rows of sequence i to ``cross[i]`` (q,); given constants x the innovation is v - E x."""
+    D, n, q = whiten.shape[1], W.shape[1], W.shape[2]
+    E = np.empty((D, q))
+    for i in range(begin.shape[0]):
+        for t in range(length[i]):
+            at, w = (tile[i] + t, lane[i]) if lane[i] >= 0 else (tile[i] + t // ROWS, t % ROWS)
+            f, row = slot[offset[i] + t], begin[i] + t
+            _responses(y, row, C[row * int(C.shape[0] > 1)], W[offset[i] + t], E)
+            for k in range(D):
+                value = 0.0
+                for h in range(k + 1):
+                    value += whiten[f, k, h] * store[at, n + h, w]
+                for j in range(q):
+                    other = 0.0
+                    for h in range(k + 1):
+                        other += whiten[f, k, h] * E[h, j]
+                    cross[i, j] += other * value
+
+
+@jit
+def shift(
+    y: Floats, begin: Ints, length: Ints, offset: Ints, tile: Ints, lane: Ints, C: Floats, W: Floats, x: Floats,
+    store: Floats,
+) -> None:  # fmt: skip
+    """Add to predictions and innovations in the store what constants ``x`` (S, q) do to them."""
+    D, n, q = C.shape[1], W.shape[1], W.shape[2]
+    for i in range(begin.shape[0]):
+        for t in range(length[i]):
+            at, w = (tile[i] + t, lane[i]) if lane[i] >= 0 else (tile[i] + t // ROWS, t % ROWS)
+            row = begin[i] + t
+            c = row * int(C.shape[0] > 1)
+            for k in range(D):
+                if not np.isnan(y[row, k]):
+                    for h in range(n):
+                        for j in range(q):
+                            store[at, n + k, w] -= C[c, k, h] * W[offset[i] + t, h, j] * x[i, j]
+            for h in range(n):
+                for j in range(q):
+                    store[at, h, w] += W[offset[i] + t, h, j] * x[i, j]
