@@ -143,7 +143,7 @@ class _Terms:
 
     def add_entry(self, place: tuple[int, ...], entry: Any) -> None:
         """Add an entry: a number, an expression, an array of these, or names with factors."""
-        if isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str):
+        if _is_pair(entry):
             entry = {entry[0]: entry[1]}
         if isinstance(entry, Mapping):
             for word, factor in entry.items():
@@ -295,18 +295,24 @@ def _lengths(entry: Any) -> list[int]:
     """Numbers of rows that an entry tells of; a number that is alone tells of none."""
     if isinstance(entry, Mapping):
         return [len(factor) for factor in entry.values() if np.ndim(factor) == 1]
-    if isinstance(entry, tuple):
-        return _lengths(dict([entry]))
+    if _is_pair(entry):
+        return _lengths({entry[0]: entry[1]})
     return [np.shape(entry)[0]] if np.ndim(entry) == 1 else []
 
 
+def _is_pair(entry: Any) -> bool:
+    """Whether an entry is a name with its factors."""
+    pair = isinstance(entry, list | tuple) and len(entry) == 2 and isinstance(entry[0], str)
+    return pair and not isinstance(entry[1], str | list) and np.ndim(entry[1]) == 1
+
+
 def _has_rows(entry: Any) -> bool:
-    if isinstance(entry, str | int | float | list):  # nearly always
+    if isinstance(entry, str | int | float):  # nearly always
         return False
-    if isinstance(entry, Mapping):
+    if isinstance(entry, Mapping) or _is_pair(entry):
         return True
-    if isinstance(entry, tuple):
-        return len(entry) == 2 and isinstance(entry[0], str) and np.ndim(entry[1]) == 1
+    if isinstance(entry, list | tuple):
+        return False
     return np.ndim(entry) == 1
 
 

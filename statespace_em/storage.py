@@ -44,7 +44,7 @@ def to_json(value: Any) -> Any:
         dims = [str(dim) for dim in table.dims]
         return {"type": "DataArray", "dims": dims, "coords": coords, "data": to_json(table.values)}
     if isinstance(value, list | tuple):
-        return [to_json(item) for item in value]
+        return [_entry(item) if isinstance(item, np.ndarray) and item.ndim == 1 else to_json(item) for item in value]
     if isinstance(value, np.ndarray | np.generic):
         return to_json(value.tolist())
     if value is None or isinstance(value, str | int | float | bool):
@@ -52,8 +52,13 @@ def to_json(value: Any) -> Any:
     return {"type": f"unknown:{type(value).__name__}"}
 
 
+def _entry(values: Any) -> dict[str, Any]:
+    """An array that stands among others is an entry with one element a row, not a list of entries."""
+    return {"type": "array", "data": values.tolist()}
+
+
 def from_json(value: Any) -> Any:
-    """Inverse of `to_json`; lists stay lists."""
+    """Inverse of `to_json`; an array is a list, unless it stood in one."""
     if isinstance(value, list):
         return [from_json(item) for item in value]
     if not isinstance(value, dict):
@@ -61,6 +66,9 @@ def from_json(value: Any) -> Any:
     kind = value["type"]
     if kind == "dict":
         return {_key(from_json(k)): from_json(v) for k, v in value["items"]}
+    if kind == "array":
+        mixed = len({isinstance(item, str) for item in value["data"]}) > 1
+        return np.array(value["data"], dtype=object if mixed else None)
     if kind == "DataArray":
         return xr.DataArray(value["data"], value["coords"], value["dims"])
     if kind.startswith("unknown:"):

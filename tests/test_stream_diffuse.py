@@ -68,11 +68,6 @@ def test_what_rests_on_all_rows_is_refused():
     params = fitted("full").params_
     with pytest.raises(ParameterError, match='use likelihood="diffuse" or "full"'):
         model.stream(params)
-    regression = sse.designs.local_level() + sse.designs.regression(np.arange(60.0)[:, None])
-    with pytest.warns(sse.errors.ConvergenceWarning):
-        regression.fit(WALK, max_iter=2, tol=1e-12)
-    with pytest.raises(ParameterError, match="matrices that are the same at every row"):
-        regression.stream()
 
 
 def test_densities_that_are_prepared_are_the_same_to_the_bit():

@@ -130,8 +130,8 @@ def read_inputs(inputs: Any, unsorted: Any) -> Inputs:
     return Inputs(parts, labels.times, list(labels.features), labels.sequence is None)
 
 
-def one_row(inputs: Any, names: Sequence[Any], where: str) -> Floats:
-    """Inputs (k,) of one row, in order or by name, as a stream takes them.
+def one_row(inputs: Any, names: Sequence[Any], where: str, what: str = "inputs") -> Floats:
+    """Inputs (or regressors) (k,) of one row, in order or by name, as a stream takes them.
 
     Raises
     ------
@@ -140,25 +140,25 @@ def one_row(inputs: Any, names: Sequence[Any], where: str) -> Floats:
     """
     if not len(names):
         if inputs is not None:
-            raise ParameterError("inputs= was given, but the model has none.")
+            raise ParameterError(f"{what}= was given, but the model has none.")
         return np.zeros(0)
     told = listed(names)
     if inputs is None:
-        raise DataError(f"the model has the inputs {told}, but those of {where} are missing: update(row, inputs=...).")
+        raise DataError(f"the model has the {what} {told}, but those of {where} are missing: update(row, {what}=...).")
     if isinstance(inputs, pd.Series | Mapping):
         lost = [name for name in names if name not in inputs]
         if lost:
-            raise DataError(f"inputs= of {where} has no {show(lost[0])}, expected {told}.")
+            raise DataError(f"{what}= of {where} has no {show(lost[0])}, expected {told}.")
         inputs = [inputs[name] for name in names]
     try:
         values = np.atleast_1d(np.asarray(inputs, dtype=float))
     except (TypeError, ValueError):
-        raise DataError(f"inputs= of {where} is {inputs!r}, expected numbers for {told}.") from None
+        raise DataError(f"{what}= of {where} is {inputs!r}, expected numbers for {told}.") from None
     if values.shape != (len(names),):
-        raise DataError(f"inputs= of {where} has shape {values.shape}, expected ({len(names)},) for {told}.")
+        raise DataError(f"{what}= of {where} has shape {values.shape}, expected ({len(names)},) for {told}.")
     if not np.isfinite(values).all():
         bad = int(np.argmin(np.isfinite(values)))
-        raise DataError(f"inputs= of {where} has {values[bad]} for {show(names[bad])}: inputs must be known.")
+        raise DataError(f"{what}= of {where} has {values[bad]} for {show(names[bad])}: {what} must be known.")
     return values
 
 

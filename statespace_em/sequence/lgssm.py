@@ -50,6 +50,10 @@ class LinearGaussianSSM(StateSpaceModel):
         dim): known at every row. A matrix of numbers and names: names are free, the same name is one value, and
         an entry may be linear in names, as in ``[["phi", 0], [0, "1 - phi"]]``. A pair of a name and a matrix: a free
         scale of a known matrix. A row of a matrix without noise must be fixed.
+        What changes over rows may have names as well: an entry may be an array with one element a row, numbers or
+        names, or a dict of names and factors, ``{"beta": x}``; a dict or a pair in place of the matrix is the sum of
+        names times arrays (rows, ...); and an array (rows, ...) may hold numbers and names. Rows after the last of y
+        are of its future, which forecasts need. Entry t leads from row t to the next in what moves the states.
     state_input, observation_input
         Effects of known inputs (state, input) and (feature, input), written likewise; "zero" is none. The effects on
         the states act from the row of the inputs to the next. Both sides see all columns of ``inputs=``: a column
@@ -103,6 +107,34 @@ class LinearGaussianSSM(StateSpaceModel):
     -632.5456
     >>> model.summary().loc["level", "value"].round(0).item()
     1469.0
+
+    A sensor that reports its accuracy: noise known up to a scale, row by row. And a break at a known time, in the
+    noise of the level:
+
+    >>> import numpy as np
+    >>> flow = sse.datasets.nile()
+    >>> accuracy = np.where(flow.index < 1902, 4.0, 1.0)          # variance, in units of the later instrument
+    >>> level = {"transition": [[1]], "observation": [[1]], "initial": "diffuse"}
+    >>> model = sse.LinearGaussianSSM(**level, process_cov=[["q"]], measurement_cov=[[{"r": accuracy}]]).fit(flow)
+    >>> model.params_["measurement_cov"].sizes["time"], model.n_parameters_
+    (100, 2)
+    >>> regime = np.where(flow.index < 1899, "before", "after")
+    >>> model = sse.LinearGaussianSSM(**level, process_cov=[[regime]], measurement_cov=[["r"]]).fit(flow)
+    >>> model.summary().index.get_level_values("parameter").tolist()
+    ['before', 'after', 'r']
+
+    An intervention, the dam of 1899; a coefficient with a season in the transition; the slope of a regressor in the
+    view of a state:
+
+    >>> dam = [{"dam": flow.index >= 1899}]
+    >>> model = sse.LinearGaussianSSM(
+    ...     **level, process_cov=[["q"]], measurement_cov=[["r"]], observation_offset=dam
+    ... ).fit(flow)
+    >>> model.summary().loc["dam", "value"].round(0).item()
+    -248.0
+    >>> turn = 2 * np.pi * np.arange(len(flow)) / 11
+    >>> swing = sse.LinearGaussianSSM(transition=[[{"mean": 1, "cos": np.cos(turn), "sin": np.sin(turn)}]])
+    >>> factor = sse.LinearGaussianSSM(observation=[[1], [{"beta": np.log(flow)}]])
     """
 
     def __init__(

@@ -65,8 +65,8 @@ def _stand_in(params: LGSSMParams, batch: Batch) -> Floats | None:
     states = np.flatnonzero(is_diffuse(params))
     if not len(states):
         return None
-    lengths = [len(getattr(params, name)) for name in ("transition", "observation") if varies(params, name)]
-    n_rows = min(lengths, default=len(params.initial_mean))
+    varying = any(varies(params, name) for name in ("transition", "observation"))
+    n_rows = 1 if varying else len(params.initial_mean)  # what is known of later rows must not matter either
     A, C, Q, R = (
         getattr(params, name)[:n_rows] if varies(params, name) else getattr(params, name)[None]
         for name in ("transition", "observation", "process_cov", "measurement_cov")

@@ -51,6 +51,7 @@ class Specification:
     absent: tuple[str, ...] = OPTIONAL  # offsets and effects of inputs that are zero
     guesses: Mapping[str, Sequence[float]] = field(default_factory=dict)  # first values by name, one a start
     flow: Flow | None = None  # that makes the dynamics of each step of transition and process_cov
+    regressors: Mapping[Any, int] = field(default_factory=dict)  # states that are coefficients of known columns
     guess_from: Callable[[Batch], Mapping[str, Sequence[float]]] | None = None  # first values that the data suggest
 
     def starts_as(self, word: str) -> Bools:

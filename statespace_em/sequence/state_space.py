@@ -31,7 +31,7 @@ from statespace_em.sequence.lgssm_draws import lagged, simulated, smoothed_draws
 from statespace_em.sequence.lgssm_filter import estimated_start, smooth
 from statespace_em.sequence.lgssm_future import Future, ahead, future_draws, future_moments, predicted_rows
 from statespace_em.sequence.lgssm_impute import completed
-from statespace_em.sequence.lgssm_params import INPUTS, PARAMETERS, VARYING, by_row, driven, positions, varies
+from statespace_em.sequence.lgssm_params import INPUTS, PARAMETERS, by_row, driven, positions
 from statespace_em.sequence.lgssm_row_checks import check_with_rows
 from statespace_em.sequence.lgssm_specification import DIMS
 from statespace_em.sequence.lgssm_values import check_given, check_names, check_rows, check_values, held_at, plain
@@ -219,8 +219,8 @@ class StateSpaceModel(DrivenModel):
     def stream(self, params: xr.Dataset | None = None) -> KalmanStream:
         """Kalman filter that takes one row at a time, from the start of a sequence, in constant memory.
 
-        A diffuse first state is taken as it is. Matrices that change from row to row, as those of regressors or of
-        uneven times, are refused.
+        A diffuse first state is taken as it is. What changes from row to row comes with its row: inputs, regressors,
+        or matrices; see `update`.
 
         Examples
         --------
@@ -246,9 +246,8 @@ class StateSpaceModel(DrivenModel):
                 "a stream cannot tell the marginal likelihood of a diffuse start, which rests on all rows: use "
                 'likelihood="diffuse" or "full".'
             )
-        if any(varies(tree, name) for name in VARYING):
-            raise ParameterError("a stream needs matrices that are the same at every row: use filter(y).")
-        return KalmanStream(self, known, tree, self.likelihood)
+        spec = self._specification(known.sizes["feature"])
+        return KalmanStream(self, known, tree, self.likelihood, spec)
 
     @takes_inputs
     def sample(self, n_steps: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:

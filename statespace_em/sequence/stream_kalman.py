@@ -16,9 +16,11 @@ from statespace_em.labels import show
 from statespace_em.model import LatentModel
 from statespace_em.sequence.inputs import one_row
 from statespace_em.sequence.lgssm_causal import causal
-from statespace_em.sequence.lgssm_params import LGSSMParams, by_row
+from statespace_em.sequence.lgssm_params import VARYING, LGSSMParams, by_row
 from statespace_em.sequence.lgssm_passes import Filtered
+from statespace_em.sequence.lgssm_specification import DIMS, Specification
 from statespace_em.sequence.stream import Stream
+from statespace_em.sequence.stream_rows import RowMatrices
 
 LEAST, EACH = 100, 10  # rows that may go by before the start is determined: so many, and more for each state
 
@@ -58,17 +60,23 @@ class KalmanStream(Stream[KalmanStep]):
         "cov": ("state", "state_aux"),
         "early": ("row", "feature"),
         "early_inputs": ("row", "input"),
+        **{f"early_{name}": ("row", *DIMS[name]) for name in VARYING},
     }
 
-    def __init__(self, model: LatentModel, params: xr.Dataset, tree: LGSSMParams, likelihood: str) -> None:
+    def __init__(
+        self, model: LatentModel, params: xr.Dataset, tree: LGSSMParams, likelihood: str, spec: Specification
+    ) -> None:
         super().__init__(model, params)
-        n, size = len(tree.initial_mean), len(tree.measurement_cov)
+        n, size = tree.observation.shape[-1], tree.observation.shape[-2]
+        self._varying = RowMatrices(spec, tree)
+        self._row: dict[str, Floats] = {}  # matrices of the row that is being taken, where they vary
         self._tree, self._likelihood = tree, likelihood
         self._mean, self._cov = tree.initial_mean.copy(), (tree.initial_cov + tree.initial_cov.T) / 2.0
         self._names = params["input"].values.tolist() if "input" in params.dims else []
         self._inputs = np.zeros(len(self._names))  # of the row that is being taken
         room = 0 if np.isfinite(self._cov).all() else LEAST + EACH * n
         self._early, self._early_inputs = np.full((room, size), np.nan), np.zeros((room, len(self._names)))
+        self._early_rows = {name: np.zeros((room, *getattr(tree, name).shape[1:])) for name in self._varying.names}
         if room:
             first = causal(tree, _batch(self._early[:1], self._early_inputs[:1]), likelihood)
             self._mean, self._cov = _next(first, 0)
@@ -84,13 +92,28 @@ class KalmanStream(Stream[KalmanStep]):
         """Covariance (n, n) of the states in the next row, given the rows so far."""
         return self._cov.copy()
 
-    def update(self, row: Any, time: Any = None, *, state: Any = None, inputs: Any = None) -> KalmanStep:
+    def update(
+        self,
+        row: Any,
+        time: Any = None,
+        *,
+        state: Any = None,
+        inputs: Any = None,
+        regressors: Any = None,
+        matrices: Mapping[str, Any] | None = None,
+    ) -> KalmanStep:
         """Take the next row; see `Stream.update`.
 
-        ``inputs`` are those of this row where the model has some: numbers in their order, or by name.
+        ``inputs`` are those of this row where the model has some, ``regressors`` the row of X where it has a
+        regression: numbers in their order, or by name. ``matrices`` are those of this row that are not the same at
+        every row, by name, with the names of the model: ``{"measurement_cov": [[{"r": 2.5}]]}``. Left out, they are
+        those that the model has for as many rows.
         """
+        where = f"time {show(self.n_rows if time is None else time)}"
         if self._names or inputs is not None:
-            self._inputs = one_row(inputs, self._names, f"time {show(self.n_rows if time is None else time)}")
+            self._inputs = one_row(inputs, self._names, where)
+        if self._varying.names or regressors is not None or matrices is not None:
+            self._row = self._varying.at(self.n_rows, where, matrices, regressors)
         return Stream.update(self, row, time, state=state)
 
     def _advance(self, y: Floats, time: Any, known: int) -> KalmanStep:
@@ -101,8 +124,9 @@ class KalmanStream(Stream[KalmanStep]):
         filtered, filtered_cov = np.empty((1, n)), np.empty((1, n, n))
         innovation, innovation_cov = np.empty((1, size)), np.empty((1, size, size))
         mean, cov = np.empty(n), np.empty((n, n))
-        if self._names:
-            self._matrices = by_row(self._tree, _batch(y[None], self._inputs[None]))[:6]
+        if self._names or self._row:
+            tree = self._varying.over({name: value[None] for name, value in self._row.items()})
+            self._matrices = by_row(tree, _batch(y[None], self._inputs[None]))[:6]
         value = kalman_row.kalman_step(
             y[None], *self._matrices, predicted, predicted_cov, filtered, filtered_cov, innovation, innovation_cov,
             mean, cov,
@@ -124,7 +148,10 @@ class KalmanStream(Stream[KalmanStep]):
             )
         rows = np.concatenate([self._early[:t], y[None], np.full((1, len(y)), np.nan)])  # the last is yet to come
         inputs = np.concatenate([self._early_inputs[:t], self._inputs[None], np.zeros((1, len(self._names)))])
-        found = causal(self._tree, _batch(rows, inputs), self._likelihood)
+        for name, value in self._row.items():
+            self._early_rows[name][t] = value
+        own = {name: np.concatenate([early[: t + 1], early[t : t + 1]]) for name, early in self._early_rows.items()}
+        found = causal(self._varying.over(own), _batch(rows, inputs), self._likelihood)
         self._early_inputs[t] = self._inputs
         self._early[t], (self._mean, self._cov) = y, _next(found, t + 1)
         return KalmanStep(
@@ -134,6 +161,7 @@ class KalmanStream(Stream[KalmanStep]):
 
     def _state(self) -> dict[str, Floats]:
         kept = {"mean": self._mean, "cov": self._cov, "early": self._early}
+        kept |= {f"early_{name}": early for name, early in self._early_rows.items()}
         return kept | {"early_inputs": self._early_inputs} if self._names else kept
 
 

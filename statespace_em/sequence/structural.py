@@ -197,9 +197,15 @@ class StructuralModel(StateSpaceModel):
         else:
             patterns["observation"] = fixed(view[None])
         guesses: Mapping[str, Sequence[float]] = {}
-        for part in parts:
+        regressors: dict[Any, int] = {}
+        for begin, part in zip(np.cumsum([0, *(len(part.states) for part in parts)]), parts):
             guesses = {**guesses, **part.guesses}
-        return Specification(names, 1, patterns, varying, tuple(initial), guesses=guesses, guess_from=self._guess_from)
+            if part.view.ndim == 2:
+                regressors |= {names[begin + i]: int(begin) + i for i in range(len(part.states))}
+        return Specification(
+            names, 1, patterns, varying, tuple(initial), guesses=guesses, regressors=regressors,
+            guess_from=self._guess_from,
+        )  # fmt: skip
 
     def _guess_from(self, batch: Batch) -> dict[str, Sequence[float]]:
         """Coefficients of each ARIMA part that the data suggest, before those that are tried whatever the data."""
