@@ -21,7 +21,7 @@ def table(rows: Sequence[Row]) -> str:
     for section, heading in HEADINGS.items():
         inside = [row for row in rows if row["section"] == section]
         if inside:
-            parts.append(f"{heading}\n\n{_aligned([COLUMNS, *(_cells(row) for row in inside)])}")
+            parts.append(f"{heading}\n\n{_aligned(_filled([COLUMNS, *(_cells(row) for row in inside)]))}")
     return "\n\n".join(parts) + "\n\n" + summary(rows)
 
 
@@ -86,6 +86,12 @@ def _time(times: dict[str, float], rows: int) -> str:
     if rows:
         return f"{times['median'] / rows * 1e9:,.1f} ns/row"
     return f"{times['median'] * 1e3:,.1f} ms"
+
+
+def _filled(lines: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Columns in which any row says something."""
+    kept = [i for i in range(len(lines[0])) if any(row[i] for row in lines[1:])]
+    return [[row[i] for i in kept] for row in lines]
 
 
 def _aligned(lines: Sequence[Sequence[Any]]) -> str:
