@@ -33,6 +33,7 @@ from statespace_em.kernels.chain import LOST, UNDERFLOW
 from statespace_em.kernels.stretches import recur
 
 LN_2 = float(np.log(2.0))
+AGREED = 1e-60  # least weight of a row's states in the rows after it: what doubles lose of them is 1e-100 and less
 # directions of `recur`; True and False where it is called would have it compiled twice
 ONWARDS, BACK = np.bool_(True), np.bool_(False)
 
@@ -73,12 +74,14 @@ def likelihoods(log_b: Floats, floor: float, b: Floats, top: Floats) -> None:
 
 
 @part
-def posterior(alpha: Floats, blind: Floats, messages: Floats, stops: Bools, gamma: Floats, outer: Floats) -> None:
+def posterior(alpha: Floats, blind: Floats, messages: Floats, stops: Bools, gamma: Floats, outer: Floats) -> bool:
     """Fill ``gamma`` (K, rows), and ``outer`` (K, K) with the sums of the pairs over their transitions.
 
-    ``blind`` (L, K, LANES) and ``messages`` (L + 1, K, LANES) come from `recur` backwards; they are worked in.
+    ``blind`` (L, K, LANES) and ``messages`` (L + 1, K, LANES) come from `recur` backwards; they are worked in. Returns
+    whether the rows after each row agree with those up to it so far that no state dropped from these can matter.
     """
     L, K, _ = blind.shape
+    agreed = True
     for t in range(L):
         stopping = flags(stops, t)
         seen, told = every(0.0), every(0.0)
@@ -88,6 +91,7 @@ def posterior(alpha: Floats, blind: Floats, messages: Floats, stops: Bools, gamm
         total = every(0.0)
         for k in range(K):
             total = fma(load(alpha, t + 1, k) * down, load(blind, t, k) * up, total)
+        agreed &= everywhere(below(AGREED, total))
         norm = 1.0 / total
         for k in range(K):
             share = load(alpha, t + 1, k) * down * norm
@@ -98,6 +102,7 @@ def posterior(alpha: Floats, blind: Floats, messages: Floats, stops: Bools, gamm
     for i in range(0, K, 2):
         for j in range(0, K, 4):
             add_tile(blind, messages, i, j, place, outer)
+    return agreed
 
 
 @inlined
@@ -196,19 +201,23 @@ def drop(b: Floats, alpha: Floats, blind: Floats, scale: Floats) -> None:
 
 @jit
 def forward(
-    log_b: Floats, first: Bools, ends: bool, pi: Floats, A: Floats, sparse: bool, carry: Floats, b: Floats,
-    top: Floats, starts: Bools, stops: Bools, alpha: Floats, scale: Floats,
+    log_b: Floats, first: Bools, ends: bool, pi: Floats, A: Floats, sparse: bool, strict: bool, carry: Floats,
+    b: Floats, top: Floats, starts: Bools, stops: Bools, alpha: Floats, scale: Floats,
 ) -> bool:  # fmt: skip
     """Forward pass over a block; returns whether no row is lost.
+
+    In a sparse chain a row is lost, if ``strict``, where a state drops out of double precision; else `backward` tells
+    whether that mattered.
 
     ``log_b`` (K, rows) is filled up with zeros to LANES stretches, ``first`` (N,) marks first rows, ``ends`` whether
     a sequence ends with the block; ``carry`` (K,) is moved on. The rest is filled for `backward` and `add_logs`.
     """
     mark(first, ends, starts, stops)
     likelihoods(log_b, UNDERFLOW if sparse else -np.inf, b, top)
-    blind = np.empty((b.shape[0] if sparse else 0, b.shape[1], LANES))
+    drops = sparse and strict
+    blind = np.empty((b.shape[0] if drops else 0, b.shape[1], LANES))
     recur(b, np.ascontiguousarray(A.T), pi, starts, ONWARDS, sparse, carry, alpha, blind, scale)
-    if sparse:
+    if drops:
         drop(b, alpha, blind, scale)
     return represented(scale)
 
@@ -226,22 +235,23 @@ def messages(log_b: Floats, first: Bools, ends: bool, A: Floats, carry: Floats) 
 
 @jit
 def backward(
-    b: Floats, A: Floats, first: Bools, stops: Bools, sparse: bool, alpha: Floats, carry: Floats, gamma: Floats,
-    xi_sum: Floats, firsts: Floats,
-) -> None:  # fmt: skip
+    b: Floats, A: Floats, first: Bools, stops: Bools, sparse: bool, strict: bool, alpha: Floats, carry: Floats,
+    gamma: Floats, xi_sum: Floats, firsts: Floats,
+) -> bool:  # fmt: skip
     """Fill ``gamma`` (K, rows); add the pairs that start in the block to ``xi_sum`` (K, K), its firsts to ``firsts``.
 
     ``carry`` (K,) is p(rows after the block | k next), up to a factor, and becomes that of the block before. gamma =
-    alpha * beta, Rabiner 1989, eq. 27 and 37. In a sparse chain ``b`` is worked in.
+    alpha * beta, Rabiner 1989, eq. 27 and 37. In a sparse chain ``b`` is worked in if ``strict``; else returns whether
+    no state that `forward` may have dropped matters: had one, the rows after it would tell of it and of little else.
     """
     L, K, _ = b.shape
-    if sparse:  # a state that cannot be reached tells nothing, and its message could overflow
+    if sparse and strict:  # a state that cannot be reached tells nothing, and its message could overflow
         for t in range(L):
             for k in range(K):
                 store(b, t, k, where(below(0.0, load(alpha, t + 1, k)), load(b, t, k), 0.0))
     x, blind, outer = np.empty((L + 1, K, LANES)), np.empty((L, K, LANES)), np.empty((K, K))
     recur(b, A, np.ones(K), stops, BACK, sparse, carry, x, blind, np.empty((0, 1, LANES)))
-    posterior(alpha, blind, x, stops, gamma, outer)
+    agreed = posterior(alpha, blind, x, stops, gamma, outer)
     for i in range(K):
         for j in range(K):
             xi_sum[i, j] += A[i, j] * outer[i, j]
@@ -249,3 +259,4 @@ def backward(
         if first[t]:
             for k in range(K):
                 firsts[k] += gamma[k, t]
+    return agreed or strict or not sparse

@@ -15,10 +15,10 @@ from statespace_em.kernels.chain_lanes import add_logs, backward, forward
 
 @jit
 def through(
-    log_b: Floats, first: Bools, ends: bool, pi: Floats, A: Floats, sparse: bool, carry: Floats, message: Floats,
-    gamma: Floats, xi_sum: Floats, firsts: Floats, sequence: int, log_likelihood: Floats,
+    log_b: Floats, first: Bools, ends: bool, pi: Floats, A: Floats, sparse: bool, strict: bool, carry: Floats,
+    message: Floats, gamma: Floats, xi_sum: Floats, firsts: Floats, sequence: int, log_likelihood: Floats,
 ) -> bool:  # fmt: skip
-    """Fill ``gamma`` and add to the sums, all (K, ...); return False, and do neither, where a row is lost.
+    """Fill ``gamma`` and add to the sums, all (K, ...); return False, the sums being wrong, where a row is lost.
 
     ``log_b`` and ``gamma`` are (K, N), ``first`` (N,) marks first rows, ``ends`` whether a sequence ends with the
     block. ``carry`` and ``message`` (K,) come from the blocks before and after and are moved on. The log-likelihoods
@@ -36,11 +36,12 @@ def through(
     b, top, scale = np.empty((L, K, LANES)), np.empty((L, 1, LANES)), np.empty((L, 1, LANES))
     starts, stops = np.empty((L, LANES), np.bool_), np.empty((L, LANES), np.bool_)
     alpha = np.empty((L + 1, K, LANES))
-    if not forward(rows, first, ends, pi, A, sparse, carry, b, top, starts, stops, alpha, scale):
+    if not forward(rows, first, ends, pi, A, sparse, strict, carry, b, top, starts, stops, alpha, scale):
         return False
     if log_likelihood.shape[0] > 0:
         add_logs(scale, top, starts, N, sequence, log_likelihood)
-    backward(b, A, first, stops, sparse, alpha, message, posterior, xi_sum, firsts)
+    if not backward(b, A, first, stops, sparse, strict, alpha, message, posterior, xi_sum, firsts):
+        return False
     if not whole:
         for k in range(K):
             for t in range(N):

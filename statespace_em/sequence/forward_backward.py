@@ -19,7 +19,7 @@ from statespace_em._typing import Floats, Ints
 from statespace_em.emissions.evaluate import add
 from statespace_em.kernels import chain
 from statespace_em.sequence.blocks import Density, as_density, first_rows, row_blocks, sequence_spans
-from statespace_em.sequence.recursions import Arithmetic, Chain, Lanes, Logs, Scaled, TwoWay
+from statespace_em.sequence.recursions import Arithmetic, Chain, Lanes, Logs, LostError, Scaled, TwoWay
 
 NOTHING = np.empty(0)
 KEPT = 4  # blocks whose first pass is kept for the second; more are cheaper to make again than to fetch
@@ -51,10 +51,6 @@ class ChainFilter(NamedTuple):
     filtered: Floats  # (N, K), p(s_t | y_1..t)
     predicted: Floats  # (N, K), p(s_t | y_1..t-1)
     log_likelihood: Floats  # (N,), log p(y_t | y_1..t-1), nats
-
-
-class _LostError(ArithmeticError):
-    """Scaling cannot represent a row."""
 
 
 def smooth(log_b: Floats | Density, pi: Floats, A: Floats, starts: Ints, *, pairs: bool = False) -> ChainPosterior:
@@ -142,9 +138,11 @@ class _Work:
         scaled: Arithmetic = Lanes(self.chain, self.first) if laned else Scaled(self.chain, self.first)
         try:
             return self.sums(scaled, begin, end)
-        except _LostError:
+        except LostError:
             one, other = np.searchsorted(self.starts, (begin, end))
             self.log_likelihood[one:other] = 0.0
+        if laned:
+            scaled = Lanes(self.chain, self.first, strict=True)
         lost, carry = [], np.zeros(len(self.chain.pi))
         for rows in row_blocks(begin, end, len(carry), scaled.stretches):
             block, _ = scaled.forward(*rows, self.density(*rows), carry)
@@ -211,7 +209,7 @@ class _Work:
         """Forward pass over a block for the first time."""
         block, fine = arithmetic.forward(begin, end, self.density(begin, end), carry)
         if not fine:
-            raise _LostError
+            raise LostError
         arithmetic.add_logs(block, self._before(begin), self.log_likelihood)
         return block
 
@@ -232,7 +230,7 @@ class _Work:
                 log_likelihood,
             )  # fmt: skip
             if not fine:
-                raise _LostError
+                raise LostError
             return self._visited(sums, begin, end, gamma)
         if new:
             return self._backward(sums, arithmetic, self._forward(arithmetic, begin, end, carry), message)

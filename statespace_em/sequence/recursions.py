@@ -14,6 +14,10 @@ from statespace_em.kernels._lanes import LANES
 TINY = 1e-30  # below this a transition no longer guarantees that a dropped state does not matter
 
 
+class LostError(ArithmeticError):
+    """Scaling cannot represent a row."""
+
+
 class Block(NamedTuple):
     """Forward pass over rows ``begin`` to ``end`` - 1, in the arithmetic of who made it."""
 
@@ -81,7 +85,13 @@ class Arithmetic(Protocol):
         ...
 
     def backward(self, block: Any, carry: Floats, xi: Floats, xi_sum: Floats, firsts: Floats) -> Floats:
-        """Gamma (n, K) of a block; moves ``carry`` on and adds to the sums; pairs go to ``xi``, unless it is empty."""
+        """Gamma (n, K) of a block; moves ``carry`` on and adds to the sums; pairs go to ``xi``, unless it is empty.
+
+        Raises
+        ------
+        LostError
+            If a row could not be represented after all.
+        """
         ...
 
     def add_logs(self, block: Any, sequence: int, log_likelihood: Floats) -> None:
@@ -106,12 +116,15 @@ class TwoWay(Arithmetic, Protocol):
 class Lanes:
     """Likelihoods relative to the largest of the row, in many places of a block at a time; says which rows it lost.
 
-    For constant chains. Every block but the last of a span is cut without remainder.
+    For constant chains. Every block but the last of a span is cut without remainder. In a sparse chain states are
+    soon left behind beyond double precision, mostly for good: unless ``strict``, a row is lost only where the rows
+    after it say otherwise, which the backward pass finds out.
     """
 
     stretches: ClassVar[int] = LANES
 
-    def __init__(self, chain: Chain, first: Bools) -> None:
+    def __init__(self, chain: Chain, first: Bools, *, strict: bool = False) -> None:
+        self.strict = strict
         self.first, self.pi, self.A = first, np.ascontiguousarray(chain.pi), np.ascontiguousarray(chain.A[0])
         self.sparse = chain.sparse
 
@@ -124,7 +137,9 @@ class Lanes:
             np.empty((L, LANES), bool), np.empty((L + 1, K, LANES)), np.empty((L, 1, LANES)),
         )  # fmt: skip
         first, ends = self.first[begin:end], _ends(self.first, end)
-        return block, chain_lanes.forward(by_state, first, ends, self.pi, self.A, self.sparse, carry, *block[2:])
+        return block, chain_lanes.forward(
+            by_state, first, ends, self.pi, self.A, self.sparse, self.strict, carry, *block[2:]
+        )
 
     def lost(self, block: Stretches) -> Ints:
         """As `Arithmetic.lost`."""
@@ -140,9 +155,11 @@ class Lanes:
         n_rows = block.end - block.begin
         gamma = np.empty((len(self.pi), block.scale.size))
         first = self.first[block.begin : block.end]
-        chain_lanes.backward(
-            block.b, self.A, first, block.stops, self.sparse, block.alpha, carry, gamma, xi_sum, firsts
+        fine = chain_lanes.backward(
+            block.b, self.A, first, block.stops, self.sparse, self.strict, block.alpha, carry, gamma, xi_sum, firsts
         )
+        if not fine:
+            raise LostError
         return gamma[:, :n_rows].T
 
     def add_logs(self, block: Stretches, sequence: int, log_likelihood: Floats) -> None:
@@ -159,8 +176,8 @@ class Lanes:
         gamma = np.empty(by_state.shape)
         first, ends = self.first[begin:end], _ends(self.first, end)
         fine = chain_through.through(
-            by_state, first, ends, self.pi, self.A, self.sparse, carry, message, gamma, xi_sum, firsts, sequence,
-            log_likelihood,
+            by_state, first, ends, self.pi, self.A, self.sparse, self.strict, carry, message, gamma, xi_sum, firsts,
+            sequence, log_likelihood,
         )  # fmt: skip
         return gamma.T, fine
 

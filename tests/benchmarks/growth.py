@@ -13,10 +13,10 @@ from benchmarks.case import Case, Side, Target, Work
 from benchmarks.hidden_markov import em_side, gaussian_start
 from benchmarks.linear_gaussian import parameters
 
-ROWS = 100_000  # where the number of rows is not what grows: the time of a row does not depend on it from here on
+ROWS = 100_000  # where the number of rows is not what grows
 MANY = 1_000_000  # for several sequences and threads, and they share the work
 SIMULATED = 100_000  # rows of a linear-Gaussian series that are drawn; longer ones repeat them
-ITERATIONS = 3
+PASSED = 1_000_000  # rows that the iterations of a fit pass over at least, so that they are what it costs
 SEQUENCES = (1, 10, 100, 1000, 10_000)
 HMM, LINEAR = "HMM EM iteration", "linear-Gaussian EM iteration"
 
@@ -97,7 +97,8 @@ def _parts(y: np.ndarray, n_sequences: int) -> Any:
 
 
 def _fitted(model: Any, y: Any, start: Any, n_rows: int, threads: int | None) -> Work:
-    return Work(em_side(model, y, start, ITERATIONS, threads=threads), rows=n_rows * ITERATIONS)
+    n_iter = max(3, PASSED // n_rows)
+    return Work(em_side(model, y, start, n_iter, threads=threads), rows=n_rows * n_iter)
 
 
 def _largest(*, quick: bool) -> Work:

@@ -176,11 +176,66 @@ def test_a_surprise_long_ago_is_not_forgotten():
         check(log_b, np.array([0.5, 0.5]), A, one(2000), exact=2e-12)
 
 
+def left_right(K):
+    """Transitions (1, K, K) that lead from each state to itself or the next, and a start in the first."""
+    A = 0.99 * np.eye(K) + 0.01 * np.eye(K, k=1)
+    A[-1, -1] = 1.0
+    return np.eye(K)[0], A[None]
+
+
+def arithmetics(monkeypatch):
+    """Names of the arithmetics that sums are made in from here on."""
+    used, sums = [], forward_backward._Work.sums
+
+    def noted(self, arithmetic, begin, end):
+        used.append(type(arithmetic).__name__ + " strict" * getattr(arithmetic, "strict", False))
+        return sums(self, arithmetic, begin, end)
+
+    monkeypatch.setattr(forward_backward._Work, "sums", noted)
+    return used
+
+
+@pytest.mark.parametrize("entries", [300, 24_576])
+def test_states_left_behind_for_good_need_no_logs(entries, monkeypatch):
+    monkeypatch.setattr(blocks, "ENTRIES", entries)
+    pi, A = left_right(3)
+    true = np.arange(3000) // 1000
+    log_b = np.where(true[:, None] == np.arange(3), 0.0, -3.0) + case(2, 3, 3000, spread=0.1)[0]
+    check(log_b, pi, A, np.array([0, 1700, 3000]), exact=3e-12)
+    used = arithmetics(monkeypatch)
+    smooth(log_b, pi, A, one(3000))
+    assert used == ["Lanes"]
+
+
+@pytest.mark.parametrize("entries", [300, 24_576])
+@pytest.mark.parametrize("size", [0.1, 0.5, 1.0, 3.0])
+def test_a_state_left_behind_too_early_is_found_again(size, entries, monkeypatch):
+    # rows that speak for the last state, of which there is no way back, before more rows that speak for the first
+    monkeypatch.setattr(blocks, "ENTRIES", entries)
+    pi, A = left_right(3)
+    log_b = np.zeros((3000, 3))
+    log_b[200:1200, :2] -= size
+    log_b[1200:2500, 1:] -= 2.0 * size
+    check(log_b, pi, A, np.array([0, 2700, 3000]), exact=1e-11)
+    used = arithmetics(monkeypatch)
+    smooth(log_b, pi, A, one(3000))
+    assert ("Logs" in used) == (size >= 0.5)
+
+
+@pytest.mark.parametrize("row", [500, 1000, 1001, 2998, 2999])
+def test_one_row_that_only_states_left_behind_can_make_is_found(row):
+    pi, A = left_right(3)
+    log_b = np.zeros((3000, 3))
+    log_b[100:row, 0] -= 2.0
+    log_b[row, 1:] = -np.inf
+    check(log_b, pi, A, one(3000), exact=1e-11)
+
+
 def test_a_row_beyond_double_precision_sends_its_sequence_to_log_space_and_no_other():
     log_b, pi, A = case(3, 3, 300)  # no sequence begins in the first state
     starts = np.array([0, 90, 130, 300])
     log_b[90] = [0.0, -700.0, -690.0]
-    lanes = Lanes(Chain(pi, A), first_rows(starts))
+    lanes = Lanes(Chain(pi, A), first_rows(starts), strict=True)
     block, fine = lanes.forward(0, 300, log_b, np.zeros(3))
     assert not fine
     np.testing.assert_array_equal(lanes.lost(block), [90])
