@@ -29,6 +29,7 @@ LONGEST = 0.5  # move along a direction that may curve upwards, in coordinates o
 SAME = 1e-9  # nats that the objective may lose to a variance put at 0
 SHARPEST = 1e-6  # unit below which a peak is of round-off, such as one that only an unstable inverse holds up
 SOFT = 1e-3  # curvature that differences cannot tell from none
+LEAST = 1e-5  # curvature that is still some, at a maximum
 ESCAPES = (1.0, 0.3, 0.1, 0.03)  # distances tried along a direction that may curve upwards
 
 
@@ -124,10 +125,19 @@ class Shape(NamedTuple):
     bend: Floats  # (p,), eigenvalues of minus the second derivatives, ascending
     axes: Floats  # (p, p), their eigenvectors
 
-    def inverse(self) -> Floats:
-        """Inverse (p, p) of minus the second derivatives; what curves upwards counts as if it curved downwards."""
+    def inverse(self, *, surely: bool = False) -> Floats:
+        """Inverse (p, p) of minus the second derivatives; what curves upwards counts as if it curved downwards.
+
+        With ``surely`` only along what surely curves downwards.
+        """
         axes = self.unit[:, None] * self.axes
-        return np.asarray(axes / self._firm() @ axes.T)
+        weights = np.where(self.bend > LEAST, 1.0 / np.maximum(self.bend, LEAST), 0.0) if surely else 1.0 / self._firm()
+        return np.asarray(axes * weights @ axes.T)
+
+    def decrement(self, gradient: Floats) -> float:
+        """Gain in nats that is expected where the gradient is this, along what surely curves downwards."""
+        along = np.where(self.bend > LEAST, self.axes.T @ (self.unit * gradient), 0.0)
+        return 0.5 * float(np.sum(np.square(along) / np.maximum(self.bend, LEAST)))
 
     def gain(self) -> float:
         """Gain in nats that the quadratic model expects of a Newton step."""

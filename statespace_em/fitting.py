@@ -16,7 +16,7 @@ from statespace_em.data import Batch
 from statespace_em.errors import ConvergenceWarning, DataWarning, LocalOptimumWarning, ParameterError
 from statespace_em.families import nearly_singular
 from statespace_em.labels import Labels
-from statespace_em.quasi_newton import run_quasi_newton
+from statespace_em.quasi_newton import refine, run_quasi_newton
 from statespace_em.schema import Schema
 
 Complaint = tuple[type[Warning], str]
@@ -94,14 +94,14 @@ def climb(
     options: FitOptions,
     on_step: em.OnStep | None,
     together: Callable[[Sequence[Callable[[], Any]]], list[Any]] = _threads.run,
-) -> list[em.EMResult[Any, Any]]:
-    """Run from every start, and polish the best; the ``engine`` is the core, or what takes its steps on other data.
+) -> tuple[list[em.EMResult[Any, Any]], int]:
+    """Run from every start, and polish the best; returns the runs and which of them that is.
 
-    ``together`` makes the climbs from several starts, see `em.run_starts`.
+    The ``engine`` is the core, or what takes its steps on other data. ``together`` makes the climbs from several starts, see `em.run_starts`.
     """
     ascends = options.accelerate and isinstance(core, HasBoundary)
     with _threads.limited(options.threads):
-        return em.run_starts(
+        runs = em.run_starts(
             engine,
             data,
             starts,
@@ -115,6 +115,10 @@ def climb(
             # scipy's optimiser warns, and what is done about warnings is one setting for all threads
             together=em.one_by_one if ascends else together,
         )
+        best = em.best_of(runs)
+        if ascends and options.tol > 0.0 and runs[best].status == "converged":
+            runs[best] = refine(engine, data, runs[best], starts[best])
+    return runs, best
 
 
 def too_few(batch: Batch, n_free: int) -> list[Complaint]:

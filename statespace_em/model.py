@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from statespace_em import _validate, em
+from statespace_em import _validate
 from statespace_em.boundary import HasBoundary
 from statespace_em.conditions import check_some, with_conditions
 from statespace_em.core import Core
@@ -207,10 +207,9 @@ class LatentModel(Settings, Uncertain):
         with labelled_rows(labels, schema.names), progress_bar(options.progress) as on_step:
             if isinstance(data, Chunks):
                 engine = ChunkedCore(core, reading, schema.names)
-                runs = climb(core, engine, data, starts, options, on_step, engine.visits.together)
+                runs, best = climb(core, engine, data, starts, options, on_step, engine.visits.together)
             else:
-                runs = climb(core, core, data, starts, options, on_step)
-        best = em.best_of(runs)
+                runs, best = climb(core, core, data, starts, options, on_step)
         chosen = runs[best]
         vanished = core.vanished(chosen.params, starts[best]) if isinstance(core, HasBoundary) else {}
         order = np.arange(len(schema.names))

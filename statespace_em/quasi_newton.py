@@ -27,6 +27,8 @@ FLAT = 0.1  # squared score over tol, coordinates being of order 1: a poor model
 DOUBT = 1e-6  # squared score at which EM is not believed to have converged: it may not move all that is free
 PATIENCE = 20  # steps, beside one a coordinate, in which an ascent must learn the curvature
 MOST = 150  # coordinates; the curvature costs as many E-steps
+FINE = 30  # coordinates of a model whose last digits are worth that
+LAST = 3  # Newton steps for them
 CONFIRM = 2  # successive steps that must agree that little is left to gain
 
 
@@ -260,3 +262,32 @@ def run_quasi_newton(
             break
         stalled = not converged or gained <= 10.0 * tol
     return run_em(model, data, start, max_iter=max_iter, head=end, **options) if end.status == "max_iter" else end
+
+
+def refine(
+    model: EMModel[P, D, S], data: D, end: EMResult[P, S], start: P, *, on_step: OnStep | None = None
+) -> EMResult[P, S]:
+    """Take a converged run the last digits of the way: Newton steps with one curvature, while the score shrinks.
+
+    What is within ``tol`` nats of the maximum is within the root of it of the estimates; the digits beyond would be
+    those of the path, and not the same in other units of y.
+    """
+    ascent = _Ascent(model, data, end, start, end.n_steps + LAST, on_step)
+    point = ascent.start() if ascent.chart.size <= FINE else None
+    shape = None if point is None else ascent.shape(point)
+    if point is None or shape is None or shape.unit.min() < SHARPEST:
+        return end
+    inverse, best = shape.inverse(surely=True), point
+    for _ in range(LAST):
+        there = ascent.evaluate(best.x + inverse @ best.gradient)
+        if there is None or there.objective < point.objective - SAME:
+            break
+        if not shape.decrement(there.gradient) < 0.25 * shape.decrement(best.gradient):
+            break
+        best = there
+    if best is point:
+        return end
+    params, statistics, step = ascent.made[best.x.tobytes()]
+    return end._replace(
+        params=params, statistics=statistics, trace=(*end.trace[:-1], step._replace(iteration=end.n_steps))
+    )
