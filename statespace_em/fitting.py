@@ -97,7 +97,8 @@ def climb(
 ) -> tuple[list[em.EMResult[Any, Any]], int]:
     """Run from every start, and polish the best; returns the runs and which of them that is.
 
-    The ``engine`` is the core, or what takes its steps on other data. ``together`` makes the climbs from several starts, see `em.run_starts`.
+    The ``engine`` is the core, or what takes its steps on other data. ``together`` makes the climbs from several
+    starts, see `em.run_starts`.
     """
     ascends = options.accelerate and isinstance(core, HasBoundary)
     with _threads.limited(options.threads):

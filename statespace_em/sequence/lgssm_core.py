@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -64,6 +64,8 @@ class LGSSMCore:
     input_scale: Floats | None = None  # (k,), size of the inputs
     coefficient_priors: tuple[MatrixNormal, MatrixNormal] = (MatrixNormal(), MatrixNormal())  # of [A b B] and [C d D]
     columns: tuple[Ints | None, Ints | None] = (None, None)  # of the coefficients that these are of
+
+    meant: Callable[[Mapping[str, float]], dict[str, float]] | None = None  # see `Specification`
 
     _planned: list[Any] = field(default_factory=list, repr=False, compare=False)  # the last batch and its sections
     _made: dict[Any, Structure] = field(default_factory=dict, repr=False, compare=False)  # structures by shapes
@@ -332,8 +334,20 @@ class LGSSMCore:
         return np.arange(self.n_states)
 
     def arranged(self, params: LGSSMParams, order: Ints) -> LGSSMParams:
-        """States as they are."""
-        return params
+        """States as they are; of the values of one likelihood those that are meant, where all of them are free."""
+        names = "transition", "process_cov"
+        if self.meant is None or set(names) & set(self.frozen) or not self.process_prior.is_flat:
+            return params
+        parts = {name: self.patterns[name] for name in names}
+        if not all(pattern.names for pattern in parts.values()):
+            return params
+        known = {name: dict(zip(p.names, p.read(getattr(params, name)).tolist())) for name, p in parts.items()}
+        before = {word: value for own in known.values() for word, value in own.items()}
+        after = self.meant(before)
+        if after == before:
+            return params
+        new = {name: p.build(np.array([after[word] for word in p.names])) for name, p in parts.items()}
+        return self.structure(params).complete(params._asdict() | new)
 
     def n_free(self, params: LGSSMParams) -> int:
         """Free values, less those that a mere change of basis of the states would move."""

@@ -53,12 +53,21 @@ class Specification:
     flow: Flow | None = None  # that makes the dynamics of each step of transition and process_cov
     regressors: Mapping[Any, int] = field(default_factory=dict)  # states that are coefficients of known columns
     guess_from: Callable[[Batch], Mapping[str, Sequence[float]]] | None = None  # first values that the data suggest
+    meant: Callable[[Mapping[str, float]], dict[str, float]] | None = None  # of values of one likelihood, by name
 
     def starts_as(self, word: str) -> Bools:
         """Which states (n,) start in this way."""
         if isinstance(self.initial, str):
             return np.full(len(self.names), self.initial == word)
         return np.array([each == word for each in self.initial])
+
+    def estimated(self, name: str, shape: tuple[int, ...]) -> Bools:
+        """Which entries of a parameter of this shape are not given: all of one that is free as a whole."""
+        pattern, unknown = self.patterns.get(name), self.starts_as("fixed")
+        if name == "initial_mean" and unknown.any():
+            return unknown
+        part = pattern is not None and bool(pattern.names) and pattern.shape == shape
+        return pattern.touched if pattern is not None and part else np.ones(shape, bool)
 
     def value(self, name: str) -> Floats | None:
         """Value of a parameter that the specification fixes; None where it is not fixed."""

@@ -281,9 +281,8 @@ class StateSpaceModel(DrivenModel):
         entries: list[tuple[Any, Any, Any, float]] = [(word, "", "", value) for word, value in values.items()]
         for name, dims in DIMS.items():
             if name in params and name in spec.unnamed:
-                value, pattern = params[name].transpose(*dims), spec.patterns.get(name)
-                part = pattern is not None and pattern.names and pattern.shape == value.shape
-                for where in np.argwhere(pattern.touched if pattern and part else np.ones(value.shape, bool)):
+                value = params[name].transpose(*dims)
+                for where in np.argwhere(spec.estimated(name, value.shape)):
                     at = [value[dim].values[i] for dim, i in zip(dims, where)]
                     entries.append((name, at[0], at[1] if len(at) > 1 else "", value.values[*where].item()))
         *keys, values_ = zip(*entries) if entries else ((), (), (), ())
@@ -364,7 +363,7 @@ class StateSpaceModel(DrivenModel):
             *priors[0], tied, patterns, varying, spec.loadings,
             unknown if unknown.any() and given is not None else None, stationary if stationary.any() else None,
             self.likelihood, guesses, spec.flow, scale_of(batch) if spec.has_inputs else None,
-            priors[1], spec.columns(0 if inputs is None else inputs.shape[1]),
+            priors[1], spec.columns(0 if inputs is None else inputs.shape[1]), spec.meant,
         )  # fmt: skip
 
     def _given_by(self, arrays: Mapping[str, Any]) -> tuple[str, ...]:

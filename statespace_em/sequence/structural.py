@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from statespace_em.labels import Labels, labelled_rows
 from statespace_em.patterns import fixed, from_entries
 from statespace_em.predictive import Predictive
 from statespace_em.priors import InverseWishart
+from statespace_em.sequence.arma_mirror import mirrored
 from statespace_em.sequence.arma_start import hannan_rissanen
 from statespace_em.sequence.components import NOISY, Part, built, together
 from statespace_em.sequence.decomposition import check_asked, decomposed, views
@@ -202,9 +204,10 @@ class StructuralModel(StateSpaceModel):
             guesses = {**guesses, **part.guesses}
             if part.view.ndim == 2:
                 regressors |= {names[begin + i]: int(begin) + i for i in range(len(part.states))}
+        averages = [label for label, (kind, _) in zip(self._labels(), self.components) if kind == "arma"]
         return Specification(
             names, 1, patterns, varying, tuple(initial), guesses=guesses, regressors=regressors,
-            guess_from=self._guess_from,
+            guess_from=self._guess_from, meant=partial(mirrored, averages) if averages else None,
         )  # fmt: skip
 
     def _guess_from(self, batch: Batch) -> dict[str, Sequence[float]]:
