@@ -264,15 +264,13 @@ def run_quasi_newton(
     return run_em(model, data, start, max_iter=max_iter, head=end, **options) if end.status == "max_iter" else end
 
 
-def refine(
-    model: EMModel[P, D, S], data: D, end: EMResult[P, S], start: P, *, on_step: OnStep | None = None
-) -> EMResult[P, S]:
+def refine(model: EMModel[P, D, S], data: D, end: EMResult[P, S], start: P) -> EMResult[P, S]:
     """Take a converged run the last digits of the way: Newton steps with one curvature, while the score shrinks.
 
     What is within ``tol`` nats of the maximum is within the root of it of the estimates; the digits beyond would be
     those of the path, and not the same in other units of y.
     """
-    ascent = _Ascent(model, data, end, start, end.n_steps + LAST, on_step)
+    ascent = _Ascent(model, data, end, start, end.n_steps + LAST, None)
     point = ascent.start() if ascent.chart.size <= FINE else None
     shape = None if point is None else ascent.shape(point)
     if point is None or shape is None or shape.unit.min() < SHARPEST:
@@ -288,6 +286,10 @@ def refine(
     if best is point:
         return end
     params, statistics, step = ascent.made[best.x.tobytes()]
-    return end._replace(
+    near = end._replace(
         params=params, statistics=statistics, trace=(*end.trace[:-1], step._replace(iteration=end.n_steps))
     )
+    if ascent.model.is_singular(params, start):  # a step leaves no variance at exactly 0
+        options: dict[str, Any] = {"max_iter": end.n_steps + LAST, "tol": 1.0, "on_step": None}
+        near = settle(model, data, near, start, **options)
+    return near._replace(status=end.status, n_steps=end.n_steps)
