@@ -256,7 +256,7 @@ def _features(outcomes: list[Outcome]) -> pd.Index:
         return pd.RangeIndex(0)
     usual = widths.most_common(1)[0][0]
     names = [outcome.features for outcome in outcomes if len(outcome.features) == usual]
-    alike = all(len(index.symmetric_difference(names[0])) == 0 for index in names)
+    alike = all(index.equals(names[0]) or len(index.symmetric_difference(names[0])) == 0 for index in names)
     return names[0] if alike else pd.RangeIndex(usual)
 
 
