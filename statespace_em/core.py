@@ -89,7 +89,8 @@ def excerpt(batch: Batch) -> Batch:
     own = batch.sequence_weight
     if own is not None:
         own = np.repeat(own, batch.lengths)[rows][starts[:-1]]
-    return Batch(batch.y[rows], starts, known, weights, own)
+    inputs = None if batch.inputs is None else batch.inputs[rows]
+    return Batch(batch.y[rows], starts, known, weights, own, inputs)
 
 
 @runtime_checkable

@@ -23,7 +23,7 @@ from statespace_em.reports import note_boundary, progress_bar, starts_table, tra
 from statespace_em.scale.chunks import Chunks, cut, is_chunked
 from statespace_em.scale.core import ChunkedCore
 from statespace_em.scale.lazily import chunkwise
-from statespace_em.scale.said import told
+from statespace_em.scale.said import Beside, told
 from statespace_em.scale.survey import prepared, survey
 from statespace_em.schema import Schema
 from statespace_em.settings import Settings
@@ -191,7 +191,7 @@ class LatentModel(Settings, Uncertain):
         data: Batch | Chunks
         if is_chunked(y):
             self._check_takes(states, weights)
-            data = told(cut(y), states, weights)
+            data = told(cut(y), states, weights, self._beside(options.start))
             batch, telling, labels, symbols, reading = survey(data, self._reading(options.start), schema.names)
         else:
             batch, labels, symbols = self._read(y, options.start)
@@ -299,7 +299,8 @@ class LatentModel(Settings, Uncertain):
         """Log-likelihood of all of y in nats, summed over sequences; ``states`` and ``weights`` as in `fit`."""
         if is_chunked(y):
             self._check_takes(states, weights)
-            return self._score_of_chunks(told(cut(y), states, weights), self._known(params))
+            known = self._known(params)
+            return self._score_of_chunks(told(cut(y), states, weights, self._beside(known)), known)
         core, tree, batch, labels, _ = self._ready(y, params, states, weights)
         with labelled_rows(labels, self._schema().names):
             return float(core.e_step(tree, batch)[1])
@@ -346,6 +347,10 @@ class LatentModel(Settings, Uncertain):
         if is_chunked(y):
             raise DataError("y is in chunks, which this question does not take: pass y.compute() if it fits in memory.")
         return as_batch(y, **self._reading(params))
+
+    def _beside(self, params: xr.Dataset | None) -> Beside | None:
+        """Known inputs of chunked data; None where there are none."""
+        return None
 
     def _reading(self, params: xr.Dataset | None) -> dict[str, Any]:
         """Keywords of `as_batch`."""

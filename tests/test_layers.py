@@ -27,8 +27,8 @@ LAYERS = {
     1: ("continuous", "emissions", "patterns", "predictive", "row_entries", "row_patterns", "start", "structure"),
     2: (
         *("containers", "core", "data", "families", "fitting", "geodesy", "labels", "matching", "reports"),
-        *("conditions", "constraints", "diagnostics", "order", "residuals", "scale", "schema", "shared", "storage"),
-        "ties",
+        *("conditions", "constraints", "diagnostics", "inputs", "order", "residuals", "scale", "schema", "shared"),
+        *("storage", "ties"),
     ),
     3: ("model", "settings", "uncertainty"),
     4: ("many", "sequence", "static"),

@@ -41,6 +41,9 @@ def import_dask() -> ModuleType:
     return dask
 
 
+Said = tuple[Any, Any, Any]  # known states, weights, and inputs with their names; None where nothing is said
+
+
 class Shell(NamedTuple):
     """Everything about one chunk but its entries; small enough to travel."""
 
@@ -83,7 +86,7 @@ class Chunks:
     time: str
     lengths: Ints  # (S,), rows of each sequence
     parts: list[Any]  # one delayed DataArray a chunk
-    said: list[tuple[Any, Any]]  # known states and weights of each, or None
+    said: list[Said]  # known states, weights and inputs of each, or None
 
     @property
     def bounds(self) -> list[tuple[int, int]]:
@@ -144,7 +147,7 @@ def cut(y: xr.DataArray | xr.Dataset, dim: str | None = None, *, objects: bool =
     ends = np.cumsum((1,) if sequence is None else y.chunksizes[sequence]).tolist()
     shells = [_shell(y, sequence, i, begin, end, lengths) for i, (begin, end) in enumerate(zip([0, *ends], ends))]
     parts = [dask.delayed(partial(filled, shell), pure=False)(block) for shell, block in zip(shells, blocks)]
-    return Chunks(y, sequence, time, lengths, parts, [(None, None)] * len(parts))
+    return Chunks(y, sequence, time, lengths, parts, [(None, None, None)] * len(parts))
 
 
 def _check_chunks(y: xr.DataArray, sequence: str | None, time: str, *, objects: bool) -> None:

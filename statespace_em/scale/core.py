@@ -14,11 +14,10 @@ from statespace_em import _threads
 from statespace_em._typing import Floats
 from statespace_em.boundary import Chart, HasBoundary
 from statespace_em.core import Core
-from statespace_em.data import as_batch
 from statespace_em.em import HasVanishing
 from statespace_em.labels import labelled_rows
 from statespace_em.quasi_newton import HasScore
-from statespace_em.scale.chunks import Chunks, import_dask
+from statespace_em.scale.chunks import Chunks, Said, import_dask
 from statespace_em.scale.said import read
 from statespace_em.scale.visits import Visits
 
@@ -123,7 +122,8 @@ class ChunkedCore:
         """See `HasBoundary`: whether any chunk has such a row."""
         dask = import_dask()
         shared = dask.delayed((self._bounded(), params, self.options, np.geterr()), traverse=False, pure=False)
-        return any(dask.compute(*(dask.delayed(_chunk_unbounded, pure=False)(shared, part) for part in data.parts)))
+        pairs = zip(data.parts, data.said)
+        return any(dask.compute(*(dask.delayed(_chunk_unbounded, pure=False)(shared, *pair) for pair in pairs)))
 
     def _bounded(self) -> HasBoundary:
         assert isinstance(self.core, HasBoundary)
@@ -133,14 +133,16 @@ class ChunkedCore:
 # where the chunk is
 
 
-def _chunk_unbounded(shared: tuple[HasBoundary, Any, dict[str, Any], dict[str, Any]], part: xr.DataArray) -> bool:
+def _chunk_unbounded(
+    shared: tuple[HasBoundary, Any, dict[str, Any], dict[str, Any]], part: xr.DataArray, said: Said
+) -> bool:
     core, params, options, handling = shared
     with _threads.limited(1), np.errstate(**handling):
-        return core.unbounded(params, as_batch(part, **options)[0])
+        return core.unbounded(params, read(part, (None, None, said[2]), options, ())[0])
 
 
 def _chunk_sums(
-    shared: tuple[Core, Any, dict[str, Any], Sequence[Any], dict[str, Any]], part: xr.DataArray, said: tuple[Any, Any]
+    shared: tuple[Core, Any, dict[str, Any], Sequence[Any], dict[str, Any]], part: xr.DataArray, said: Said
 ) -> Any:
     """Statistics and log-likelihood of a chunk, or the error: it is that of one start, and must not stop the others."""
     core, params, options, names, handling = shared

@@ -14,11 +14,11 @@ from statespace_em import _threads
 from statespace_em._typing import AnyArray
 from statespace_em.errors import ParameterError
 from statespace_em.labels import type_of_blank
-from statespace_em.scale.chunks import Chunks, cut, import_dask, is_chunked
-from statespace_em.scale.said import told
+from statespace_em.scale.chunks import Chunks, Said, cut, import_dask, is_chunked
+from statespace_em.scale.said import ghostly, told
 
 Method = TypeVar("Method", bound=Callable[..., Any])
-Ask = Callable[[xr.DataArray, tuple[Any, Any]], Any]
+Ask = Callable[[xr.DataArray, Said], Any]
 FROM_Y = ("length", "timestamp")  # coordinates that follow from those of y
 ANSWER = "_answer"  # name of a DataArray while it is a Dataset
 
@@ -46,25 +46,29 @@ def chunkwise(method: Method) -> Method:
         self._check_takes(states, weights)
         options["params"] = self._known(options.get("params"))
         model = type(self)(**self.get_params())  # without what a fit left: it travels
-        ask, chunks = partial(_ask, model, method.__name__, options), told(cut(y), states, weights)
-        return mapped(ask, chunks, chunks.ghost(seen=self._support() == "real"))
+        chunks = told(cut(y), states, weights, self._beside(options["params"]))
+        ask = partial(_ask, model, method.__name__, options)
+        seen = self._support() == "real"
+        return mapped(ask, chunks, chunks.ghost(seen=seen), rows_ahead=int(options.get("horizon", 0)))
 
     return cast(Method, asked)
 
 
-def _ask(model: Any, name: str, options: dict[str, Any], part: xr.DataArray, said: tuple[Any, Any]) -> Any:
-    own = {word: value for word, value in zip(("states", "weights"), said) if value is not None}
+def _ask(model: Any, name: str, options: dict[str, Any], part: xr.DataArray, said: Said) -> Any:
+    states, weights, inputs = said
+    given = {"states": states, "weights": weights, "inputs": None if inputs is None else inputs[0]}
+    own = {word: value for word, value in given.items() if value is not None}
     with _threads.limited(1):
         return getattr(model, name)(part, **options, **own)
 
 
-def mapped(ask: Ask, chunks: Chunks, like: xr.DataArray) -> Any:
+def mapped(ask: Ask, chunks: Chunks, like: xr.DataArray, *, rows_ahead: int = 0) -> Any:
     """Answer of all chunks; asked first about a sequence made up, whose answer has the labels of all answers.
 
     Its entries are numbers where any will do: rows without any do not determine a diffuse start.
     """
     dask = import_dask()
-    ghost = ask(like, (None, None))
+    ghost = ask(like, ghostly(chunks.said[0], chunks, rows_ahead))
     whole = _as_dataset(ghost)
     ragged = len(np.unique(chunks.lengths)) > 1
     types = {name: _type(variable, ragged and chunks.time in variable.dims) for name, variable in whole.items()}
@@ -132,7 +136,7 @@ def _coords(ghost: Any, chunks: Chunks) -> dict[Any, Any]:
 
 
 def _answer(
-    ask: Ask, types: dict[Any, np.dtype[Any]], time: str, longest: int, part: xr.DataArray, said: tuple[Any, Any]
+    ask: Ask, types: dict[Any, np.dtype[Any]], time: str, longest: int, part: xr.DataArray, said: Said
 ) -> tuple[AnyArray, ...]:
     found = _as_dataset(ask(part, said))
     return tuple(_padded(found[name], time, longest, dtype) for name, dtype in types.items())

@@ -1,4 +1,4 @@
-"""Known states and weights of chunked data: each chunk is told what is said of its own sequences."""
+"""Known states, weights and inputs of chunked data: each chunk is told what is said of its own sequences."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from statespace_em.conditions import check_weights, per_sequence, with_condition
 from statespace_em.containers import stacked
 from statespace_em.data import Batch, as_batch
 from statespace_em.errors import DataError
+from statespace_em.inputs import Inputs, read_inputs
 from statespace_em.labels import Labels, listed
-from statespace_em.scale.chunks import Chunks, cut, is_chunked
+from statespace_em.scale.chunks import Chunks, Said, cut, is_chunked
+
+Beside = tuple[Any, list[Any]]  # inputs as they were given, and the names of their columns in order
 
 
-def told(chunks: Chunks, states: Any, weights: Any) -> Chunks:
+def told(chunks: Chunks, states: Any, weights: Any, beside: Beside | None = None) -> Chunks:
     """Chunks that know what is said of them.
 
     Either is in Dask chunks itself, which are then cut as those of y are, or in memory, in a DataArray with the
@@ -29,7 +32,7 @@ def told(chunks: Chunks, states: Any, weights: Any) -> Chunks:
     DataError
         If they are not of the sequences of y; rows are compared where the chunks are.
     """
-    if states is None and weights is None:
+    if states is None and weights is None and beside is None:
         return chunks
     labels = Labels(chunks.time, (), pd.RangeIndex(1), chunks.sequence, chunks.keys)
     whole = None
@@ -41,15 +44,47 @@ def told(chunks: Chunks, states: Any, weights: Any) -> Chunks:
     else:
         check_weights(whole, labels, "sequence")
         of_rows = [whole[begin:end] for begin, end in chunks.bounds]
-    return replace(chunks, said=list(zip(_parts("states", states, chunks), of_rows)))
+    inputs = [None] * len(chunks.parts) if beside is None else _inputs_of(beside, chunks)
+    return replace(chunks, said=list(zip(_parts("states", states, chunks), of_rows, inputs)))
 
 
-def read(part: xr.DataArray, said: tuple[Any, Any], options: dict[str, Any], names: Sequence[Any]) -> tuple[Any, ...]:
+def names_of(given: Any, unsorted: Any) -> Inputs:
+    """Names of the columns of inputs, without those that are in chunks being loaded."""
+    if not is_chunked(given):
+        return read_inputs(given, unsorted)._replace(parts=(), times=())
+    given = stacked(given) if isinstance(given, xr.Dataset) else given
+    labels = as_batch(cut(given.chunk(-1)).ghost(), unsorted=unsorted)[1]
+    return Inputs((), (), list(labels.features), labels.sequence is None)
+
+
+def ghostly(said: Said, chunks: Chunks, rows_ahead: int) -> Said:
+    """What is said of a sequence made up: no states, no weights, inputs of 0 as far as a question may look."""
+    if said[2] is None:
+        return None, None, None
+    names = said[2][1]
+    rows = int(chunks.lengths.max()) + rows_ahead
+    return None, None, (pd.DataFrame(np.zeros((rows, len(names))), columns=names), names)
+
+
+def _inputs_of(beside: Beside, chunks: Chunks) -> list[Any]:
+    """Inputs of each chunk with the names of their columns; one table serves all sequences."""
+    given, names = beside
+    whole = chunks.sequence is not None and not is_chunked(given)
+    table = isinstance(given, xr.DataArray) and chunks.sequence not in given.dims
+    table |= isinstance(given, pd.DataFrame | pd.Series) and not isinstance(given.index, pd.MultiIndex)
+    table |= isinstance(given, np.ndarray)
+    parts = [given] * len(chunks.parts) if whole and table else _parts("inputs", given, chunks)
+    return [(part, names) for part in parts]
+
+
+def read(part: xr.DataArray, said: Said, options: dict[str, Any], names: Sequence[Any]) -> tuple[Any, ...]:
     """Batch, labels and symbols of a chunk, with what is said of it; runs where the chunk is."""
     batch, labels, symbols = as_batch(part, **options)
-    states, weights = said
+    states, weights, inputs = said
     if states is not None or weights is not None:
         batch = with_conditions(batch, labels, names, states, weights, options["unsorted"])
+    if inputs is not None:
+        batch = read_inputs(inputs[0], options["unsorted"]).arranged(inputs[1]).beside(batch, labels)
     return batch, labels, symbols
 
 
@@ -59,7 +94,8 @@ def part_of(batch: Batch, sequence: int, n_rows: int) -> Batch:
     known = None if batch.known is None else batch.known[rows]
     weight = None if batch.row_weight is None else batch.row_weight[rows]
     own = None if batch.sequence_weight is None else batch.sequence_weight[sequence : sequence + 1]
-    return Batch(batch.y[rows], np.array([0, n_rows]), known, weight, own)
+    inputs = None if batch.inputs is None else batch.inputs[rows]
+    return Batch(batch.y[rows], np.array([0, n_rows]), known, weight, own, inputs)
 
 
 def _is_one_a_sequence(weights: Any, chunks: Chunks) -> bool:

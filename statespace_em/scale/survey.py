@@ -15,7 +15,7 @@ from statespace_em._typing import Floats, Ints
 from statespace_em.conditions import check_some
 from statespace_em.data import Batch, as_batch
 from statespace_em.labels import Labels
-from statespace_em.scale.chunks import Chunks, import_dask
+from statespace_em.scale.chunks import Chunks, Said, import_dask
 from statespace_em.scale.said import part_of, read
 
 SAMPLE = 50_000  # rows that starts are guessed from; all of them where there are no more
@@ -37,7 +37,7 @@ class _Found(NamedTuple):
     """What the visit of one chunk brings home."""
 
     sample: Batch | None
-    telling: Floats  # (n, D)
+    telling: Batch  # single rows
     counts: bool  # whether any of its rows has weight
 
 
@@ -58,9 +58,8 @@ def survey(chunks: Chunks, options: Mapping[str, Any], names: Sequence[Any]) -> 
     found: Sequence[_Found] = dask.compute(*tasks)
     check_some(np.array([part.counts for part in found]))
     sample = _joined([part.sample for part in found if part.sample is not None])
-    singles = [Batch(part.telling, np.arange(len(part.telling) + 1)) for part in found]
-    plain = Batch(sample.y, sample.starts)
-    telling = sample if sum(chunks.lengths) <= SAMPLE else _joined([plain, *singles])
+    plain = Batch(sample.y, sample.starts, inputs=sample.inputs)
+    telling = sample if sum(chunks.lengths) <= SAMPLE else _joined([plain, *(part.telling for part in found)])
     return Survey(sample, telling, labels, options["symbols"], options)
 
 
@@ -111,14 +110,20 @@ def _joined(batches: Sequence[Batch]) -> Batch:
 
 
 def _visit(
-    part: xr.DataArray, said: tuple[Any, Any], *, options: dict[str, Any], quota: int | None, names: Sequence[Any]
+    part: xr.DataArray, said: Said, *, options: dict[str, Any], quota: int | None, names: Sequence[Any]
 ) -> _Found:
     with _threads.limited(1):
         batch, _, _ = read(part, said, options, names)
     counts = batch.weight is None or bool(batch.weight.any())
     if quota is None:
-        return _Found(batch, batch.y[:0], counts)
-    return _Found(_some(batch, quota) if quota else None, batch.y[_telling(batch.y, len(names))], counts)
+        return _Found(batch, _singles(batch, np.zeros(0, np.int64)), counts)
+    return _Found(_some(batch, quota) if quota else None, _singles(batch, _telling(batch.y, len(names))), counts)
+
+
+def _singles(batch: Batch, rows: Ints) -> Batch:
+    """Rows that are sequences of their own."""
+    inputs = None if batch.inputs is None else batch.inputs[rows]
+    return Batch(batch.y[rows], np.arange(len(rows) + 1), inputs=inputs)
 
 
 def _some(batch: Batch, quota: int) -> Batch:

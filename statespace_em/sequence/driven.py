@@ -6,15 +6,15 @@ import copy
 from abc import abstractmethod
 from typing import Any, Self
 
-import numpy as np
 import xarray as xr
 
 from statespace_em.data import Batch
 from statespace_em.errors import DataError, ParameterError
+from statespace_em.inputs import Inputs, read_inputs, takes_inputs
 from statespace_em.labels import Labels
 from statespace_em.scale.chunks import is_chunked
+from statespace_em.scale.said import Beside, names_of
 from statespace_em.sequence.base import SequenceModel
-from statespace_em.sequence.inputs import Inputs, read_inputs, takes_inputs
 from statespace_em.sequence.lgssm_specification import Specification
 
 
@@ -30,6 +30,7 @@ class DrivenModel(SequenceModel):
         """Complete what a fit to y found."""
 
     _inputs: Inputs | None = None  # known to the copy of the model that answers a question with ``inputs=``
+    _given: Any = None  # inputs of chunked data, of which only the names are read
 
     e_step = takes_inputs(SequenceModel.e_step)
     m_step = takes_inputs(SequenceModel.m_step)
@@ -57,6 +58,7 @@ class DrivenModel(SequenceModel):
             Known inputs of a model that has ``state_input`` or ``observation_input``: a row for every row of y, in any
             container that y may be in, without gaps. Rows with times find those of y; rows after the end of y are of
             its future, which forecasts need. One table serves several sequences; a list or dict has one for each.
+            Of chunked data, in chunks too (whichever), or in memory.
         """
         if inputs is not None:
             bound = self._driven_by(inputs, y)
@@ -69,15 +71,16 @@ class DrivenModel(SequenceModel):
 
     def _driven_by(self, inputs: Any, y: Any) -> Self:
         """Copy of this model that knows the inputs of y."""
-        if is_chunked(y):
-            raise DataError("inputs= is not taken together with chunked data: pass y.compute() if it fits in memory.")
         if not self._specification(None).has_inputs:
             raise ParameterError(
                 f"inputs= was given, but this {type(self).__name__} has none: LinearGaussianSSM(..., "
                 'state_input="free") or observation_input="free" takes them.'
             )
         bound = copy.copy(self)
-        bound._inputs = read_inputs(inputs, self.unsorted)
+        if is_chunked(y):
+            bound._given, bound._inputs = inputs, names_of(inputs, self.unsorted)
+        else:
+            bound._inputs = read_inputs(inputs, self.unsorted)
         return bound
 
     def _check_driven(self) -> None:
@@ -95,5 +98,14 @@ class DrivenModel(SequenceModel):
             return batch, labels, symbols
         if params is not None and "input" in params.dims:
             self._inputs = self._inputs.arranged(params["input"].values.tolist())
-        rows = zip(self._inputs.of_rows(labels), labels.lengths)
-        return batch._replace(inputs=np.concatenate([part[:length] for part, length in rows])), labels, symbols
+        known = self._inputs
+        if self._given is not None:  # of chunks, all of which are wanted here
+            known = read_inputs(self._given, self.unsorted).arranged(known.names)
+        return known.beside(batch, labels), labels, symbols
+
+    def _beside(self, params: xr.Dataset | None) -> Beside | None:
+        if self._given is None or self._inputs is None:
+            return None
+        if params is not None and "input" in params.dims:
+            self._inputs = self._inputs.arranged(params["input"].values.tolist())
+        return self._given, self._inputs.names

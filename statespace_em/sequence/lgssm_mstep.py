@@ -45,6 +45,8 @@ def m_step(
         state = Residuals(scatter[None], s.S_wz[None], s.S_zz[None, None], np.array([[float(n_pairs)]]), one)
     if rows is None:
         rows = Residuals(s.S_vv[None], s.S_vz[None], s.S_uu[None], s.n_rows[None], structure.blocks)
+    # sums that were added up, over chunks, no longer say which blocks they are of
+    state, rows = state._replace(blocks=one), rows._replace(blocks=structure.blocks)
     _side(structure, SIDES[1], rows, previous, new, measurement_prior, structure.rows)
     _side(structure, SIDES[0], state, previous, new, process_prior, structure.steps)
     if structure.stationary is not None:

@@ -16,6 +16,7 @@ from statespace_em.data import Batch
 from statespace_em.domains import Domain
 from statespace_em.errors import DataError, ParameterError
 from statespace_em.families import check_constant_columns
+from statespace_em.inputs import scale_of, takes_inputs
 from statespace_em.labels import Labels, labelled_rows
 from statespace_em.predictive import Predictive, joint_normal, normal
 from statespace_em.priors import InverseWishart, MatrixNormal
@@ -24,7 +25,6 @@ from statespace_em.schema import Schema
 from statespace_em.sequence.base import future_dataset
 from statespace_em.sequence.driven import DrivenModel
 from statespace_em.sequence.future import future_paths, one_sequence
-from statespace_em.sequence.inputs import scale_of, takes_inputs
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_draws import lagged, simulated, smoothed_draws

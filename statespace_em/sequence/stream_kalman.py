@@ -11,10 +11,10 @@ import xarray as xr
 from statespace_em._typing import Floats
 from statespace_em.data import Batch
 from statespace_em.errors import DataError, SingularInnovationError
+from statespace_em.inputs import one_row
 from statespace_em.kernels import kalman_row
 from statespace_em.labels import show
 from statespace_em.model import LatentModel
-from statespace_em.sequence.inputs import one_row
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_params import VARYING, LGSSMParams, by_row
 from statespace_em.sequence.lgssm_passes import Filtered

@@ -10,10 +10,10 @@ import numpy as np
 from statespace_em import _validate
 from statespace_em._typing import Floats
 from statespace_em.errors import DataError, ParameterError
+from statespace_em.inputs import one_row
 from statespace_em.labels import listed
 from statespace_em.patterns import Pattern
 from statespace_em.row_patterns import RowPattern
-from statespace_em.sequence.inputs import one_row
 from statespace_em.sequence.lgssm_params import VARYING, LGSSMParams, varies
 from statespace_em.sequence.lgssm_specification import DIMS, Specification, written
 from statespace_em.sequence.lgssm_structure import COVARIANCES

@@ -182,13 +182,6 @@ def test_structured_models_answer_about_chunks_as_in_memory(name):
     assert model.score(chunked) == pytest.approx(model.score(y), rel=1e-12)
 
 
-def test_inputs_of_chunks_are_refused():
-    model, y = sse.LinearGaussianSSM(1, observation_input="free"), WHOLE.isel(feature=[0]).chunk(sequence=2)
-    for ask in (model.fit, model.score, model.e_step):
-        with pytest.raises(DataError, match="inputs= is not taken together with chunked data"):
-            ask(y, inputs=np.zeros((10, 1)))
-
-
 # what travels and what stays
 
 

@@ -105,6 +105,11 @@ class Inputs(NamedTuple):
             found.append(rows)
         return np.stack(found)
 
+    def beside(self, batch: Batch, labels: Labels) -> Batch:
+        """Batch of y with the inputs of its rows."""
+        rows = zip(self.of_rows(labels), labels.lengths)
+        return batch._replace(inputs=np.concatenate([part[:length] for part, length in rows]))
+
 
 def _is_numbered(index: pd.Index) -> bool:
     """Whether rows have no names, just numbers from 0."""
