@@ -8,6 +8,7 @@ import numpy as np
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from statespace_em import _memory
 from statespace_em._typing import Floats, Ints
 
 FEW = 2048  # rows from which on matrices are shared: below, the memory is nothing, and a printed Dataset shows numbers
@@ -45,7 +46,7 @@ class SharedRows:
         """Return the array of all rows, a new one each time."""
         if copy is False:
             raise ValueError("the matrices of all rows cannot be written out without a copy.")
-        return np.asarray(np.take(self.distinct, self.place, axis=0), dtype=dtype)
+        return np.asarray(written_out(self.distinct, self.place), dtype=dtype)
 
 
 Matrices: TypeAlias = Floats | SharedRows  # one a row
@@ -75,6 +76,13 @@ def replaced(matrices: Matrices, rows: Ints, values: Floats) -> Matrices:
         matrices = np.asarray(matrices)
     matrices[rows] = values
     return matrices
+
+
+def written_out(distinct: Floats, place: Ints) -> Floats:
+    """Matrices ``distinct[place]`` of any number of rows."""
+    found = _memory.empty((*np.shape(place), *distinct.shape[1:]))[0]
+    np.take(distinct, place, axis=0, out=found, mode="clip")  # another mode would write them twice
+    return found
 
 
 def lazily(rows: SharedRows, inside: Any = None) -> Any:
@@ -109,7 +117,7 @@ class _Stored(BackendArray):
         lead = self.place.ndim
         # every axis keeps its own entries, so the few matrices are cut before they are written out
         place, distinct = _outer(self.place, key[:lead]), _outer(self.distinct, (slice(None), *key[lead:]))
-        return np.asarray(np.take(distinct, place, axis=0))
+        return written_out(distinct, place)
 
 
 def _outer(values: Any, key: tuple[Any, ...]) -> Any:

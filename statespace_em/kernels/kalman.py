@@ -17,10 +17,11 @@ import numpy as np
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.kernels._jit import inlined, jit
 from statespace_em.kernels._kalman_sums import GaussianSums, moment_sums
-from statespace_em.kernels.kalman_covariances import expand, filter_covariances, smooth_covariances
+from statespace_em.kernels.kalman_covariances import FULL, expand, filter_covariances, smooth_covariances
 from statespace_em.kernels.steady import AHEAD, ROWS, closed_loop, filter_rows, stretch
 
 __all__ = [
+    "FULL",
     "GaussianSums",
     "draw_states",
     "expand",

@@ -3,8 +3,8 @@
 Rows of equal history have equal covariances, so each distinct one is worked out and kept once: ``slot[t]`` is the
 place of row t in the stacks of the filter, ``place[t]`` in those of the smoother. Without missing entries a constant
 model has a few dozen, whatever the number of rows and sequences, because the recursions settle. Slots are numbered
-as they first occur from the front (slot[t] <= t), places from the back (place[t] >= t), so that `expand` turns a
-stack into one entry a row in place. Symbols and conventions as in kalman.py.
+as they first occur from the front (slot[t] <= t), places from the back, so that `expand` turns a stack that has room
+for every row into one entry a row in place. Symbols and conventions as in kalman.py.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from statespace_em.kernels._linalg import (
 
 LOG_2PI = 1.8378770664093453
 SHORTEST = 16  # undisturbed rows before a covariance recursion is asked whether it has settled
+FULL = -1  # status: more of them differ than the stacks have room for
 ONE_STEP = np.int64(1)  # numbers written where they are used are types of their own: functions are compiled for each
 MOST = 32  # histories compared with a new row; beyond that it is worked out without looking further
 
@@ -40,31 +41,32 @@ def filter_covariances(
 
     That is the transposed gain (D, n), inv(L) (D, D) with L L' the covariance S of the innovation, both 0 where an
     entry is missing, and -log((2 pi)^(p/2) |L|). ``innovation_cov`` receives S, NaN where y is missing, or has no
-    rows. All stacks have room for N. Returns 0, or 1 + the first row where S is not positive definite.
+    rows. Returns 0, `FULL`, or 1 + the first row where S is not positive definite. Stacks of N are never full.
     Durbin & Koopman 2012, sec. 4.3, in Joseph form.
     """
     N, D = y.shape
-    n = P0.shape[0]
+    room, n = predicted.shape[0], P0.shape[0]
     constant = A.shape[0] == 1 and Q.shape[0] == 1 and C.shape[0] == 1 and R.shape[0] == 1
-    child, sibling, parent = np.empty(N + 1, np.int64), np.empty(N, np.int64), np.empty(N, np.int64)
-    row, age = np.empty(N, np.int64), np.empty(N, np.int64)
+    child, sibling, parent = np.empty(room + 1, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
+    row, age = np.empty(room, np.int64), np.empty(room, np.int64)
     seen = np.empty(D, np.int64)
     L, inverse, CP, K, work = np.empty((D, D)), np.empty(D), np.empty((D, n)), np.empty((D, n)), np.empty((n, n))
-    child[N] = -1  # of the start of a sequence
-    n_slots, s = np.int64(0), N
-    for t in range(N):
-        before = N if first[t] else s
-        still = before < N and age[before] == 0
-        if still:
-            for k in range(D):
-                still = still and np.isnan(y[t, k]) == np.isnan(y[row[before], k])
-        if still:
-            slot[t] = s
-            continue
+    child[room] = -1  # of the start of a sequence
+    n_slots, s = np.int64(0), room
+    t = 0
+    while t < N:
+        before = room if first[t] else s
+        if before < room and age[before] == 0:
+            t = _stay(t, s, y, row[s], first, slot)
+            if t == N:
+                break
+            before = room if first[t] else s
         s = _find_slot(y, t, before, row, child, sibling) if constant else -1
         if s < 0:
+            if n_slots == room:
+                return FULL
             s, n_slots = n_slots, n_slots + 1
-            if before == N:
+            if before == room:
                 for i in range(n):
                     for j in range(n):
                         predicted[s, i, j] = P0[max(i, j), min(i, j)]
@@ -86,12 +88,22 @@ def filter_covariances(
             row[s], parent[s], child[s], age[s] = t, before, -1, 1
             if constant:
                 sibling[s], child[before] = child[before], s
-                if before < N and _equal_gaps(y, t, row[before]):
+                if before < room and _equal_gaps(y, t, row[before]):
                     age[s] = age[before] + 1
                     if _stands_still(s, age[s], parent, predicted):
                         age[s] = 0
         slot[t] = s
+        t += 1
     return 0
+
+
+@inlined
+def _stay(t: int, s: int, y: Floats, like: int, first: Bools, slot: Ints) -> int:
+    """Give the settled slot s to the rows from t on with the gaps of row ``like``; return the row that ends them."""
+    while t < y.shape[0] and not first[t] and _equal_gaps(y, t, like):
+        slot[t] = s
+        t += 1
+    return t
 
 
 @inlined
@@ -218,30 +230,33 @@ def _joseph(
 def smooth_covariances(
     first: Bools, slot: Ints, A: Floats, Q: Floats, predicted: Floats, filtered: Floats,
     J: Floats, place: Ints, cov: Floats, cross_cov: Floats,
-) -> None:  # fmt: skip
+) -> int:  # fmt: skip
     """Fill ``place`` (N,), by place Cov(s[t] | y) and Cov(s[t], s[t+1] | y), and the gain ``J`` by slot.
 
     Rauch, Tung & Striebel 1965 with J = P_f A' inv(P_p), V[t] = (I - J A) P_f (I - J A)' + J (Q + V[t+1]) J',
-    a sum of squares; P_p may be singular. The second is NaN where a sequence ends. All stacks have room for N.
+    a sum of squares; P_p may be singular. The second is NaN where a sequence ends. Places are taken from the end of
+    the stacks. Returns the lowest, or `FULL`; stacks of N are never full.
     """
-    N, n = first.shape[0], filtered.shape[1]
+    N, room, n = first.shape[0], cov.shape[0], filtered.shape[1]
     constant = A.shape[0] == 1 and Q.shape[0] == 1
-    child, sibling, parent = np.empty(N + 1, np.int64), np.empty(N, np.int64), np.empty(N, np.int64)
-    own, age, known = np.empty(N, np.int64), np.empty(N, np.int64), np.zeros(N, np.bool_)
+    child, sibling, parent = np.empty(room + 1, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
+    own, age, known = np.empty(room, np.int64), np.empty(room, np.int64), np.zeros(filtered.shape[0], np.bool_)
     F, L, work, inverse = np.empty((n, n)), np.empty((n, n)), np.empty((n, n)), np.empty(n)
-    child[N] = -1  # of the end of a sequence
-    lowest, v = N, N
+    child[room] = -1  # of the end of a sequence
+    lowest, v = np.int64(room), room
     for t in range(N - 1, -1, -1):
         s = slot[t]
-        after = N if t == N - 1 or first[t + 1] else v
-        if after < N and age[after] == 0 and own[after] == s:
+        after = room if t == N - 1 or first[t + 1] else v
+        if after < room and age[after] == 0 and own[after] == s:
             place[t] = v
             continue
         v = _find_place(s, after, own, child, sibling) if constant else -1
         if v < 0:
+            if lowest == 0:
+                return FULL
             lowest -= 1
             v = lowest
-            if after == N:
+            if after == room:
                 for i in range(n):
                     for j in range(n):
                         cov[v, i, j] = filtered[s, i, j]
@@ -256,11 +271,12 @@ def smooth_covariances(
             own[v], parent[v], child[v], age[v] = s, after, -1, 1
             if constant:
                 sibling[v], child[after] = child[after], v
-                if after < N and own[after] == s:
+                if after < room and own[after] == s:
                     age[v] = age[after] + 1
                     if _stands_still(v, age[v], parent, cov):
                         age[v] = 0
         place[t] = v
+    return int(lowest)
 
 
 @inlined

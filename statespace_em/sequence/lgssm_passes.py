@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from statespace_em import _threads
+from statespace_em import _memory, _threads
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.errors import SingularInnovationError
@@ -22,6 +21,7 @@ T = TypeVar("T")
 
 BLOCK = 65_536  # rows of whole sequences done at a time by a thread: bounds the memory of an E-step
 FEW = 20_000  # rows below which starting threads costs more than they save
+FEW_STACKED = 256  # matrices that there is room for at first
 
 
 class Filtered(NamedTuple):
@@ -34,6 +34,10 @@ class Filtered(NamedTuple):
     log_likelihood: Floats  # (N,), nats
     innovation: Floats  # (N, D), or no rows
     innovation_cov: Matrices  # (N, D, D), or no rows
+
+    def cut(self, rows: slice) -> Filtered:
+        """Moments of some rows."""
+        return Filtered(*(each[rows] for each in self))
 
 
 class Smoothed(NamedTuple):
@@ -73,12 +77,9 @@ def kalman_filter(params: LGSSMParams, batch: Batch, *, innovations: bool = Fals
         With the number of the first row whose innovation covariance is not positive definite.
     """
     found = blank_filtered(batch.y, len(params.initial_mean), innovations=innovations)
-    places = each(params, batch, partial(_filter_part, found))
-    predicted, filtered, *innovation = _given_out(
-        [found.predicted_cov, found.filtered_cov, *([found.innovation_cov] if innovations else [])], places
-    )
-    found = found._replace(predicted_cov=predicted, filtered_cov=filtered)
-    return found._replace(innovation_cov=innovation[0]) if innovations else found
+    parts = each(params, batch, partial(_filter_part, found))
+    predicted, filtered, innovation = _given_out(parts, len(batch.y))
+    return found._replace(predicted_cov=predicted, filtered_cov=filtered, innovation_cov=innovation)
 
 
 def smoother(params: LGSSMParams, batch: Batch) -> tuple[Smoothed, Floats]:
@@ -89,10 +90,10 @@ def smoother(params: LGSSMParams, batch: Batch) -> tuple[Smoothed, Floats]:
     SingularInnovationError
         As `kalman_filter`, and for the latest row whose mean overflows.
     """
-    n_rows, n_states = len(batch.y), len(params.initial_mean)
-    found, log_likelihood = _blank_smoothed(n_rows, n_states), np.empty(n_rows)
-    places = each(params, batch, partial(_smooth_part, found, log_likelihood))
-    return Smoothed(found.mean, *_given_out([found.cov, found.cross_cov], places)), log_likelihood
+    n_rows = len(batch.y)
+    mean, log_likelihood = _memory.empty((n_rows, len(params.initial_mean)), (n_rows,))
+    parts = each(params, batch, partial(_smooth_part, mean, log_likelihood))
+    return Smoothed(mean, *_given_out(parts, n_rows)), log_likelihood
 
 
 def smoothed_mean(params: LGSSMParams, batch: Batch) -> Floats:
@@ -135,96 +136,96 @@ def pair_sums(smoothed: Smoothed, first: Bools) -> Floats:
 # one part
 
 
-class _Places(NamedTuple):
-    """Which matrix of its stack each row of a part has."""
+class _Stacks(NamedTuple):
+    """Matrices of a part, and which of them each row has."""
 
     rows: slice  # of the part
     place: Ints
-    used: slice  # of the stack: where there are any
+    used: slice  # where the stacks have matrices
+    stacks: list[Any]
 
 
-def _filter_part(whole: Filtered, part: Part) -> _Places:
-    out = Filtered(*(array[part.rows] for array in whole))
-    gains = filter_covariances(part, out)
-    filter_means(part, gains, out)
-    return _Places(part.rows, gains.slot, slice(0, int(gains.slot.max()) + 1))
+def _filter_part(whole: Filtered, part: Part) -> _Stacks:
+    known = whole.cut(part.rows)
+    known, gains = filter_covariances(part, known)
+    filter_means(part, gains, known)
+    used = slice(0, int(gains.slot.max()) + 1)
+    return _Stacks(part.rows, gains.slot, used, [known.predicted_cov, known.filtered_cov, known.innovation_cov])
 
 
-def _smooth_part(whole: Smoothed, log_likelihood: Floats, part: Part) -> _Places:
-    out = Smoothed(*(array[part.rows] for array in whole))
+def _smooth_part(mean: Floats, log_likelihood: Floats, part: Part) -> _Stacks:
     known = blank_filtered(part.y, len(part.mean), innovations=False)
     # what the smoother makes of a filtered mean takes its place: less memory to touch for the first time
-    known = known._replace(log_likelihood=log_likelihood[part.rows], filtered_mean=out.mean)
-    gains = filter_covariances(part, known)
-    J, place = _smooth_covariances(part, gains, known, out)
+    known = known._replace(log_likelihood=log_likelihood[part.rows], filtered_mean=mean[part.rows])
+    known, gains = filter_covariances(part, known)
+    J, place, used, stacks = _smooth_covariances(part, gains, known)
     filter_means(part, gains, known)
-    _smooth_means(part, gains, known, J, out.mean)
-    return _Places(part.rows, place, slice(int(place.min()), len(place)))
+    _smooth_means(part, gains, known, J, known.filtered_mean)
+    return _Stacks(part.rows, place, used, stacks)
 
 
-def _given_out(stacks: Sequence[Any], parts: list[_Places]) -> list[Matrices]:
-    """Matrices of every row: shared ones, or the stacks, in which those of a part stand where its rows are."""
+def _given_out(parts: list[_Stacks], n_rows: int) -> list[Matrices]:
+    """Matrices of every row: shared, or written out; those that were not wanted have no rows."""
     sizes = [part.used.stop - part.used.start for part in parts]
-    if pays(sum(sizes), len(stacks[0])):
-        begins = np.cumsum([0, *sizes[:-1]])
-        for part, begin in zip(parts, begins):
+    stacks = list(zip(*(part.stacks for part in parts)))
+    if pays(sum(sizes), n_rows):
+        for part, begin in zip(parts, np.cumsum([0, *sizes[:-1]])):
             if begin != part.used.start:
                 part.place[:] += begin - part.used.start
         place = parts[0].place if len(parts) == 1 else np.concatenate([part.place for part in parts])
-        return [SharedRows(np.concatenate([stack[p.rows][p.used] for p in parts]), place) for stack in stacks]
-    spread = [
-        partial(kalman.expand, part.place, stack[part.rows])
-        for part, size in zip(parts, sizes)
-        for stack in stacks
-        if size < len(part.place)
-    ]
-    with _threads.limited(_workers(len(stacks[0]))):
-        _threads.run(spread)
-    return list(stacks)
+        return [
+            SharedRows(np.concatenate([own[part.used] for own, part in zip(each_stack, parts)]), place)
+            if len(each_stack[0])
+            else each_stack[0]
+            for each_stack in stacks
+        ]
+    found, tasks = [], []
+    for each_stack in stacks:
+        if len(parts) == 1 and len(each_stack[0]) in (0, n_rows):
+            found.append(each_stack[0])
+            if 0 < sizes[0] < len(each_stack[0]):
+                tasks.append(partial(kalman.expand, parts[0].place, each_stack[0]))
+            continue
+        whole = _memory.empty((n_rows if len(each_stack[0]) else 0, *each_stack[0].shape[1:]))[0]
+        found.append(whole)
+        for own, part in zip(each_stack, parts):
+            if len(own):
+                tasks.append(partial(np.take, own, part.place, 0, whole[part.rows], "clip"))
+    with _threads.limited(_workers(n_rows)):
+        _threads.run(tasks)
+    return found
 
 
 def _compact(part: Part) -> tuple[Smoothed, Ints, Floats]:
     """Smoothed moments, the covariances by place; the places, and the log-likelihoods."""
     known = blank_filtered(part.y, len(part.mean), innovations=False)
-    out = _blank_smoothed(len(part.y), len(part.mean))
-    gains = filter_covariances(part, known)
+    known, gains = filter_covariances(part, known)
     filter_means(part, gains, known)
-    J, place = _smooth_covariances(part, gains, known, out)
-    _smooth_means(part, gains, known, J, out.mean)
-    return out, place, known.log_likelihood
+    J, place, _, (cov, cross_cov) = _smooth_covariances(part, gains, known)
+    _smooth_means(part, gains, known, J, known.filtered_mean)
+    return Smoothed(known.filtered_mean, cov, cross_cov), place, known.log_likelihood
 
 
 # one pass
 
 
 def blank_filtered(y: Floats, n: int, *, innovations: bool) -> Filtered:
-    """Room for the moments of every row."""
+    """Room for the means of every row, and none for covariances."""
     n_rows, size = y.shape
-    wanted = n_rows if innovations else 0
-    predicted, filtered, log_likelihood, innovation = _beside((n_rows, n), (n_rows, n), (n_rows,), (wanted, size))
-    covs = (np.empty((n_rows, n, n)) for _ in range(2))
-    return Filtered(
-        predicted, next(covs), filtered, next(covs), log_likelihood, innovation, np.empty((wanted, size, size))
+    predicted, filtered, log_likelihood, innovation = _memory.empty(
+        (n_rows, n), (n_rows, n), (n_rows,), (n_rows if innovations else 0, size)
     )
+    none = np.empty((0, n, n))
+    return Filtered(predicted, none, filtered, none, log_likelihood, innovation, np.empty((0, size, size)))
 
 
-def _beside(*shapes: tuple[int, ...]) -> list[Floats]:
-    """Empty arrays in one piece of memory: large pieces come in large pages, small ones fault page by page.
-
-    A fault of 4 KiB takes longer than to compute what is written there.
-    """
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
-    whole = np.empty(ends[-1])
-    return [part.reshape(shape) for part, shape in zip(np.split(whole, ends[:-1]), shapes)]
+def _rooms(n_rows: int, few: int = FEW_STACKED) -> tuple[int, ...]:
+    """Lengths of stacks to try: most often few matrices differ, and memory that is not asked for costs nothing."""
+    return (n_rows,) if n_rows < 16 * few else (few, n_rows)  # what is lost is a small part
 
 
-def _blank_smoothed(n_rows: int, n_states: int) -> Smoothed:
-    square = (n_rows, n_states, n_states)
-    return Smoothed(np.empty((n_rows, n_states)), np.empty(square), np.empty(square))
-
-
-def filter_covariances(part: Part, out: Filtered) -> Gains:
-    """Fill the covariances of the filter by slot.
+def filter_covariances(part: Part, known: Filtered) -> tuple[Filtered, Gains]:
+    """Covariances of the filter by slot, in place of those of ``known``, and the gains.
 
     Raises
     ------
@@ -232,16 +233,21 @@ def filter_covariances(part: Part, out: Filtered) -> Gains:
         With the number of the first row whose innovation covariance is not positive definite.
     """
     n_rows, size = part.y.shape
-    n_states = len(part.mean)
-    room = _beside((n_rows, size, n_states), (n_rows, size, size), (n_rows,))
-    gains = Gains(np.empty(n_rows, np.int64), *room)
-    status = kalman.filter_covariances(
-        part.y, part.first, part.p.A, part.p.Q, part.p.C, part.p.R, part.cov, gains.slot, out.predicted_cov,
-        out.filtered_cov, gains.gain, gains.whiten, gains.log_norm, out.innovation_cov,
-    )  # fmt: skip
+    n, slot = len(part.mean), np.empty(n_rows, np.int64)
+    for room in _rooms(n_rows):
+        wanted = room if len(known.innovation) else 0
+        covs = _memory.empty((room, n, n), (room, n, n), (wanted, size, size))
+        gains = _memory.empty((room, size, n), (room, size, size), (room,))
+        status = kalman.filter_covariances(
+            part.y, part.first, part.p.A, part.p.Q, part.p.C, part.p.R, part.cov, slot, *covs[:2], *gains, covs[2]
+        )
+        if status != kalman.FULL:
+            break
     if status:
         raise SingularInnovationError(part.rows.start + status - 1)
-    return gains
+    predicted, filtered, innovation = covs
+    known = known._replace(predicted_cov=predicted, filtered_cov=filtered, innovation_cov=innovation)
+    return known, Gains(slot, *gains)
 
 
 def filter_means(part: Part, gains: Gains, out: Filtered) -> None:
@@ -252,13 +258,18 @@ def filter_means(part: Part, gains: Gains, out: Filtered) -> None:
     )  # fmt: skip
 
 
-def _smooth_covariances(part: Part, gains: Gains, known: Filtered, out: Smoothed) -> tuple[Floats, Ints]:
-    J, place = np.empty(known.filtered_cov.shape), np.empty(len(part.y), np.int64)
-    kalman.smooth_covariances(
-        part.first, gains.slot, part.p.A, part.p.Q, known.predicted_cov,
-        known.filtered_cov, J, place, out.cov, out.cross_cov,
-    )  # fmt: skip
-    return J, place
+def _smooth_covariances(part: Part, gains: Gains, known: Filtered) -> tuple[Floats, Ints, slice, list[Floats]]:
+    """Gains of the smoother by slot; which matrices each row has, where the stacks have any, and the stacks."""
+    n_rows, n = known.predicted_mean.shape
+    J, place = np.empty(known.filtered_cov.shape), np.empty(n_rows, np.int64)
+    for room in (n_rows,) if len(J) == n_rows else _rooms(n_rows, 4 * len(J)):
+        stacks = _memory.empty((room, n, n), (room, n, n))
+        lowest = kalman.smooth_covariances(
+            part.first, gains.slot, part.p.A, part.p.Q, known.predicted_cov, known.filtered_cov, J, place, *stacks
+        )
+        if lowest != kalman.FULL:
+            break
+    return J, place, slice(lowest, room), stacks
 
 
 def _smooth_means(part: Part, gains: Gains, known: Filtered, J: Floats, mean: Floats) -> None:

@@ -132,7 +132,7 @@ def proper_start(
 def forward(start: Start, part: Part, *, innovations: bool = False) -> Forward:
     """Run the filter over some sequences."""
     found = blank_filtered(part.y, len(part.mean), innovations=innovations)
-    gains = filter_covariances(part, found)
+    found, gains = filter_covariances(part, found)
     filter_means(part, gains, found)
     if not len(start.states):
         return Forward(found, gains, None)

@@ -48,7 +48,8 @@ def run(y, p, first=None, *, form=lambda kernel: kernel, status=0):
     assert covariances(y, first, p.A, p.Q, p.C, p.R, p.P0, slot, pc, fc, *gains, S) == status
     if status == 0:
         form(kalman.filter_means)(y, first, slot, p.A, p.b, p.C, p.d, p.m0, *gains, pm, fm, ll, v)
-        form(kalman.smooth_covariances)(first, slot, p.A, p.Q, pc, fc, J, place, c, x)
+        lowest = form(kalman.smooth_covariances)(first, slot, p.A, p.Q, pc, fc, J, place, c, x)
+        assert lowest == place.min()
         assert form(kalman.smooth_means)(first, slot, J, pm, fm, m) == 0
         for which, stacks in ((slot, (pc, fc, S)), (place, (c, x))):
             for stack in stacks:

@@ -1,0 +1,30 @@
+"""Memory for large results, in large pages where the system has them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from statespace_em._typing import Floats
+
+PAGE = 1 << 21  # bytes of a large page
+LEAST = 1 << 20  # bytes from which on large pages are worth it
+ASKED = 1 << 22  # bytes from which on numpy asks the system for large pages
+
+
+def empty(*shapes: tuple[int, ...]) -> list[Floats]:
+    """Arrays of any numbers, one after the other in one piece of memory.
+
+    The system hands out fresh memory page by page, when it is first written to. For a page of 4 KiB that takes longer
+    than to compute what is written there, so large pieces begin and end where large pages do.
+    """
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    n_bytes = 8 * int(ends[-1])
+    if n_bytes < LEAST:
+        whole = np.empty(ends[-1])
+    else:
+        room = np.empty((max(-(-n_bytes // PAGE) * PAGE + PAGE, ASKED)) // 8)
+        begin = -room.ctypes.data % PAGE // 8
+        whole = room[begin : begin + ends[-1]]
+    return [part.reshape(shape) for part, shape in zip(np.split(whole, ends[:-1]), shapes)]
