@@ -18,7 +18,7 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.kernels._jit import inlined, jit
 from statespace_em.kernels._kalman_sums import GaussianSums, moment_sums
 from statespace_em.kernels.kalman_covariances import FULL, expand, filter_covariances, smooth_covariances
-from statespace_em.kernels.steady import AHEAD, ROWS, closed_loop, filter_rows, stretch
+from statespace_em.kernels.steady import AHEAD, BACK, ROWS, closed_loop, filter_rows, smooth_rows, stretch
 
 __all__ = [
     "FULL",
@@ -47,8 +47,8 @@ def filter_means(
     """
     N, D = y.shape
     n = m0.shape[0]
-    v, L, G, settled = np.empty(D), np.empty((n, n)), np.empty((n, D)), -1
-    x, f, e, z = np.zeros((n, ROWS)), np.zeros((n, ROWS)), np.zeros((D, ROWS)), np.zeros((2, ROWS))
+    v, L, G, K, settled = np.empty(D), np.empty((n, n)), np.empty((n, D)), np.empty((n, D)), -1
+    x, f, e, z = np.zeros((n, ROWS)), np.zeros((n, ROWS)), np.zeros((D, ROWS)), np.zeros((D, ROWS))
     t = -1
     while t < N - 1:
         t += 1
@@ -56,11 +56,11 @@ def filter_means(
         m = stretch(t, AHEAD, first, slot)
         if m > 0:
             if s != settled:
-                closed_loop(A[0], C[0], gain[s], L, G)
+                closed_loop(A[0], C[0], gain[s], L, G, K)
                 settled = s
             _predict(t, A, b, filtered, predicted)
             filter_rows(
-                t, m, y, b, C[0], d, gain[s], whiten[s], log_norm[s], L, G, predicted, filtered, log_likelihood,
+                t, m, y, b, C[0], d, K, whiten[s], log_norm[s], L, G, predicted, filtered, log_likelihood,
                 innovation, x, f, e, z,
             )  # fmt: skip
             t += m - 1
@@ -107,20 +107,40 @@ def _predict(t: int, A: Floats, b: Floats, filtered: Floats, predicted: Floats) 
 def smooth_means(
     first: Bools, slot: Ints, J: Floats, predicted: Floats, filtered: Floats, mean: Floats
 ) -> int:  # fmt: skip
-    """Fill E[s[t] | y]; return 0, or 1 + the latest row whose mean is not finite. ``J`` from `smooth_covariances`."""
+    """Fill E[s[t] | y]; return 0, or 1 + the latest row whose mean is not finite. ``J`` from `smooth_covariances`.
+
+    What later rows add to the filtered mean is J times what they and the next row add to its prediction: differences
+    throughout, so that no digits are lost to the level of the states. ``mean`` may be ``filtered``.
+    """
     N, n = mean.shape
-    for t in range(N - 1, -1, -1):
-        last = t == N - 1 or first[t + 1]
+    added, news, ahead = np.empty(n), np.empty(n), np.empty(n)
+    t = N - 1
+    while t >= 0:
+        s, m = slot[t], 1
+        if t == N - 1 or first[t + 1]:
+            for i in range(n):
+                added[i], news[i] = 0.0, filtered[t, i] - predicted[t, i]
+                mean[t, i] = filtered[t, i]
+        elif n <= 4:
+            m = max(1, stretch(t, BACK, first, slot))
+            smooth_rows(t, m, J[s], predicted, filtered, mean, added, news)
+        else:
+            for i in range(n):
+                ahead[i] = added[i] + news[i]
+            for i in range(n):
+                added[i], news[i] = 0.0, filtered[t, i] - predicted[t, i]
+                for j in range(n):
+                    added[i] += J[s, i, j] * ahead[j]
+                mean[t, i] = filtered[t, i] + added[i]
+        t -= m
         finite = True
         for i in range(n):
-            value = filtered[t, i]
-            if not last:
-                for j in range(n):
-                    value += J[slot[t], i, j] * (mean[t + 1, j] - predicted[t + 1, j])
-            mean[t, i] = value
-            finite = finite and abs(value) < np.inf
+            finite = finite and abs(added[i] + news[i] + mean[t + 1, i]) < np.inf
         if not finite:
-            return 1 + t
+            for row in range(t + m, t, -1):
+                for i in range(n):
+                    if not abs(mean[row, i]) < np.inf:
+                        return 1 + row
     return 0
 
 

@@ -12,9 +12,9 @@ import numpy as np
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.kernels._jit import inlined, part, sums
 
-ROWS = 64  # rows done together: their arrays stay in the nearest cache
-# a step in time; as a number written where it is used, it would have what is called with it compiled twice
-AHEAD = np.int64(1)
+ROWS = 128  # rows done together: their arrays stay in the nearest cache
+# steps in time; as numbers written where they are used, they would have what is called with them compiled twice
+AHEAD, BACK = np.int64(1), np.int64(-1)
 
 
 @inlined
@@ -28,7 +28,7 @@ def stretch(t: int, step: int, first: Bools, slot: Ints) -> int:
     return m
 
 
-@part
+@inlined
 def residuals(t: int, step: int, m: int, y: Floats, d: Floats, v: Floats) -> None:
     """Fill ``v`` (D, ROWS) with y - d of m rows from row t on; 0 where y is missing."""
     varies = int(d.shape[0] > 1)
@@ -41,14 +41,33 @@ def residuals(t: int, step: int, m: int, y: Floats, d: Floats, v: Floats) -> Non
             v[k, w] = 0.0
 
 
-@part
+@inlined
+def write_rows(x: Floats, t: int, m: int, out: Floats) -> None:
+    """Fill m rows of ``out`` (N, n) from row t on with the columns of ``x`` (n, ROWS)."""
+    n = out.shape[1]
+    flat = out.reshape(out.size)[n * t : n * (t + m)]
+    if n == 4:  # in the commonest shape the compiler knows how far rows are apart, and takes several at once
+        for w in range(m):
+            flat[4 * w], flat[4 * w + 1], flat[4 * w + 2], flat[4 * w + 3] = x[0, w], x[1, w], x[2, w], x[3, w]
+    else:
+        for w in range(m):
+            for i in range(n):
+                flat[n * w + i] = x[i, w]
+
+
+@inlined
 def add_product(sign: float, M: Floats, x: Floats, out: Floats) -> None:
-    """Add ``sign`` M x to ``out``."""
-    for i in range(M.shape[0]):
-        for j in range(M.shape[1]):
-            factor = sign * M[i, j]
+    """Add ``sign`` M x to ``out``; two columns of M at a time, which halves the passes over it."""
+    n, even = M.shape[0], M.shape[1] // 2 * 2
+    for i in range(n):
+        for j in range(0, even, 2):
+            a, b = sign * M[i, j], sign * M[i, j + 1]
             for w in range(ROWS):  # the compiler knows how many
-                out[i, w] += factor * x[j, w]
+                out[i, w] = (out[i, w] + a * x[j, w]) + b * x[j + 1, w]
+        for j in range(even, M.shape[1]):
+            a = sign * M[i, j]
+            for w in range(ROWS):
+                out[i, w] += a * x[j, w]
 
 
 @part
@@ -93,63 +112,105 @@ def add_gram(x: Floats, total: Floats) -> None:
 
 @part
 def filter_rows(
-    t: int, m: int, y: Floats, b: Floats, C: Floats, d: Floats, gain: Floats, whiten: Floats, log_norm: float,
+    t: int, m: int, y: Floats, b: Floats, C: Floats, d: Floats, K: Floats, whiten: Floats, log_norm: float,
     L: Floats, G: Floats, predicted: Floats, filtered: Floats, log_likelihood: Floats, innovation: Floats,
     x: Floats, f: Floats, v: Floats, z: Floats,
 ) -> None:  # fmt: skip
-    """Filter m rows of one gain from row t on, whose own prediction is known; see `kalman.filter_means`.
+    """Filter m rows of one gain K (n, D) from row t on, whose own prediction is known; see `kalman.filter_means`.
 
     L = A - A K C and G = A K lead from one prediction to the next; the last four are work space.
     """
-    D, n = gain.shape
-    varies = int(b.shape[0] > 1)
+    n, D = K.shape
     residuals(t, AHEAD, m, y, d, v)
     for i in range(n):
         x[i, 0] = predicted[t, i]
-        for w in range(m):
-            f[i, w] = b[(t + w) * varies, i]
+    fill_rows(b, t, m, f)
     add_product(1.0, G, v, f)
     follow(L, f, m, x)
     add_product(-1.0, C, x, v)
+    if innovation.shape[0] > 0:
+        write_rows(v, t, m, innovation)
     for k in range(D):
-        missing = np.isnan(y[t, k])
-        for w in range(ROWS):
-            v[k, w] = 0.0 if missing else v[k, w]
-        if innovation.shape[0] > 0:
-            for w in range(m):
-                innovation[t + w, k] = np.nan if missing else v[k, w]
-    for w in range(ROWS):
-        z[0, w] = 0.0
-    for k in range(D):
-        for w in range(ROWS):
-            z[1, w] = 0.0
-        for h in range(k + 1):
-            factor = whiten[k, h]
+        if np.isnan(y[t, k]):
             for w in range(ROWS):
-                z[1, w] += factor * v[h, w]
-        for w in range(ROWS):
-            z[0, w] += z[1, w] * z[1, w]
-    for w in range(m):
-        log_likelihood[t + w] = log_norm - 0.5 * z[0, w]
+                v[k, w] = 0.0
+            if innovation.shape[0] > 0:
+                for w in range(m):
+                    innovation[t + w, k] = np.nan
+    z[:] = 0.0
+    add_product(1.0, whiten, v, z)
+    _densities(log_norm, z, t, m, log_likelihood)
     for i in range(n):
         for w in range(ROWS):
             f[i, w] = x[i, w]
-        for k in range(D):
-            factor = gain[k, i]
+    add_product(1.0, K, v, f)
+    write_rows(x, t, m, predicted)
+    write_rows(f, t, m, filtered)
+
+
+@inlined
+def fill_rows(rows: Floats, t: int, m: int, out: Floats) -> None:
+    """Fill ``out`` (n, ROWS) with the one row there is, or m of them from row t on."""
+    for i in range(out.shape[0]):
+        if rows.shape[0] > 1:
+            for w in range(m):
+                out[i, w] = rows[t + w, i]
+        else:
             for w in range(ROWS):
-                f[i, w] += factor * v[k, w]
+                out[i, w] = rows[0, i]
+
+
+@inlined
+def _densities(log_norm: float, z: Floats, t: int, m: int, out: Floats) -> None:
+    """Fill ``out`` from row t on with the log densities of m columns that are white."""
+    for w in range(ROWS):
+        z[0, w] *= z[0, w]
+    for k in range(1, z.shape[0]):
+        for w in range(ROWS):
+            z[0, w] += z[k, w] * z[k, w]
     for w in range(m):
-        for i in range(n):
-            predicted[t + w, i] = x[i, w]
-            filtered[t + w, i] = f[i, w]
+        out[t + w] = log_norm - 0.5 * z[0, w]
 
 
 @part
-def closed_loop(A: Floats, C: Floats, gain: Floats, L: Floats, G: Floats) -> None:
-    """Fill G = A K (n, D) and L = A - A K C."""
+def smooth_rows(
+    t: int, m: int, J: Floats, predicted: Floats, filtered: Floats, mean: Floats, added: Floats, news: Floats
+) -> None:  # fmt: skip
+    """Smooth m rows of one gain from row t backward; see `kalman.smooth_means`.
+
+    Given ``added`` (n,), what later rows add to the filtered mean of row t + 1, and ``news``, what that row itself adds
+    to its predicted mean; leaves those of the last of the rows. For at most four states, in registers; as in `follow`.
+    """
+    n = J.shape[0]
+    one, two, three = min(1, n - 1), min(2, n - 1), min(3, n - 1)
+    is1, is2, is3 = float(min(1, n - 1)), float(min(1, max(0, n - 2))), float(min(1, max(0, n - 3)))
+    J00, J01, J02, J03 = J[0, 0], is1 * J[0, one], is2 * J[0, two], is3 * J[0, three]
+    J10, J11, J12, J13 = J[one, 0], is1 * J[one, one], is2 * J[one, two], is3 * J[one, three]
+    J20, J21, J22, J23 = J[two, 0], is1 * J[two, one], is2 * J[two, two], is3 * J[two, three]
+    J30, J31, J32, J33 = J[three, 0], is1 * J[three, one], is2 * J[three, two], is3 * J[three, three]
+    a0, a1, a2, a3 = added[0], added[one], added[two], added[three]
+    g0, g1, g2, g3 = news[0], news[one], news[two], news[three]
+    for row in range(t, t - m, -1):
+        b0 = ((J00 * g0 + J01 * g1) + (J02 * g2 + J03 * g3) + J00 * a0) + J01 * a1 + (J02 * a2 + J03 * a3)
+        b1 = ((J10 * g0 + J11 * g1) + (J12 * g2 + J13 * g3) + J10 * a0) + J11 * a1 + (J12 * a2 + J13 * a3)
+        b2 = ((J20 * g0 + J21 * g1) + (J22 * g2 + J23 * g3) + J20 * a0) + J21 * a1 + (J22 * a2 + J23 * a3)
+        b3 = ((J30 * g0 + J31 * g1) + (J32 * g2 + J33 * g3) + J30 * a0) + J31 * a1 + (J32 * a2 + J33 * a3)
+        a0, a1, a2, a3 = b0, b1, b2, b3
+        f0, f1, f2, f3 = filtered[row, 0], filtered[row, one], filtered[row, two], filtered[row, three]
+        g0, g1 = f0 - predicted[row, 0], f1 - predicted[row, one]
+        g2, g3 = f2 - predicted[row, two], f3 - predicted[row, three]
+        mean[row, three], mean[row, two], mean[row, one], mean[row, 0] = f3 + a3, f2 + a2, f1 + a1, f0 + a0
+    added[three], added[two], added[one], added[0] = a3, a2, a1, a0
+    news[three], news[two], news[one], news[0] = g3, g2, g1, g0
+
+
+@part
+def closed_loop(A: Floats, C: Floats, gain: Floats, L: Floats, G: Floats, K: Floats) -> None:
+    """Fill K (n, D) with the gain, G = A K (n, D) and L = A - A K C."""
     D, n = gain.shape
     for i in range(n):
         for k in range(D):
+            K[i, k] = gain[k, i]
             value = 0.0
             for j in range(n):
                 value += A[i, j] * gain[k, j]
