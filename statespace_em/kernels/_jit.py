@@ -17,6 +17,11 @@ part = numba.njit(  # type: ignore[call-overload]
     cache=True, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
 )
 
+# for parts that allocate nothing and are called often: the references to their arrays are not counted, as in helpers
+bare = numba.njit(  # type: ignore[call-overload]
+    cache=True, nogil=True, error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True
+)
+
 # for helpers of kernels: passing array arguments would cost more than the work, and so would counting the references
 # to them (a quarter of the Kalman filter), so helpers allocate nothing; not for Python either
 inlined = numba.njit(  # type: ignore[call-overload]

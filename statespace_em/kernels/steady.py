@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
-from statespace_em.kernels._jit import inlined, part, sums
+from statespace_em.kernels._jit import bare, inlined, part, sums
 
-ROWS = 128  # rows done together: their arrays stay in the nearest cache
+ROWS = 64  # rows done together: their arrays stay in the nearest cache
 # steps in time; as numbers written where they are used, they would have what is called with them compiled twice
 AHEAD, BACK = np.int64(1), np.int64(-1)
 
@@ -55,9 +55,15 @@ def write_rows(x: Floats, t: int, m: int, out: Floats) -> None:
                 flat[n * w + i] = x[i, w]
 
 
-@inlined
+@bare
 def add_product(sign: float, M: Floats, x: Floats, out: Floats) -> None:
-    """Add ``sign`` M x to ``out``; two columns of M at a time, which halves the passes over it."""
+    """Add ``sign`` M x to ``out``."""
+    _add_product(sign, M, x, out)
+
+
+@inlined
+def _add_product(sign: float, M: Floats, x: Floats, out: Floats) -> None:
+    """Add ``sign`` M x to ``out``, without a call; two columns of M at a time, which halves the passes over it."""
     n, even = M.shape[0], M.shape[1] // 2 * 2
     for i in range(n):
         for j in range(0, even, 2):
@@ -70,7 +76,7 @@ def add_product(sign: float, M: Floats, x: Floats, out: Floats) -> None:
                 out[i, w] += a * x[j, w]
 
 
-@part
+@bare
 def follow(L: Floats, c: Floats, m: int, x: Floats) -> None:
     """Run x[:, w + 1] = L x[:, w] + c[:, w] from the first of m columns to the last."""
     n = L.shape[0]
@@ -110,7 +116,7 @@ def add_gram(x: Floats, total: Floats) -> None:
             total[i, j] += value
 
 
-@part
+@bare
 def filter_rows(
     t: int, m: int, y: Floats, b: Floats, C: Floats, d: Floats, K: Floats, whiten: Floats, log_norm: float,
     L: Floats, G: Floats, predicted: Floats, filtered: Floats, log_likelihood: Floats, innovation: Floats,
@@ -125,9 +131,9 @@ def filter_rows(
     for i in range(n):
         x[i, 0] = predicted[t, i]
     fill_rows(b, t, m, f)
-    add_product(1.0, G, v, f)
+    _add_product(1.0, G, v, f)
     follow(L, f, m, x)
-    add_product(-1.0, C, x, v)
+    _add_product(-1.0, C, x, v)
     if innovation.shape[0] > 0:
         write_rows(v, t, m, innovation)
     for k in range(D):
@@ -138,12 +144,12 @@ def filter_rows(
                 for w in range(m):
                     innovation[t + w, k] = np.nan
     z[:] = 0.0
-    add_product(1.0, whiten, v, z)
+    _add_product(1.0, whiten, v, z)
     _densities(log_norm, z, t, m, log_likelihood)
     for i in range(n):
         for w in range(ROWS):
             f[i, w] = x[i, w]
-    add_product(1.0, K, v, f)
+    _add_product(1.0, K, v, f)
     write_rows(x, t, m, predicted)
     write_rows(f, t, m, filtered)
 
@@ -172,7 +178,7 @@ def _densities(log_norm: float, z: Floats, t: int, m: int, out: Floats) -> None:
         out[t + w] = log_norm - 0.5 * z[0, w]
 
 
-@part
+@bare
 def smooth_rows(
     t: int, m: int, J: Floats, predicted: Floats, filtered: Floats, mean: Floats, added: Floats, news: Floats
 ) -> None:  # fmt: skip

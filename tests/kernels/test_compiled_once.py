@@ -73,7 +73,7 @@ def doorless():
     for path in KERNELS.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             marks = node.decorator_list if isinstance(node, ast.FunctionDef) else []
-            if {"part", "inlined"} & {getattr(mark, "id", "") for mark in marks}:
+            if {"bare", "part", "inlined"} & {getattr(mark, "id", "") for mark in marks}:
                 yield path.stem, node.name
 
 
