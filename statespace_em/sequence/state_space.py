@@ -82,6 +82,7 @@ class StateSpaceModel(DrivenModel):
             ``innovation`` (time, feature) y - E[y | past] with ``innovation_cov``, NaN where y is missing; and
             ``log_likelihood`` (time) in nats. Each has ``attrs["conditioning"]``. Where nothing is known yet of a
             diffuse state its variance is infinite, and so is that of what depends on it; means are then 0.
+            Covariances that many rows share are kept once, and written out when read; ``.load()`` does it at once.
         """
         _, tree, batch, labels, _ = self._ready(y, params)
         with labelled_rows(labels):
