@@ -55,7 +55,10 @@ def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
         share.work()
     finally:
         share.waiting.clear()
-        wait([other for other in others if not other.cancel()])  # the caller may do its share again when one fails
+        begun = [other for other in others if not other.cancel()]
+        wait(begun)  # also where one fails: the caller may do its share again, and must not meet the others then
+    for other in begun:
+        other.result()  # which is nothing, unless it was stopped
     return share.all()
 
 
