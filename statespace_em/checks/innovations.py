@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,16 @@ from statespace_em._typing import Bools, Floats
 from statespace_em.checks.residuals import ljung_box
 from statespace_em.errors import DataError, ParameterError
 from statespace_em.labels import listed, show
+
+
+@runtime_checkable
+class Gates(Protocol):
+    """A model whose filter can leave measurements out."""
+
+    def left_out(self, y: Any, params: xr.Dataset | None = None, *, gate: float, by: Any = "row") -> xr.DataArray:
+        """Which ones."""
+        ...
+
 
 KINDS = {"gamma": "cov", "filtered": "filtered_cov", "predicted": "predicted_cov"}  # means and their covariances
 
@@ -163,10 +173,11 @@ def gate(known: xr.Dataset, *, level: float = 0.997, by: str = "row") -> xr.Data
 def gated(
     model: Any, y: Any, params: xr.Dataset | None = None, *, level: float = 0.997, by: str = "row"
 ) -> xr.DataArray:
-    """Which measurements a filter with a gate leaves out: each is judged by the good ones before it.
+    """Which measurements a filter with a gate leaves out: each is judged by the good ones before it, in one pass.
 
-    Leave them out of any question with ``y.where(~outside)``. A gate fitted to its own decisions cuts tails: estimate
-    noises with `robust.fit_student` rather.
+    The gate opens once the rows have determined a diffuse start. Leave what is outside out of any question with
+    ``y.where(~outside)``. A gate fitted to its own decisions cuts tails: estimate noises with `robust.fit_student`
+    rather.
 
     Parameters
     ----------
@@ -189,24 +200,13 @@ def gated(
     >>> int((outside & radar["outlier"]).sum()), int(radar["outlier"].sum()), int((outside & ~radar["outlier"]).sum())
     (16, 16, 1)
     """
-    known = model.filter(y, params)
-    innovation, _ = _innovations(known)
-    if innovation.ndim != 2:
-        raise DataError("the filter is of several sequences: gate them one by one.")
-    left = innovation.copy(data=np.array(y, dtype=float).reshape(innovation.shape)).rename(None)
-    chosen = np.zeros(len(left), bool) if by == "row" else np.zeros(left.shape, bool)
-    at = 0
-    while True:
-        outside = gate(known, level=level, by=by)
-        rows = np.flatnonzero(outside.values.reshape(len(left), -1).any(1))
-        rows = rows[rows >= at]
-        if not len(rows):
-            return outside.copy(data=chosen)
-        at = int(rows[0])
-        chosen[at] |= outside.values[at]
-        left[at] = np.where(outside.values[at], np.nan, left.values[at])
-        known = model.filter(left, params)
-        at += 1
+    _level(level)
+    _validate.one_of("by", by, ("row", "feature"))
+    if not isinstance(model, Gates):
+        raise DataError(
+            f"{type(model).__name__} has no Kalman filter to put a gate into: pass a linear-Gaussian model."
+        )
+    return model.left_out(y, params, gate=level, by=by)
 
 
 def innovation_tests(known: xr.Dataset, *, lags: int = 10) -> pd.DataFrame:

@@ -137,5 +137,5 @@ def _moved(mean: Floats, cov: Floats, response: Floats, found: _SoFar, sign: flo
         cov = np.where(lost[:, :, None] | lost[:, None, :], np.nan, cov)
         rows, places = np.nonzero(lost)
         cov[rows, places, places] = np.inf
-        mean = np.where(lost & (sign > 0.0), 0.0, mean)
+        mean = np.where(lost, 0.0 if sign > 0.0 else np.nan, mean)  # an innovation would rest on the stand-ins
     return mean, cov

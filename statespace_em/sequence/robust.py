@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy.special import gammaln, psi
 
 from statespace_em import _validate
 from statespace_em._typing import Floats, Ints
@@ -20,11 +19,17 @@ from statespace_em.labels import Labels, labelled_rows
 from statespace_em.sequence.lgssm_params import positions
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
 from statespace_em.sequence.state_space import StateSpaceModel
+from statespace_em.sequence.student import (
+    best_dof,
+    divergence,
+    expected_weights,
+    shape_and_rate,
+    squared_distances,
+)
 from statespace_em.sequence.timed_definition import Own, values_of
 from statespace_em.sequence.timed_model import TimedModel
 
 STEPS = 6  # of EM between two updates of the weights
-DOFS = (0.5, 200.0)  # between which degrees of freedom are estimated
 
 
 class StudentFit(NamedTuple):
@@ -113,12 +118,10 @@ def fit_student(
             break
         posterior = _named(now.e_step(scaled, start), labels)
         distance = _distances(now.plain_view, start, posterior, labels, batch, owners)
-        shape, rate = (nu + entries) / 2.0, (nu + distance) / 2.0
-        weight, log_weight = shape / rate, psi(shape) - np.log(rate)
         if dof is None:
-            each = [(log_weight - weight)[entries[:, g] > 0, g] for g in range(n_owners)]
-            nu = np.array([_best_dof(float(own.mean())) if len(own) else 4.0 for own in each])
-        gain = 0.5 * entries * log_weight - _divergence(shape, rate, nu / 2.0)
+            nu = np.array([best_dof(entries[:, g], distance[:, g], nu[g]) for g in range(n_owners)])
+        weight, log_weight = expected_weights(nu, entries, distance)
+        gain = 0.5 * entries * log_weight - divergence(*shape_and_rate(nu, entries, distance), nu / 2.0)
         bound = np.where(entries > 0, gain, 0.0).sum(1)
         weight = np.where(entries > 0, weight, 1.0)
     assert start is not None
@@ -230,32 +233,7 @@ def _distances(
     error = np.where(seen, batch.y - (view @ mean[:, :, None])[:, :, 0], 0.0)
     square = error[:, :, None] * error[:, None, :] + view @ cov @ np.swapaxes(view, -1, -2)
     noise = params["measurement_cov"].transpose("feature", "feature_aux").values
-    found = []
-    for g in range(int(owners.max()) + 1):
-        own = seen & (owners == g)
-        pair = own[:, :, None] & own[:, None, :]
-        solved = np.linalg.solve(np.where(pair, noise, np.eye(len(owners))), np.where(pair, square, 0.0))
-        found.append(np.trace(solved, axis1=1, axis2=2))
-    return np.stack(found, axis=1)
-
-
-def _divergence(shape: Floats, rate: Floats, half: Floats) -> Floats:
-    """Kullback-Leibler divergence of Gamma(shape, rate) from Gamma(half, half)."""
-    away = (shape - half) * psi(shape) - gammaln(shape) + gammaln(half)
-    return np.asarray(away + half * (np.log(rate) - np.log(half)) + shape * (half - rate) / rate)
-
-
-def _best_dof(mean: float) -> float:
-    """Degrees of freedom that maximise the expected log density of the weights; ``mean`` of E log w - E w."""
-    from scipy.optimize import brentq
-
-    def slope(nu: float) -> float:
-        return float(np.log(nu / 2.0) + 1.0 - psi(nu / 2.0) + mean)
-
-    low, high = DOFS
-    if slope(low) <= 0.0 or slope(high) >= 0.0:
-        return low if slope(low) <= 0.0 else high
-    return float(brentq(slope, low, high))
+    return squared_distances(square, seen, noise, owners)
 
 
 def _unscaled(model: Any, inner: Any, params: xr.Dataset, now: _Weighted) -> xr.Dataset:

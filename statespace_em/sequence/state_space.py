@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ from statespace_em.scale.lazily import chunkwise
 from statespace_em.schema import Schema
 from statespace_em.sequence.base import future_dataset
 from statespace_em.sequence.driven import DrivenModel
+from statespace_em.sequence.filter_row import Guard
 from statespace_em.sequence.future import future_paths, one_sequence
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_core import LGSSMCore
@@ -36,7 +37,7 @@ from statespace_em.sequence.lgssm_row_checks import check_with_rows
 from statespace_em.sequence.lgssm_specification import DIMS
 from statespace_em.sequence.lgssm_values import check_given, check_names, check_rows, check_values, held_at, plain
 from statespace_em.sequence.named import named_domains, named_values
-from statespace_em.sequence.stream_kalman import KalmanStream
+from statespace_em.sequence.stream_kalman import KalmanStream, check_streams
 
 LIKELIHOODS = ("diffuse", "full", "marginal")
 
@@ -81,8 +82,8 @@ class StateSpaceModel(DrivenModel):
             ``filtered`` and ``predicted`` ([sequence,] time, state) with ``filtered_cov``, ``predicted_cov``; the
             ``innovation`` (time, feature) y - E[y | past] with ``innovation_cov``, NaN where y is missing; and
             ``log_likelihood`` (time) in nats. Each has ``attrs["conditioning"]``. Where nothing is known yet of a
-            diffuse state its variance is infinite, and so is that of what depends on it; means are then 0.
-            Covariances that many rows share are kept once, and written out when read; ``.load()`` does it at once.
+            diffuse state its variance is infinite, and so is that of what depends on it; means of states are then 0,
+            innovations NaN. Covariances that many rows share are kept once, written out when read, or by ``.load()``.
         """
         _, tree, batch, labels, _ = self._ready(y, params)
         with labelled_rows(labels):
@@ -217,11 +218,16 @@ class StateSpaceModel(DrivenModel):
             dataset.variables[name].attrs["conditioning"] = "1:T"
         return dataset
 
-    def stream(self, params: xr.Dataset | None = None) -> KalmanStream:
+    def stream(
+        self, params: xr.Dataset | None = None, *, gate: float | None = None, by: Literal["row", "feature"] = "row",
+        dof: float | None = None,
+    ) -> KalmanStream:  # fmt: skip
         """Kalman filter that takes one row at a time, from the start of a sequence, in constant memory.
 
         A diffuse first state is taken as it is. What changes from row to row comes with its row: inputs, regressors,
-        or matrices; see `update`.
+        or matrices; see `update`. With a ``gate``, the probability that a good measurement passes, what does not is
+        left out and reported, as by `checks.gated`; with ``dof``, degrees of freedom of Student-t noise as
+        `robust.fit_student` finds them, it loses its weight. Rows are judged, or single entries: ``by``.
 
         Examples
         --------
@@ -240,15 +246,9 @@ class StateSpaceModel(DrivenModel):
         """
         known = self._known(params)
         tree = self._core(n_features=known.sizes["feature"]).build(self._schema().arrays(known))
-        if np.isnan(tree.initial_mean).any():
-            raise ParameterError("a stream needs a first state, but initial_mean is not known: give it a number.")
-        if self.likelihood == "marginal" and not np.isfinite(tree.initial_cov).all():
-            raise ParameterError(
-                "a stream cannot tell the marginal likelihood of a diffuse start, which rests on all rows: use "
-                'likelihood="diffuse" or "full".'
-            )
-        spec = self._specification(known.sizes["feature"])
-        return KalmanStream(self, known, tree, self.likelihood, spec)
+        check_streams(tree, self.likelihood)
+        spec, guard = self._specification(known.sizes["feature"]), Guard.of(gate, by, dof, tree.measurement_cov)
+        return KalmanStream(self, known, tree, self.likelihood, spec, guard)
 
     @takes_inputs
     def sample(self, n_steps: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:

@@ -36,7 +36,7 @@ class Stream(ABC, Generic[S]):
         Of the rows taken so far, in nats.
     """
 
-    conditioning: ClassVar[Mapping[str, str]]  # fields of a step and what each has seen
+    conditioning: Mapping[str, str]  # fields of a step and what each has seen
     dims: ClassVar[Mapping[str, tuple[str, ...]]]  # fields of a step, and of the state kept, after time
 
     def __init__(self, model: LatentModel, params: xr.Dataset) -> None:

@@ -32,7 +32,7 @@ class ChainStream(Stream[ChainStep]):
     In log space throughout: one row costs K * K exponentials, and nothing underflows however long it runs.
     """
 
-    conditioning: ClassVar[Mapping[str, str]] = {"filtered": "1:t", "predicted": "1:t-1", "log_likelihood": "1:t-1"}
+    conditioning: Mapping[str, str] = {"filtered": "1:t", "predicted": "1:t-1", "log_likelihood": "1:t-1"}
     dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "filtered": ("state",),
         "predicted": ("state",),

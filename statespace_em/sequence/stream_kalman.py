@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
 
 from statespace_em._typing import Floats
 from statespace_em.data import Batch
-from statespace_em.errors import DataError, SingularInnovationError
+from statespace_em.errors import DataError, ParameterError
 from statespace_em.inputs import one_row
-from statespace_em.kernels import kalman_row
 from statespace_em.labels import show
 from statespace_em.model import LatentModel
+from statespace_em.sequence.filter_row import DIMS as KEPT
+from statespace_em.sequence.filter_row import JUDGED, SEEN, Guard, KalmanStep, filtered_row, square_of
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_params import VARYING, LGSSMParams, by_row
 from statespace_em.sequence.lgssm_passes import Filtered
@@ -25,52 +26,37 @@ from statespace_em.sequence.stream_rows import RowMatrices
 LEAST, EACH = 100, 10  # rows that may go by before the start is determined: so many, and more for each state
 
 
-class KalmanStep(NamedTuple):
-    """What is known of the states when a row has come."""
-
-    time: Any
-    filtered: Floats  # (n,), E[s_t | y_1..t]
-    predicted: Floats  # (n,), E[s_t | y_1..t-1]
-    filtered_cov: Floats  # (n, n)
-    predicted_cov: Floats  # (n, n)
-    innovation: Floats  # (D,), y_t - E[y_t | y_1..t-1], NaN where missing
-    innovation_cov: Floats  # (D, D)
-    log_likelihood: float  # log p(y_t | y_1..t-1), nats
-
-
 class KalmanStream(Stream[KalmanStep]):
     """The Kalman filter, one row at a time.
 
     Until the rows determine a diffuse start, in general as many as there are such states, each is answered from all
-    rows so far; then the stream has a proper distribution of the states and needs nothing else.
+    rows so far; then the stream has a proper distribution of the states and needs nothing else, and its guard, if it
+    has one, begins to judge: a gate leaves out what lies too far off, Student-t noise weighs it down.
     """
 
-    conditioning: ClassVar[Mapping[str, str]] = {
-        name: "1:t" if name.startswith("filtered") else "1:t-1" for name in KalmanStep._fields[1:]
-    }
+    conditioning: Mapping[str, str] = {name: seen for name, seen in SEEN.items() if name not in JUDGED}
     dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "filtered": ("state",),
-        "predicted": ("state",),
-        "filtered_cov": ("state", "state_aux"),
-        "predicted_cov": ("state", "state_aux"),
-        "innovation": ("feature",),
-        "innovation_cov": ("feature", "feature_aux"),
-        "log_likelihood": (),
-        "mean": ("state",),
-        "cov": ("state", "state_aux"),
-        "early": ("row", "feature"),
+        **KEPT,
         "early_inputs": ("row", "input"),
         **{f"early_{name}": ("row", *DIMS[name]) for name in VARYING},
     }
 
     def __init__(
-        self, model: LatentModel, params: xr.Dataset, tree: LGSSMParams, likelihood: str, spec: Specification
+        self,
+        model: LatentModel,
+        params: xr.Dataset,
+        tree: LGSSMParams,
+        likelihood: str,
+        spec: Specification,
+        guard: Guard = Guard(),
     ) -> None:
         super().__init__(model, params)
+        if guard != Guard():
+            self.conditioning = SEEN  # beside what `filter` tells
         n, size = tree.observation.shape[-1], tree.observation.shape[-2]
         self._varying = RowMatrices(spec, tree)
         self._row: dict[str, Floats] = {}  # matrices of the row that is being taken, where they vary
-        self._tree, self._likelihood = tree, likelihood
+        self._tree, self._likelihood, self._guard = tree, likelihood, guard.array()
         self._mean, self._cov = tree.initial_mean.copy(), (tree.initial_cov + tree.initial_cov.T) / 2.0
         self._names = params["input"].values.tolist() if "input" in params.dims else []
         self._inputs = np.zeros(len(self._names))  # of the row that is being taken
@@ -119,24 +105,12 @@ class KalmanStream(Stream[KalmanStep]):
     def _advance(self, y: Floats, time: Any, known: int) -> KalmanStep:
         if not np.isfinite(self._cov).all():
             return self._advance_early(y, time)
-        n, size = len(self._mean), len(y)
-        predicted, predicted_cov = self._mean, self._cov
-        filtered, filtered_cov = np.empty((1, n)), np.empty((1, n, n))
-        innovation, innovation_cov = np.empty((1, size)), np.empty((1, size, size))
-        mean, cov = np.empty(n), np.empty((n, n))
         if self._names or self._row:
             tree = self._varying.over({name: value[None] for name, value in self._row.items()})
             self._matrices = by_row(tree, _batch(y[None], self._inputs[None]))[:6]
-        value = kalman_row.kalman_step(
-            y[None], *self._matrices, predicted, predicted_cov, filtered, filtered_cov, innovation, innovation_cov,
-            mean, cov,
-        )  # fmt: skip
-        if np.isnan(value):
-            raise SingularInnovationError(self.n_rows)
-        self._mean, self._cov = mean, cov
-        return KalmanStep(
-            time, filtered[0], predicted, filtered_cov[0], predicted_cov, innovation[0], innovation_cov[0], value
-        )
+        guard = Guard(*self._guard)
+        step, self._mean, self._cov = filtered_row(y, self._matrices, self._mean, self._cov, guard, time, self.n_rows)
+        return step
 
     def _advance_early(self, y: Floats, time: Any) -> KalmanStep:
         """Answer from all rows so far, while they do not determine the states."""
@@ -157,10 +131,11 @@ class KalmanStream(Stream[KalmanStep]):
         return KalmanStep(
             time, found.filtered_mean[t], found.predicted_mean[t], found.filtered_cov[t], found.predicted_cov[t],
             found.innovation[t], found.innovation_cov[t], float(found.log_likelihood[t]),
+            square_of(found.innovation[t], found.innovation_cov[t]), np.zeros(len(y), bool), np.ones(len(y)),
         )  # fmt: skip
 
     def _state(self) -> dict[str, Floats]:
-        kept = {"mean": self._mean, "cov": self._cov, "early": self._early}
+        kept = {"mean": self._mean, "cov": self._cov, "early": self._early, "guard": self._guard}
         kept |= {f"early_{name}": early for name, early in self._early_rows.items()}
         return kept | {"early_inputs": self._early_inputs} if self._names else kept
 
@@ -173,3 +148,14 @@ def _next(found: Filtered, row: int) -> tuple[Floats, Floats]:
     """Predicted moments of a row."""
     cov = found.predicted_cov[row]
     return found.predicted_mean[row].copy(), (cov + cov.T) / 2.0
+
+
+def check_streams(tree: LGSSMParams, likelihood: str) -> None:
+    """Refuse parameters that a stream cannot go by."""
+    if np.isnan(tree.initial_mean).any():
+        raise ParameterError("a stream needs a first state, but initial_mean is not known: give it a number.")
+    if likelihood == "marginal" and not np.isfinite(tree.initial_cov).all():
+        raise ParameterError(
+            "a stream cannot tell the marginal likelihood of a diffuse start, which rests on all rows: use "
+            'likelihood="diffuse" or "full".'
+        )

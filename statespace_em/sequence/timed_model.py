@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from statespace_em import _validate
 from statespace_em._typing import Floats
 from statespace_em.core import Core
 from statespace_em.errors import DataError, ParameterError
@@ -18,6 +17,7 @@ from statespace_em.fitting import Fit, FitOptions
 from statespace_em.labels import Labels
 from statespace_em.predictive import Predictive
 from statespace_em.scale.chunks import is_chunked
+from statespace_em.sequence.filter_row import Guard
 from statespace_em.sequence.lgssm_params import positions
 from statespace_em.sequence.lgssm_specification import DIMS
 from statespace_em.sequence.motion_rows import labelled_at, squared, times_ahead, unit_of, units_of, with_times
@@ -209,18 +209,11 @@ class TimedModel(Timed):
         *,
         gate: float | None = None,
         by: Literal["row", "feature"] = "row",
+        dof: float | None = None,
     ) -> MotionStream:
         """Kalman filter that takes one row at a time, at whatever times they come; a diffuse start is fine.
 
-        Parameters
-        ----------
-        params
-            Parameters (those of the fit unless given).
-        gate
-            Probability with which a good measurement passes, such as 0.999; what does not is left out and reported,
-            as `checks.gated` does. None takes everything.
-        by
-            Whether rows or single entries are judged.
+        See `LinearGaussianSSM.stream` for the arguments.
 
         Examples
         --------
@@ -235,9 +228,7 @@ class TimedModel(Timed):
         """
         known = self._known(params)
         self._plain_view("a stream goes on beyond the rows")
-        _validate.one_of("by", by, ("row", "feature"))
-        if gate is not None and not 0.0 < gate < 1.0:
-            raise ParameterError(f"gate is {gate!r}, expected a probability between 0 and 1, such as 0.999.")
+        guard = Guard.of(gate, by, dof, values_of(known, "measurement_cov"))
         words = [word for piece in self._pieces(1.0) for word in piece.initial]
         if "fixed" in words or self.likelihood == "marginal":
             raise ParameterError(
@@ -257,7 +248,7 @@ class TimedModel(Timed):
             return bound._core(n_features=known.sizes["feature"]).build(bound._schema().arrays(bound._inner(known)))
 
         dynamics = Dynamics(self._usual(known).step, over_gap, tree, self.likelihood, self.unit, self.step is None)
-        return MotionStream(self, known, dynamics, gate, by)
+        return MotionStream(self, known, dynamics, guard)
 
     def sample(self, n_steps: Any, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:
         """Simulate one sequence: ``state`` (time, state_name) and ``y`` (time, feature).
