@@ -99,15 +99,15 @@ def as_observed(y: Any, *, sequence: Hashable | None = None) -> Observed:
     stacked = np.column_stack(values) if values else np.empty((len(frame), 0))
     plain = isinstance(frame.index, pd.RangeIndex) and frame.index.start == 0 and frame.index.step == 1
     index = None if plain else _plain_index(frame.index)
-    return Observed(np.asarray(stacked, float), tuple(frame.columns), tuple(symbols), index, _units(y, frame))
+    return Observed(np.asarray(stacked, float), tuple(frame.columns), tuple(symbols), index, units_of(y, frame.columns))
 
 
-def _units(y: Any, frame: pd.DataFrame) -> dict[Hashable, str]:
+def units_of(y: Any, columns: Iterable[Hashable]) -> dict[Hashable, str]:
     """Units that ``attrs["units"]`` of y and of its time coordinate tell; that of all columns under ""."""
     told = getattr(y, "attrs", {}).get("units")
     found: dict[Hashable, str] = {}
     if isinstance(told, Mapping):
-        found |= {name: str(told[name]) for name in frame.columns if name in told}
+        found |= {name: str(told[name]) for name in columns if name in told}
     elif isinstance(told, str) and told:
         found[""] = told
     if isinstance(y, xr.DataArray):

@@ -34,7 +34,7 @@ def plot_components(
     Parameters
     ----------
     parts : Dataset
-        What ``decompose(y)`` of a structural model returned.
+        What ``decompose(y)`` of a structural model returned; ``attrs["units"]`` of y stand on the axes.
     components : name or list of names, optional
         Those to show; all unless given.
     sequence : optional
@@ -69,24 +69,29 @@ def plot_components(
     known = names(mean, "component")
     chosen = choose(components, known, "component")
     kinds = dict(zip(known, parts["kind"].values.tolist()))
-    first = next((name for name in chosen if kinds[name] == "level"), None)
-    panels = style.stacked_axes(axes, [2.3 if name == first else 1.25 for name in chosen])
+    columns = dict(zip(known, parts["column"].values.tolist())) if "column" in parts.coords else dict.fromkeys(known)
+    firsts = [
+        next((name for name in chosen if columns[name] == column and kinds[name] in ("level", "motion")), None)
+        for column in dict.fromkeys(columns.values())
+    ]
+    heights = [2.3 if name in firsts else 1.25 for name in chosen]
+    panels, units = style.stacked_axes(axes, heights), str(parts.attrs.get("units", ""))
     band = f"{100 * float(parts.attrs.get('level', np.nan)):.4g} % interval"
     for i, (ax, name) in enumerate(zip(panels, chosen, strict=True)):
         value, low, high = (array.sel(component=name).values for array in (mean, lower, upper))
-        if name == first:
-            draw_measurements(ax, time, *_behind(mean, parts))
+        if name in firsts:
+            draw_measurements(ax, time, *_behind(mean, parts, [columns[other] == columns[name] for other in known]))
         if kinds[name] == "irregular":
             _draw_sticks(ax, time, value)
         else:
             colour = style.PALETTE[i % len(style.PALETTE)]
             draw_band(ax, time, value, (high - low) / 2.0, colour, label=None, band_label=band if i == 0 else None)
             _limit(ax, value, (high - low) / 2.0)
-        if kinds[name] not in ("level", "constant", "irregular"):
+        if kinds[name] not in ("level", "motion", "constant", "irregular"):
             ax.axhline(0.0, color=style.FAINT, linewidth=0.8, zorder=0.9)
-        ax.set_ylabel(style.text(name), fontsize=style.TEXT)
+        style.label_panel(ax, style.with_unit(name, units if kinds[name] != "slope" else ""), heights[i])
         style.tidy(ax)
-        style.few_ticks(ax, 5 if name == first else 3)
+        style.few_ticks(ax, 5 if name in firsts else 3)
         style.draw_time_axis(ax, time, label=ax is panels[-1])
     if panels[0].get_legend_handles_labels()[1]:
         style.legend_right(panels[0])
@@ -110,10 +115,10 @@ def _time(array: xr.DataArray) -> TimeAxis:
     return style.time_axis(index, array.sizes[name], name)
 
 
-def _behind(mean: xr.DataArray, parts: xr.Dataset) -> tuple[Floats, str]:
-    """Return y, less the effects of regressors if there are any, and how to call it."""
-    of_regressors = parts["kind"].values == "regression"
-    kept = parts["in_y"].values & ~of_regressors
+def _behind(mean: xr.DataArray, parts: xr.Dataset, own: list[bool]) -> tuple[Floats, str]:
+    """Return a column of y, less the effects of regressors if there are any, and how to call it."""
+    of_regressors = (parts["kind"].values == "regression") & own
+    kept = parts["in_y"].values & own & ~of_regressors
     return mean.values[:, kept].sum(1), "y less regressors" if of_regressors.any() else "y"
 
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from statespace_em.errors import DataError
 from statespace_em.plotting import _style as style
-from statespace_em.plotting._inputs import listed, names, one_sequence
+from statespace_em.plotting._inputs import listed, names, one_sequence, units_of
 from statespace_em.plotting._style import AxesArray
 from statespace_em.plotting.states import level_width
 
@@ -20,7 +20,7 @@ SHADE = "0.88"
 
 
 def plot_innovations(
-    known: xr.Dataset, *, level: float = 0.95, sequence: Hashable | None = None, axes: Any = None
+    known: xr.Dataset, y: Any = None, *, level: float = 0.95, sequence: Hashable | None = None, axes: Any = None
 ) -> AxesArray:
     """Show what each measurement added to its prediction, with the band it keeps under a true model.
 
@@ -28,6 +28,8 @@ def plot_innovations(
     ----------
     known : Dataset
         What ``filter(y)`` of a linear-Gaussian model returned.
+    y : Series, DataFrame or DataArray, optional
+        The measurements, whose ``attrs["units"]`` stand on the axes: a word, or one for each column.
     level : float
         Probability of the band of each entry; entries outside it are marked.
     sequence : optional
@@ -53,7 +55,11 @@ def plot_innovations(
     variance = np.diagonal(cov.transpose(..., "feature", "feature_aux").values, axis1=1, axis2=2)
     time = _time(innovation)
     features = names(innovation, "feature")
-    panels = style.stacked_axes(axes, [max(1.2, 2.6 - 0.4 * len(features))] * len(features))
+    units = {} if y is None else units_of(y, features)
+    clock = units.get(time.label, "")
+    time = time._replace(label=style.with_unit(time.label, clock)) if clock else time
+    height = max(1.2, 2.6 - 0.4 * len(features))
+    panels = style.stacked_axes(axes, [height] * len(features))
     half = level_width(level) * np.sqrt(np.where(np.isfinite(variance), variance, np.nan))
     for d, ax in enumerate(panels):
         seen = np.flatnonzero(np.isfinite(value[:, d]) & np.isfinite(half[:, d]))
@@ -62,7 +68,8 @@ def plot_innovations(
         ax.fill_between(at, -wide, wide, color=SHADE, linewidth=0, label=f"{100 * level:.4g} % band", gid="band")
         _dots(ax, at, value[seen, d], np.abs(value[seen, d]) > wide)
         _clip(ax, value[seen, d], 2.5 * float(np.median(wide)) if len(wide) else 1.0)
-        ax.set_ylabel(style.text(features[d]), fontsize=style.TEXT)
+        name = features[d]
+        style.label_panel(ax, style.with_unit(name, units.get(name, units.get("", ""))), height)
         _finish(ax, time, last=ax is panels[-1])
     style.legend_right(panels[0])
     style.set_title(panels[0], "Innovations: measured less predicted, data 1:t-1")

@@ -168,8 +168,10 @@ def _draw_histogram(ax: Axes, pit: Floats) -> None:
     ax.axhline(1.0, color=style.FAINT, linewidth=0.8, zorder=1)
     heights, edges = np.histogram(pit, bins=bins, range=(0.0, 1.0))
     ax.stairs(heights * bins / len(pit), edges, color=style.PALETTE[0], linewidth=1.4, zorder=2, baseline=None)
+    ends = [*limits, float(heights.min()) * bins / len(pit), float(heights.max()) * bins / len(pit)]
+    room = 0.15 * (max(ends) - min(ends))
     ax.set_xlim(0.0, 1.0)
-    ax.set_ylim(0.0, None)
+    ax.set_ylim(max(min(ends) - room, 0.0), max(ends) + room)
     ax.set_xlabel("probability integral transform", fontsize=style.TEXT)
     ax.set_ylabel("density", fontsize=style.TEXT)
     style.set_title(ax, "Against the uniform")

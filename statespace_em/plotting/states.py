@@ -29,6 +29,8 @@ from statespace_em.plotting._inputs import (
 )
 from statespace_em.plotting._style import AxesArray, TimeAxis
 
+MOST = 6  # panels of states that nobody asked for
+
 
 def plot_states(
     y: Any,
@@ -54,7 +56,8 @@ def plot_states(
         noise. Without them there is a panel for each state, and the measurements are drawn where a column has
         the state's name (a single column: in the first panel).
     states : name or list of names, optional
-        States to show; with `params`, in panels below those of the signal.
+        States to show; with `params`, in panels below those of the signal. Without `params` the first six unless
+        given; the harmonics of a season add up in `plot_components`.
     level : float
         Probability of a band at each time.
     sequence : optional
@@ -87,6 +90,7 @@ def plot_states(
     observed = as_observed(y, sequence=sequence)
     time = shared_time(observed, latent)
     chosen = [] if params is not None and states is None else choose(states, latent.states, "state")
+    chosen = chosen[:MOST] if states is None and axes is None else chosen
     features: tuple[Hashable, ...] = ()
     if params is not None:
         features, signal, variance = signal_of(latent, cov, params)
@@ -125,7 +129,9 @@ def plot_states(
         style.few_ticks(ax)
         style.draw_time_axis(ax, time, label=ax is panels[-1])
     style.legend_right(panels[0])
-    style.set_title(panels[0], title(latent, "signal" if features else "states"))
+    few = len(chosen) if states is None and len(chosen) < len(latent.states) and not features else 0
+    part = f"; {few} of {len(latent.states)}, states= chooses" if few else ""
+    style.set_title(panels[0], title(latent, "signal" if features else "states") + part)
     return panels
 
 
@@ -179,7 +185,8 @@ def signal_of(latent: Latent, cov: Floats, params: xr.Dataset) -> tuple[tuple[Ha
     features, matrix = observation_of(latent, params)
     mean = np.einsum("nds,ns->nd", np.broadcast_to(matrix, (len(latent.mean), *matrix.shape[1:])), latent.mean)
     if "observation_offset" in params:
-        mean = mean + params.observation_offset.transpose(..., "feature").values
+        offset = params.observation_offset.transpose(..., "feature").values
+        mean = mean + (offset if offset.ndim == 1 else offset[: len(mean)])  # the future may be there too
     variance = np.einsum("nds,nds->nd", matrix @ cov, np.broadcast_to(matrix, (len(cov), *matrix.shape[1:])))
     return features, mean, np.maximum(variance, 0.0)
 

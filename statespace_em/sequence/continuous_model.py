@@ -17,7 +17,7 @@ from statespace_em.patterns import Pattern, from_entries
 from statespace_em.predictive import Predictive
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence.components import NOISY
-from statespace_em.sequence.decomposition import check_asked, decomposed, piece_views
+from statespace_em.sequence.decomposition import check_asked, decomposed, piece_views, told_units
 from statespace_em.sequence.flow import Piece
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_filter import smooth
@@ -118,7 +118,9 @@ class ContinuousModel(TimedModel):
         pieces = self._on(y, params)._pieces(1.0)
         found = piece_views(pieces, labels.features)
         noisy = bool(self._measurement_noise().touched.any() or self._measurement_noise().constant.any())
-        return decomposed(found, mean, cov, positions(batch), batch.y, labels, noisy=noisy, of=of, level=level)
+        return decomposed(
+            found, mean, cov, positions(batch), batch.y, labels, noisy=noisy, of=of, level=level, units=told_units(y)
+        )
 
     def summary(self) -> pd.DataFrame:
         """What was estimated: ``value`` and ``unit``."""

@@ -128,6 +128,7 @@ def decomposed(
     noisy: bool,
     of: str,
     level: float,
+    units: str = "",
 ) -> xr.Dataset:
     """Moments of components, and of what is left of y (N, D) where it is ``noisy``, with intervals, labelled."""
     moments, views = component_moments(found, mean, cov, position), list(found)
@@ -151,4 +152,10 @@ def decomposed(
     dataset = dataset.assign_coords({name: ("component", each) for name, each in told.items()})
     for variable in dataset.data_vars:
         dataset.variables[variable].attrs["conditioning"] = "1:T" if of == "smoothed" else "1:t"
-    return dataset.assign_attrs(level=level)
+    return dataset.assign_attrs({"level": level} | ({"units": units} if units else {}))
+
+
+def told_units(y: Any) -> str:
+    """Unit of y where its attributes tell one for all columns; else empty."""
+    units = getattr(y, "attrs", {}).get("units")
+    return units if isinstance(units, str) else ""

@@ -20,7 +20,7 @@ from statespace_em.priors import InverseWishart
 from statespace_em.sequence.arma_mirror import mirrored
 from statespace_em.sequence.arma_start import hannan_rissanen
 from statespace_em.sequence.components import NOISY, Part, built, together
-from statespace_em.sequence.decomposition import check_asked, decomposed, views
+from statespace_em.sequence.decomposition import check_asked, decomposed, told_units, views
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_filter import smooth
 from statespace_em.sequence.lgssm_params import positions
@@ -134,7 +134,9 @@ class StructuralModel(StateSpaceModel):
                 mean, cov = states.mean, np.asarray(states.cov)
         found = views(self.components, self._parts())
         noisy = self._noisy()
-        return decomposed(found, mean, cov, positions(batch), batch.y, labels, noisy=noisy, of=of, level=level)
+        return decomposed(
+            found, mean, cov, positions(batch), batch.y, labels, noisy=noisy, of=of, level=level, units=told_units(y)
+        )
 
     def _noisy(self) -> bool:
         """Whether y has a measurement noise of its own."""
