@@ -58,7 +58,7 @@ def plot_components(
     >>> flow = sse.datasets.nile()
     >>> axes = sse.plotting.plot_components(sse.designs.local_level().fit(flow).decompose(flow))
     >>> [ax.get_ylabel() for ax in axes]
-    ['level', 'irregular']
+    ['level (1e8 m^3 per year)', 'irregular (1e8 m^3 per year)']
     """
     if not isinstance(parts, xr.Dataset) or not {"mean", "lower", "upper", "kind", "in_y"} <= set(parts.variables):
         have = listed(parts.data_vars) if isinstance(parts, xr.Dataset) else type(parts).__name__
