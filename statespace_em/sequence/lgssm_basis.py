@@ -7,14 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from statespace_em._typing import Floats
+from statespace_em.kernels.null_space import null_space, product
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.lgssm_noise import Noise
 from statespace_em.sequence.lgssm_params import PARAMETERS, VARYING, LGSSMParams, varies
 from statespace_em.sequence.lgssm_structure import Structure
 
-FEW = 120  # moves, of up to ten states
 NOTHING = 1e-9  # change, each parameter on its own scale, that is none
-MAYBE = 1e-8  # share of the largest square below which a change may be none
 
 
 def arbitrary(params: LGSSMParams, structure: Structure) -> int:
@@ -27,8 +26,9 @@ def arbitrary(params: LGSSMParams, structure: Structure) -> int:
     so in any basis.
     """
     everything, outside = _moves(params, structure)
-    kept = _kernel(outside)
-    return len(kept) - len(_kernel(kept @ everything))
+    kept = null_space(outside, NOTHING)
+    left = everything if len(kept) == len(everything) else product(kept, everything)
+    return len(kept) - len(null_space(left, NOTHING))
 
 
 def _moves(params: LGSSMParams, structure: Structure) -> tuple[Floats, Floats]:
@@ -64,29 +64,6 @@ def _moves(params: LGSSMParams, structure: Structure) -> tuple[Floats, Floats]:
     changes = {name: moves[name].reshape(len(units), -1) for name in names}
     outside = [_outside(structure, generic, one, factors, name, change) for name, change in changes.items()]
     return np.hstack(list(changes.values())), np.hstack(outside)
-
-
-def _kernel(moves: Floats) -> Floats:
-    """Orthonormal combinations (k, rows) of the rows that are zero.
-
-    The squares tell in a fraction of the time of a decomposition of the rows, but not to the last digit: they only
-    choose the few combinations that may be zero. Where the data see all of the states there are mostly none.
-    """
-    if float(np.abs(moves).max(initial=0.0)) < NOTHING / max(1.0, moves.size**0.5):
-        return np.eye(len(moves))
-    # without BLAS, whose threads wait for each other longer than so few numbers take where the cores are busy
-    squares = np.einsum("ik,jk->ij", moves, moves) if len(moves) < FEW else moves @ moves.T
-    least = MAYBE * float(squares.max(initial=0.0))
-    try:
-        np.linalg.cholesky(squares - least * np.eye(len(squares)))
-        return np.zeros((0, len(moves)))
-    except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(squares)
-    near = vectors[:, values < 2.0 * least + NOTHING].T
-    small = near @ moves
-    wide = np.pad(small, ((0, 0), (0, max(0, len(near) - small.shape[1]))))
-    left, size, _ = np.linalg.svd(wide, full_matrices=False)
-    return np.asarray(left[:, size < NOTHING].T @ near)
 
 
 def _rows(
@@ -147,7 +124,8 @@ def _outside(
         design = np.array([structure.noises[name].outer(part) for part in design])
     flat = design.reshape(len(design), -1)
     if flat.any(1).all() and ((flat != 0.0).sum(0) <= 1).all():  # no entry is of two values: they are at right angles
-        return np.asarray(changes - changes @ (flat / (flat * flat).sum(1, keepdims=True)).T @ flat)
+        back = np.ascontiguousarray((flat / (flat * flat).sum(1, keepdims=True)).T)
+        return np.asarray(changes - product(product(np.ascontiguousarray(changes), back), flat))
     return np.asarray(changes - np.linalg.lstsq(flat.T, changes.T, rcond=None)[0].T @ flat)
 
 

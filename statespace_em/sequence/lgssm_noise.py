@@ -17,6 +17,7 @@ import numpy as np
 
 from statespace_em._typing import Floats, Ints
 from statespace_em.domains import from_vector, n_coordinates, pull_back, to_vector
+from statespace_em.kernels.regression import is_definite
 from statespace_em.patterns import Pattern, components
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence.cones import Cone, cone_around, is_closed
@@ -82,6 +83,13 @@ class Noise:
         return components(self.pattern.linked)
 
     @cached_property
+    def _whole(self) -> bool:
+        """Whether all entries are free, and nothing else is to be done with them."""
+        first = self.blocks[0]
+        size = self.pattern.constant.shape[0]
+        return self.loading is None and first.kind == "free" and np.array_equal(first.rows, np.arange(size))
+
+    @cached_property
     def _left(self) -> Floats:
         return np.asarray(np.eye(len(self.pattern.constant)) if self.loading is None else np.linalg.pinv(self.loading))
 
@@ -106,6 +114,8 @@ class Noise:
         """
         if not self.blocks:
             return current
+        if self._whole and prior.dof is None and prior.scale == 0.0 and counts[0] > 0.0:
+            return np.asarray(_semidefinite(scatter) / counts[0])
         inner = np.array(self.inner(current))
         size = len(inner)
         scatter = self.inner(scatter) + prior.matrix(size)
@@ -332,10 +342,7 @@ def _fit(cov: Floats, scatter: Floats, counts: Floats) -> float:
 def _semidefinite(scatter: Floats) -> Floats:
     """Take away the negative eigenvalues that round-off leaves where a noise vanishes."""
     scatter = (scatter + scatter.T) / 2.0
-    try:
-        np.linalg.cholesky(scatter)
-    except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(scatter)
-    else:
+    if is_definite(scatter):
         return scatter
+    values, vectors = np.linalg.eigh(scatter)
     return scatter if values[0] >= 0.0 else np.asarray((vectors * np.maximum(values, 0.0)) @ vectors.T)

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
+from statespace_em.kernels import regression
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence.lgssm_noise import Noise
 from statespace_em.sequence.lgssm_row_noise import RowNoise
@@ -65,6 +66,10 @@ def update(
     change = np.zeros((1, *sums.cross.shape[1:]))
     # free as a whole or not at all: a noise that is the same in all rows then does not matter (Zellner 1962)
     columns = coefficients.columns if one else None
+    if columns is not None and len(columns) and isinstance(noise, Noise) and cov.ndim == 2:
+        known = _at_once(columns, sums)
+        if known is not None:
+            return known[0][None], noise.mode(known[1], counts[0], cov, prior)
     for _ in range(ROUNDS):
         if len(coefficients.names):
             change = _by_values(coefficients, sums, cov) if columns is None else _by_columns(columns, sums)
@@ -78,6 +83,14 @@ def update(
         if np.abs(cov - before).max() <= SETTLED * np.abs(cov).max():
             break
     return change, cov
+
+
+def _at_once(free: Ints, sums: Residuals) -> tuple[Floats, Floats] | None:
+    """Change and scatter (p, p) of what it leaves; None where the moments next to do not determine it."""
+    (cross,), (scatter,) = sums.cross, sums.scatter
+    change, left = np.zeros(cross.shape), np.empty(scatter.shape)
+    arrays = (np.ascontiguousarray(part) for part in (scatter, cross, sums.squares[0], sums.blocks, free))
+    return (change, left) if regression.regress(*arrays, change, left) else None
 
 
 def _by_columns(free: Ints, sums: Residuals) -> Floats:
