@@ -27,12 +27,13 @@ def columns(
     N, D = y.shape
     n, q = B.shape
     E, H, s = np.empty((D, q)), np.empty((D, q)), np.empty((n, q))
-    end[:] = B
     for t in range(N):
         a, c, f = t * int(A.shape[0] > 1), t * int(C.shape[0] > 1), slot[t]
-        if begins[t]:
-            end[:] = B
-        W[t] = end
+        for i in range(n):
+            for j in range(q):
+                if t == 0 or begins[t]:
+                    end[i, j] = B[i, j]
+                W[t, i, j] = end[i, j]
         _responses(y, t, C[c], end, E)
         for j in range(q):
             for k in range(D):
@@ -47,7 +48,7 @@ def columns(
                 s[i, j] = value
         for i in range(q):
             for j in range(q):
-                value = known[i, j] if begins[t] else gram[t - 1, i, j]
+                value = known[i, j] if t == 0 or begins[t] else gram[t - 1, i, j]
                 for k in range(D):
                     value += H[k, i] * H[k, j]
                 gram[t, i, j] = value

@@ -44,7 +44,8 @@ def forward_rows(
     x, f = np.empty(n), np.empty(n)
     known = -1
     for i in range(begin.shape[0]):
-        x[:] = m0
+        for j in range(n):  # by hand: an assignment of arrays takes longer to compile than all of the rest
+            x[j] = m0[j]
         total = 0.0
         for t in range(0, length[i], ROWS):
             m, row, s = min(ROWS, length[i] - t), begin[i] + t, slot[offset[i] + t]
@@ -80,7 +81,8 @@ def forward_rows(
                         V[k, w] = 0.0
             total += m * log_norm[s] - 0.5 * squares(whiten[s], V, z)
         log_likelihood[i] = total
-    end[:] = x
+    for j in range(n):
+        end[j] = x[j]
 
 
 @inlined

@@ -27,7 +27,8 @@ def null_space(rows: Floats, nothing: float) -> Floats:
     both = np.zeros((r, c + r))  # rows, and the combinations that they are
     order, size = np.arange(r), np.empty(r)
     for i in range(r):
-        both[i, :c] = rows[i]
+        for j in range(c):
+            both[i, j] = rows[i, j]
         both[i, c + i] = 1.0
     rank = 0
     while rank < r:
@@ -50,13 +51,16 @@ def null_space(rows: Floats, nothing: float) -> Floats:
         rank += 1
     found = np.empty((r - rank, r))
     for i in range(r - rank):
-        found[i] = both[order[rank + i], c:]
+        for j in range(r):
+            found[i, j] = both[order[rank + i], c + j]
         for _ in range(2):  # twice is enough
             for h in range(i):
                 share = _dot(found[h], found[i])
                 for j in range(r):
                     found[i, j] -= share * found[h, j]
-            found[i] /= np.sqrt(_dot(found[i], found[i]))
+            norm = np.sqrt(_dot(found[i], found[i]))
+            for j in range(r):
+                found[i, j] /= norm
     return found
 
 

@@ -53,5 +53,8 @@ def regress(
 def is_definite(matrix: Floats) -> bool:
     """Whether a symmetric matrix is positive definite, to what arithmetic can tell."""
     p = matrix.shape[0]
-    L, inverse = matrix.copy(), np.empty(p)
+    L, inverse = np.empty((p, p)), np.empty(p)
+    for i in range(p):
+        for j in range(i + 1):
+            L[i, j] = matrix[i, j]
     return cholesky(L, p, 0.0, inverse) == 0
