@@ -22,8 +22,10 @@ import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.kernels._jit import inlined, jit
+from statespace_em.kernels._linalg import settled
 
 SHORTEST = 16  # rows before the backward covariance recursion is asked whether it has settled
+ONE_STEP = np.int64(1)  # see kalman_covariances.py
 
 
 @jit
@@ -47,10 +49,11 @@ def backward_covariances(
     N, D = y.shape
     n = info.shape[0]
     Sinv, CS, cD, cC = np.zeros((D, D)), np.zeros((D, n)), np.zeros((D, D)), np.zeros((D, n))
-    old, M, AI, MP = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
+    old, mark = np.zeros((n, n)), np.zeros((n, n))
+    M, AI, MP = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
     V, IA, IKC, work = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
     seen = np.zeros(counts.shape[1], np.bool_)
-    age = 0
+    age = np.int64(0)
     t = N
     while t > 0:
         t -= 1
@@ -59,7 +62,7 @@ def backward_covariances(
         f, a, h = slot[t], t * int(A.shape[0] > 1), t * int(C.shape[0] > 1)
         fresh = t == N - 1 or follow != c or slot[t + 1] != f or not settles
         if fresh:
-            age = 0
+            age = np.int64(0)
             if t == N - 1 or slot[t + 1] != f or not settles:
                 inverse(whiten[f], Sinv)
                 _closed_loop(C[h], gain[f], Sinv, IKC, CS)
@@ -68,8 +71,12 @@ def backward_covariances(
         _backward_covs(A[a], follow == 0.0, info, filtered_cov[f], AI, M, MP, IA, V)
         _row_covs(c, gain[f], Sinv, M, MP, cD, cC, work)
         m = 1  # rows alike
-        if age >= SHORTEST and _stands_still(info, old):
-            m = _alike(t, slot, count, begins)
+        if age >= SHORTEST and age & (age - 1) == 0:  # asked at ages 32, 64, 128, ...
+            if age > SHORTEST and settled(old, info, ONE_STEP) and settled(mark, info, age // 2):
+                m = _alike(t, slot, count, begins)
+            for i in range(n):
+                for j in range(n):
+                    mark[i, j] = info[i, j]
         if by_A.shape[0] > 0:
             for w in range(m):
                 for i in range(n):
@@ -236,13 +243,3 @@ def _update_info(count: float, C: Floats, CS: Floats, IKC: Floats, M: Floats, in
                 value += count * C[k, i] * CS[k, j]
             info[i, j] = value
             info[j, i] = value
-
-
-@inlined
-def _stands_still(new: Floats, old: Floats) -> bool:
-    """Whether the information has stopped changing."""
-    for i in range(new.shape[0]):
-        for j in range(i + 1):
-            if not abs(new[i, j] - old[i, j]) <= 1e-15 * np.sqrt(new[i, i] * new[j, j]):
-                return False
-    return True

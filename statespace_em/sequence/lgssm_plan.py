@@ -43,6 +43,7 @@ class Section(NamedTuple):
     pieces: tuple[Piece, ...]  # all sequences
     kinds: tuple[Piece, ...]  # one sequence for each kind, of equal group and length
     n_kinds: Floats  # (kinds,), sequences of each
+    complete: bool  # no entry is missing
     long: bool = False
 
 
@@ -50,29 +51,29 @@ def plan(y: Floats, starts: Ints, *, share: bool) -> tuple[Section, ...]:
     """Cut sequences into sections; without ``share`` each has covariances of its own."""
     length = np.diff(starts)
     short = length <= WHOLE
-    found = [_long(int(a), int(b - a)) for a, b in zip(starts[:-1][~short], starts[1:][~short])]
+    complete = not np.isnan(y).any()
+    found = [_long(int(a), int(b - a), complete) for a, b in zip(starts[:-1][~short], starts[1:][~short])]
     if not short.any():
         return tuple(found)
     own = np.flatnonzero(short)
-    group = _groups(y, starts, own) if share else np.arange(len(own))
+    group = np.arange(len(own))
+    if share:
+        group = np.zeros(len(own), np.int64) if complete else _groups(y, starts, own)
     order = np.lexsort((own, -length[own], group))
     own, group = own[order], group[order]
     heads = np.flatnonzero(np.diff(group, prepend=-1))  # the longest of each group
     rows = np.cumsum(length[own[heads]])
     number = (rows - 1) // BLOCK
     cuts = np.append(heads[np.flatnonzero(np.diff(number, prepend=-1))], len(own))
-    sections = [_section(starts, own[a:b], group[a:b]) for a, b in pairwise(cuts)]
+    sections = [_section(starts, own[a:b], group[a:b], complete) for a, b in pairwise(cuts)]
     return tuple(sections + found)
 
 
 def _groups(y: Floats, starts: Ints, own: Ints) -> Ints:
     """Group of each sequence, numbered by where the first of them begins."""
-    missing = np.isnan(y)
-    if not missing.any():
-        return np.zeros(len(own), np.int64)
     if len(own) == 1:
         return np.zeros(1, np.int64)
-    marks = np.packbits(missing, axis=1)
+    marks = np.packbits(np.isnan(y), axis=1)
     text = [marks[starts[i] : starts[i + 1]].tobytes() for i in own]
     order = sorted(range(len(own)), key=text.__getitem__)
     found, now = np.zeros(len(own), np.int64), order[-1]
@@ -84,13 +85,13 @@ def _groups(y: Floats, starts: Ints, own: Ints) -> Ints:
     return first[found]
 
 
-def _long(begin: int, n_rows: int) -> Section:
+def _long(begin: int, n_rows: int, complete: bool) -> Section:
     rows = slice(begin, begin + n_rows)
     piece = _piece(np.array([begin]), np.array([n_rows]), np.zeros(1, np.int64), np.zeros(1, np.int64), side=False)
-    return Section(rows, np.zeros(0, bool), np.zeros(0), (piece,), (piece,), np.ones(1), long=True)
+    return Section(rows, np.zeros(0, bool), np.zeros(0), (piece,), (piece,), np.ones(1), complete, long=True)
 
 
-def _section(starts: Ints, own: Ints, group: Ints) -> Section:
+def _section(starts: Ints, own: Ints, group: Ints, complete: bool) -> Section:
     """Section of these sequences, ordered by their groups and within these by length."""
     length, begin = np.diff(starts)[own], starts[own]
     heads = np.flatnonzero(np.diff(group, prepend=-1))
@@ -112,7 +113,7 @@ def _section(starts: Ints, own: Ints, group: Ints) -> Section:
     kinds = np.flatnonzero(new)
     return Section(
         rows, begins, count, _pieces(begin, length, offset, kind),
-        _pieces(begin[kinds], length[kinds], offset[kinds], kind[kinds]), np.bincount(kind).astype(float),
+        _pieces(begin[kinds], length[kinds], offset[kinds], kind[kinds]), np.bincount(kind).astype(float), complete,
     )  # fmt: skip
 
 

@@ -239,17 +239,17 @@ def _both(below: Floats) -> Floats:
 # a long series, block by block
 
 
-def _enter(work: Pass, section: Section, rows: slice, entry: Entry) -> Covs:
-    return sweeps.filter_covariances(work, section, rows, np.arange(rows.stop - rows.start) == 0, entry)
+def _enter(work: Pass, section: Section, rows: slice, entry: Entry, room: Covs | None) -> Covs:
+    return sweeps.filter_covariances(work, section, rows, np.arange(rows.stop - rows.start) == 0, entry, room)
 
 
 def _look_along(work: Pass, section: Section) -> Look:
     """Run the filter over a long series, and keep what it enters each block with."""
     entry, entries, total = _entry(work), [], 0.0
-    cross = np.zeros((1, work.directions.shape[1]))
+    cross, covs = np.zeros((1, work.directions.shape[1])), None
     for rows, piece in blocks_of(section):
         entries.append(entry)
-        covs = _enter(work, section, rows, entry)
+        covs = _enter(work, section, rows, entry, covs)
         store, log_likelihood, mean = sweeps.forward_means(work, covs, piece, entry.mean)
         cross += sweeps.cross_sums(work, covs, piece, store)
         total += float(log_likelihood.sum())
@@ -283,10 +283,10 @@ def _along(work: Pass, section: Section, value: Floats | None, ledger: Ledger | 
     raws = [ledger.raw if ledger else sweeps.blank(work) for _ in futures]
     by_covs = ledger.covs if ledger else sweeps.blank_covariances(work)
     blocks = blocks_of(section)
-    last = len(blocks) - 1
+    last, room = len(blocks) - 1, None
     for i in range(last, -1, -1):
         (rows, piece), entry = blocks[i], look.entries[i]
-        covs = _enter(work, section, rows, entry)
+        covs = room = _enter(work, section, rows, entry, room)
         ends = {"starts": i == 0, "goes_on": i < last}
         tasks: list[Callable[[], None]] = [
             partial(_real_block, work, covs, piece, entry, value, futures[0], raws[0], ends),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from statespace_em.sequence.lgssm_params import RowParams, by_row
 from statespace_em.sequence.lgssm_plan import Piece, Section
 from statespace_em.sequence.lgssm_unknown import Start
 
+HEAD = 512  # rows in which covariances mostly settle
 ALIKE = np.zeros(1, np.int64)  # kind of all rows
 
 
@@ -118,8 +119,10 @@ class Raw(NamedTuple):
     by_Q: Floats
 
 
-def filter_covariances(work: Pass, section: Section, rows: slice | Ints, begins: Bools, entry: Entry) -> Covs:
-    """Filter the covariances of representatives.
+def filter_covariances(
+    work: Pass, section: Section, rows: slice | Ints, begins: Bools, entry: Entry, room: Covs | None = None
+) -> Covs:
+    """Filter the covariances of representatives, in the arrays of others that are done with if they have ``room``.
 
     Raises
     ------
@@ -129,15 +132,22 @@ def filter_covariances(work: Pass, section: Section, rows: slice | Ints, begins:
     y, p = np.ascontiguousarray(work.y[rows]), work.p
     A, Q, C, R = (value if len(value) == 1 else value[rows] for value in (p.A, p.Q, p.C, p.R))
     (n_rows, size), n, q = y.shape, len(entry.mean), entry.response.shape[1]
-    covs = Covs(
-        y, begins, A, C, np.empty(n_rows, np.int64), np.empty((n_rows, n, n)), np.empty((n_rows, n, n)),
-        np.empty((n_rows, size, n)), np.empty((n_rows, size, size)), np.empty(n_rows),
-        np.empty((n_rows, n, q)), np.empty((n_rows, q, q)), np.empty((n, q)), (),
-    )  # fmt: skip
-    status = kalman.filter_covariances(
-        y, begins, A, Q, C, R, entry.cov, covs.slot, covs.predicted, covs.filtered, covs.gain, covs.whiten,
-        covs.log_norm, np.empty((0, size, size)),
-    )  # fmt: skip
+    if room is None or len(room.slot) < n_rows:
+        square, size_of = (n_rows, n, n), (n_rows, size, size)
+        room_for = square, square, (n_rows, size, n), size_of, (n_rows,), (n_rows, n, q), (n_rows, q, q)
+        arrays: list[Any] = [np.empty(n_rows, np.int64), *map(np.empty, room_for)]
+    else:
+        arrays = [part[:n_rows] for part in room[4:12]]  # memory that is new costs more than what is done in it
+    covs = Covs(*[y, begins, A, C, *arrays, np.empty((n, q)), ()])
+    alike = section.complete and p.constant and not begins[HEAD:].any()  # one history, which settles
+    for end in (min(HEAD, n_rows), n_rows) if alike else (n_rows,):
+        status = kalman.filter_covariances(
+            y[:end], begins[:end], A, Q, C, R, entry.cov, covs.slot[:end], covs.predicted, covs.filtered, covs.gain,
+            covs.whiten, covs.log_norm, np.empty((0, size, size)),
+        )  # fmt: skip
+        if end > 1 and alike and not status and covs.slot[end - 1] == covs.slot[end - 2]:
+            covs.slot[end:] = covs.slot[end - 1]
+            break
     if status:
         raise SingularInnovationError(_first_singular(work, section, rows, status - 1))
     if q:
