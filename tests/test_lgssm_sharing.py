@@ -99,6 +99,7 @@ def test_a_series_in_blocks_is_the_series_in_one(start, gaps, monkeypatch):
     expected = made(params, batch, fixed=options.get("fixed", ()))
     monkeypatch.setattr(lgssm_plan, "WHOLE", 200)
     monkeypatch.setattr(lgssm_plan, "BLOCK", 50)
+    monkeypatch.setattr(lgssm_plan, "SETTLING", 1)
     assert sum(section.long for section in lgssm_plan.plan(batch.y, batch.starts, share=True)) == 2
     check_close(made(params, batch, fixed=options.get("fixed", ())), expected)
 
@@ -127,6 +128,7 @@ def test_threads_change_no_bit(gaps, block, monkeypatch):
     monkeypatch.setattr(lgssm_sums, "FEW", 1)
     monkeypatch.setattr(lgssm_plan, "BLOCK", block)
     monkeypatch.setattr(lgssm_plan, "WHOLE", 80)
+    monkeypatch.setattr(lgssm_plan, "SETTLING", 1)
     params, batch = parameters(diffuse=(0,)), panel(LENGTHS["ragged"], gaps)
     with _threads.limited(1):
         expected = made(params, batch)

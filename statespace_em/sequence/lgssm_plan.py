@@ -16,6 +16,7 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.kernels.steady import ROWS
 
 WHOLE = 65_536  # longest series whose filter is kept while the backward pass goes over it
+SETTLING = 16  # times as long where covariances settle, as they do where nothing is missing
 BLOCK = 16_384  # rows worked on at a time, of longer ones and of several sequences together
 ENOUGH = 16  # sequences that are worth their steps side by side
 LONGEST = 2_048  # rows of sequences that go side by side: their tiles are to stay in the cache
@@ -50,8 +51,8 @@ class Section(NamedTuple):
 def plan(y: Floats, starts: Ints, *, share: bool) -> tuple[Section, ...]:
     """Cut sequences into sections; without ``share`` each has covariances of its own."""
     length = np.diff(starts)
-    short = length <= WHOLE
     complete = not np.isnan(y).any()
+    short = length <= (SETTLING * WHOLE if complete and share else WHOLE)
     found = [_long(int(a), int(b - a), complete) for a, b in zip(starts[:-1][~short], starts[1:][~short])]
     if not short.any():
         return tuple(found)

@@ -253,7 +253,9 @@ def _look_along(work: Pass, section: Section) -> Look:
         store, log_likelihood, mean = sweeps.forward_means(work, covs, piece, entry.mean)
         cross += sweeps.cross_sums(work, covs, piece, store)
         total += float(log_likelihood.sum())
-        entry = Entry(mean, _predicted(work, covs, rows.stop - 1), covs.end, np.array(covs.gram[-1]))
+        cov = _predicted(work, covs, rows.stop - 1)
+        settled = section.complete and work.p.constant and len(covs.slot) > 1 and covs.slot[-1] == covs.slot[-2]
+        entry = Entry(mean, cov, covs.end, np.array(covs.gram[-1]), bool(settled))
     return Look(entry.known[None], [cross], entries, total)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -86,6 +86,7 @@ class Entry(NamedTuple):
     cov: Floats  # (n, n)
     response: Floats  # (n, q), to the unknown constants
     known: Floats  # (q, q), information on them
+    settled: bool = False  # the covariance stays as it is
 
 
 class Covs(NamedTuple):
@@ -132,22 +133,17 @@ def filter_covariances(
     y, p = np.ascontiguousarray(work.y[rows]), work.p
     A, Q, C, R = (value if len(value) == 1 else value[rows] for value in (p.A, p.Q, p.C, p.R))
     (n_rows, size), n, q = y.shape, len(entry.mean), entry.response.shape[1]
-    if room is None or len(room.slot) < n_rows:
-        square, size_of = (n_rows, n, n), (n_rows, size, size)
-        room_for = square, square, (n_rows, size, n), size_of, (n_rows,), (n_rows, n, q), (n_rows, q, q)
-        arrays: list[Any] = [np.empty(n_rows, np.int64), *map(np.empty, room_for)]
-    else:
-        arrays = [part[:n_rows] for part in room[4:12]]  # memory that is new costs more than what is done in it
-    covs = Covs(*[y, begins, A, C, *arrays, np.empty((n, q)), ()])
     alike = section.complete and p.constant and not begins[HEAD:].any()  # one history, which settles
-    for end in (min(HEAD, n_rows), n_rows) if alike else (n_rows,):
+    slot, W, gram = np.empty(n_rows, np.int64), np.empty((n_rows, n, q)), np.empty((n_rows, q, q))
+    for end in (1,) if entry.settled else (min(HEAD, n_rows), n_rows) if alike else (n_rows,):
+        stacks = _stacks(end, n, size, room)
         status = kalman.filter_covariances(
-            y[:end], begins[:end], A, Q, C, R, entry.cov, covs.slot[:end], covs.predicted, covs.filtered, covs.gain,
-            covs.whiten, covs.log_norm, np.empty((0, size, size)),
-        )  # fmt: skip
-        if end > 1 and alike and not status and covs.slot[end - 1] == covs.slot[end - 2]:
-            covs.slot[end:] = covs.slot[end - 1]
+            y[:end], begins[:end], A, Q, C, R, entry.cov, slot[:end], *stacks, np.empty((0, size, size))
+        )
+        if entry.settled or (alike and end > 1 and not status and slot[end - 1] == slot[end - 2]):
+            slot[end:] = slot[end - 1]
             break
+    covs = Covs(y, begins, A, C, slot, *stacks, W, gram, np.empty((n, q)), ())
     if status:
         raise SingularInnovationError(_first_singular(work, section, rows, status - 1))
     if q:
@@ -162,6 +158,17 @@ def filter_covariances(
     loops = tuple(np.empty((many, *shape)) for shape in shapes)
     adjoint_lanes.closed_loops(covs.slot, A, C, covs.filtered, covs.gain, covs.whiten, *loops)
     return covs._replace(loops=loops)
+
+
+def _stacks(n_rows: int, n: int, size: int, room: Covs | None) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Arrays of covariances and gains, those of ``room`` if they do: memory that is new costs more than the work."""
+    if room is not None and len(room.log_norm) >= n_rows:
+        return room.predicted, room.filtered, room.gain, room.whiten, room.log_norm
+    square = n_rows, n, n
+    return (
+        np.empty(square), np.empty(square), np.empty((n_rows, size, n)), np.empty((n_rows, size, size)),
+        np.empty(n_rows),
+    )  # fmt: skip
 
 
 def _first_singular(work: Pass, section: Section, rows: slice | Ints, at: int) -> int:
