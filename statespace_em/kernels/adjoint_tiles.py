@@ -10,12 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Floats
-from statespace_em.kernels._jit import inlined, part, sums
+from statespace_em.kernels._jit import bare, inlined, sums
 from statespace_em.kernels.adjoint import inverse
 from statespace_em.kernels.steady import ROWS, add_product
 
 
-@part
+@bare
 def loops(
     A: Floats, C: Floats, P_f: Floats, gain: Floats, whiten: Floats,
     F: Floats, G: Floats, Sinv: Floats, CS: Floats, PA: Floats, KA: Floats,
@@ -58,7 +58,7 @@ def squares(whiten: Floats, v: Floats, z: Floats) -> float:
     return total
 
 
-@part
+@bare
 def smoothed_tile(gain: Floats, Sinv: Floats, PA: Floats, KA: Floats, x: Floats, v: Floats, all: Floats) -> None:
     """Fill u = inv(S) v - K' A' r and s = x + K v + P_f A' r below the future r in ``all`` (r, u, s, ...)."""
     D, n = gain.shape
@@ -86,7 +86,7 @@ def add_row(x: Floats, total: Floats) -> None:
             total[i, j] += x[i] * x[j]
 
 
-@part
+@bare
 def clear(x: Floats, m: int) -> None:
     """Put the columns of a tile from m on at 0."""
     for i in range(x.shape[0]):
@@ -94,7 +94,7 @@ def clear(x: Floats, m: int) -> None:
             x[i, w] = 0.0
 
 
-@part
+@bare
 def measured(begin: int, y: Floats, d: Floats, m: int, v: Floats) -> None:
     """Fill ``v`` with y - d of m consecutive rows; 0 where y is missing, and beyond them."""
     varies = int(d.shape[0] > 1)
@@ -105,7 +105,7 @@ def measured(begin: int, y: Floats, d: Floats, m: int, v: Floats) -> None:
     clear(v, m)
 
 
-@part
+@bare
 def follow_back(L: Floats, c: Floats, m: int, x: Floats) -> None:
     """Run x[:, w - 1] = L x[:, w] + c[:, w] from the last of m columns to the first."""
     n = L.shape[0]
