@@ -169,20 +169,31 @@ def lead_each(
     two that they have been multiplied with.
     """
     L, K, _ = b.shape
-    x, row_sums, none = np.zeros((2 * K, K, LANES)), np.ones((2 * K, 1, LANES)), np.empty((0, 1, LANES))
-    power[:] = 0.0
+    x, row_sums = np.zeros((2 * K, K, LANES)), np.ones((2 * K, 1, LANES))
     now = 0
     for k in range(K):
-        x[k, k] = 1.0
+        store(power, 0, k, every(0.0))
+        store(x, k, k, every(1.0))
     for i in range(L):
         t = i if onwards else L - 1 - i
+        starting = flags(starts, t)
         for k in range(K):
-            # also where a sequence begins, and this is wrong: from there on all states have become the same
-            store(power, 0, k, load(power, 0, k) + exponent(to_one(load(row_sums, now + k, 0))))
-            total = advance(b, A, begin, starts, t, x, now + k, row_sums, x, K - now + k, none, none)
+            factor = where(starting, 1.0, to_one(load(row_sums, now + k, 0)))
+            store(power, 0, k, load(power, 0, k) + exponent(factor))
+            total = every(0.0)
+            for j in range(K):  # as `advance`, which once more would take the compiler seconds
+                weight = every(0.0)
+                for i in range(K):
+                    weight = fma(load(x, now + k, i), A[j, i], weight)
+                weight = where(starting, begin[j], weight) * (load(b, t, j) * factor)
+                store(x, K - now + k, j, weight)
+                total = total + weight
             store(row_sums, K - now + k, 0, total)
         now = K - now
-    ends[:], end_sums[:] = x[now : now + K], row_sums[now : now + K]
+    for k in range(K):
+        store(end_sums, k, 0, load(row_sums, now + k, 0))
+        for j in range(K):
+            store(ends, k, j, load(x, now + k, j))
 
 
 @part
@@ -193,7 +204,8 @@ def follow(ends: Floats, end_sums: Floats, power: Floats, lane: int, weights: Fl
     for k in range(K):
         weights[1, k] = np.log2(weights[0, k] * end_sums[k, 0, lane]) - power[0, k, lane]
         largest = max(largest, weights[1, k])
-    weights[0] = 0.0
+    for k in range(K):
+        weights[0, k] = 0.0
     for k in range(K):
         if weights[1, k] > -np.inf:
             share = 2.0 ** (weights[1, k] - largest) / end_sums[k, 0, lane]
@@ -214,9 +226,11 @@ def enter_truly(
     if few:
         lead_each(b, A, begin, starts, onwards, ends, end_sums, power)
     here, weights = 0 if onwards else L, np.empty((2, K))
-    weights[0] = carry
-    if carry.sum() == 0.0:
-        weights[0] = 1.0  # before the first row of all is nothing, and any weights will do
+    total = 0.0
+    for k in range(K):
+        total += carry[k]
+    for k in range(K):  # before the first row of all is nothing, and any weights will do
+        weights[0, k] = carry[k] if total != 0.0 else 1.0
     for i in range(LANES):
         lane = i if onwards else LANES - 1 - i
         row_sums[here, 0, lane] = 0.0
