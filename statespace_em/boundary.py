@@ -67,6 +67,14 @@ class HasBoundary(Protocol):
         """Whether a free covariance is singular, or next to it, and was not at the start."""
         ...
 
+    def is_limit(self, params: Any) -> bool:
+        """Whether the parameters are next to a place that has a likelihood only as a limit, such as a unit root."""
+        ...
+
+    def left_to_score(self) -> list[str]:
+        """Parameters with free values that no M-step moves, such as products of names."""
+        ...
+
     def at_zero(self, params: Any) -> list[str]:
         """Names of free variances that are exactly 0."""
         ...

@@ -20,6 +20,7 @@ from statespace_em.quasi_newton import refine, run_quasi_newton
 from statespace_em.schema import Schema
 
 Complaint = tuple[type[Warning], str]
+MOST_STARTS = 24  # of a model with an exact score
 ENOUGH_LOWER = 2  # starts that ended lower before one that ended higher is suspected to be chance
 
 
@@ -94,13 +95,15 @@ def climb(
     options: FitOptions,
     on_step: em.OnStep | None,
     together: Callable[[Sequence[Callable[[], Any]]], list[Any]] = _threads.run,
-) -> tuple[list[em.EMResult[Any, Any]], int]:
-    """Run from every start, and polish the best; returns the runs and which of them that is.
+) -> list[em.EMResult[Any, Any]]:
+    """Run from every start, and polish the best.
 
     The ``engine`` is the core, or what takes its steps on other data. ``together`` makes the climbs from several
     starts, see `em.run_starts`.
     """
     ascends = options.accelerate and isinstance(core, HasBoundary)
+    if not ascends:
+        check_closed(core, "accelerate=False is plain EM: leave it out")
     with _threads.limited(options.threads):
         runs = em.run_starts(
             engine,
@@ -116,10 +119,47 @@ def climb(
             # scipy's optimiser warns, and what is done about warnings is one setting for all threads
             together=em.one_by_one if ascends else together,
         )
-        best = em.best_of(runs)
-        if ascends and options.tol > 0.0 and runs[best].status == "converged":
+    return runs
+
+
+def climb_on(
+    core: Core,
+    engine: em.EMModel[Any, Any, Any],
+    data: Any,
+    starts: list[Any],
+    begin: Callable[[int], list[Any]],
+    options: FitOptions,
+    on_step: em.OnStep | None,
+    together: Callable[[Sequence[Callable[[], Any]]], list[Any]] = _threads.run,
+) -> tuple[list[em.EMResult[Any, Any]], int]:
+    """Climb from the starts, and from more of them where a model with an exact score has many tops.
+
+    Starts are added, in place, until the best optimum is found twice or `MOST_STARTS` are made, unless their number
+    was asked for; ``begin(n)`` makes n, the first of them the same. Returns the runs and which of them is the best,
+    which is taken the last digits of the way.
+    """
+    runs = climb(core, engine, data, starts, options, on_step, together)
+    if not isinstance(core, HasBoundary):
+        return runs, em.best_of(runs)
+    while options.n_starts is None and 1 < len(starts) < MOST_STARTS and found_once(runs, runs[em.best_of(runs)]):
+        more = begin(2 * len(starts))[len(starts) :]
+        starts += more
+        runs += climb(core, engine, data, more, options, on_step, together)
+    best = em.best_of(runs)
+    if options.accelerate and options.tol > 0.0 and runs[best].status == "converged":
+        with _threads.limited(options.threads):
             runs[best] = refine(engine, data, runs[best], starts[best])
     return runs, best
+
+
+def check_closed(core: Core, remedy: str) -> None:
+    """Refuse steps of plain EM where they would leave free values as they are."""
+    left = core.left_to_score() if isinstance(core, HasBoundary) else []
+    if left:
+        raise ParameterError(
+            f"{left[0]} has free values without a closed M-step (products of names, or decays over uneven steps), "
+            f"which only the exact score moves, as a default fit does. {remedy}."
+        )
 
 
 def too_few(batch: Batch, n_free: int) -> list[Complaint]:

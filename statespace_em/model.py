@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -17,7 +18,16 @@ from statespace_em.conditions import check_some, with_conditions
 from statespace_em.core import Core
 from statespace_em.data import Batch, as_batch, fingerprint
 from statespace_em.errors import DataError, NotFittedError, ParameterError
-from statespace_em.fitting import Fit, FitOptions, climb, found_once, not_converged, starting_points, too_few
+from statespace_em.fitting import (
+    Fit,
+    FitOptions,
+    check_closed,
+    climb_on,
+    found_once,
+    not_converged,
+    starting_points,
+    too_few,
+)
 from statespace_em.labels import Labels, labelled_rows, posterior_variable, summed
 from statespace_em.reports import note_boundary, progress_bar, starts_table, trace_table
 from statespace_em.scale.chunks import Chunks, cut, is_chunked
@@ -140,7 +150,7 @@ class LatentModel(Settings, Uncertain):
         max_iter, tol
             Most E-steps a start may take, and the gain still to come, in nats, at which it ends.
         accelerate
-            Whether to extrapolate EM steps (monotone all the same); False is plain EM.
+            Whether to extrapolate EM steps (monotone all the same) and finish on the score; False is plain EM.
         seed
             Of the guesses; the same call gives the same answer.
         threads
@@ -201,15 +211,15 @@ class LatentModel(Settings, Uncertain):
         n_symbols = None if symbols is None else len(symbols)
         core = self._core(n_symbols=n_symbols, freeze=options.freeze, batch=telling, given=given)
         n_starts = self._default_starts() if options.n_starts is None else options.n_starts
-        starts = starting_points(core, batch, options, given, schema.required, n_starts)
+        starts = (begin := partial(starting_points, core, batch, options, given, schema.required))(n_starts)
         n_parameters = core.n_free(starts[0])  # at a start: what EM sends to 0 was free to be otherwise
         complaints = too_few(batch, n_parameters)
         with labelled_rows(labels, schema.names), progress_bar(options.progress) as on_step:
             if isinstance(data, Chunks):
                 engine = ChunkedCore(core, reading, schema.names)
-                runs, best = climb(core, engine, data, starts, options, on_step, engine.visits.together)
+                runs, best = climb_on(core, engine, data, starts, begin, options, on_step, engine.visits.together)
             else:
-                runs, best = climb(core, core, data, starts, options, on_step)
+                runs, best = climb_on(core, core, data, starts, begin, options, on_step)
         chosen = runs[best]
         vanished = core.vanished(chosen.params, starts[best]) if isinstance(core, HasBoundary) else {}
         order = np.arange(len(schema.names))
@@ -285,6 +295,7 @@ class LatentModel(Settings, Uncertain):
         batch, labels, symbols = self._read(y, known)
         batch = self._conditioned(batch, labels, None, weights)
         core = self._core(n_symbols=None if symbols is None else len(symbols), batch=batch)
+        check_closed(core, "Use fit(y)")
         tree = None if known is None else core.build(self._schema().arrays(known))
         arrays = {name: labels.flat(posterior_variable(posterior, name), dims) for name, dims in core.row_dims.items()}
         times: Any = 1.0 if batch.sequence_weight is None else labels.per_sequence(batch.sequence_weight)

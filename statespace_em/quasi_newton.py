@@ -239,8 +239,8 @@ def run_quasi_newton(
         if point is None:
             break
         shape = ascent.shape(point) if stalled else None
-        if shape is not None and shape.unit.min() < SHARPEST:
-            return end._replace(status="degenerate")
+        if shape is not None and shape.unit.min() < SHARPEST:  # a limit that is all but reached, or round-off
+            return end._replace(status="converged" if known.is_limit(end.params) else "degenerate")
         if shape is not None and tol > 0.0 and shape.gain() < tol:
             upward = shape.upward(ascent.objective, end.objective + 10.0 * max(tol, SAME))
             higher = None if upward is None else ascent.evaluate(upward)

@@ -110,6 +110,14 @@ class ChunkedCore:
         """See `HasBoundary`."""
         return self._bounded().is_singular(params, start)
 
+    def is_limit(self, params: Any) -> bool:
+        """See `HasBoundary`."""
+        return self._bounded().is_limit(params)
+
+    def left_to_score(self) -> list[str]:
+        """See `HasBoundary`."""
+        return self._bounded().left_to_score()
+
     def at_zero(self, params: Any) -> list[str]:
         """See `HasBoundary`."""
         return self._bounded().at_zero(params)

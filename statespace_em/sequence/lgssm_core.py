@@ -35,6 +35,7 @@ from statespace_em.sequence.lgssm_row_checks import values_of_rows
 from statespace_em.sequence.lgssm_row_noise import RowNoise
 from statespace_em.sequence.lgssm_row_start import guessed_rows, typical_value
 from statespace_em.sequence.lgssm_start import guessed_params, loaded, structured_guess, without_inputs
+from statespace_em.sequence.lgssm_stationary import undamped
 from statespace_em.sequence.lgssm_structure import Structure, structure_for
 
 EXACT = 1e-8  # share of the variance of y that is left where a fixed first state is taken to be fitted exactly
@@ -199,6 +200,16 @@ class LGSSMCore:
         if statistics.gradients is None:
             return iter(())
         return lgssm_boundary.off_faces(self.structure(params), params, self._gradients(params, statistics), start)
+
+    def is_limit(self, params: LGSSMParams) -> bool:
+        """Whether states that start stationary hardly decay: that start has a limit where their noise vanishes."""
+        return self.stationary is not None and bool(undamped(params.transition, self.stationary))
+
+    def left_to_score(self) -> list[str]:
+        """Parameters with free values that no M-step moves: products of names, decays over uneven steps."""
+        moving = {name: pattern for name, pattern in self.patterns.items() if pattern.names and name not in self.frozen}
+        bent = [name for name, pattern in moving.items() if isinstance(pattern, Pattern) and pattern.products]
+        return bent + (["transition"] if self.flow is not None and "transition" in moving else [])
 
     def at_zero(self, params: LGSSMParams) -> list[str]:
         """Names of the free variances that are exactly 0."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import xarray as xr
 
-from statespace_em._typing import Bools, Floats
+from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.errors import UnstableDynamicsError
+from statespace_em.patterns import components
+
+UNIT = 1e-6  # distance from the unit circle at which a root counts as on it
 
 
 def stationary_moments(A: Floats, b: Floats, Q: Floats) -> tuple[Floats, Floats]:
@@ -27,6 +31,24 @@ def stationary_moments(A: Floats, b: Floats, Q: Floats) -> tuple[Floats, Floats]
     mean = np.linalg.solve(np.eye(len(A)) - A, b)
     cov = solve_discrete_lyapunov(A, Q)
     return np.asarray(mean), np.asarray((cov + cov.T) / 2.0)
+
+
+def undamped(A: Floats, states: Bools) -> list[Ints]:
+    """Sets of stationary states (n,), linked by the dynamics, that hardly decay."""
+    linked = ((A != 0.0) | (A != 0.0).T) & states & states[:, None]
+    parts = [part for part in components(linked) if states[part].all()]
+    return [part for part in parts if np.abs(np.linalg.eigvals(A[np.ix_(part, part)])).max() > 1.0 - UNIT]
+
+
+def note_unit_root(params: xr.Dataset, states: Bools) -> None:
+    """Write into ``attrs["boundary"]`` of the transition which stationary states (n,) hardly decay at the maximum."""
+    if not states.any() or params["transition"].ndim > 2:
+        return
+    names = params["transition"]["state"].values
+    parts = undamped(params["transition"].transpose("next_state", "state").values, states)
+    if parts:
+        own = " and ".join(", ".join(map(str, names[part])) for part in parts)
+        params["transition"].attrs["boundary"] = f"unit root: the likelihood is highest without decay of {own}"
 
 
 def add_score(gradients: dict[str, Floats], A: Floats, mean: Floats, cov: Floats, states: Bools) -> None:

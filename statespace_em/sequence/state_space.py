@@ -35,6 +35,7 @@ from statespace_em.sequence.lgssm_impute import completed
 from statespace_em.sequence.lgssm_params import INPUTS, PARAMETERS, by_row, driven, positions
 from statespace_em.sequence.lgssm_row_checks import check_with_rows
 from statespace_em.sequence.lgssm_specification import DIMS
+from statespace_em.sequence.lgssm_stationary import note_unit_root
 from statespace_em.sequence.lgssm_values import check_given, check_names, check_rows, check_values, held_at, plain
 from statespace_em.sequence.named import named_domains, named_values
 from statespace_em.sequence.stream_kalman import KalmanStream, check_streams
@@ -52,7 +53,8 @@ class StateSpaceModel(DrivenModel):
     observation_prior: MatrixNormal = MatrixNormal()
 
     def _settle(self, y: Any) -> None:
-        unknown = self._specification(None).starts_as("fixed")
+        unknown, stationary = map(self._specification(None).starts_as, ("fixed", "stationary"))
+        note_unit_root(self.params_, stationary)
         if unknown.any():  # the estimate at the maximum
             _, params, batch, labels, _ = self._ready(y, None)
             params = params._replace(initial_mean=np.where(unknown, np.nan, params.initial_mean))
