@@ -24,6 +24,7 @@ from statespace_em.sequence.cones import Cone, cone_around, is_closed
 from statespace_em.sequence.lgssm_params import span_of
 
 SCALES = ("variances", "scale")  # kinds whose free values are variances
+KEPT = 24  # cones
 SCORING_STEPS = 30
 ENOUGH = 1e-13  # relative to the counts: what Fisher scoring still expects to gain when it ends
 
@@ -189,7 +190,17 @@ class Noise:
 
     def cone(self, block: Block, centre: Floats) -> Cone:
         """Covariances of a block of any kind but "general", around one of them; the null space of that is kept."""
-        return cone_around(self._part(block).design, centre)
+        key = int(block.rows[0]), centre.tobytes()
+        if key not in self._cones:
+            if len(self._cones) >= KEPT:
+                self._cones.clear()
+            self._cones[key] = cone_around(self._part(block).design, centre)
+        return self._cones[key]
+
+    @cached_property
+    def _cones(self) -> dict[tuple[int, bytes], Cone]:
+        """The last cones made: a fit comes back to those around its start."""
+        return {}
 
     def _part(self, block: Block) -> Pattern:
         return self._by_row[int(block.rows[0])]
