@@ -12,22 +12,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from statespace_em import _validate
+from statespace_em import _validate, fitting
 from statespace_em.boundary import HasBoundary
 from statespace_em.conditions import check_some, with_conditions
 from statespace_em.core import Core
 from statespace_em.data import Batch, as_batch, fingerprint
 from statespace_em.errors import DataError, NotFittedError, ParameterError
-from statespace_em.fitting import (
-    Fit,
-    FitOptions,
-    check_closed,
-    climb_on,
-    found_once,
-    not_converged,
-    starting_points,
-    too_few,
-)
+from statespace_em.fitting import Fit, FitOptions
 from statespace_em.labels import Labels, labelled_rows, posterior_variable, summed
 from statespace_em.reports import note_boundary, progress_bar, starts_table, trace_table
 from statespace_em.scale.chunks import Chunks, cut, is_chunked
@@ -211,25 +202,27 @@ class LatentModel(Settings, Uncertain):
         n_symbols = None if symbols is None else len(symbols)
         core = self._core(n_symbols=n_symbols, freeze=options.freeze, batch=telling, given=given)
         n_starts = self._default_starts() if options.n_starts is None else options.n_starts
-        starts = (begin := partial(starting_points, core, batch, options, given, schema.required))(n_starts)
+        starts = (begin := partial(fitting.starting_points, core, batch, options, given, schema.required))(n_starts)
         n_parameters = core.n_free(starts[0])  # at a start: what EM sends to 0 was free to be otherwise
-        complaints = too_few(batch, n_parameters)
+        complaints = fitting.too_few(batch, n_parameters)
         with labelled_rows(labels, schema.names), progress_bar(options.progress) as on_step:
             if isinstance(data, Chunks):
                 engine = ChunkedCore(core, reading, schema.names)
-                runs, best = climb_on(core, engine, data, starts, begin, options, on_step, engine.visits.together)
+                runs, best = fitting.climb_on(
+                    core, engine, data, starts, begin, options, on_step, engine.visits.together
+                )
             else:
-                runs, best = climb_on(core, core, data, starts, begin, options, on_step)
+                runs, best = fitting.climb_on(core, core, data, starts, begin, options, on_step)
         chosen = runs[best]
         vanished = core.vanished(chosen.params, starts[best]) if isinstance(core, HasBoundary) else {}
         order = np.arange(len(schema.names))
         if not given and batch.known is None:  # else the states are the user's
             order = core.order_of(chosen.params, schema.label(core.flatten(chosen.params), labels, symbols))
         arrays = core.flatten(core.arranged(chosen.params, order))
-        complaints += not_converged(
+        complaints += fitting.not_converged(
             chosen, core, schema.names, order, self._no_bound, lambda: self._cure(batch), options
         )
-        complaints += found_once(runs, chosen)
+        complaints += fitting.found_once(runs, chosen)
         seen = fingerprint(batch, labels)
         return Fit(schema, arrays, labels, symbols, runs, chosen, complaints, n_parameters, seen, vanished)
 
@@ -295,7 +288,7 @@ class LatentModel(Settings, Uncertain):
         batch, labels, symbols = self._read(y, known)
         batch = self._conditioned(batch, labels, None, weights)
         core = self._core(n_symbols=None if symbols is None else len(symbols), batch=batch)
-        check_closed(core, "Use fit(y)")
+        fitting.check_closed(core, "Use fit(y)")
         tree = None if known is None else core.build(self._schema().arrays(known))
         arrays = {name: labels.flat(posterior_variable(posterior, name), dims) for name, dims in core.row_dims.items()}
         times: Any = 1.0 if batch.sequence_weight is None else labels.per_sequence(batch.sequence_weight)
