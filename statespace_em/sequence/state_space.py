@@ -290,9 +290,7 @@ class StateSpaceModel(DrivenModel):
                     entries.append((name, at[0], at[1] if len(at) > 1 else "", value.values[*where].item()))
         *keys, values_ = zip(*entries) if entries else ((), (), (), ())
         codes, levels = zip(*(pd.factorize(pd.Series(key, dtype=object)) for key in keys))
-        index = pd.MultiIndex(
-            levels, codes, names=["parameter", "row", "column"]
-        )  # in order: partial look-ups are fast
+        index = pd.MultiIndex(levels, codes, names=["parameter", "row", "column"])  # in order: fast to look up
         return pd.DataFrame({"value": values_}, index)
 
     def _own_values(self, spec: Any, value_of: Any) -> dict[str, Any]:
