@@ -59,21 +59,31 @@ def simplex(name: str, value: Floats, rows: Sequence[Any], remedy: str = "") -> 
 
 
 def covariance(name: str, value: Floats, rows: Sequence[Any], *, semi: bool = False) -> None:
-    """Check symmetric positive (semi-)definite matrices in the last two axes; ``rows`` names a third before them."""
+    """Check symmetric positive (semi-)definite matrices in the last two axes.
+
+    A third axis before them is of states, which ``rows`` names, or of rows of y where there are no names.
+    """
     finite("number", name, value, rows if value.ndim == 3 else ())
-    size = value.shape[-1]
-    for i, matrix in enumerate(value.reshape(-1, size, size)):
-        which = f" of state {_shown(rows[i])}" if value.ndim == 3 and i < len(rows) else ""
-        scale = np.abs(matrix).max()
-        if not np.allclose(matrix, matrix.T, rtol=0.0, atol=1e-8 * scale):
-            raise ParameterError(f"{name}{which} is not symmetric: pass (cov + cov.T) / 2 if that is what you mean.")
-        smallest = np.linalg.eigvalsh(matrix)[0]
-        if smallest < -1e-10 * scale if semi else not smallest > 0.0:
-            kind = "semi-definite" if semi else "definite"
-            raise ParameterError(
-                f"{name}{which} is not positive {kind} (smallest eigenvalue {smallest:.3g}): "
-                "check the order of its rows, or add variance to the diagonal."
-            )
+    if not value.size:
+        return
+    whole = value.reshape(-1, *value.shape[-2:])
+    scale = np.abs(whole).max(axis=(1, 2))
+    skew = np.abs(whole - whole.swapaxes(1, 2)).max(axis=(1, 2)) > 1e-8 * scale
+    smallest = np.linalg.eigvalsh(whole)[:, 0]
+    wrong = skew | ((smallest < -1e-10 * scale) if semi else ~(smallest > 0.0))
+    if not wrong.any():
+        return
+    i = int(np.argmax(wrong))
+    which = ""
+    if value.ndim == 3:
+        which = f" of state {_shown(rows[i])}" if i < len(rows) else f" of row {i}"
+    if skew[i]:
+        raise ParameterError(f"{name}{which} is not symmetric: pass (cov + cov.T) / 2 if that is what you mean.")
+    kind = "semi-definite" if semi else "definite"
+    raise ParameterError(
+        f"{name}{which} is not positive {kind} (smallest eigenvalue {smallest[i]:.3g}): "
+        "check the order of its rows, or add variance to the diagonal."
+    )
 
 
 def positive(name: str, value: Floats, rows: Sequence[Any] = (), *, zero: bool = False) -> None:

@@ -469,3 +469,15 @@ def test_covariances_that_cannot_be_are_refused():
     ):
         with pytest.raises(ParameterError, match=message):
             sse.LinearGaussianSSM(**wide, process_cov=value).fit(np.zeros(T))
+
+
+def test_a_known_covariance_that_is_none_is_told_by_its_row():
+    known = np.tile(np.eye(2), (T, 1, 1))
+    for place, message in (
+        (np.s_[5, 0, 0], "row 5 is not positive semi-definite"),
+        (np.s_[7, 0, 1], "row 7 is not symm"),
+    ):
+        value = known.copy()
+        value[place] = -1.0
+        with pytest.raises(ParameterError, match=f"process_cov of {message}"):
+            sse.LinearGaussianSSM(2, process_cov=value, initial="diffuse").fit(np.zeros(T))

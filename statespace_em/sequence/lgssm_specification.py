@@ -174,8 +174,7 @@ def _check_rows(name: str, found: RowPattern | Pattern | Floats) -> None:
     if isinstance(found, RowPattern):
         check_symmetric_rows(found, name)
     elif isinstance(found, np.ndarray) or not found.names:
-        for part in found if isinstance(found, np.ndarray) else [found.constant]:
-            _validate.covariance(name, part, (), semi=True)
+        _validate.covariance(name, found if isinstance(found, np.ndarray) else found.constant, (), semi=True)
     else:
         check_symmetric(found, name)
 

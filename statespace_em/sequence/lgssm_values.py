@@ -27,8 +27,7 @@ def check_values(arrays: Mapping[str, Floats]) -> None:
                 raise ParameterError("initial_cov has a covariance with a diffuse state, expected 0 there.")
             value = value[np.ix_(known, known)]
         if DOMAINS.get(name) == "covariance":
-            for part in value.reshape(-1, *value.shape[-2:]) if value.size else ():
-                _validate.covariance(name, part, (), semi=True)
+            _validate.covariance(name, value, (), semi=True)
         elif name != "initial_mean" or not np.isnan(value).any():
             _validate.finite("number", name, value)
 
