@@ -111,7 +111,16 @@ def as_batch(
         parts = [_numeric(table, labels, start) for table, start in zip(tables, starts)]
         rows, book = parts[0] if len(parts) == 1 else np.concatenate(parts), None
         _check_values(rows, labels, support)
-    return Batch(np.ascontiguousarray(rows, dtype=float), starts), labels, book
+    return Batch(_open(np.ascontiguousarray(rows, dtype=float)), starts), labels, book
+
+
+def _open(rows: Floats) -> Floats:
+    """Leave out the mark that pandas puts on what it hands out: for read-only arrays kernels are compiled again."""
+    if rows.flags.writeable or rows.base is None or not rows.base.flags.writeable:
+        return rows
+    view = rows.view()
+    view.flags.writeable = True
+    return view
 
 
 def fingerprint(batch: Batch, labels: Labels) -> str:

@@ -39,6 +39,7 @@ for model, params in ((lgssm, None), (lgssm, given)):
     for data in (y, gappy):
         model.filter(data, params), model.e_step(data, params), model.decode(data, params)
         model.score(data, params), model.sample(5, params)
+sse.designs.local_trend().fit(y["a"], max_iter=3, tol=0.0)  # pandas marks the values as read-only
 for family in ("diagonal", "full"):
     model = sse.GaussianHMM(2, family)
     model.fit(y, max_iter=3, n_starts=1, tol=0.0)
