@@ -10,6 +10,7 @@ from statespace_em import _threads
 from statespace_em.data import Batch
 from statespace_em.errors import SingularInnovationError
 from statespace_em.sequence import lgssm_passes as passes
+from statespace_em.sequence.lgssm_causal import spread_of_innovations
 from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_params import LGSSMParams
 
@@ -35,6 +36,14 @@ def answers(params, batch):
     sums, total = CORE.e_step(params, batch)
     mean, pairs = passes.smoothed_mean(params, batch), passes.pair_moments(smoothed)
     return [*known, *smoothed, log_likelihood, mean, pairs], [*sums[:12], *sums.gradients, total]
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.1, 0.5])
+def test_the_spread_of_innovations_needs_no_means(missing):
+    params, batch = case(missing)
+    expected = np.asarray(passes.kalman_filter(params, batch, innovations=True).innovation_cov)
+    np.testing.assert_array_equal(passes.innovation_covs(params, batch), expected)
+    np.testing.assert_array_equal(spread_of_innovations(params, batch), expected)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

@@ -9,7 +9,7 @@ from statespace_em.data import Batch
 from statespace_em.kernels import diffuse
 from statespace_em.sequence.lgssm_expectation import marginal_terms
 from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, varies
-from statespace_em.sequence.lgssm_passes import Filtered, kalman_filter
+from statespace_em.sequence.lgssm_passes import Filtered, innovation_covs, kalman_filter
 from statespace_em.sequence.lgssm_unknown import (
     DETERMINED,
     LOG_2PI,
@@ -54,6 +54,13 @@ def causal(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:
         predicted_cov=replaced(f.predicted_cov, rows, predicted_cov),
         innovation_cov=replaced(f.innovation_cov, rows, np.where(both, innovation_cov, np.nan)),
     )
+
+
+def spread_of_innovations(params: LGSSMParams, batch: Batch) -> Floats:
+    """Covariances (N, D, D) of the innovations as `causal` has them: not finite where missing or undetermined."""
+    if is_diffuse(params).any():
+        return np.asarray(causal(params, batch, "diffuse").innovation_cov)
+    return innovation_covs(params, batch)  # which need none of the other kernels
 
 
 def _stand_in(params: LGSSMParams, batch: Batch) -> Floats | None:

@@ -20,7 +20,7 @@ from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence import lgssm_boundary
 from statespace_em.sequence.flow import Flow
 from statespace_em.sequence.lgssm_basis import arbitrary
-from statespace_em.sequence.lgssm_causal import causal
+from statespace_em.sequence.lgssm_causal import spread_of_innovations
 from statespace_em.sequence.lgssm_chart import SquareChart, scales
 from statespace_em.sequence.lgssm_constants import constant_errors
 from statespace_em.sequence.lgssm_expectation import Statistics, e_step, flowed, planned
@@ -187,8 +187,7 @@ class LGSSMCore:
 
     def unbounded(self, params: LGSSMParams, data: Batch) -> bool:
         """Whether some row is predicted without error."""
-        known = causal(flowed(params, self.flow), data, "diffuse")
-        cov = np.asarray(known.innovation_cov)
+        cov = spread_of_innovations(flowed(params, self.flow), data)
         return lgssm_boundary.explains_exactly(np.where(np.isfinite(cov), cov, np.nan))
 
     def onto_faces(self, params: LGSSMParams, start: LGSSMParams) -> Iterator[LGSSMParams]:

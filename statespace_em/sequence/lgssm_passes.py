@@ -82,6 +82,22 @@ def kalman_filter(params: LGSSMParams, batch: Batch, *, innovations: bool = Fals
     return found._replace(predicted_cov=predicted, filtered_cov=filtered, innovation_cov=innovation)
 
 
+def innovation_covs(params: LGSSMParams, batch: Batch) -> Floats:
+    """Covariances (N, D, D) of the innovations, NaN where y is missing: what `kalman_filter` finds, without the means.
+
+    Raises
+    ------
+    SingularInnovationError
+        As `kalman_filter`.
+    """
+
+    def found(part: Part) -> Floats:
+        known, gains = filter_covariances(part, blank_filtered(part.y, len(part.mean), innovations=True))
+        return np.asarray(np.asarray(known.innovation_cov)[gains.slot])
+
+    return np.concatenate(each(params, batch, found))
+
+
 def smoother(params: LGSSMParams, batch: Batch) -> tuple[Smoothed, Floats]:
     """Moments of every row given all rows, and the log-likelihood (N,) of each given those before it, in nats.
 
