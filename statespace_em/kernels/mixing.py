@@ -80,11 +80,17 @@ def least_squares(columns: Floats, target: Floats, cut: float, mix: Floats) -> N
     Singular values up to ``cut`` times the largest count as zero. ``columns`` are worked in.
     """
     n = len(columns)
-    W, V, c = np.zeros((n, n)), np.eye(n), np.empty(n)
-    triangular(columns, target.copy(), W, c)
+    W, V, c, rest = np.empty((n, n)), np.empty((n, n)), np.empty(n), np.empty(len(target))
+    for i in range(n):
+        for j in range(n):
+            W[i, j], V[i, j] = 0.0, 1.0 if i == j else 0.0
+    for i in range(len(target)):
+        rest[i] = target[i]
+    triangular(columns, rest, W, c)
     orthogonal_columns(W, V)
-    size, largest = np.zeros(n), 0.0
+    size, largest = np.empty(n), 0.0
     for j in range(n):
+        size[j] = 0.0
         for i in range(n):
             size[j] += W[i, j] * W[i, j]
         largest = max(largest, size[j])
@@ -125,7 +131,9 @@ def mixed(
         for i in range(p):
             scaled[j, i] = changes[j, i] / size[j]
     least_squares(scaled, residual, cut, mix)
-    leap, ahead = np.zeros(p), 0.0
+    leap, ahead = np.empty(p), 0.0
+    for i in range(p):
+        leap[i] = 0.0
     for j in range(n):
         weight = mix[j] / size[j]
         for i in range(p):
