@@ -132,3 +132,18 @@ def test_what_does_not_fit_is_refused():
     plain = sse.designs.local_level().fit(sse.datasets.nile()).stream()
     with pytest.raises(ParameterError, match="'observation', expected none"):
         plain.update(1.0, matrices={"observation": [[1]]})
+
+
+def test_a_model_of_numbers_alone_streams_and_samples_without_a_fit(tmp_path):
+    fixed = {"transition": [[1]], "process_cov": [[2]], "observation": [[1], [1]], "measurement_cov": [[3, 1], [1, 2]]}
+    model = sse.LinearGaussianSSM(**fixed, initial="diffuse")
+    params, y = model.parameters(), np.column_stack([Y, Y[::-1]])
+    stream, steps = model.stream(params), []
+    for i, row in enumerate(y):
+        if i in (0, 1, 20):
+            stream.save(tmp_path / "stream.nc")
+            stream = type(model).resume(tmp_path / "stream.nc")
+        steps.append(stream.update(row))
+    same(stream.dataset(steps), model.filter(y, params))
+    np.testing.assert_allclose(stream.log_likelihood, model.score(y, params), rtol=1e-12)
+    assert model.sample(5, params, seed=0).y.shape == (5, 2)

@@ -79,6 +79,10 @@ class Specification:
         loading = self.loadings.get(name)
         return pattern.constant if loading is None else np.asarray(loading @ pattern.constant @ loading.T)
 
+    def sized(self, params: xr.Dataset) -> xr.Dataset:
+        """Parameters that tell the columns of y, also where every matrix that would is fixed, and so left out."""
+        return params if "feature" in params.dims else params.assign_coords(feature=np.arange(self.n_features or 1))
+
     def free_values(self, name: str, value: Floats) -> dict[str, float]:
         """Free values by name behind the value of a parameter."""
         pattern, loading = self.patterns[name], self.loadings.get(name)

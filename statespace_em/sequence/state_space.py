@@ -246,7 +246,7 @@ class StateSpaceModel(DrivenModel):
         >>> dict(stream.dataset(steps[:3]).filtered.sizes)            # labelled, as filter(y) does
         {'time': 3, 'state': 1}
         """
-        known = self._known(params)
+        known = self._specification(None).sized(self._known(params))
         tree = self._core(n_features=known.sizes["feature"]).build(self._schema().arrays(known))
         check_streams(tree, self.likelihood)
         spec, guard = self._specification(known.sizes["feature"]), Guard.of(gate, by, dof, tree.measurement_cov)
@@ -260,7 +260,7 @@ class StateSpaceModel(DrivenModel):
         """
         _validate.at_least("n_steps", n_steps, 1, whole=True)
         self._check_driven()
-        known = self._known(params)
+        known = self._specification(None).sized(self._known(params))
         tree = self._core(n_features=known.sizes["feature"]).build(self._schema().arrays(known))
         if self._inputs is not None:
             if len(self._inputs.parts[0]) < n_steps:
