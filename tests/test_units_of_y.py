@@ -38,6 +38,9 @@ CASES = {
                                             process_cov="diagonal", initial="tied"), WALKS),
     "stationary": (lambda: sse.LinearGaussianSSM(transition="diagonal", observation=np.eye(3), process_cov="diagonal",
                                                  measurement_cov="scalar", initial="stationary"), STEPS),
+    "loads": (lambda: sse.LinearGaussianSSM(transition=[["a", 0.3], [0, "b"]], observation=[[1, 0], [1, "c"]],
+                                            process_cov="scalar", measurement_cov=[["r", "s"], ["s", "r"]],
+                                            initial="stationary"), STEPS[:, :2] + STEPS[::-1, 1:]),
 }  # fmt: skip
 
 

@@ -131,7 +131,10 @@ def structured_guess(
     fixed |= {name: value.mean(0) for name, value in varying.items()}
     usable = {name: value for name, value in {**fixed, **given}.items() if name in ("observation", "transition")}
     free = offset and "observation_offset" not in fixed
-    guess = guessed_params(batch, n_states, extra=which, offset=free, given=usable)._asdict()
+    found = guessed_params(batch, n_states, extra=which, offset=free, given=usable)
+    if "observation" in patterns and "observation" not in usable:
+        found = _in_units(found, patterns["observation"], patterns.get("transition"), batch.y)
+    guess = found._asdict()
     for name in guess:
         if name in patterns and not name.endswith("cov"):
             values = patterns[name].read(guess[name])
@@ -156,6 +159,25 @@ def structured_guess(
     if "initial_cov" in patterns:
         guess["initial_cov"] = _spread(patterns["initial_cov"], np.diag(guess["initial_cov"]))
     return LGSSMParams(**{**guess, **fixed, **varying})
+
+
+def _in_units(guess: LGSSMParams, view: Pattern, dynamics: Pattern | None, y: Floats) -> LGSSMParams:
+    """Guess with states in the units of y where numbers in ``observation`` or, from there on, ``transition`` say so."""
+    scale = np.nanstd(y, axis=0)
+    seen = view.constant != 0.0
+    units = np.sqrt((seen * np.where(scale > 0.0, scale, 1.0)[:, None] ** 2).sum(0))
+    units[units > 0.0] /= np.sqrt((view.constant**2).sum(0))[units > 0.0]
+    linked = np.zeros((len(units),) * 2, bool) if dynamics is None else dynamics.constant != 0.0
+    for _ in units:
+        near = (linked | linked.T) * units
+        units = np.where(units > 0.0, units, near.max(1))
+    units[units == 0.0] = 1.0
+    return guess._replace(
+        transition=guess.transition * units[:, None] / units,
+        observation=guess.observation / units,
+        initial_mean=guess.initial_mean * units,
+        initial_cov=guess.initial_cov * np.outer(units, units),
+    )
 
 
 def _suggested(pattern: Pattern, values: Floats, guesses: Mapping[str, Sequence[float]], which: int) -> Floats:
