@@ -229,3 +229,11 @@ def test_blocks_in_common_that_are_singular():
         return -model.score(y, params)
 
     assert model.score(y) > -minimize(minus, [1.0, 2.0, -2.0], tol=1e-12).fun - ACCURACY
+
+
+def test_no_cone_around_nothing():
+    """A covariance that is zero, and was at the start, has no coordinates left."""
+    cone = cone_around(np.eye(2)[:, :, None] * np.eye(2)[:, None, :], np.zeros((2, 2)))
+    assert cone.size == 0
+    assert cone.white(np.zeros((2, 2))).shape == (0, 0)
+    assert not cone.colour(cone.element(np.zeros(0))).any()

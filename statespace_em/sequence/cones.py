@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -34,6 +35,11 @@ class Cone:
         """Number of coordinates."""
         return len(self.basis)
 
+    @cached_property
+    def _flat(self) -> Floats:
+        k, r, _ = self.basis.shape
+        return self.basis.reshape(k, r * r)
+
     def white(self, cov: Floats) -> Floats:
         """Member of the algebra (r, r) of a covariance."""
         return self.element(self.read(self.inverse @ cov @ self.inverse.T))
@@ -44,11 +50,11 @@ class Cone:
 
     def read(self, white: Floats) -> Floats:
         """Coordinates (k,) of the member that comes closest to a matrix (r, r)."""
-        return np.asarray(self.basis.reshape(self.size, -1) @ white.ravel())
+        return np.asarray(self._flat @ white.ravel())
 
     def element(self, coordinates: Floats) -> Floats:
         """Member of the algebra from its coordinates."""
-        return np.asarray((coordinates @ self.basis.reshape(self.size, -1)).reshape(self.basis.shape[1:]))
+        return np.asarray((coordinates @ self._flat).reshape(self.basis.shape[1:]))
 
     def gradient(self, gradient: Floats) -> Floats:
         """Symmetric member M with d objective = tr(M d white), from G (p, p) with d objective = tr(G d cov)."""
@@ -60,8 +66,8 @@ class Cone:
         It solves tr((scatter - counts * white) B) = 0 for every B of the basis; counts are equal within what is linked.
         """
         many = np.diag(self.inverse @ (counts[:, None] * self.root))
-        flat = self.basis.reshape(self.size, -1)
-        weighted = (self.basis * ((many[:, None] + many) / 2.0)).reshape(self.size, -1)
+        flat = self._flat
+        weighted = (self.basis * ((many[:, None] + many) / 2.0)).reshape(self._flat.shape)
         right = self.read(self.inverse @ scatter @ self.inverse.T)
         found = np.asarray(np.linalg.solve(flat @ weighted.T, right), dtype=float)
         return self.colour(clipped(self.element(found)))
@@ -129,6 +135,8 @@ def _kernel(outside: Floats, design: Floats) -> Floats:
 
 def _orthonormal(matrices: Floats) -> Floats:
     """Orthonormal basis of what matrices (k, r, r) span; it depends smoothly on them."""
+    if not matrices.size:  # nothing is left where all is zero
+        return np.zeros((0, *matrices.shape[1:]))
     flat = matrices.reshape(len(matrices), -1)
     size = np.linalg.norm(flat, axis=1)
     flat = flat / np.where(size > 0.0, size, 1.0)[:, None]

@@ -161,7 +161,7 @@ def is_singular(structure: Structure, params: LGSSMParams, start: LGSSMParams) -
             if block.kind == "general":
                 if _null_directions(inner[square], SHARES[1]).size:
                     return True
-            elif np.linalg.eigvalsh(noise.cone(block, origin[square]).white(inner[square]))[0] < SHARES[1]:
+            elif (np.linalg.eigvalsh(noise.cone(block, origin[square]).white(inner[square]))[:1] < SHARES[1]).any():
                 return True
     return False
 

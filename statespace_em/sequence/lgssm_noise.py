@@ -191,11 +191,12 @@ class Noise:
     def cone(self, block: Block, centre: Floats) -> Cone:
         """Covariances of a block of any kind but "general", around one of them; the null space of that is kept."""
         key = int(block.rows[0]), centre.tobytes()
-        if key not in self._cones:
+        found = self._cones.get(key)
+        if found is None:
             if len(self._cones) >= KEPT:
                 self._cones.clear()
-            self._cones[key] = cone_around(self._part(block).design, centre)
-        return self._cones[key]
+            found = self._cones[key] = cone_around(self._part(block).design, centre)
+        return found
 
     @cached_property
     def _cones(self) -> dict[tuple[int, bytes], Cone]:

@@ -197,7 +197,13 @@ class Timed(StateSpaceModel):
 
     def _inner(self, known: xr.Dataset) -> xr.Dataset:
         """Parameters on the grid of this copy: those that follow from the own ones are known to it."""
-        gone = (*FOLLOW, "time", *(("initial_cov",) if self._held is not None else ()))
+        gone = [*FOLLOW, "time"]
+        if self._held is not None and "initial_cov" in known:
+            own = self._specification(None).value("initial_cov")
+            if own is not None and np.allclose(
+                values_of(known, "initial_cov"), own, rtol=1e-9, atol=0.0
+            ):  # not a start of the user's
+                gone.append("initial_cov")
         return known.drop_vars([name for name in gone if name in known.variables])
 
     def _start(self, start: xr.Dataset) -> xr.Dataset:
