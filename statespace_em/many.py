@@ -54,8 +54,8 @@ def fit_many(
     """Fit the model to each series on its own: thousands of independent fits, one labelled result.
 
     Each fit is what ``model.fit(one, **options)`` finds; a series that cannot be fitted is reported and does not stop
-    the others. Fits of short series hold Python's lock for most of their time, so that threads help little there;
-    ``processes`` do, once they have started (a second or two), and so does a Dask cluster.
+    the others. Fits of short series hold Python's lock for most of their time, where ``threads=1``
+    is faster than two; ``processes`` do help, once they have started (a second or two), and so does a Dask cluster.
 
     Parameters
     ----------
