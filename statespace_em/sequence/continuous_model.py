@@ -12,16 +12,12 @@ import xarray as xr
 from statespace_em import _validate
 from statespace_em._typing import Floats
 from statespace_em.errors import ParameterError
-from statespace_em.labels import Labels, labelled_rows, listed
+from statespace_em.labels import Labels, listed
 from statespace_em.patterns import Pattern, from_entries
-from statespace_em.predictive import Predictive
 from statespace_em.priors import InverseWishart
-from statespace_em.sequence.components import NOISY
-from statespace_em.sequence.decomposition import check_asked, decomposed, piece_views, told_units
+from statespace_em.sequence.component_sum import ComponentSum
+from statespace_em.sequence.decomposition import View, piece_views
 from statespace_em.sequence.flow import Piece
-from statespace_em.sequence.lgssm_causal import causal
-from statespace_em.sequence.lgssm_filter import smooth
-from statespace_em.sequence.lgssm_params import positions
 from statespace_em.sequence.motion import Motion
 from statespace_em.sequence.motion_rows import with_units
 from statespace_em.sequence.motion_settings import (
@@ -34,13 +30,12 @@ from statespace_em.sequence.motion_settings import (
 )
 from statespace_em.sequence.motion_times import Grid
 from statespace_em.sequence.pieces import BUILDERS, called, check_different, moving, seen_in
-from statespace_em.sequence.regressors import check_ahead, check_times
 from statespace_em.sequence.structural import NOISE, StructuralModel
 from statespace_em.sequence.summand import SHARED, Summand, placed
 from statespace_em.sequence.timed_model import TimedModel
 
 
-class ContinuousModel(TimedModel):
+class ContinuousModel(ComponentSum, TimedModel):
     """A sum of components in continuous time; made by `statespace_em.designs`, with ``unit=`` or from a motion.
 
     The dynamics over each step follow exactly from the time coordinate of y, whatever its gaps; variances are per unit
@@ -93,34 +88,6 @@ class ContinuousModel(TimedModel):
     def on(self, where: str) -> ContinuousModel:
         """The same of one sensor, or of one column, of the motion that it is added to."""
         return ContinuousModel(**(self.get_params() | {"components": placed(self.components, where)}))
-
-    def decompose(
-        self,
-        y: Any,
-        params: xr.Dataset | None = None,
-        *,
-        of: Literal["smoothed", "filtered"] = "smoothed",
-        level: float = 0.95,
-    ) -> xr.Dataset:
-        """Take y apart, as `StructuralModel.decompose` does.
-
-        With several columns the coordinate ``column`` says which of them a component is part of.
-        """
-        check_asked(of, level)
-        _, tree, batch, labels, _ = self._ready(y, params)
-        with labelled_rows(labels):
-            if of == "filtered":
-                known = causal(tree, batch, self.likelihood)
-                mean, cov = known.filtered_mean, np.asarray(known.filtered_cov)
-            else:
-                states = smooth(tree, batch)[0]
-                mean, cov = states.mean, np.asarray(states.cov)
-        pieces = self._on(y, params)._pieces(1.0)
-        found = piece_views(pieces, labels.features)
-        noisy = bool(self._measurement_noise().touched.any() or self._measurement_noise().constant.any())
-        return decomposed(
-            found, mean, cov, positions(batch), batch.y, labels, noisy=noisy, of=of, level=level, units=told_units(y)
-        )
 
     def summary(self) -> pd.DataFrame:
         """What was estimated: ``value`` and ``unit``."""
@@ -213,10 +180,14 @@ class ContinuousModel(TimedModel):
         options, sensors = self._motion_options, self._sensors
         if options is not None and sensors is not None:
             return noise_pattern(options["noise"], sensors)
-        kinds = [kind for kind, _ in self.components]
-        noisy = any(kind in NOISY for kind in kinds) or "arma" not in kinds
-        noisy = noisy if self.noise == "auto" else self.noise == "free"
-        return from_entries([[NOISE if noisy else 0.0]], "measurement_cov", symmetric=True)
+        return from_entries([[NOISE if super()._noisy() else 0.0]], "measurement_cov", symmetric=True)
+
+    def _noisy(self) -> bool:
+        noise = self._measurement_noise()
+        return bool(noise.touched.any() or noise.constant.any())
+
+    def _views(self, y: Any, params: xr.Dataset | None, labels: Labels) -> list[View]:
+        return piece_views(self._on(y, params)._pieces(1.0), list(labels.features))
 
     def _sensor_names(self) -> list[str]:
         return ["sensor"] if self._sensors is None else [owner.lstrip("_") or "sensor" for owner in self._sensors.owner]
@@ -252,22 +223,6 @@ class ContinuousModel(TimedModel):
                 found[name.replace("*", "period")] = float(2.0 * np.pi * step / abs(np.arctan2(parts[1], parts[0])))
             found[name.replace("*", "time")] = float(-step / np.log(size)) if 0.0 < size < 1.0 else np.nan
         return found
-
-    # regressors know the rows of y
-
-    def _check_data(self, batch: Any, labels: Labels, freeze: Sequence[str]) -> None:
-        super()._check_data(batch, labels, freeze)
-        check_times(self.components, labels)
-
-    def _future(self, y: Any, horizon: int, params: xr.Dataset, *said: Any) -> tuple[xr.Dataset, Predictive]:
-        check_ahead(self.components, lambda: self._read(y, params)[1], y, horizon)
-        return TimedModel._future(self, y, horizon, params, *said)
-
-    def _simulated(
-        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *said: Any
-    ) -> xr.Dataset:
-        check_ahead(self.components, lambda: self._read(y, params)[1], y, horizon)
-        return TimedModel._simulated(self, y, horizon, n_paths, params, rng, *said)
 
 
 def added(left: Any, right: Any) -> Any:

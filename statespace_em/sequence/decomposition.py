@@ -46,9 +46,7 @@ def views(kinds: Sequence[tuple[str, Mapping[str, Any]]], parts: Sequence[Part])
             weights[..., begin:end] = own
             found.append(View(name, sort, weights, sort != "slope"))
         begin = end
-    names = [view.name for view in found]
-    numbers = [names[:i].count(name) + 1 for i, name in enumerate(names)]
-    return [v._replace(name=f"{v.name} ({i})") if i > 1 else v for v, i in zip(found, numbers)]
+    return _numbered(found)
 
 
 def _own_views(kind: str, options: Mapping[str, Any], part: Part) -> list[tuple[str, str, Floats]]:
@@ -77,9 +75,7 @@ def piece_views(pieces: Sequence[Piece], columns: Sequence[Any]) -> list[View]:
                 weights[..., begin:end] = part
                 found.append(View(name, sort, weights, sort != "slope", column))
         begin = end
-    names = [view.name for view in found]
-    numbers = [names[:i].count(name) + 1 for i, name in enumerate(names)]
-    return [v._replace(name=f"{v.name} ({i})") if i > 1 else v for v, i in zip(found, numbers)]
+    return _numbered(found)
 
 
 def _views_of(piece: Piece, own: Floats) -> list[tuple[str, str, Floats]]:
@@ -94,6 +90,13 @@ def _views_of(piece: Piece, own: Floats) -> list[tuple[str, str, Floats]]:
     words = {"arma": ("arma -0", "ar"), "seasonal": ("harmonic 1", "seasonal"), "cycle": ("cycle", "cycle")}
     state, word = words.get(piece.kind, (piece.kind, piece.kind))
     return [(piece.states[0].replace(state, word), word, own)]
+
+
+def _numbered(found: list[View]) -> list[View]:
+    """Components of which those that come again say which one they are."""
+    names = [view.name for view in found]
+    numbers = [names[:i].count(name) + 1 for i, name in enumerate(names)]
+    return [v._replace(name=f"{v.name} ({i})") if i > 1 else v for v, i in zip(found, numbers)]
 
 
 def component_moments(found: Sequence[View], mean: Floats, cov: Floats, position: Any) -> Moments:

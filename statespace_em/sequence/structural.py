@@ -13,27 +13,22 @@ from statespace_em import _validate
 from statespace_em._typing import Floats
 from statespace_em.data import Batch
 from statespace_em.errors import ParameterError
-from statespace_em.labels import Labels, labelled_rows
+from statespace_em.labels import Labels
 from statespace_em.patterns import fixed, from_entries
-from statespace_em.predictive import Predictive
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence.arma_mirror import mirrored
 from statespace_em.sequence.arma_start import hannan_rissanen
-from statespace_em.sequence.components import NOISY, Part, built, together
-from statespace_em.sequence.decomposition import check_asked, decomposed, told_units, views
-from statespace_em.sequence.lgssm_causal import causal
-from statespace_em.sequence.lgssm_filter import smooth
-from statespace_em.sequence.lgssm_params import positions
+from statespace_em.sequence.component_sum import ComponentSum
+from statespace_em.sequence.components import Part, built, together
+from statespace_em.sequence.decomposition import View, views
 from statespace_em.sequence.lgssm_specification import Specification
 from statespace_em.sequence.lgssm_start import interpolated
-from statespace_em.sequence.regressors import check_ahead, check_times
-from statespace_em.sequence.state_space import StateSpaceModel
 from statespace_em.sequence.summand import SHARED, Summand, placed
 
 NOISE = "noise_var"
 
 
-class StructuralModel(StateSpaceModel):
+class StructuralModel(ComponentSum):
     """A sum of components, each with states and parameters that have a meaning; made by `statespace_em.designs`.
 
     Parameters
@@ -85,64 +80,8 @@ class StructuralModel(StateSpaceModel):
         settings = {name: getattr(self, name) for name in (*SHARED, "noise")}
         return Summand(self.components, None, None, settings)
 
-    def decompose(
-        self,
-        y: Any,
-        params: xr.Dataset | None = None,
-        *,
-        of: Literal["smoothed", "filtered"] = "smoothed",
-        level: float = 0.95,
-    ) -> xr.Dataset:
-        """Take y apart: level, slope, seasonal, cycle, effects of regressors, irregular, each with its interval.
-
-        Parameters
-        ----------
-        y, params
-            Observations, and parameters (those of the fit unless given).
-        of
-            "smoothed": with hindsight, given all of y; "filtered": as it was known at each time.
-        level
-            Probability of the intervals.
-
-        Returns
-        -------
-        xarray.Dataset
-            ``mean`` ([sequence,] time, component) in units of y, ``variance`` in their square, and the ends ``lower``
-            and ``upper`` of the interval. The components marked by the coordinate ``in_y`` add up to y where it was
-            seen (all but the slope, which is that of the level per row); ``kind`` says what each is ("regression" for
-            the effect of a column). "irregular" is what is left of y, NaN where it is missing. Where a diffuse start
-            is not yet determined the mean is NaN, the variance infinite; constants that start "fixed" count as known.
-
-        Examples
-        --------
-        >>> import statespace_em as sse
-        >>> flow = sse.datasets.nile()
-        >>> parts = sse.designs.local_level().fit(flow).decompose(flow)
-        >>> parts["component"].values.tolist()
-        ['level', 'irregular']
-        >>> parts["mean"].sel(year=1900).values.round(1).tolist(), flow[1900].item()
-        ([919.5, -79.5], 840.0)
-        """
-        check_asked(of, level)
-        _, tree, batch, labels, _ = self._ready(y, params)
-        with labelled_rows(labels):
-            if of == "filtered":
-                known = causal(tree, batch, self.likelihood)
-                mean, cov = known.filtered_mean, np.asarray(known.filtered_cov)
-            else:
-                states = smooth(tree, batch)[0]
-                mean, cov = states.mean, np.asarray(states.cov)
-        found = views(self.components, self._parts())
-        noisy = self._noisy()
-        return decomposed(
-            found, mean, cov, positions(batch), batch.y, labels, noisy=noisy, of=of, level=level, units=told_units(y)
-        )
-
-    def _noisy(self) -> bool:
-        """Whether y has a measurement noise of its own."""
-        kinds = [kind for kind, _ in self.components]
-        noisy = any(kind in NOISY for kind in kinds) or "arma" not in kinds
-        return noisy if self.noise == "auto" else self.noise == "free"
+    def _views(self, y: Any, params: xr.Dataset | None, labels: Labels) -> list[View]:
+        return views(self.components, self._parts())
 
     def _derived(self, values: Mapping[str, float]) -> dict[str, float]:
         derived = {}
@@ -230,17 +169,3 @@ class StructuralModel(StateSpaceModel):
                 word = stem.rstrip("0123456789")
                 found[name] = [float(values[word][int(stem.removeprefix(word)) - 1]), *tried]
         return found
-
-    def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
-        super()._check_data(batch, labels, freeze)
-        check_times(self.components, labels)
-
-    def _future(self, y: Any, horizon: int, params: xr.Dataset, *said: Any) -> tuple[xr.Dataset, Predictive]:
-        check_ahead(self.components, lambda: self._read(y, params)[1], y, horizon)
-        return StateSpaceModel._future(self, y, horizon, params, *said)
-
-    def _simulated(
-        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *said: Any
-    ) -> xr.Dataset:
-        check_ahead(self.components, lambda: self._read(y, params)[1], y, horizon)
-        return StateSpaceModel._simulated(self, y, horizon, n_paths, params, rng, *said)

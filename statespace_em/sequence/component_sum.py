@@ -1,0 +1,107 @@
+"""Models of y as a sum of components: y taken apart again, and regressors that must reach as far as the question."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from statespace_em.data import Batch
+from statespace_em.labels import Labels, labelled_rows
+from statespace_em.predictive import Predictive
+from statespace_em.sequence.components import NOISY
+from statespace_em.sequence.decomposition import View, check_asked, decomposed, told_units
+from statespace_em.sequence.lgssm_causal import causal
+from statespace_em.sequence.lgssm_filter import smooth
+from statespace_em.sequence.lgssm_params import positions
+from statespace_em.sequence.regressors import check_ahead, check_times
+from statespace_em.sequence.state_space import StateSpaceModel
+
+
+class ComponentSum(StateSpaceModel):
+    """What sums of components answer, from row to row and in continuous time alike."""
+
+    components: Sequence[Any]
+    noise: str
+
+    def decompose(
+        self,
+        y: Any,
+        params: xr.Dataset | None = None,
+        *,
+        of: Literal["smoothed", "filtered"] = "smoothed",
+        level: float = 0.95,
+    ) -> xr.Dataset:
+        """Take y apart: level, slope, seasonal, cycle, effects of regressors, irregular, each with its interval.
+
+        Parameters
+        ----------
+        y, params
+            Observations, and parameters (those of the fit unless given).
+        of
+            "smoothed": with hindsight, given all of y; "filtered": as it was known at each time.
+        level
+            Probability of the intervals.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``mean`` ([sequence,] time, component) in units of y, ``variance`` in their square, and the ends ``lower``
+            and ``upper`` of the interval. The components marked by the coordinate ``in_y`` add up to y where it was
+            seen (all but the slope, which is that of the level per row, or per unit of time); ``kind`` says what each
+            is ("regression" for the effect of a column), and with several columns of y ``column`` of which of them it
+            is part. "irregular" is what is left of y, NaN where it is missing. Where a diffuse start is not yet
+            determined the mean is NaN, the variance infinite; constants that start "fixed" count as known.
+
+        Examples
+        --------
+        >>> import statespace_em as sse
+        >>> flow = sse.datasets.nile()
+        >>> parts = sse.designs.local_level().fit(flow).decompose(flow)
+        >>> parts["component"].values.tolist()
+        ['level', 'irregular']
+        >>> parts["mean"].sel(year=1900).values.round(1).tolist(), flow[1900].item()
+        ([919.5, -79.5], 840.0)
+        """
+        check_asked(of, level)
+        _, tree, batch, labels, _ = self._ready(y, params)
+        with labelled_rows(labels):
+            if of == "filtered":
+                known = causal(tree, batch, self.likelihood)
+                mean, cov = known.filtered_mean, np.asarray(known.filtered_cov)
+            else:
+                states = smooth(tree, batch)[0]
+                mean, cov = states.mean, np.asarray(states.cov)
+        return decomposed(
+            self._views(y, params, labels), mean, cov, positions(batch), batch.y, labels, noisy=self._noisy(), of=of,
+            level=level, units=told_units(y),
+        )  # fmt: skip
+
+    @abstractmethod
+    def _views(self, y: Any, params: xr.Dataset | None, labels: Labels) -> list[View]:
+        """The components, as weighted sums of the states at the rows of y."""
+
+    def _noisy(self) -> bool:
+        """Whether y has a measurement noise of its own."""
+        kinds = [kind for kind, _ in self.components]
+        noisy = any(kind in NOISY for kind in kinds) or "arma" not in kinds
+        return noisy if self.noise == "auto" else self.noise == "free"
+
+    # regressors know the rows of y
+
+    def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
+        super()._check_data(batch, labels, freeze)
+        check_times(self.components, labels)
+
+    def _future(self, y: Any, horizon: int, params: xr.Dataset, *said: Any) -> tuple[xr.Dataset, Predictive]:
+        check_ahead(self.components, lambda: self._read(y, params)[1], y, horizon)
+        return super()._future(y, horizon, params, *said)
+
+    def _simulated(
+        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *said: Any
+    ) -> xr.Dataset:
+        check_ahead(self.components, lambda: self._read(y, params)[1], y, horizon)
+        return super()._simulated(y, horizon, n_paths, params, rng, *said)
