@@ -1,6 +1,7 @@
 """Standard errors of first states that are fixed but unknown, and of parameters under their own names."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import statespace_em as sse
@@ -105,3 +106,38 @@ def test_models_without_names_say_so():
     quakes = sse.datasets.earthquakes()
     with pytest.raises(ParameterError, match="no parameter of this PoissonHMM has a name"):
         sse.PoissonHMM(2).fit(quakes).confidence_intervals(quakes, of="named")
+
+
+@pytest.mark.parametrize("step", [1.0, 2.0, 0.1])
+def test_named_errors_of_a_motion_are_those_of_its_own_values(step):
+    """By differences of the likelihood, whatever the step; the noise of a step is not the density that drives it."""
+    radar = sse.datasets.radar()
+    y = radar["measured"].where(~radar["outlier"])[:120]
+    y = y.assign_coords(time=step * np.arange(120.0))
+    fitted = designs.constant_velocity(["east", "north"]).fit(y)
+    names = ["acceleration_density", "noise_var"]
+    values = fitted.summary()["value"].droplevel([1, 2])[names].values
+
+    def score(x):
+        q, r = np.exp(x)
+        return designs.constant_velocity(["east", "north"], density=q, noise=r).fit(y).score(y)
+
+    expected = values * np.sqrt(np.diag(np.linalg.inv(-hessian(score, np.log(values), [1e-3, 1e-3]))))
+    errors, ends = fitted.standard_errors(y, of="named"), fitted.confidence_intervals(y, of="named")
+    np.testing.assert_allclose([errors[name].item() for name in names], expected, rtol=1e-4)
+    middle = [np.sqrt(ends[name].prod("bound").item()) for name in names]  # intervals are those of logarithms
+    np.testing.assert_allclose(middle, values, rtol=1e-9)
+
+
+@pytest.mark.parametrize("unit", ["h", "D"])
+def test_named_errors_of_a_trend_in_continuous_time(unit):
+    """The noise of the slope enters the level of a step too."""
+    rng = np.random.default_rng(4)
+    hours = np.cumsum(rng.exponential(6.0, 80)).round(3)
+    level = np.cumsum(0.3 * np.cumsum(rng.normal(size=80))) + rng.normal(0, 3.0, 80)
+    y = pd.Series(level, pd.Timestamp("2024-01-01") + pd.to_timedelta(hours, "h"))
+    fitted = (designs.smooth_trend(unit=unit) + designs.ar(1)).fit(y)
+    values = fitted.summary()["value"].droplevel([1, 2])
+    ends = fitted.confidence_intervals(y, of="named")
+    for name in ("slope_var", "arma_var"):
+        assert np.sqrt(ends[name].prod("bound").item()) == pytest.approx(values[name], rel=1e-9)

@@ -77,6 +77,10 @@ class TimedModel(Timed):
         core, tree, batch, labels, _ = StateSpaceModel._ready(bound, y, inner, *more, **options)
         return core, tree, batch, labels, known
 
+    def _named(self, core: Core, tree: Any) -> dict[str, Floats]:
+        """Named values of a tree with own parameters, which questions about estimates have, see `_ready`."""
+        return StateSpaceModel._named(self._at(Grid(1.0), 1.0, None), core, tree)
+
     def _drawn_parameters(self, drawn: list[dict[str, Floats]], labels: Labels, known: xr.Dataset) -> xr.Dataset:
         step = self._step_of(known)
         bound = self._at(Grid(step), step, None)
