@@ -13,26 +13,41 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.kernels._jit import inlined, jit
 from statespace_em.kernels.steady import ROWS
 
+GONE = 1e-20  # share of its largest response at which a state has forgotten how it began
+TOLD = 1e-9  # least information on a constant, given those before it and in units of its stand-in, to look no farther
+
 
 @jit
 def columns(
     y: Floats, begins: Bools, slot: Ints, A: Floats, C: Floats, gain: Floats, whiten: Floats, B: Floats, known: Floats,
-    W: Floats, gram: Floats, end: Floats,
+    before: Floats, W: Floats, gram: Floats, reach: Ints, end: Floats, largest: Floats,
 ) -> None:  # fmt: skip
     """Fill the predicted response ``W`` (N, n, q), and ``gram`` (N, q, q), the information up to and with every row.
 
-    The response in the first row of a sequence is ``B`` (n, q), and ``known`` (q, q) what is known before it; ``end``
-    (n, q) gets the response after the last row.
+    The response in the first row of a sequence is ``B`` (n, q), ``known`` (q, q) what is known before it, and
+    ``before`` (n,) the largest response of every state until then. Where all states have forgotten how they began, and
+    the constants are told, a sequence has no entries any more: that of its first row in ``reach`` (N,) gets the number
+    of rows that have. ``end`` (n, q) gets the response after the last row, 0 where it is gone, ``largest`` (n,) the
+    largest.
     """
     N, D = y.shape
     n, q = B.shape
-    E, H, s = np.empty((D, q)), np.empty((D, q)), np.empty((n, q))
+    E, H, s, L = np.empty((D, q)), np.empty((D, q)), np.empty((n, q)), np.empty((q, q))
+    begin, gone = 0, False
     for t in range(N):
         a, c, f = t * int(A.shape[0] > 1), t * int(C.shape[0] > 1), slot[t]
+        if t == 0 or begins[t]:
+            begin, gone, reach[t] = t, False, 0
+            for i in range(n):
+                largest[i] = before[i]
+                for j in range(q):
+                    end[i, j] = B[i, j]
+        gone = gone or (_faded(end, largest) and _told(known if t == begin else gram[t - 1], L))
+        if gone:
+            continue
+        reach[begin] += 1
         for i in range(n):
             for j in range(q):
-                if t == 0 or begins[t]:
-                    end[i, j] = B[i, j]
                 W[t, i, j] = end[i, j]
         _responses(y, t, C[c], end, E)
         for j in range(q):
@@ -48,7 +63,7 @@ def columns(
                 s[i, j] = value
         for i in range(q):
             for j in range(q):
-                value = known[i, j] if t == 0 or begins[t] else gram[t - 1, i, j]
+                value = known[i, j] if t == begin else gram[t - 1, i, j]
                 for k in range(D):
                     value += H[k, i] * H[k, j]
                 gram[t, i, j] = value
@@ -58,6 +73,40 @@ def columns(
                 for k in range(n):
                     value += A[a, i, k] * s[k, j]
                 end[i, j] = value
+    if gone:
+        for i in range(n):
+            for j in range(q):
+                end[i, j] = 0.0
+
+
+@inlined
+def _faded(response: Floats, largest: Floats) -> bool:
+    """Whether every state responds far less than it has; note the largest responses."""
+    faded = True
+    for i in range(response.shape[0]):
+        size = 0.0
+        for j in range(response.shape[1]):
+            size = max(size, abs(response[i, j]))
+        largest[i] = max(largest[i], size)
+        faded = faded and size <= GONE * largest[i]
+    return faded
+
+
+@inlined
+def _told(gram: Floats, L: Floats) -> bool:
+    """Whether what is known of every constant, given those before it, is enough: pivots of Cholesky's factor."""
+    for j in range(gram.shape[0]):
+        for i in range(j, gram.shape[0]):
+            value = gram[i, j]
+            for k in range(j):
+                value -= L[i, k] * L[j, k]
+            if i == j:
+                if not value > TOLD:
+                    return False
+                L[j, j] = np.sqrt(value)
+            else:
+                L[i, j] = value / L[j, j]
+    return True
 
 
 @inlined

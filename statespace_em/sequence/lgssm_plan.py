@@ -155,6 +155,12 @@ def _piece(begin: Ints, length: Ints, offset: Ints, kind: Ints, *, side: bool) -
     return Piece(begin, length, offset, kind, tile, lane, group, int(tiles.sum()))
 
 
+def headed(piece: Piece, length: Ints) -> Piece:
+    """Return the first rows of the same sequences, so many of each (k,), in tiles of their own."""
+    side = len(piece.group) > 1
+    return _piece(piece.begin, length, piece.offset, piece.kind, side=side)
+
+
 def blocks_of(section: Section) -> list[tuple[slice, Piece]]:
     """Blocks that a long series is taken in: their rows, and these as a piece of their own."""
     assert isinstance(section.rows, slice)

@@ -13,7 +13,7 @@ from statespace_em._typing import Floats, Ints
 from statespace_em.kernels.steady import ROWS
 from statespace_em.sequence import lgssm_sweeps as sweeps
 from statespace_em.sequence.lgssm_passes import FEW
-from statespace_em.sequence.lgssm_plan import Piece, Section, blocks_of
+from statespace_em.sequence.lgssm_plan import Piece, Section, blocks_of, headed
 from statespace_em.sequence.lgssm_sweeps import Covs, Entry, Pass, Raw
 from statespace_em.sequence.lgssm_unknown import regressed
 
@@ -119,13 +119,13 @@ def _look(work: Pass, section: Section) -> Look:
 
 def _entry(work: Pass) -> Entry:
     q = work.directions.shape[1]
-    return Entry(work.mean, work.cov, work.directions, np.zeros((q, q)))
+    return Entry(work.mean, work.cov, work.directions, np.zeros((q, q)), np.zeros(len(work.mean)))
 
 
 def _gram_of_kinds(covs: Covs, section: Section) -> Floats:
     found = np.empty((len(section.n_kinds), *covs.gram.shape[1:]))
     for piece in section.kinds:
-        found[piece.kind] = covs.gram[piece.offset + piece.length - 1]
+        found[piece.kind] = covs.gram[piece.offset + sweeps.responding(covs, piece) - 1]
     return found
 
 
@@ -194,10 +194,11 @@ def _piece_sums(
 
 def _spread_sums(work: Pass, covs: Covs, piece: Piece, root: Floats, raw: Raw | None) -> tuple[Raw, float]:
     """Sums of what diffuse constants leave unknown, along one of their directions (S, q)."""
-    store = np.zeros((piece.n_tiles, len(work.mean) + work.y.shape[1], ROWS))
-    sweeps.shifted(work, covs, piece, root, store)
+    head = headed(piece, sweeps.responding(covs, piece))
+    store = np.zeros((head.n_tiles, len(work.mean) + work.y.shape[1], ROWS))
+    sweeps.shifted(work, covs, head, root, store)
     raw = raw or sweeps.blank(work)
-    sweeps.backward_means(work, covs, piece, store, 0.0, None, raw)
+    sweeps.backward_means(work, covs, head, store, 0.0, None, raw)
     return raw, 0.0
 
 
@@ -255,7 +256,9 @@ def _look_along(work: Pass, section: Section) -> Look:
         total += float(log_likelihood.sum())
         cov = _predicted(work, covs, rows.stop - 1)
         settled = section.complete and work.p.constant and len(covs.slot) > 1 and covs.slot[-1] == covs.slot[-2]
-        entry = Entry(mean, cov, covs.end, np.array(covs.gram[-1]), bool(settled))
+        reach = int(covs.reach[0]) if covs.end.size else 0
+        known = np.array(covs.gram[reach - 1]) if reach else entry.known
+        entry = Entry(mean, cov, covs.end, known, covs.largest, bool(settled))
     return Look(entry.known[None], [cross], entries, total)
 
 
@@ -321,9 +324,12 @@ def _real_block(
 def _unknown_block(
     work: Pass, covs: Covs, piece: Piece, root: Floats, end: Floats, raw: Raw, ends: dict[str, bool]
 ) -> None:
-    store = np.zeros((piece.n_tiles, len(work.mean) + work.y.shape[1], ROWS))
-    sweeps.shifted(work, covs, piece, root, store)
-    sweeps.backward_means(work, covs, piece, store, 0.0, end, raw, **ends)
+    if not covs.reach[0]:
+        return  # nothing is left of the start, and nothing comes from behind
+    head = headed(piece, sweeps.responding(covs, piece))
+    store = np.zeros((head.n_tiles, len(work.mean) + work.y.shape[1], ROWS))
+    sweeps.shifted(work, covs, head, root, store)
+    sweeps.backward_means(work, covs, head, store, 0.0, end, raw, **ends)
 
 
 def _folded(parts: list[tuple[Floats, ...]]) -> tuple[Floats, ...]:

@@ -86,6 +86,7 @@ class Entry(NamedTuple):
     cov: Floats  # (n, n)
     response: Floats  # (n, q), to the unknown constants
     known: Floats  # (q, q), information on them
+    largest: Floats  # (n,), largest response of every state so far
     settled: bool = False  # the covariance stays as it is
 
 
@@ -102,9 +103,11 @@ class Covs(NamedTuple):
     gain: Floats
     whiten: Floats
     log_norm: Floats
-    W: Floats  # (rows, n, q), by row
-    gram: Floats  # (rows, q, q), up to and with every row
+    W: Floats  # (rows, n, q), by row, of those of ``reach``
+    gram: Floats  # (rows, q, q), up to and with every row, likewise
+    reach: Ints  # (rows,), of the first row of each: the number of rows that respond to how they began
     end: Floats  # (n, q), response after the last row
+    largest: Floats  # (n,), see `Entry`
     loops: tuple[Floats, ...]  # of `adjoint_lanes.closed_loops`, where sequences go side by side
 
 
@@ -143,13 +146,14 @@ def filter_covariances(
         if entry.settled or (alike and end > 1 and not status and slot[end - 1] == slot[end - 2]):
             slot[end:] = slot[end - 1]
             break
-    covs = Covs(y, begins, A, C, slot, *stacks, W, gram, np.empty((n, q)), ())
+    reach = np.empty(n_rows if q else 0, np.int64)
+    covs = Covs(y, begins, A, C, slot, *stacks, W, gram, reach, np.empty((n, q)), np.empty(n), ())
     if status:
         raise SingularInnovationError(_first_singular(work, section, rows, status - 1))
     if q:
         adjoint_constants.columns(
             y, begins, covs.slot, A, C, covs.gain, covs.whiten, np.ascontiguousarray(entry.response), entry.known,
-            covs.W, covs.gram, covs.end,
+            entry.largest, covs.W, covs.gram, covs.reach, covs.end, covs.largest,
         )  # fmt: skip
     if all(len(piece.group) == 1 for piece in section.pieces):
         return covs
@@ -204,13 +208,18 @@ def forward_means(work: Pass, covs: Covs, piece: Piece, mean: Floats) -> tuple[F
     return store, found, end
 
 
+def responding(covs: Covs, piece: Piece) -> Ints:
+    """Rows (S,) of every sequence that respond to unknown constants."""
+    return np.minimum(piece.length, covs.reach[piece.offset])
+
+
 def cross_sums(work: Pass, covs: Covs, piece: Piece, store: Floats) -> Floats:
     """What the rows of every sequence say on its unknown constants (S, q)."""
     found = np.zeros((len(piece.begin), covs.W.shape[2]))
     if found.size:
         adjoint_constants.cross_sums(
-            work.y, piece.begin, piece.length, piece.offset, piece.tile, piece.lane, covs.slot, work.p.C, covs.whiten,
-            covs.W, store, found,
+            work.y, piece.begin, responding(covs, piece), piece.offset, piece.tile, piece.lane, covs.slot, work.p.C,
+            covs.whiten, covs.W, store, found,
         )  # fmt: skip
     return found
 
@@ -218,8 +227,9 @@ def cross_sums(work: Pass, covs: Covs, piece: Piece, store: Floats) -> Floats:
 def shifted(work: Pass, covs: Covs, piece: Piece, value: Floats, store: Floats) -> None:
     """Add to a store what constants of these values (S, q) do."""
     adjoint_constants.shift(
-        work.y, piece.begin, piece.length, piece.offset, piece.tile, piece.lane, work.p.C, covs.W, value, store
-    )
+        work.y, piece.begin, responding(covs, piece), piece.offset, piece.tile, piece.lane, work.p.C, covs.W, value,
+        store,
+    )  # fmt: skip
 
 
 def blank(work: Pass) -> Raw:

@@ -16,6 +16,7 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.errors import UndeterminedStartError
 from statespace_em.kernels import diffuse
+from statespace_em.kernels.adjoint_constants import GONE
 from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, positions
 from statespace_em.sequence.lgssm_passes import (
     Filtered,
@@ -32,7 +33,6 @@ ENOUGH = 2_048  # rows that mostly tell how much an unknown constant moves y
 DETERMINED = 1e-11  # least information on an unknown constant, in units of its stand-in
 HEAD = 32  # rows of a sequence in which its response to unknown constants is looked for first
 FARTHER = 4  # times as many where it has not died out
-GONE = 1e-20  # share of its largest response at which a state has forgotten how it began
 
 
 class Constants(NamedTuple):
