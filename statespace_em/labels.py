@@ -70,33 +70,37 @@ class Labels:
 
         ``others`` are variables of other dimensions: to add them afterwards costs more than all the rest.
         """
-        variables = {name: self._variable(dims, values) for name, (dims, values) in rows.items()} | dict(others or {})
-        used = {dim for variable in variables.values() for dim in variable.dims}
+        lead = (self.time,) if self.sequence is None else (self.sequence, self.time)
+        variables = {name: ((*lead, *dims), self._shaped(values)) for name, (dims, values) in rows.items()}
+        variables |= {name: (other.dims, other.values) for name, other in (others or {}).items()}
+        used = {dim for dims, _ in variables.values() for dim in dims}
         own = {dim: values for dim, values in coords.items() if dim in used}
-        return xr.Dataset(variables, {**own, **self.time_coords()})
+        return _assembled(variables, {**own, **self.time_coords()})
 
     def array(self, name: str, values: AnyArray, others: Mapping[str, xr.Variable]) -> xr.DataArray:
         """Label one array (N,) over the rows of all sequences; ``others`` are coordinates of other dimensions."""
-        return xr.DataArray(self._variable((), values), {**self.time_coords(), **others}, name=name)
+        lead = (self.time,) if self.sequence is None else (self.sequence, self.time)
+        return xr.DataArray(self._shaped(values), {**self.time_coords(), **others}, lead, name)
 
-    def _variable(self, dims: tuple[str, ...], values: AnyArray | SharedRows) -> xr.Variable:
+    def _shaped(self, values: AnyArray | SharedRows) -> Any:
+        """Array over the rows as one over ([sequence,] time), padded with NaN."""
         if self.sequence is None:
-            return xr.Variable((self.time, *dims), lazily(values) if isinstance(values, SharedRows) else values)
+            return lazily(values) if isinstance(values, SharedRows) else values
         lengths = self.lengths
         inside, rest = np.arange(lengths.max()) < lengths[:, None], values.shape[1:]
         if isinstance(values, SharedRows):
-            return xr.Variable((self.sequence, self.time, *dims), lazily(values, inside))
+            return lazily(values, inside)
         if not inside.all():
             dtype = np.promote_types(values.dtype, type_of_blank(values))
             padded = np.full((*inside.shape, *rest), None if dtype.kind == "O" else np.nan, dtype)
             padded[inside] = values
             values = padded
-        return xr.Variable((self.sequence, self.time, *dims), values.reshape(*inside.shape, *rest))
+        return values.reshape(*inside.shape, *rest)
 
     def time_coords(self) -> dict[str, Any]:
         """Coordinates of the time and sequence dimensions."""
         if self.sequence is None:
-            return {self.time: xr.Variable(self.time, self.times[0])}
+            return {self.time: self.times[0]}
         lengths = self.lengths
         coords: dict[str, Any] = {self.sequence: self.keys, "length": (self.sequence, lengths)}
         longest = self.times[int(np.argmax(lengths))]
@@ -165,16 +169,26 @@ def pack(arrays: Mapping[str, AnyArray], dims: Dims, coords: Mapping[str, Any]) 
     full = {**coords, **{second: coords[first] for second, first in SAME.items() if first in coords}}
     used = {dim for name in arrays for dim in dims[name]}
     own = {dim: _coordinate(values) for dim, values in full.items() if dim in used}
-    plain = {name: np.asarray(value) for name, value in arrays.items()}
-    if used <= own.keys() and all(v.shape == tuple(len(own[dim]) for dim in dims[n]) for n, v in plain.items()):
-        keys = {dim: _key(values) for dim, values in own.items()}
-        if None not in keys.values():
-            return _blank(tuple((name, dims[name]) for name in plain), tuple(keys.items())).copy(data=plain)
-    return xr.Dataset({name: (dims[name], value) for name, value in plain.items()}, own)
+    return _assembled({name: (dims[name], np.asarray(value)) for name, value in arrays.items()}, own)
 
 
-def _key(values: AnyArray) -> tuple[str, Any] | None:
+def _assembled(variables: Mapping[str, tuple[tuple[Any, ...], Any]], coords: Mapping[str, Any]) -> xr.Dataset:
+    """Dataset of arrays and coordinates: to make the latter takes longer than a small E-step, so they are kept."""
+    keys = tuple((dim, _key(values)) for dim, values in coords.items())
+    if any(key is None for _, key in keys):
+        return xr.Dataset(variables, coords)
+    shapes = tuple((name, dims, values.shape) for name, (dims, values) in variables.items())
+    return _blank(shapes, keys).copy(data={name: values for name, (_, values) in variables.items()})
+
+
+def _key(values: Any) -> tuple[str, Any] | None:
     """What tells a coordinate from others; None for labels that may be equal and not the same, such as 0.0 and -0.0."""
+    if isinstance(values, pd.RangeIndex):
+        return "range", (values.start, values.stop, values.step)
+    if isinstance(values, list):
+        values = _coordinate(values)
+    if not isinstance(values, np.ndarray) or values.ndim != 1:
+        return None  # to keep dates, say, would take memory
     if values.dtype.kind in "iuU":
         return values.dtype.str, values.tobytes()
     entries = values.tolist()
@@ -182,17 +196,18 @@ def _key(values: AnyArray) -> tuple[str, Any] | None:
     return ("O", tuple(entries)) if same else None
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def _blank(
-    dims: tuple[tuple[str, tuple[str, ...]], ...], coords: tuple[tuple[str, tuple[str, Any]], ...]
+    shapes: tuple[tuple[str, tuple[str, ...], tuple[int, ...]], ...], coords: tuple[tuple[str, tuple[str, Any]], ...]
 ) -> xr.Dataset:
-    """Dataset to put numbers into: to make its coordinates takes longer than a small E-step."""
-    made = {
-        dim: np.array(values, dtype=object) if kind == "O" else np.frombuffer(values, dtype=kind)
-        for dim, (kind, values) in coords
-    }
-    shapes = {name: tuple(len(made[dim]) for dim in own) for name, own in dims}
-    return xr.Dataset({name: (own, np.empty(shapes[name])) for name, own in dims}, made)
+    """Dataset to put numbers into."""
+    made: dict[str, Any] = {}
+    for dim, (kind, values) in coords:
+        if kind == "range":
+            made[dim] = pd.RangeIndex(*values)
+        else:
+            made[dim] = np.array(values, dtype=object) if kind == "O" else np.frombuffer(values, dtype=kind)
+    return xr.Dataset({name: (own, np.broadcast_to(np.nan, shape)) for name, own, shape in shapes}, made)
 
 
 def _coordinate(values: Any) -> AnyArray:
