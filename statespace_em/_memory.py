@@ -19,12 +19,15 @@ def empty(*shapes: tuple[int, ...]) -> list[Floats]:
     The system hands out fresh memory page by page, when it is first written to. For a page of 4 KiB that takes longer
     than to compute what is written there, so large pieces begin and end where large pages do.
     """
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
-    n_bytes = 8 * int(ends[-1])
+    sizes = [math.prod(shape) for shape in shapes]
+    n_bytes, begin = 8 * sum(sizes), 0
     if n_bytes < LEAST:
-        whole = np.empty(ends[-1])
+        room = np.empty(sum(sizes))
     else:
         room = np.empty((max(-(-n_bytes // PAGE) * PAGE + PAGE, ASKED)) // 8)
         begin = -room.ctypes.data % PAGE // 8
-        whole = room[begin : begin + ends[-1]]
-    return [part.reshape(shape) for part, shape in zip(np.split(whole, ends[:-1]), shapes)]
+    parts = []
+    for size, shape in zip(sizes, shapes):
+        parts.append(room[begin : begin + size].reshape(shape))
+        begin += size
+    return parts

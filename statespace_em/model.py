@@ -26,7 +26,7 @@ from statespace_em.scale.core import ChunkedCore
 from statespace_em.scale.lazily import chunkwise
 from statespace_em.scale.said import Beside, told
 from statespace_em.scale.survey import prepared, survey
-from statespace_em.schema import Schema
+from statespace_em.schema import Schema, state_coords
 from statespace_em.settings import Settings
 from statespace_em.uncertainty import Uncertain
 
@@ -257,11 +257,11 @@ class LatentModel(Settings, Uncertain):
         """
         _validate.one_of("xi", xi, ("each", "sum"))
         core, tree, batch, labels, known = self._ready(y, params, states, weights)
-        with labelled_rows(labels, self._schema().names):
+        with labelled_rows(labels, self._names()):
             posterior = core.posterior(tree, batch, pairs=xi == "each")
         others = {name: xr.Variable(dims, value) for name, (dims, value) in posterior.sums.items()}
         others["log_likelihood"] = labels.per_sequence(posterior.log_likelihood)
-        dataset = labels.dataset(posterior.rows, self._schema().state_coords, others)
+        dataset = labels.dataset(posterior.rows, state_coords(self._names()), others)
         for name in dataset.data_vars:
             dataset.variables[name].attrs["conditioning"] = "1:T"
         dataset.variables["log_likelihood"].attrs["units"] = "nats"
@@ -306,14 +306,14 @@ class LatentModel(Settings, Uncertain):
             known = self._known(params)
             return self._score_of_chunks(told(cut(y), states, weights, self._beside(known)), known)
         core, tree, batch, labels, _ = self._ready(y, params, states, weights)
-        with labelled_rows(labels, self._schema().names):
+        with labelled_rows(labels, self._names()):
             return float(core.e_step(tree, batch)[1])
 
     def _score_of_chunks(self, chunks: Chunks, known: xr.Dataset) -> float:
         arrays = self._schema().arrays(known)
         _, reading = prepared(chunks, self._reading(known))
         core = self._core(n_symbols=known.sizes.get("symbol"))
-        return ChunkedCore(core, reading, self._schema().names).e_step(core.build(arrays), chunks)[1]
+        return ChunkedCore(core, reading, self._names()).e_step(core.build(arrays), chunks)[1]
 
     def log_prior(self, params: xr.Dataset | None = None) -> float:
         """Log prior density of the parameters in nats, up to a constant that is 0 under flat priors."""
@@ -362,7 +362,8 @@ class LatentModel(Settings, Uncertain):
         if params is not None:
             if "symbol" in params.dims:
                 symbols = params["symbol"].values.tolist()
-            features = np.atleast_1d(params["feature"].values) if "feature" in params.coords else None
+            if "feature" in params.variables:  # without its coordinates, which cost as much as to read y
+                features = np.atleast_1d(params.variables["feature"].values)
         return {"support": self._support(), "symbols": symbols, "features": features, "unsorted": self.unsorted}
 
     def _conditioned(self, batch: Batch, labels: Labels, states: Any, weights: Any) -> Batch:
@@ -370,7 +371,7 @@ class LatentModel(Settings, Uncertain):
         self._check_takes(states, weights)
         if states is None and weights is None:
             return batch
-        return with_conditions(batch, labels, self._schema().names, states, weights, self.unsorted)
+        return with_conditions(batch, labels, self._names(), states, weights, self.unsorted)
 
     def _check_takes(self, states: Any, weights: Any) -> None:
         if (states is not None or weights is not None) and not self.takes_states:

@@ -38,11 +38,6 @@ class Schema:
         """Names of the parameters that may not be left out."""
         return set(self.parameters) - set(self.optional)
 
-    @property
-    def state_coords(self) -> dict[str, Any]:
-        """Coordinates of the state dimensions."""
-        return dict.fromkeys(STATE_DIMS, self.names)
-
     def arrays(self, params: xr.Dataset, *, partial: bool = False) -> dict[str, Floats]:
         """Checked plain arrays of labelled parameters, states in the order of ``names``."""
         if not isinstance(params, xr.Dataset):
@@ -68,9 +63,10 @@ class Schema:
 
     def _ordered(self, params: xr.Dataset) -> xr.Dataset:
         """Put named states in the order of the model."""
-        for dim in STATE_DIMS:
-            if dim in params.coords and params.variables[dim].ndim:
-                have = params.variables[dim].values.tolist()
+        coords = {dim: variable for dim in STATE_DIMS if (variable := params.variables.get(dim)) is not None}
+        for dim, variable in coords.items():
+            if variable.ndim:
+                have = variable.values.tolist()
                 if have != self.names and (len(have) != len(self.names) or set(have) != set(self.names)):
                     raise ParameterError(f"the parameters are of states {have}, the model has {self.names}.")
                 params = params if have == self.names else params.sel({dim: self.names})
@@ -110,6 +106,11 @@ class Schema:
         dataset = pack(plain, dims, coords)
         self.arrays(dataset, partial=True)
         return dataset
+
+
+def state_coords(names: list[Any]) -> dict[str, Any]:
+    """Coordinates of the state dimensions."""
+    return dict.fromkeys(STATE_DIMS, names)
 
 
 def _numbers(name: str, value: Any) -> Floats:

@@ -54,6 +54,10 @@ class Uncertain(ABC):
         """Simulate n rows of one sequence: ``y`` (time, feature) and their ``state``."""
 
     @abstractmethod
+    def _names(self) -> list[Any]:
+        """Names of the states."""
+
+    @abstractmethod
     def _schema(self) -> Schema:
         """Names, dimensions and domains of the parameters."""
 
@@ -198,7 +202,7 @@ class Uncertain(ABC):
         _validate.at_least("n_draws", n_draws, 1, whole=True)
         _validate.at_least("seed", seed, 0, whole=True)
         core, tree, batch, labels, known = self._ready(y, params, states, weights, freeze)
-        with labelled_rows(labels, self._schema().names):
+        with labelled_rows(labels, self._names()):
             information = observed_information(core, core.flatten(tree), batch)
         _, unknown = errors_of.parameter_errors(information)
         for message in errors_of.complaints(information, unknown):
@@ -299,7 +303,7 @@ class Uncertain(ABC):
         [['boundary', "initial of 'active'"]]
         """
         core, tree, batch, labels, known = self._ready(y, params, states, weights, freeze)
-        names, found = self._schema().names, diagnose.Findings()
+        names, found = self._names(), diagnose.Findings()
         with labelled_rows(labels, names):
             statistics = core.e_step(tree, batch)[0]
             if self.takes_states:
@@ -330,7 +334,7 @@ class Uncertain(ABC):
         """Standard errors and values by name, after complaints about the information."""
         _validate.one_of("of", of, ("parameters", "derived", "named"))
         core, tree, batch, labels, known = self._ready(y, params, states, weights, freeze)
-        with labelled_rows(labels, self._schema().names):
+        with labelled_rows(labels, self._names()):
             information = observed_information(core, core.flatten(tree), batch)
         errors, unknown = errors_of.parameter_errors(information)
         for message in errors_of.complaints(information, unknown):
@@ -354,6 +358,6 @@ class Uncertain(ABC):
         if of == "named":
             return xr.Dataset({n: ((), float(v)) for n, v in arrays.items()})
         if of == "derived":
-            return xr.Dataset({n: (STATE, np.asarray(v)) for n, v in arrays.items()}, {"state": self._schema().names})
+            return xr.Dataset({n: (STATE, np.asarray(v)) for n, v in arrays.items()}, {"state": self._names()})
         symbols = known["symbol"].values.tolist() if "symbol" in known.coords else None
         return self._schema().label(arrays, labels, symbols)

@@ -134,7 +134,7 @@ def observations(model: Any, y: Any, states: Any = None, weights: Any = None) ->
     places = np.concatenate([calendar.get_indexer(index) for index in labels.times])
     if labels.sequence is None:
         places = np.arange(len(batch.y))
-    names = model._schema().names
+    names = model._names()
     return Observations(batch, labels, symbols, model._support(), names, calendar, places)
 
 

@@ -115,7 +115,7 @@ def walk_forward(
             f"{type(model).__name__} names no symbols, and those of later rows must not be known before: build it with "
             "symbols=[...], all that may occur, or give y a categorical type."
         )
-    n_states = len(model._schema().names)
+    n_states = len(model._names())
     if window != "expanding":
         _window(window)
     if window != "expanding" and "time" in model._schema().coords:

@@ -48,7 +48,7 @@ def filter_means(
     N, D = y.shape
     n = m0.shape[0]
     v, L, G, K, settled = np.empty(D), np.empty((n, n)), np.empty((n, D)), np.empty((n, D)), -1
-    x, f, e, z = np.zeros((n, ROWS)), np.zeros((n, ROWS)), np.zeros((D, ROWS)), np.zeros((D, ROWS))
+    x, f, e = np.zeros((n, ROWS)), np.zeros((n, ROWS)), np.zeros((D, ROWS))
     t = -1
     while t < N - 1:
         t += 1
@@ -61,7 +61,7 @@ def filter_means(
             _predict(t, A, b, filtered, predicted)
             filter_rows(
                 t, m, y, b, C[0], d, K, whiten[s], log_norm[s], L, G, predicted, filtered, log_likelihood,
-                innovation, x, f, e, z,
+                innovation, x, f, e,
             )  # fmt: skip
             t += m - 1
             continue

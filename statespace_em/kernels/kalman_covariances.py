@@ -28,6 +28,7 @@ LOG_2PI = 1.8378770664093453
 SHORTEST = 16  # undisturbed rows before a covariance recursion is asked whether it has settled
 FULL = -1  # status: more of them differ than the stacks have room for
 ONE_STEP = np.int64(1)  # numbers written where they are used are types of their own: functions are compiled for each
+AT_ONCE = 64  # rows whose gaps are looked at together where there are none
 MOST = 32  # histories compared with a new row; beyond that it is worked out without looking further
 
 
@@ -100,6 +101,20 @@ def filter_covariances(
 @inlined
 def _stay(t: int, s: int, y: Floats, like: int, first: Bools, slot: Ints) -> int:
     """Give the settled slot s to the rows from t on with the gaps of row ``like``; return the row that ends them."""
+    D = y.shape[1]
+    flat, gaps = y.reshape(y.size), False
+    for k in range(D):
+        gaps = gaps or np.isnan(y[like, k])
+    while not gaps and t + AT_ONCE <= y.shape[0]:
+        other = False
+        for entry in flat[D * t : D * (t + AT_ONCE)]:  # without a way out, so that the compiler takes several at once
+            other |= np.isnan(entry)
+        for begins in first[t : t + AT_ONCE]:
+            other |= begins
+        if other:
+            break
+        slot[t : t + AT_ONCE] = s
+        t += AT_ONCE
     while t < y.shape[0] and not first[t] and _equal_gaps(y, t, like):
         slot[t] = s
         t += 1

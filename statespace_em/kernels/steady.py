@@ -20,24 +20,30 @@ AHEAD, BACK = np.int64(1), np.int64(-1)
 @inlined
 def stretch(t: int, step: int, first: Bools, slot: Ints) -> int:
     """Count the rows from t on, forward or backward, that have settled and follow each other, at most `ROWS`."""
-    m, last = 0, first.shape[0] - 1
+    last, s, begin = first.shape[0] - 1, slot[t], min(t, t + (ROWS - 1) * step)
+    if begin > 0 and begin + ROWS <= last + 1 and slot[begin - 1] == s:
+        other = np.int64(0)
+        for w in range(begin, begin + ROWS):  # without a way out, so that the compiler takes several at once
+            other |= (slot[w] ^ s) | np.int64(first[w])
+        if other == 0:
+            return ROWS
+    m = 0
     while m < ROWS and 0 < t + m * step <= last and not first[t + m * step]:
-        if slot[t + m * step] != slot[t] or slot[t + m * step - 1] != slot[t]:
+        if slot[t + m * step] != s or slot[t + m * step - 1] != s:
             break
         m += 1
     return m
 
 
 @inlined
-def residuals(t: int, step: int, m: int, y: Floats, d: Floats, v: Floats) -> None:
-    """Fill ``v`` (D, ROWS) with y - d of m rows from row t on; 0 where y is missing."""
+def residuals(t: int, m: int, y: Floats, d: Floats, v: Floats) -> None:
+    """Fill ``v`` (D, ROWS) with y - d of m rows of equal gaps from row t on; 0 where y is missing."""
     varies = int(d.shape[0] > 1)
     for k in range(y.shape[1]):
-        for w in range(m):
-            row = t + w * step
-            value = y[row, k] - d[row * varies, k]
-            v[k, w] = 0.0 if np.isnan(value) else value
-        for w in range(m, ROWS):
+        seen = 0 if np.isnan(y[t, k]) else m
+        for w in range(seen):
+            v[k, w] = y[t + w, k] - d[(t + w) * varies, k]
+        for w in range(seen, ROWS):
             v[k, w] = 0.0
 
 
@@ -46,9 +52,12 @@ def write_rows(x: Floats, t: int, m: int, out: Floats) -> None:
     """Fill m rows of ``out`` (N, n) from row t on with the columns of ``x`` (n, ROWS)."""
     n = out.shape[1]
     flat = out.reshape(out.size)[n * t : n * (t + m)]
-    if n == 4:  # in the commonest shape the compiler knows how far rows are apart, and takes several at once
+    if n == 4:  # in the commonest shapes the compiler knows how far rows are apart, and takes several at once
         for w in range(m):
             flat[4 * w], flat[4 * w + 1], flat[4 * w + 2], flat[4 * w + 3] = x[0, w], x[1, w], x[2, w], x[3, w]
+    elif n == 2:
+        for w in range(m):
+            flat[2 * w], flat[2 * w + 1] = x[0, w], x[1, w]
     else:
         for w in range(m):
             for i in range(n):
@@ -116,18 +125,18 @@ def add_gram(x: Floats, total: Floats) -> None:
             total[i, j] += value
 
 
-@bare
+@inlined
 def filter_rows(
     t: int, m: int, y: Floats, b: Floats, C: Floats, d: Floats, K: Floats, whiten: Floats, log_norm: float,
     L: Floats, G: Floats, predicted: Floats, filtered: Floats, log_likelihood: Floats, innovation: Floats,
-    x: Floats, f: Floats, v: Floats, z: Floats,
+    x: Floats, f: Floats, v: Floats,
 ) -> None:  # fmt: skip
     """Filter m rows of one gain K (n, D) from row t on, whose own prediction is known; see `kalman.filter_means`.
 
-    L = A - A K C and G = A K lead from one prediction to the next; the last four are work space.
+    L = A - A K C and G = A K lead from one prediction to the next; the last three are work space.
     """
     n, D = K.shape
-    residuals(t, AHEAD, m, y, d, v)
+    residuals(t, m, y, d, v)
     for i in range(n):
         x[i, 0] = predicted[t, i]
     fill_rows(b, t, m, f)
@@ -143,15 +152,13 @@ def filter_rows(
             if innovation.shape[0] > 0:
                 for w in range(m):
                     innovation[t + w, k] = np.nan
-    z[:] = 0.0
-    _add_product(1.0, whiten, v, z)
-    _densities(log_norm, z, t, m, log_likelihood)
     for i in range(n):
         for w in range(ROWS):
             f[i, w] = x[i, w]
     _add_product(1.0, K, v, f)
     write_rows(x, t, m, predicted)
     write_rows(f, t, m, filtered)
+    _densities(log_norm, whiten, v, t, m, log_likelihood)
 
 
 @inlined
@@ -167,15 +174,24 @@ def fill_rows(rows: Floats, t: int, m: int, out: Floats) -> None:
 
 
 @inlined
-def _densities(log_norm: float, z: Floats, t: int, m: int, out: Floats) -> None:
-    """Fill ``out`` from row t on with the log densities of m columns that are white."""
-    for w in range(ROWS):
-        z[0, w] *= z[0, w]
-    for k in range(1, z.shape[0]):
+def _densities(log_norm: float, whiten: Floats, v: Floats, t: int, m: int, out: Floats) -> None:
+    """Fill ``out`` from row t on with the log densities of m innovations; whitens them (from the left, in place)."""
+    D = v.shape[0]
+    for k in range(D - 1, -1, -1):
+        scale = whiten[k, k]
         for w in range(ROWS):
-            z[0, w] += z[k, w] * z[k, w]
+            v[k, w] *= scale
+        for j in range(k):
+            scale = whiten[k, j]
+            for w in range(ROWS):
+                v[k, w] += scale * v[j, w]
+        for w in range(ROWS):
+            v[k, w] *= v[k, w]
+        if k < D - 1:
+            for w in range(ROWS):
+                v[D - 1, w] += v[k, w]
     for w in range(m):
-        out[t + w] = log_norm - 0.5 * z[0, w]
+        out[t + w] = log_norm - 0.5 * v[D - 1, w]
 
 
 @bare

@@ -90,7 +90,7 @@ class SequenceModel(LatentModel):
         """
         levels = check_levels(quantiles)
         core, tree, batch, labels, known = self._ready(y, params, states, weights)
-        with labelled_rows(labels, self._schema().names):
+        with labelled_rows(labels, self._names()):
             predictive = self._one_step(core, tree, batch)
         features = {"feature": labels.features}
         if self._support() == "category":
@@ -140,7 +140,7 @@ class SequenceModel(LatentModel):
             If the columns of the family depend on each other given the state, and it has no ``conditionals``.
         """
         core, tree, batch, labels, _ = self._ready(y, params, states, weights)
-        with labelled_rows(labels, self._schema().names):
+        with labelled_rows(labels, self._names()):
             predictive = self._joint(core, tree, batch)
         return labelled_residuals(predictive, batch, labels, seed)
 

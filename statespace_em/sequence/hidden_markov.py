@@ -39,7 +39,7 @@ from statespace_em.order import rule
 from statespace_em.predictive import Predictive, mixture, rosenblatt
 from statespace_em.priors import Dirichlet
 from statespace_em.scale.lazily import chunkwise
-from statespace_em.schema import Schema
+from statespace_em.schema import Schema, state_coords
 from statespace_em.sequence.base import SequenceModel, future_dataset
 from statespace_em.sequence.chain_block import Chain
 from statespace_em.sequence.decoding import best_paths, decoded, fixed_lag, least_rows
@@ -157,7 +157,7 @@ class HiddenMarkovModel(SequenceModel):
         core, tree, batch, labels, _ = self._ready(y, params, states, weights)
         with labelled_rows(labels, self._names()):
             smoothed = fixed_lag(core, tree, batch, lag)  # type: ignore[arg-type]
-        dataset = labels.dataset({"smoothed": (("state",), smoothed)}, self._schema().state_coords)
+        dataset = labels.dataset({"smoothed": (("state",), smoothed)}, state_coords(self._names()))
         dataset["smoothed"].attrs["conditioning"] = f"1:t+{lag}"
         return dataset
 
@@ -184,7 +184,7 @@ class HiddenMarkovModel(SequenceModel):
             "predicted": (("state",), known.predicted),
             "log_likelihood": ((), known.log_likelihood),
         }
-        dataset = labels.dataset(rows, self._schema().state_coords)
+        dataset = labels.dataset(rows, state_coords(self._names()))
         for name, seen in (("filtered", "1:t"), ("predicted", "1:t-1"), ("log_likelihood", "1:t-1")):
             dataset[name].attrs["conditioning"] = seen
         return dataset
@@ -200,7 +200,7 @@ class HiddenMarkovModel(SequenceModel):
             now = now @ tree.transition
             predicted[:, h] = now
         variables: dict[str, Any] = {"predicted": (("state",), predicted)}
-        coords = {**self._schema().state_coords, "feature": labels.features}
+        coords = {**state_coords(self._names()), "feature": labels.features}
         family = self._family()
         predictive = mixture(family, tree.emission, predicted)
         if family.support == "category":

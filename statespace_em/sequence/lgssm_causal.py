@@ -25,7 +25,8 @@ from statespace_em.shared import replaced
 
 def causal(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:
     """Causal moments of every row with innovations; infinite variances where a diffuse start is not yet determined."""
-    params = params._replace(initial_mean=np.nan_to_num(params.initial_mean))  # constants nobody knows yet count as 0
+    begin = params.initial_mean
+    params = params._replace(initial_mean=np.where(np.isnan(begin), 0.0, begin))  # what nobody knows yet counts as 0
     start = proper_start(params, batch, stand_in=_stand_in(params, batch))
     if not len(start.states):
         return kalman_filter(start.params, batch, innovations=True)

@@ -21,7 +21,7 @@ from statespace_em.labels import Labels, labelled_rows
 from statespace_em.predictive import Predictive, joint_normal, normal
 from statespace_em.priors import InverseWishart, MatrixNormal
 from statespace_em.scale.lazily import chunkwise
-from statespace_em.schema import Schema
+from statespace_em.schema import Schema, state_coords
 from statespace_em.sequence.base import future_dataset
 from statespace_em.sequence.driven import DrivenModel
 from statespace_em.sequence.filter_row import Guard
@@ -69,7 +69,7 @@ class StateSpaceModel(DrivenModel):
         _, tree, batch, labels, _ = self._ready(y, params)
         with labelled_rows(labels):
             mean = smooth(tree, batch)[0].mean
-        decoded = labels.dataset({"state_mean": (("state",), mean)}, self._schema().state_coords)["state_mean"]
+        decoded = labels.dataset({"state_mean": (("state",), mean)}, state_coords(self._names()))["state_mean"]
         decoded.attrs["conditioning"] = "1:T"
         return decoded
 
@@ -100,7 +100,7 @@ class StateSpaceModel(DrivenModel):
             "innovation_cov": (matrix, known.innovation_cov),
             "log_likelihood": ((), known.log_likelihood),
         }
-        coords = {**self._schema().state_coords, "feature": labels.features, "feature_aux": labels.features}
+        coords = {**state_coords(self._names()), "feature": labels.features, "feature_aux": labels.features}
         dataset = labels.dataset(rows, coords)
         for name in dataset.data_vars:
             dataset.variables[name].attrs["conditioning"] = "1:t" if str(name).startswith("filtered") else "1:t-1"
@@ -130,7 +130,7 @@ class StateSpaceModel(DrivenModel):
             "variance": (("feature",), variance),
             "cov": (("feature", "feature_aux"), found.signal_cov),
         }
-        coords = {**self._schema().state_coords, "feature": labels.features, "feature_aux": labels.features}
+        coords = {**state_coords(self._names()), "feature": labels.features, "feature_aux": labels.features}
         dataset = future_dataset(variables, labels, coords)
         for name in dataset.data_vars:
             dataset[name].attrs["conditioning"] = "1:T"
@@ -167,7 +167,7 @@ class StateSpaceModel(DrivenModel):
         with labelled_rows(labels):
             mean, cov = lagged(tree, batch, lag, self.likelihood)
         rows = {"smoothed": (("state",), mean), "smoothed_cov": (("state", "state_aux"), cov)}
-        dataset = labels.dataset(rows, self._schema().state_coords)
+        dataset = labels.dataset(rows, state_coords(self._names()))
         for name in dataset.data_vars:
             dataset[name].attrs["conditioning"] = f"1:t+{lag}"
         return dataset
@@ -308,10 +308,6 @@ class StateSpaceModel(DrivenModel):
     @abstractmethod
     def _derived(self, values: Mapping[str, float]) -> dict[str, float]:
         """Quantities with a meaning of their own that follow from the named values."""
-
-    @abstractmethod
-    def _names(self) -> list[Any]:
-        """Names of the states."""
 
     def _support(self) -> str:
         return "real"

@@ -17,6 +17,7 @@ from statespace_em.data import as_batch
 from statespace_em.errors import DataError, FileFormatError, ImpossibleStateError, ParameterError, RowError
 from statespace_em.labels import Labels, show
 from statespace_em.model import LatentModel
+from statespace_em.schema import state_coords
 
 NUMBER = (float, int, np.floating, np.integer, np.bool_)
 PREFIX = "stream_"  # of the variables that hold the state of a stream in a file
@@ -110,7 +111,7 @@ class Stream(ABC, Generic[S]):
             return -1
         if not self.model.takes_states:
             raise ParameterError(f"{type(self.model).__name__} takes no state=: it is for models with discrete states.")
-        names = self.model._schema().names
+        names = self.model._names()
         _validate.one_of("state", state, names)
         return names.index(state)
 
@@ -124,7 +125,7 @@ class Stream(ABC, Generic[S]):
             name: (self.dims[name], np.array([getattr(step, name) for step in steps])) for name in self.conditioning
         }
         features = {"feature": labels.features, "feature_aux": labels.features}
-        dataset = labels.dataset(rows, {**self.model._schema().state_coords, **features})
+        dataset = labels.dataset(rows, {**state_coords(self.model._names()), **features})
         for name, seen in self.conditioning.items():
             dataset[name].attrs["conditioning"] = seen
         return dataset

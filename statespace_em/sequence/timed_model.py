@@ -17,6 +17,7 @@ from statespace_em.fitting import Fit, FitOptions
 from statespace_em.labels import Labels
 from statespace_em.predictive import Predictive
 from statespace_em.scale.chunks import is_chunked
+from statespace_em.schema import state_coords
 from statespace_em.sequence.filter_row import Guard
 from statespace_em.sequence.lgssm_params import positions
 from statespace_em.sequence.lgssm_specification import DIMS
@@ -176,7 +177,7 @@ class TimedModel(Timed):
             "mean": (("feature",), mean @ C.T),
             "cov": (square, C @ cov @ C.T + R),
         }
-        return labelled_at(values, wider, labels, {**self._schema().state_coords, **columns})
+        return labelled_at(values, wider, labels, {**state_coords(self._names()), **columns})
 
     def _plain_view(self, asked: str) -> Floats:
         """Observation matrix (D, n), refused where regressors make one for every row."""
