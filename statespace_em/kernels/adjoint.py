@@ -31,7 +31,7 @@ ONE_STEP = np.int64(1)  # see kalman_covariances.py
 @jit
 def backward_covariances(
     y: Floats, begins: Bools, count: Floats, after: float, kind: Ints, slot: Ints, A: Floats, C: Floats, block: Ints,
-    filtered_cov: Floats, gain: Floats, whiten: Floats, settles: bool, info: Floats,
+    filtered_cov: Floats, gain: Floats, whiten: Floats, info: Floats,
     g_A: Floats, g_Q: Floats, g_C: Floats, g_R: Floats, g_P0: Floats, S_zz: Floats, S_uu: Floats, counts: Floats,
     step: Ints, by_A: Floats, by_Q: Floats,
 ) -> None:  # fmt: skip
@@ -43,8 +43,7 @@ def backward_covariances(
     of covariances twice), ``S_zz`` the covariances of states over pairs and ``S_uu[., j]`` over rows with an entry of
     the features of block j, whose number is added to ``counts[., j]``. Entry ``step[t]`` of
     ``by_A`` and ``by_Q`` gets what the step after row t adds to ``g_A`` and ``g_Q``, unless they have no entries: not
-    wanted. ``settles`` says that all parameters are constant, and rows alike: what stands still is then not worked out
-    again.
+    wanted. Rows of one slot have equal matrices: what stands still is not worked out again.
     """
     N, D = y.shape
     n = info.shape[0]
@@ -53,30 +52,30 @@ def backward_covariances(
     M, AI, MP = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
     V, IA, IKC, work = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
     seen = np.zeros(counts.shape[1], np.bool_)
-    age = np.int64(0)
+    age, still = np.int64(0), False
     t = N
     while t > 0:
         t -= 1
         c, own = count[t], kind[t * int(kind.shape[0] > 1)]
         follow = after if t == N - 1 else 0.0 if begins[t + 1] else count[t + 1]
         f, a, h = slot[t], t * int(A.shape[0] > 1), t * int(C.shape[0] > 1)
-        fresh = t == N - 1 or follow != c or slot[t + 1] != f or not settles
+        fresh = t == N - 1 or follow != c or slot[t + 1] != f
         if fresh:
-            age = np.int64(0)
-            if t == N - 1 or slot[t + 1] != f or not settles:
+            age, still = np.int64(0), False
+            if t == N - 1 or slot[t + 1] != f:
                 inverse(whiten[f], Sinv)
                 _closed_loop(C[h], gain[f], Sinv, IKC, CS)
         if follow == 0.0:
             info[:] = 0.0
         _backward_covs(A[a], follow == 0.0, info, filtered_cov[f], AI, M, MP, IA, V)
         _row_covs(c, gain[f], Sinv, M, MP, cD, cC, work)
-        m = 1  # rows alike
-        if age >= SHORTEST and age & (age - 1) == 0:  # asked at ages 32, 64, 128, ...
+        if age >= SHORTEST and age & (age - 1) == 0 and not still:  # asked at ages 32, 64, 128, ...
             if age > SHORTEST and settled(old, info, ONE_STEP) and settled(mark, info, age // 2):
-                m = _alike(t, slot, count, begins)
+                still = True
             for i in range(n):
                 for j in range(n):
                     mark[i, j] = info[i, j]
+        m = _alike(t, kind, slot, count, begins) if still else 1
         if by_A.shape[0] > 0:
             for w in range(m):
                 for i in range(n):
@@ -113,10 +112,12 @@ def backward_covariances(
 
 
 @inlined
-def _alike(t: int, slot: Ints, count: Floats, begins: Bools) -> int:
-    """Count the rows up to t, in one stretch, that have its slot and stand for as many sequences."""
-    m = 1
+def _alike(t: int, kind: Ints, slot: Ints, count: Floats, begins: Bools) -> int:
+    """Count the rows up to t, in one stretch, that have its kind and slot and stand for as many sequences."""
+    m, varies = 1, int(kind.shape[0] > 1)
     while t >= m and slot[t - m] == slot[t] and count[t - m] == count[t] and not begins[t - m + 1]:
+        if kind[(t - m) * varies] != kind[t * varies]:
+            break
         m += 1
     return m
 

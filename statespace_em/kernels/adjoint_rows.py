@@ -30,6 +30,25 @@ def _settled(t: int, m: int, slot: Ints) -> bool:
     return m > 1 and slot[t] == slot[t + m - 1]
 
 
+@inlined
+def _equal(row: int, m: int, of: Ints) -> bool:
+    """Whether m rows have one number; there is one entry where all have."""
+    same = True
+    for t in range(row + 1, row + m if of.shape[0] > 1 else row):
+        same = same and of[t] == of[row]
+    return same
+
+
+@part
+def _add_steps(r: Floats, s: Floats, by_A: Floats, by_Q: Floats) -> None:
+    """Add r s' and r r' of the columns of a tile."""
+    for j in range(by_A.shape[0]):
+        for k in range(by_A.shape[1]):
+            for w in range(ROWS):
+                by_A[j, k] += r[j, w] * s[k, w]
+                by_Q[j, k] += r[j, w] * r[k, w]
+
+
 @jit
 def forward_rows(
     y: Floats, begin: Ints, length: Ints, offset: Ints, tile: Ints, slot: Ints, A: Floats, b: Floats, C: Floats,
@@ -38,7 +57,7 @@ def forward_rows(
 ) -> None:  # fmt: skip
     """Fill the store, the log-likelihood (S,) of every sequence in nats, and the state predicted after the last."""
     D, n = gain.shape[1], m0.shape[0]
-    constant, varies = A.shape[0] == 1 and C.shape[0] == 1, int(b.shape[0] > 1)
+    varies, a_varies, c_varies = int(b.shape[0] > 1), int(A.shape[0] > 1), int(C.shape[0] > 1)
     F, G, Sinv, CS = np.empty((n, n)), np.empty((n, D)), np.empty((D, D)), np.empty((n, D))
     PA, KA, c, z = np.empty((n, n)), np.empty((D, n)), np.empty((n, ROWS)), np.empty(ROWS)
     x, f = np.empty(n), np.empty(n)
@@ -50,14 +69,15 @@ def forward_rows(
         for t in range(0, length[i], ROWS):
             m, row, s = min(ROWS, length[i] - t), begin[i] + t, slot[offset[i] + t]
             X, V = store[tile[i] + t // ROWS][:n], store[tile[i] + t // ROWS][n:]
-            if not (constant and _settled(offset[i] + t, m, slot)):
+            if not _settled(offset[i] + t, m, slot):
                 for w in range(m):
                     total += _filter_row(
                         row + w, w, slot[offset[i] + t + w], y, A, b, C, d, gain, whiten, log_norm, x, f, X, V
                     )
                 continue
+            own_C = C[row * c_varies]
             if s != known:
-                loops(A[0], C[0], filtered_cov[s], gain[s], whiten[s], F, G, Sinv, CS, PA, KA)
+                loops(A[row * a_varies], own_C, filtered_cov[s], gain[s], whiten[s], F, G, Sinv, CS, PA, KA)
                 known = s
             measured(row, y, d, m, V)
             for j in range(n):
@@ -74,7 +94,7 @@ def forward_rows(
                     value += F[j, k] * X[k, m - 1]
                 x[j] = value
             clear(X, m)
-            add_product(-1.0, C[0], X, V)
+            add_product(-1.0, own_C, X, V)
             for k in range(D):
                 if np.isnan(y[row, k]):
                     for w in range(ROWS):
@@ -131,12 +151,13 @@ def backward_rows(
     of the features of block j; row t is of kind ``kind[t]`` (one entry: all are alike). Where a sequence ``goes_on``
     behind its last row, ``r`` is what comes from there; afterwards it is that at the first row. ``g_m0`` and ``g_P0``
     get it and its outer product, unless the first row is not where the sequence begins: ``g_m0`` then has no entries.
-    Entry ``step[t]`` of ``by_A`` and ``by_Q`` gets r s' and r r' of row t (where none has settled), unless they have no
-    entries: not wanted.
+    Entry ``step[t]`` of ``by_A`` and ``by_Q`` gets r s' and r r' of row t, unless they have no entries: not wanted.
     """
     D, n = gain.shape[1], r.shape[0]
     p = total.shape[1]
-    constant = A.shape[0] == 1 and C.shape[0] == 1 and kind.shape[0] == 1 and by_A.shape[0] == 0
+    a_varies, c_varies, k_varies, by_step = (
+        int(A.shape[0] > 1), int(C.shape[0] > 1), int(kind.shape[0] > 1), by_A.shape[0] > 0
+    )  # fmt: skip
     F, G, Sinv, CS, Ft = np.empty((n, n)), np.empty((n, D)), np.empty((D, D)), np.empty((n, D)), np.empty((n, n))
     PA, KA, c, all, one_row = (
         np.empty((n, n)), np.empty((D, n)), np.empty((n, ROWS)), np.zeros((p, ROWS)), np.zeros(p)
@@ -150,19 +171,20 @@ def backward_rows(
             m, row, s = min(ROWS, length[i] - t), begin[i] + t, slot[offset[i] + t]
             X, V = store[tile[i] + t // ROWS][:n], store[tile[i] + t // ROWS][n:]
             last = t + m == length[i] and not goes_on
-            if not (constant and _settled(offset[i] + t, m, slot)):
+            tiled = _settled(offset[i] + t, m, slot) and _equal(row, m, kind) and (not by_step or _equal(row, m, step))
+            if not tiled:
                 for w in range(m - 1, -1, -1):
                     s = slot[offset[i] + t + w]
                     if s != known:
                         inverse(whiten[s], Sinv)
                         known = -1
                     _smooth_row(row + w, w, s, A, C, U, filtered_cov, gain, Sinv, one, X, V, r, back, one_row)
-                    if by_A.shape[0] > 0:
+                    if by_step:
                         for j in range(n):
                             for k in range(n):
                                 by_A[step[row + w], j, k] += one_row[j] * one_row[n + D + k]
                                 by_Q[step[row + w], j, k] += one_row[j] * one_row[k]
-                    own = kind[(row + w) * int(kind.shape[0] > 1)]
+                    own = kind[(row + w) * k_varies]
                     add_row(one_row, total[own])
                     if last and w == m - 1:
                         add_row(one_row[n + D :], ends[own])
@@ -172,7 +194,7 @@ def backward_rows(
                                 add_row(one_row[n + D :], unseen[own, j])
                 continue
             if s != known:
-                loops(A[0], C[0], filtered_cov[s], gain[s], whiten[s], F, G, Sinv, CS, PA, KA)
+                loops(A[row * a_varies], C[row * c_varies], filtered_cov[s], gain[s], whiten[s], F, G, Sinv, CS, PA, KA)
                 known = s
                 for j in range(n):
                     for k in range(n):
@@ -190,15 +212,18 @@ def backward_rows(
                 r[j] = value
             smoothed_tile(gain[s], Sinv, PA, KA, X, V, all)
             _regress(row, m, one, U, all, 2 * n + D)
-            add_gram(all, total[0])
+            own = kind[row * k_varies]
+            add_gram(all, total[own])
+            if by_step:
+                _add_steps(all, all[n + D :], by_A[step[row]], by_Q[step[row]])
             if last:
                 for j in range(p):
                     one_row[j] = all[j, m - 1]
-                add_row(one_row[n + D :], ends[0])
+                add_row(one_row[n + D :], ends[own])
             if not _see(row, y, block, seen):
                 for j in range(seen.shape[0]):
                     if not seen[j]:
-                        add_gram(all[n + D :], unseen[0, j])
+                        add_gram(all[n + D :], unseen[own, j])
         for j in range(g_m0.shape[0]):
             g_m0[j] += one * r[j]
             for k in range(n):

@@ -56,12 +56,12 @@ def filter_means(
         m = stretch(t, AHEAD, first, slot)
         if m > 0:
             if s != settled:
-                closed_loop(A[0], C[0], gain[s], L, G, K)
+                closed_loop(A[t * int(A.shape[0] > 1)], C[t * int(C.shape[0] > 1)], gain[s], L, G, K)
                 settled = s
             _predict(t, A, b, filtered, predicted)
             filter_rows(
-                t, m, y, b, C[0], d, K, whiten[s], log_norm[s], L, G, predicted, filtered, log_likelihood,
-                innovation, x, f, e,
+                t, m, y, b, C[t * int(C.shape[0] > 1)], d, K, whiten[s], log_norm[s], L, G, predicted, filtered,
+                log_likelihood, innovation, x, f, e,
             )  # fmt: skip
             t += m - 1
             continue

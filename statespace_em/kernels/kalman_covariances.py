@@ -1,10 +1,11 @@
 """Covariances of a linear-Gaussian model: they depend on which entries of y are seen, never on their values.
 
-Rows of equal history have equal covariances, so each distinct one is worked out and kept once: ``slot[t]`` is the
-place of row t in the stacks of the filter, ``place[t]`` in those of the smoother. Without missing entries a constant
-model has a few dozen, whatever the number of rows and sequences, because the recursions settle. Slots are numbered
-as they first occur from the front (slot[t] <= t), places from the back, so that `expand` turns a stack that has room
-for every row into one entry a row in place. Symbols and conventions as in kalman.py.
+Rows of equal history (of entries seen, and of matrices where these vary) have equal covariances, so each distinct one
+is worked out and kept once: ``slot[t]`` is the place of row t in the stacks of the filter, ``place[t]`` in those of the
+smoother. Without missing entries a constant model has a few dozen, whatever the number of rows and sequences, because
+the recursions settle, and so they do between breaks. Slots are numbered as they first occur from the front
+(slot[t] <= t), places from the back, so that `expand` turns a stack that has room for every row into one entry a row in
+place. Symbols and conventions as in kalman.py.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ MOST = 32  # histories compared with a new row; beyond that it is worked out wit
 
 @jit
 def filter_covariances(
-    y: Floats, first: Bools, A: Floats, Q: Floats, C: Floats, R: Floats, P0: Floats,
+    y: Floats, first: Bools, alike: Ints, A: Floats, Q: Floats, C: Floats, R: Floats, P0: Floats,
     slot: Ints, predicted: Floats, filtered: Floats, gain: Floats, whiten: Floats, log_norm: Floats,
     innovation_cov: Floats,
 ) -> int:  # fmt: skip
@@ -42,12 +43,14 @@ def filter_covariances(
 
     That is the transposed gain (D, n), inv(L) (D, D) with L L' the covariance S of the innovation, both 0 where an
     entry is missing, and -log((2 pi)^(p/2) |L|). ``innovation_cov`` receives S, NaN where y is missing, or has no
-    rows. Returns 0, `FULL`, or 1 + the first row where S is not positive definite. Stacks of N are never full.
+    rows. Rows of one number in ``alike`` (N,) have equal matrices, those of the step to the next row among them; it has
+    one entry where all rows do, and none where few do.
+    Returns 0, `FULL`, or 1 + the first row where S is not positive definite. Stacks of N are never full.
     Durbin & Koopman 2012, sec. 4.3, in Joseph form.
     """
     N, D = y.shape
     room, n = predicted.shape[0], P0.shape[0]
-    constant = A.shape[0] == 1 and Q.shape[0] == 1 and C.shape[0] == 1 and R.shape[0] == 1
+    shares = alike.shape[0] > 0
     child, sibling, parent = np.empty(room + 1, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
     row, age = np.empty(room, np.int64), np.empty(room, np.int64)
     seen = np.empty(D, np.int64)
@@ -58,11 +61,11 @@ def filter_covariances(
     while t < N:
         before = room if first[t] else s
         if before < room and age[before] == 0:
-            t = _stay(t, s, y, row[s], first, slot)
+            t = _stay(t, s, y, alike, row[s], first, slot)
             if t == N:
                 break
             before = room if first[t] else s
-        s = _find_slot(y, t, before, row, child, sibling) if constant else -1
+        s = _find_slot(y, alike, t, before, row, child, sibling) if shares else -1
         if s < 0:
             if n_slots == room:
                 return FULL
@@ -71,7 +74,7 @@ def filter_covariances(
                 for i in range(n):
                     for j in range(n):
                         predicted[s, i, j] = P0[max(i, j), min(i, j)]
-            elif constant and age[before] == 0:
+            elif age[before] == 0:  # settled rows follow each other, so the step is one that leads to the same again
                 for i in range(n):
                     for j in range(n):
                         predicted[s, i, j] = predicted[before, i, j]
@@ -87,9 +90,9 @@ def filter_covariances(
             _gain(p, seen, L, inverse, CP, K, gain[s], whiten[s])
             _joseph(p, seen, C[c], R[r], predicted[s], CP, K, work, filtered[s])
             row[s], parent[s], child[s], age[s] = t, before, -1, 1
-            if constant:
+            if shares:
                 sibling[s], child[before] = child[before], s
-                if before < room and _equal_gaps(y, t, row[before]):
+                if before < room and _equal(y, alike, t, row[before]):
                     age[s] = age[before] + 1
                     if _stands_still(s, age[s], parent, predicted):
                         age[s] = 0
@@ -99,9 +102,9 @@ def filter_covariances(
 
 
 @inlined
-def _stay(t: int, s: int, y: Floats, like: int, first: Bools, slot: Ints) -> int:
-    """Give the settled slot s to the rows from t on with the gaps of row ``like``; return the row that ends them."""
-    D = y.shape[1]
+def _stay(t: int, s: int, y: Floats, alike: Ints, like: int, first: Bools, slot: Ints) -> int:
+    """Give the settled slot s to the rows from t on that equal row ``like``; return the row that ends them."""
+    D, varies = y.shape[1], alike.shape[0] > 1
     flat, gaps = y.reshape(y.size), False
     for k in range(D):
         gaps = gaps or np.isnan(y[like, k])
@@ -111,30 +114,34 @@ def _stay(t: int, s: int, y: Floats, like: int, first: Bools, slot: Ints) -> int
             other |= np.isnan(entry)
         for begins in first[t : t + AT_ONCE]:
             other |= begins
+        for number in alike[t : t + AT_ONCE] if varies else alike[:0]:
+            other |= number != alike[like]
         if other:
             break
         slot[t : t + AT_ONCE] = s
         t += AT_ONCE
-    while t < y.shape[0] and not first[t] and _equal_gaps(y, t, like):
+    while t < y.shape[0] and not first[t] and _equal(y, alike, t, like):
         slot[t] = s
         t += 1
     return t
 
 
 @inlined
-def _equal_gaps(y: Floats, s: int, t: int) -> bool:
-    same = True
+def _equal(y: Floats, alike: Ints, s: int, t: int) -> bool:
+    """Whether the same entries of two rows are missing, and their matrices are equal."""
+    varies = int(alike.shape[0] > 1)
+    same = alike[s * varies] == alike[t * varies]
     for k in range(y.shape[1]):
         same = same and np.isnan(y[s, k]) == np.isnan(y[t, k])
     return same
 
 
 @inlined
-def _find_slot(y: Floats, t: int, before: int, row: Ints, child: Ints, sibling: Ints) -> int:
+def _find_slot(y: Floats, alike: Ints, t: int, before: int, row: Ints, child: Ints, sibling: Ints) -> int:
     """Slot that follows another where the entries of row t are seen; -1 if there is none. Age 0: it has settled."""
     s = child[before]
     for _ in range(MOST):
-        if s < 0 or _equal_gaps(y, t, row[s]):
+        if s < 0 or _equal(y, alike, t, row[s]):
             break
         s = sibling[s]
     else:
@@ -253,7 +260,6 @@ def smooth_covariances(
     the stacks. Returns the lowest, or `FULL`; stacks of N are never full.
     """
     N, room, n = first.shape[0], cov.shape[0], filtered.shape[1]
-    constant = A.shape[0] == 1 and Q.shape[0] == 1
     child, sibling, parent = np.empty(room + 1, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
     own, age, known = np.empty(room, np.int64), np.empty(room, np.int64), np.zeros(filtered.shape[0], np.bool_)
     F, L, work, inverse = np.empty((n, n)), np.empty((n, n)), np.empty((n, n)), np.empty(n)
@@ -265,7 +271,7 @@ def smooth_covariances(
         if after < room and age[after] == 0 and own[after] == s:
             place[t] = v
             continue
-        v = _find_place(s, after, own, child, sibling) if constant else -1
+        v = _find_place(s, after, own, child, sibling)
         if v < 0:
             if lowest == 0:
                 return FULL
@@ -280,16 +286,15 @@ def smooth_covariances(
                 a, q = t * int(A.shape[0] > 1), t * int(Q.shape[0] > 1)
                 if not known[s]:
                     _smoother_gain(A[a], predicted[slot[t + 1]], filtered[s], J[s], L, inverse, work)
-                    known[s] = constant
+                    known[s] = True
                 times_transposed(J[s], cov[after], cross_cov[v])  # cov is symmetric
                 _smoothed(A[a], Q[q], filtered[s], J[s], cross_cov[v], F, L, work, cov[v])
             own[v], parent[v], child[v], age[v] = s, after, -1, 1
-            if constant:
-                sibling[v], child[after] = child[after], v
-                if after < room and own[after] == s:
-                    age[v] = age[after] + 1
-                    if _stands_still(v, age[v], parent, cov):
-                        age[v] = 0
+            sibling[v], child[after] = child[after], v
+            if after < room and own[after] == s:
+                age[v] = age[after] + 1
+                if _stands_still(v, age[v], parent, cov):
+                    age[v] = 0
         place[t] = v
     return int(lowest)
 

@@ -21,11 +21,11 @@ def kalman_step(
     Returns log p(row | rows before) in nats; NaN where the innovation covariance is not positive definite.
     """
     D, n = C.shape[1:]
-    first, slot = np.ones(1, np.bool_), np.zeros(1, np.int64)
+    first, slot, alike = np.ones(1, np.bool_), np.zeros(1, np.int64), np.zeros(1, np.int64)
     predicted, predicted_cov = np.empty((1, n)), np.empty((1, n, n))
     gain, whiten, log_norm, log_likelihood = np.empty((1, D, n)), np.empty((1, D, D)), np.empty(1), np.empty(1)
     status = filter_covariances(
-        y, first, A, Q, C, R, P0, slot, predicted_cov, filtered_cov, gain, whiten, log_norm, innovation_cov
+        y, first, alike, A, Q, C, R, P0, slot, predicted_cov, filtered_cov, gain, whiten, log_norm, innovation_cov
     )
     if status:
         return np.nan

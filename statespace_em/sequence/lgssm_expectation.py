@@ -9,7 +9,8 @@ import numpy as np
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.sequence.flow import Flow
-from statespace_em.sequence.lgssm_params import LGSSMParams, positions, varies
+from statespace_em.sequence.lgssm_alike import few_changes
+from statespace_em.sequence.lgssm_params import LGSSMParams, positions, rows_alike, varies
 from statespace_em.sequence.lgssm_plan import Section, plan
 from statespace_em.sequence.lgssm_regression import Residuals
 from statespace_em.sequence.lgssm_sums import Gradients, Sums, sums_of
@@ -77,7 +78,8 @@ def e_step(
 def planned(params: LGSSMParams, batch: Batch) -> tuple[Section, ...]:
     """Sections that an E-step takes one after another; they are the same for all parameters of these shapes."""
     varying = ("transition", "process_cov", "observation", "measurement_cov")
-    return plan(batch.y, batch.starts, share=not any(varies(params, name) for name in varying))
+    share = not any(varies(params, name) for name in varying)
+    return plan(batch.y, batch.starts, share=share, settles=share or few_changes(rows_alike(params, batch)))
 
 
 def flowed(params: LGSSMParams, flow: Flow | None) -> LGSSMParams:

@@ -11,6 +11,7 @@ import numpy as np
 from statespace_em._typing import Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.domains import Domain
+from statespace_em.sequence.lgssm_alike import ALIKE, alike
 
 DOMAINS: Mapping[str, Domain] = {
     "transition": "real",
@@ -74,36 +75,56 @@ class RowParams(NamedTuple):
     d: Floats
     R: Floats
     U: Floats  # (N, k), inputs
+    alike: Ints  # (1,), (N,) or none, see `lgssm_alike`
 
     def cut(self, begin: int, end: int) -> RowParams:
         """Parameters of some of the rows."""
         n_rows = len(self.U)
-        return RowParams(*(value if len(value) == 1 and n_rows > 1 else value[begin:end] for value in self))
+        A, b, Q, C, d, R, U = (value if len(value) == 1 and n_rows > 1 else value[begin:end] for value in self[:7])
+        return RowParams(A, b, Q, C, d, R, U, self.alike if len(self.alike) <= 1 else self.alike[begin:end])
 
-    @property
-    def constant(self) -> bool:
-        """Whether the covariance recursions have constant coefficients."""
-        return all(len(value) == 1 for value in (self.A, self.Q, self.C, self.R))
+    def settle(self, begin: int, end: int) -> bool:
+        """Whether covariances that have settled at a row stay as they are in the rows up to ``end``."""
+        return len(self.alike) == 1 or (
+            len(self.alike) > 0 and bool((self.alike[begin:end] == self.alike[begin]).all())
+        )
 
 
 def by_row(params: LGSSMParams, batch: Batch) -> RowParams:
     """Parameters for the rows of a batch, effects of the inputs included in the offsets."""
-    place: Ints | None = None
+    names = ("transition", "state_offset", "process_cov", "observation", "observation_offset", "measurement_cov")
+    place = _entries(params, batch)
     stacked = []
-    for name in ("transition", "state_offset", "process_cov", "observation", "observation_offset", "measurement_cov"):
-        value = getattr(params, name)
-        if varies(params, name):
-            place = positions(batch) if place is None else place
-            stacked.append(np.ascontiguousarray(value[place]))
-        else:
-            stacked.append(np.ascontiguousarray(value)[None])
+    for name in names:
+        value = np.ascontiguousarray(getattr(params, name))
+        if not varies(params, name):
+            value = value[None]
+        elif place is not None:
+            value = value[place]
+        stacked.append(value[: len(batch.y)])
     A, b, Q, C, d, R = stacked
     U = np.zeros((len(batch.y), 0)) if batch.inputs is None else batch.inputs
     if params.state_input is not None:
         b = b + U @ params.state_input.T
     if params.observation_input is not None:
         d = d + U @ params.observation_input.T
-    return RowParams(A, b, Q, C, d, R, U)
+    return RowParams(A, b, Q, C, d, R, U, rows_alike(params, batch))
+
+
+def rows_alike(params: LGSSMParams, batch: Batch) -> Ints:
+    """Number the rows of a batch by their matrices, see `lgssm_alike`."""
+    steps, rows = (
+        [np.ascontiguousarray(getattr(params, name)) for name in names if varies(params, name)]
+        for names in (("transition", "process_cov"), ("observation", "measurement_cov"))
+    )
+    return alike(steps, rows, _entries(params, batch), batch.first) if steps or rows else ALIKE
+
+
+def _entries(params: LGSSMParams, batch: Batch) -> Ints | None:
+    """Entry (N,) of matrices given for every row; None where that is the number of the row."""
+    if batch.place is None and len(batch.starts) == 2:
+        return None
+    return positions(batch) if any(varies(params, name) for name in VARYING) else None
 
 
 def driven(params: LGSSMParams, inputs: Floats) -> LGSSMParams:

@@ -255,8 +255,9 @@ def filter_covariances(part: Part, known: Filtered) -> tuple[Filtered, Gains]:
         covs = _memory.empty((room, n, n), (room, n, n), (wanted, size, size))
         gains = _memory.empty((room, size, n), (room, size, size), (room,))
         status = kalman.filter_covariances(
-            part.y, part.first, part.p.A, part.p.Q, part.p.C, part.p.R, part.cov, slot, *covs[:2], *gains, covs[2]
-        )
+            part.y, part.first, part.p.alike, part.p.A, part.p.Q, part.p.C, part.p.R, part.cov, slot, *covs[:2],
+            *gains, covs[2],
+        )  # fmt: skip
         if status != kalman.FULL:
             break
     if status:

@@ -48,11 +48,15 @@ class Section(NamedTuple):
     long: bool = False
 
 
-def plan(y: Floats, starts: Ints, *, share: bool) -> tuple[Section, ...]:
-    """Cut sequences into sections; without ``share`` each has covariances of its own."""
+def plan(y: Floats, starts: Ints, *, share: bool, settles: bool | None = None) -> tuple[Section, ...]:
+    """Cut sequences into sections; without ``share`` each has covariances of its own.
+
+    ``settles`` says that these stand still where nothing is missing, as they do (None) where they are shared.
+    """
+    settles = share if settles is None else settles
     length = np.diff(starts)
     complete = not np.isnan(y).any()
-    short = length <= (SETTLING * WHOLE if complete and share else WHOLE)
+    short = length <= (SETTLING * WHOLE if complete and settles else WHOLE)
     found = [_long(int(a), int(b - a), complete) for a, b in zip(starts[:-1][~short], starts[1:][~short])]
     if not short.any():
         return tuple(found)

@@ -11,6 +11,7 @@ import numpy as np
 from statespace_em import _threads
 from statespace_em._typing import Floats, Ints
 from statespace_em.kernels.steady import ROWS
+from statespace_em.sequence import lgssm_plan
 from statespace_em.sequence import lgssm_sweeps as sweeps
 from statespace_em.sequence.lgssm_passes import FEW
 from statespace_em.sequence.lgssm_plan import Piece, Section, blocks_of, headed
@@ -255,7 +256,8 @@ def _look_along(work: Pass, section: Section) -> Look:
         cross += sweeps.cross_sums(work, covs, piece, store)
         total += float(log_likelihood.sum())
         cov = _predicted(work, covs, rows.stop - 1)
-        settled = section.complete and work.p.constant and len(covs.slot) > 1 and covs.slot[-1] == covs.slot[-2]
+        settled = section.complete and len(covs.slot) > 1 and covs.slot[-1] == covs.slot[-2]
+        settled = settled and work.p.settle(rows.stop - 1, rows.stop + lgssm_plan.BLOCK)
         reach = int(covs.reach[0]) if covs.end.size else 0
         known = np.array(covs.gram[reach - 1]) if reach else entry.known
         entry = Entry(mean, cov, covs.end, known, covs.largest, bool(settled))

@@ -11,12 +11,13 @@ from statespace_em.data import Batch
 from statespace_em.errors import SingularInnovationError
 from statespace_em.kernels import adjoint, adjoint_constants, adjoint_lanes, adjoint_rows, kalman
 from statespace_em.kernels.steady import ROWS
+from statespace_em.sequence.lgssm_alike import ALIKE
 from statespace_em.sequence.lgssm_params import RowParams, by_row
 from statespace_em.sequence.lgssm_plan import Piece, Section
 from statespace_em.sequence.lgssm_unknown import Start
 
 HEAD = 512  # rows in which covariances mostly settle
-ALIKE = np.zeros(1, np.int64)  # kind of all rows
+FEW = 64  # kinds of rows that may as well have sums that stay 0
 
 
 class Kinds(NamedTuple):
@@ -75,7 +76,10 @@ def _rows_alike(kinds: Kinds | None) -> tuple[Ints, Ints, tuple[int, int]]:
     if kinds is None or kinds.numbers == (1, 1):
         return ALIKE, np.zeros((1, 2), np.int64), (1, 1)
     code = kinds.of_step * kinds.numbers[1] + kinds.of_row
-    there, kind = np.unique(code, return_inverse=True)
+    if np.prod(kinds.numbers) <= FEW:  # whether they are there or not
+        there, kind = np.arange(np.prod(kinds.numbers)), code
+    else:
+        there, kind = np.unique(code, return_inverse=True)
     return kind, np.column_stack(np.divmod(there, kinds.numbers[1])), kinds.numbers
 
 
@@ -135,15 +139,16 @@ def filter_covariances(
     """
     y, p = np.ascontiguousarray(work.y[rows]), work.p
     A, Q, C, R = (value if len(value) == 1 else value[rows] for value in (p.A, p.Q, p.C, p.R))
+    alike = p.alike if len(p.alike) <= 1 else p.alike[rows]
     (n_rows, size), n, q = y.shape, len(entry.mean), entry.response.shape[1]
-    alike = section.complete and p.constant and not begins[HEAD:].any()  # one history, which settles
+    settles = section.complete and len(alike) == 1 and not begins[HEAD:].any()  # one history, which settles
     slot, W, gram = np.empty(n_rows, np.int64), np.empty((n_rows, n, q)), np.empty((n_rows, q, q))
-    for end in (1,) if entry.settled else (min(HEAD, n_rows), n_rows) if alike else (n_rows,):
+    for end in (1,) if entry.settled else (min(HEAD, n_rows), n_rows) if settles else (n_rows,):
         stacks = _stacks(end, n, size, room)
         status = kalman.filter_covariances(
-            y[:end], begins[:end], A, Q, C, R, entry.cov, slot[:end], *stacks, np.empty((0, size, size))
+            y[:end], begins[:end], alike, A, Q, C, R, entry.cov, slot[:end], *stacks, np.empty((0, size, size))
         )
-        if entry.settled or (alike and end > 1 and not status and slot[end - 1] == slot[end - 2]):
+        if entry.settled or (settles and end > 1 and not status and slot[end - 1] == slot[end - 2]):
             slot[end:] = slot[end - 1]
             break
     reach = np.empty(n_rows if q else 0, np.int64)
@@ -272,7 +277,7 @@ def backward_covariances(
     *sums, g_P0, S_zz, S_uu, counts, by_A, by_Q = found
     adjoint.backward_covariances(
         covs.y, covs.begins, count, after, kind, covs.slot, covs.A, covs.C, work.blocks, covs.filtered, covs.gain,
-        covs.whiten, work.p.constant and work.n_kinds == 1 and not work.n_steps, info, *sums,
+        covs.whiten, info, *sums,
         g_P0 if starts else np.zeros(g_P0.shape), S_zz, S_uu, counts, step, by_A, by_Q,
     )  # fmt: skip
 

@@ -18,6 +18,7 @@ NILE = np.array([  # annual flow at Aswan 1871-1970, 1e8 m3
 ], float)[:, None]  # fmt: skip
 CAUSAL = Posterior._fields[2:8]
 VARYING = ("A", "b", "Q", "C", "d", "R")
+ALIKE, NONE = np.zeros(1, int), np.zeros(0, int)
 
 
 def plain(kernel):
@@ -34,7 +35,7 @@ def firsts(sequences):
     return first
 
 
-def run(y, p, first=None, *, form=lambda kernel: kernel, status=0):
+def run(y, p, first=None, *, alike=None, form=lambda kernel: kernel, status=0):
     """Filter and smooth; the arrays start with rubbish, so that whatever is not written shows."""
     N, D = y.shape
     n = p.m0.size
@@ -45,7 +46,9 @@ def run(y, p, first=None, *, form=lambda kernel: kernel, status=0):
     slot, place = np.full((2, N), 7 << 60)
     gains = np.full((N, D, n), 7e77), np.full((N, D, D), 7e77), np.full(N, 7e77)
     covariances = form(kalman.filter_covariances)
-    assert covariances(y, first, p.A, p.Q, p.C, p.R, p.P0, slot, pc, fc, *gains, S) == status
+    if alike is None:
+        alike = ALIKE if all(len(p[k]) == 1 for k in (0, 2, 3, 5)) else NONE
+    assert covariances(y, first, alike, p.A, p.Q, p.C, p.R, p.P0, slot, pc, fc, *gains, S) == status
     if status == 0:
         form(kalman.filter_means)(y, first, slot, p.A, p.b, p.C, p.d, p.m0, *gains, pm, fm, ll, v)
         lowest = form(kalman.smooth_covariances)(first, slot, p.A, p.Q, pc, fc, J, place, c, x)
@@ -270,7 +273,7 @@ def test_equal_sequences_keep_one_set_of_covariances():
     pc, fc, J, c, x = (blank.copy() for _ in range(5))
     gains = np.empty((50_000, 1, 2)), np.empty((50_000, 1, 1)), np.empty(50_000)
     none = np.empty((0, 1, 1))
-    kalman.filter_covariances(y, first, p.A, p.Q, p.C, p.R, p.P0, slot, pc, fc, *gains, none)
+    kalman.filter_covariances(y, first, ALIKE, p.A, p.Q, p.C, p.R, p.P0, slot, pc, fc, *gains, none)
     kalman.smooth_covariances(first, slot, p.A, p.Q, pc, fc, J, place, c, x)
     assert slot.max() < 200
     assert place.min() > 50_000 - 400
@@ -365,7 +368,7 @@ def test_innovations_are_optional():
     slot, gains = np.empty(100, int), (np.empty((100, 2, 2)), np.empty((100, 2, 2)), np.empty(100))
     none = np.empty((0, 2)), np.empty((0, 2, 2))
     first = firsts([y])
-    assert kalman.filter_covariances(y, first, p.A, p.Q, p.C, p.R, p.P0, slot, pc, fc, *gains, none[1]) == 0
+    assert kalman.filter_covariances(y, first, ALIKE, p.A, p.Q, p.C, p.R, p.P0, slot, pc, fc, *gains, none[1]) == 0
     kalman.filter_means(y, first, slot, p.A, p.b, p.C, p.d, p.m0, *gains, pm, fm, ll, none[0])
     np.testing.assert_array_equal(fc[slot], full.filtered_cov)
     np.testing.assert_array_equal(ll, full.contributions)
