@@ -10,7 +10,8 @@ saddle.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
+from functools import cache
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -86,6 +87,12 @@ class HasBoundary(Protocol):
     def unbounded(self, params: Any, data: Any) -> bool:
         """Whether a row is about to be explained without error, by which a likelihood has no bound."""
         ...
+
+
+@cache
+def is_bounded(kind: Hashable) -> bool:
+    """Whether a class `HasBoundary`: to look at every method of a protocol takes longer than a small E-step."""
+    return isinstance(kind, type) and issubclass(kind, HasBoundary)
 
 
 def settle(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -57,8 +57,8 @@ class Core(em.EMModel[Any, Batch, Any], Protocol):
         """Which states (K,) head for a likelihood without bound."""
         ...
 
-    def order_of(self, params: Any, labelled: xr.Dataset) -> Ints:
-        """Permutation (K,) that puts the states in their stated order; the same parameters come labelled, too."""
+    def order_of(self, params: Any, label: Callable[[], xr.Dataset]) -> Ints:
+        """Permutation (K,) that puts the states in their stated order; ``label`` labels these parameters."""
         ...
 
     def arranged(self, params: Any, order: Ints) -> Any:

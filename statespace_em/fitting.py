@@ -10,7 +10,7 @@ import xarray as xr
 
 from statespace_em import _threads, _validate, em
 from statespace_em._typing import Floats, Ints
-from statespace_em.boundary import HasBoundary
+from statespace_em.boundary import HasBoundary, is_bounded
 from statespace_em.core import Core
 from statespace_em.data import Batch
 from statespace_em.errors import ConvergenceWarning, DataWarning, LocalOptimumWarning, ParameterError
@@ -72,7 +72,7 @@ class Fit(NamedTuple):
     runs: list[em.EMResult[Any, Any]]  # one a start
     chosen: em.EMResult[Any, Any]
     complaints: list[Complaint]  # warnings due
-    n_parameters: int  # free ones
+    count_free: Callable[[], int]  # how many parameters are free
     fitted_to: str  # fingerprint of the observations, or of the sample that starts were guessed from
     vanished: dict[str, Floats]  # directions (p, k) in which the maximum has made a covariance singular
 
@@ -101,7 +101,7 @@ def climb(
     The ``engine`` is the core, or what takes its steps on other data. ``together`` makes the climbs from several
     starts, see `em.run_starts`.
     """
-    ascends = options.accelerate and isinstance(core, HasBoundary)
+    ascends = options.accelerate and is_bounded(type(core))
     if not ascends:
         check_closed(core, "accelerate=False is plain EM: leave it out")
     with _threads.limited(options.threads):
@@ -139,7 +139,7 @@ def climb_on(
     which is taken the last digits of the way.
     """
     runs = climb(core, engine, data, starts, options, on_step, together)
-    if not isinstance(core, HasBoundary):
+    if not is_bounded(type(core)):
         return runs, em.best_of(runs)
     while options.n_starts is None and 1 < len(starts) < MOST_STARTS and found_once(runs, runs[em.best_of(runs)]):
         more = begin(2 * len(starts))[len(starts) :]
@@ -154,7 +154,7 @@ def climb_on(
 
 def check_closed(core: Core, remedy: str) -> None:
     """Refuse steps of plain EM where they would leave free values as they are."""
-    left = core.left_to_score() if isinstance(core, HasBoundary) else []
+    left = core.left_to_score() if is_bounded(type(core)) and isinstance(core, HasBoundary) else []
     if left:
         raise ParameterError(
             f"{left[0]} has free values without a closed M-step (products of names, or decays over uneven steps), "
@@ -162,12 +162,15 @@ def check_closed(core: Core, remedy: str) -> None:
         )
 
 
-def too_few(batch: Batch, n_free: int) -> list[Complaint]:
-    """Complain where there are fewer rows with an entry than free parameters."""
-    for rows in (batch.y[: 2 * n_free], batch.y):  # the first ones mostly tell
+def too_few(batch: Batch, most: int, count_free: Callable[[], int]) -> list[Complaint]:
+    """Complain where there are fewer rows with an entry than free parameters, which are ``most`` at most."""
+    for rows in (batch.y[: 2 * most], batch.y):  # the first ones mostly tell
         seen = int((~np.isnan(rows)).any(1).sum())
-        if seen >= n_free:
+        if seen >= most:
             return []
+    n_free = count_free()  # which takes longer than a step on a few rows
+    if seen >= n_free:
+        return []
     message = (
         f"y has {seen} rows, fewer than the {n_free} free parameters: the estimates will not mean much. "
         "Use fewer states, a smaller covariance structure, or priors."

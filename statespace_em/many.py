@@ -17,7 +17,7 @@ from statespace_em._typing import Floats
 from statespace_em.containers import series_dim, slices, split_series, stacked
 from statespace_em.errors import ConvergenceWarning, DataError, ParameterError, StateSpaceError
 from statespace_em.fitting import FitOptions
-from statespace_em.labels import Labels, show
+from statespace_em.labels import show
 from statespace_em.model import LatentModel
 from statespace_em.reports import counter
 from statespace_em.scale.chunks import cut, import_dask, is_chunked
@@ -234,7 +234,7 @@ def _gathered(schema: Schema, dim: str, keys: pd.Index, outcomes: list[Outcome])
     found = [outcome.arrays for outcome in outcomes if outcome.arrays is not None]
     if not found:
         raise DataError(f"not one series could be fitted. The first, {show(keys[0])}: {outcomes[0].message}")
-    one = schema.label(found[0], Labels("time", (), features, None, pd.Index([])), book)
+    one = schema.label(found[0], features, book)
     fitted = np.array([outcome.arrays is not None for outcome in outcomes])
     variables: dict[str, Any] = {}
     for name, variable in one.data_vars.items():

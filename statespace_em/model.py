@@ -13,14 +13,15 @@ import pandas as pd
 import xarray as xr
 
 from statespace_em import _validate, fitting
-from statespace_em.boundary import HasBoundary
+from statespace_em.boundary import HasBoundary, is_bounded
 from statespace_em.conditions import check_some, with_conditions
 from statespace_em.core import Core
 from statespace_em.data import Batch, as_batch, fingerprint
 from statespace_em.errors import DataError, NotFittedError, ParameterError
 from statespace_em.fitting import Fit, FitOptions
 from statespace_em.labels import Labels, labelled_rows, posterior_variable, summed
-from statespace_em.reports import note_boundary, progress_bar, starts_table, trace_table
+from statespace_em.later import Later
+from statespace_em.reports import progress_bar, starts_table, trace_table
 from statespace_em.scale.chunks import Chunks, cut, is_chunked
 from statespace_em.scale.core import ChunkedCore
 from statespace_em.scale.lazily import chunkwise
@@ -39,13 +40,6 @@ class LatentModel(Settings, Uncertain):
     is a pure function of the settings, ``params`` and ``y``.
     """
 
-    params_: xr.Dataset
-    trace_: pd.DataFrame
-    starts_: pd.DataFrame
-    status_: str
-    converged_: bool
-    n_parameters_: int
-    fitted_to_: str
     unsorted: Literal["error", "sort"]
     symbols: Sequence[Any] | None = None  # all that may occur, where the model has symbols and the user said so
 
@@ -175,12 +169,11 @@ class LatentModel(Settings, Uncertain):
         """
         options = FitOptions(start, freeze, n_starts, max_iter, tol, accelerate, seed, threads, progress)
         found = self._estimate(y, options, states, weights)
-        self.params_ = found.schema.label(found.arrays, found.labels, found.symbols)
-        note_boundary(self.params_, found.vanished)
-        self.trace_ = trace_table(found.chosen.trace)
-        self.starts_ = starts_table(found.runs)
+        self.params_ = Later(found.schema.label, found.arrays, found.labels.features, found.symbols, found.vanished)
+        self.trace_ = Later(trace_table, found.chosen.trace)
+        self.starts_ = Later(starts_table, [(run.objective, run.n_steps, run.status) for run in found.runs])
+        self.n_parameters_, self.fitted_to_ = Later(found.count_free), found.fitted_to
         self.status_, self.converged_ = found.chosen.status, found.chosen.status == "converged"
-        self.n_parameters_, self.fitted_to_ = found.n_parameters, found.fitted_to
         for category, message in found.complaints:
             warnings.warn(message, category, stacklevel=2)
         return self
@@ -203,8 +196,8 @@ class LatentModel(Settings, Uncertain):
         core = self._core(n_symbols=n_symbols, freeze=options.freeze, batch=telling, given=given)
         n_starts = self._default_starts() if options.n_starts is None else options.n_starts
         starts = (begin := partial(fitting.starting_points, core, batch, options, given, schema.required))(n_starts)
-        n_parameters = core.n_free(starts[0])  # at a start: what EM sends to 0 was free to be otherwise
-        complaints = fitting.too_few(batch, n_parameters)
+        count_free = partial(core.n_free, starts[0])  # at a start: what EM sends to 0 was free to be otherwise
+        complaints = fitting.too_few(batch, sum(map(np.size, core.flatten(starts[0]).values())), count_free)
         with labelled_rows(labels, schema.names), progress_bar(options.progress) as on_step:
             if isinstance(data, Chunks):
                 engine = ChunkedCore(core, reading, schema.names)
@@ -214,17 +207,20 @@ class LatentModel(Settings, Uncertain):
             else:
                 runs, best = fitting.climb_on(core, core, data, starts, begin, options, on_step)
         chosen = runs[best]
-        vanished = core.vanished(chosen.params, starts[best]) if isinstance(core, HasBoundary) else {}
+        vanished = {}
+        if is_bounded(type(core)) and isinstance(core, HasBoundary):
+            vanished = core.vanished(chosen.params, starts[best])
         order = np.arange(len(schema.names))
         if not given and batch.known is None:  # else the states are the user's
-            order = core.order_of(chosen.params, schema.label(core.flatten(chosen.params), labels, symbols))
+            label = partial(schema.label, core.flatten(chosen.params), labels.features, symbols)
+            order = core.order_of(chosen.params, label)
         arrays = core.flatten(core.arranged(chosen.params, order))
         complaints += fitting.not_converged(
             chosen, core, schema.names, order, self._no_bound, lambda: self._cure(batch), options
         )
         complaints += fitting.found_once(runs, chosen)
         seen = fingerprint(batch, labels)
-        return Fit(schema, arrays, labels, symbols, runs, chosen, complaints, n_parameters, seen, vanished)
+        return Fit(schema, arrays, labels, symbols, runs, chosen, complaints, count_free, seen, vanished)
 
     # the E- and the M-step
 
@@ -295,7 +291,7 @@ class LatentModel(Settings, Uncertain):
         found = {name: posterior_variable(posterior, name) * times for name in core.sum_dims}
         arrays |= {name: summed(found[name], dims) for name, dims in core.sum_dims.items()}
         statistics = core.statistics(tree, batch, arrays)
-        return self._schema().label(core.flatten(core.m_step(statistics, tree)), labels, symbols)
+        return self._schema().label(core.flatten(core.m_step(statistics, tree)), labels.features, symbols)
 
     # questions that need no hidden path
 

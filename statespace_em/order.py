@@ -15,7 +15,7 @@ from statespace_em.errors import ParameterError
 from statespace_em.labels import listed, show
 
 Family: TypeAlias = EmissionFamily[Any, Any]
-Order: TypeAlias = Callable[[Family, Any, xr.Dataset], Ints]  # family, parameters of the core, the same labelled
+Order: TypeAlias = Callable[[Family, Any, Callable[[], xr.Dataset]], Ints]  # family, parameters, what labels them
 
 WORDS = ("mean", "variance", "persistence")
 
@@ -44,7 +44,7 @@ def rule(order_by: Any, support: str, *, words: tuple[str, ...] = WORDS) -> Orde
     if order_by is None:
         return None
     if callable(order_by):
-        return lambda family, params, labelled: np.argsort(_scores(order_by, labelled), kind="stable")
+        return lambda family, params, label: np.argsort(_scores(order_by, label()), kind="stable")
     paired = isinstance(order_by, tuple | list) and len(order_by) == 2 and order_by[0] in WORDS[:2]
     word, column = order_by if paired else (order_by, None)
     _validate.one_of("order_by", word, (*words, None))
@@ -54,8 +54,8 @@ def rule(order_by: Any, support: str, *, words: tuple[str, ...] = WORDS) -> Orde
             "or None."
         )
 
-    def order(family: Family, params: Any, labelled: xr.Dataset) -> Ints:
-        keys = [] if support == "category" else _moments(family, params.emission, labelled, column)
+    def order(family: Family, params: Any, label: Callable[[], xr.Dataset]) -> Ints:
+        keys = [] if support == "category" else _moments(family, params.emission, label, column)
         if word == "variance":
             keys.reverse()
         if word == "persistence":
@@ -65,12 +65,12 @@ def rule(order_by: Any, support: str, *, words: tuple[str, ...] = WORDS) -> Orde
     return order
 
 
-def _moments(family: Family, emission: Any, labelled: xr.Dataset, column: Any) -> list[Floats]:
+def _moments(family: Family, emission: Any, label: Callable[[], xr.Dataset], column: Any) -> list[Floats]:
     """Mean and log variance (K,) of every state."""
     marginals = family.marginals(emission)
     mean, var = (np.asarray(value, dtype=float) for value in (marginals.mean(), marginals.var()))
     if column is not None:
-        features = np.atleast_1d(labelled["feature"].values).tolist()
+        features = np.atleast_1d(label()["feature"].values).tolist()
         if column not in features:
             raise ParameterError(f"order_by names column {show(column)}, but y has {listed(features)}.")
         mean, var = (value[:, [features.index(column)]] for value in (mean, var))

@@ -23,21 +23,22 @@ def trace_table(trace: Sequence[em.Step]) -> pd.DataFrame:
     return pd.DataFrame(values, iterations, TRACE_COLUMNS)
 
 
-def starts_table(runs: Sequence[em.EMResult[Any, Any]]) -> pd.DataFrame:
+def starts_table(runs: Sequence[tuple[float, int, str]]) -> pd.DataFrame:
     """One row a start: where it ended, after how many E-steps, and how many starts ended at the same optimum.
 
+    Given the objective, the number of E-steps and the status of each run.
     A start whose status is "max_iter" was given a short run only, or ran out of E-steps.
     """
-    objective = np.array([run.objective for run in runs])
-    done = np.array([run.status == "converged" for run in runs])
+    objective = np.array([objective for objective, _, _ in runs])
+    done = np.array([status == "converged" for _, _, status in runs])
     same = [
         int((done & (np.abs(objective - value) < em.SAME_OPTIMUM)).sum()) if ok else 0
         for value, ok in zip(objective, done)
     ]
     columns = {
         "objective": objective,
-        "iterations": np.array([run.n_steps for run in runs]),
-        "status": [run.status for run in runs],
+        "iterations": np.array([n_steps for _, n_steps, _ in runs]),
+        "status": [status for _, _, status in runs],
         "found_by": np.array(same),
     }
     return pd.DataFrame(columns, index=pd.RangeIndex(len(runs), name="start"), copy=False)

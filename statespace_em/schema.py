@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from statespace_em import _validate
 from statespace_em._typing import Floats
 from statespace_em.errors import ParameterError
-from statespace_em.labels import SAME, Dims, Labels, pack, unpack
+from statespace_em.labels import SAME, Dims, pack, unpack
+from statespace_em.reports import note_boundary
 
 STATE_DIMS = ("state", "next_state", "state_aux")
 
@@ -72,19 +74,26 @@ class Schema:
                 params = params if have == self.names else params.sel({dim: self.names})
         return params
 
-    def label(self, arrays: Mapping[str, Floats], labels: Labels, symbols: Sequence[Any] | None) -> xr.Dataset:
-        """Label what a core made of the observations with these labels."""
-        coords: dict[str, Any] = {**self.coords, "state": self.names, "feature": labels.features}
+    def label(
+        self,
+        arrays: Mapping[str, Floats],
+        features: pd.Index,
+        symbols: Sequence[Any] | None,
+        vanished: Mapping[str, Floats] | None = None,
+    ) -> xr.Dataset:
+        """Label what a core made of observations with these features; ``vanished`` as in `note_boundary`."""
+        coords: dict[str, Any] = {**self.coords, "state": self.names, "feature": features}
         if symbols is not None:
             coords["symbol"] = symbols
-        dims = self.dims(len(labels.features))
+        dims = self.dims(len(features))
         shaped = {name: np.reshape(value, _shape(dims[name], coords)) for name, value in arrays.items()}
         dataset = pack(shaped, dims, coords)
+        note_boundary(dataset, vanished or {})
         if "feature" in dataset.dims:
             return dataset
         single = np.empty((), dtype=object)  # a name may be a tuple, which xarray would take for an array
-        single[()] = labels.features[0]
-        return dataset.assign_coords(feature=((), single if isinstance(single[()], tuple) else labels.features[0]))
+        single[()] = features[0]
+        return dataset.assign_coords(feature=((), single if isinstance(single[()], tuple) else features[0]))
 
     def dataset(self, arrays: Mapping[str, Any]) -> xr.Dataset:
         """Label and check what a user gives: plain arrays in the order of the dims, DataArrays in any order."""

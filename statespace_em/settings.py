@@ -13,17 +13,23 @@ import xarray as xr
 
 from statespace_em import _validate, storage
 from statespace_em.errors import FileFormatError
+from statespace_em.later import Lazily, settled
 
 
 class Settings(ABC):
     """Constructor arguments, stored as they are: what scikit-learn's tools expect of an estimator."""
 
-    params_: xr.Dataset
-    trace_: pd.DataFrame
+    params_ = Lazily[xr.Dataset]()
+    trace_ = Lazily[pd.DataFrame]()
+    starts_ = Lazily[pd.DataFrame]()
     status_: str
     converged_: bool
-    n_parameters_: int
+    n_parameters_ = Lazily[int]()
     fitted_to_: str
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything, for copies on disk and elsewhere."""
+        return settled(self)
 
     @abstractmethod
     def _known(self, params: xr.Dataset | None, *, needed: bool = True) -> Any:

@@ -267,7 +267,7 @@ class Uncertain(ABC):
 
         def refit(drawn: Any, *said: Any) -> tuple[xr.Dataset, str, float]:
             fit = self._estimate(drawn, options, *said)
-            params = self._schema().label(fit.arrays, fit.labels, fit.symbols)
+            params = self._schema().label(fit.arrays, fit.labels.features, fit.symbols)
             return params, fit.chosen.status, fit.chosen.trace[-1].log_likelihood
 
         def draw(times: pd.Index, number: int) -> tuple[AnyArray, AnyArray]:
@@ -360,4 +360,4 @@ class Uncertain(ABC):
         if of == "derived":
             return xr.Dataset({n: (STATE, np.asarray(v)) for n, v in arrays.items()}, {"state": self._names()})
         symbols = known["symbol"].values.tolist() if "symbol" in known.coords else None
-        return self._schema().label(arrays, labels, symbols)
+        return self._schema().label(arrays, labels.features, symbols)

@@ -21,8 +21,8 @@ CHECKOUT = (ROOT / "pyproject.toml").exists()
 
 LAYERS = {
     0: (
-        *("_memory", "_threads", "_typing", "_validate", "boundary", "domains", "em", "errors", "kernels", "mixing"),
-        *("priors", "quasi_newton"),
+        *("_memory", "_threads", "_typing", "_validate", "boundary", "domains", "em", "errors", "kernels", "later"),
+        *("mixing", "priors", "quasi_newton"),
     ),
     1: ("continuous", "emissions", "patterns", "predictive", "row_entries", "row_patterns", "start", "structure"),
     2: (

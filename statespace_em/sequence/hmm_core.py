@@ -338,10 +338,10 @@ class HMMCore:
         at_floor = self.family.at_floor(self._own(params.emission), statistics.emission)
         return at_floor if self.groups is None else at_floor[self.groups]
 
-    def order_of(self, params: HMMParams, labelled: xr.Dataset) -> Ints:
+    def order_of(self, params: HMMParams, label: Callable[[], xr.Dataset]) -> Ints:
         """Permutation by the rule of the model; the identity without one, or where the structure names the states."""
         own = np.arange(self.n_states)
-        order = own if self.order is None else np.asarray(self.order(self.family, params, labelled))
+        order = own if self.order is None else np.asarray(self.order(self.family, params, label))
         return order if self.invariant(order) else own
 
     def invariant(self, order: Ints) -> bool:

@@ -339,7 +339,7 @@ class LGSSMCore:
             return {}
         return {"initial_mean": constant_errors(information, batch, self.fixed, self.likelihood, self.flow)}
 
-    def order_of(self, params: LGSSMParams, labelled: xr.Dataset) -> Ints:
+    def order_of(self, params: LGSSMParams, label: Callable[[], xr.Dataset]) -> Ints:
         """States of this model have no order."""
         return np.arange(self.n_states)
 

@@ -111,7 +111,7 @@ def fit_student(
         scaled = _like(y, labels, now.factor * batch.y)
         with labelled_rows(labels):
             fit = now._estimate(scaled, FitOptions(start=start, max_iter=STEPS if start is not None else 1000))
-        start = now._schema().label(fit.arrays, labels, None).drop_vars("observation")  # that of these weights
+        start = now._schema().label(fit.arrays, labels.features, None).drop_vars("observation")  # that of these weights
         trace.append(fit.chosen.trace[-1].objective + float(bound.sum()))
         if np.isfinite(trace[-2]) and trace[-1] - trace[-2] < tol:
             converged = True

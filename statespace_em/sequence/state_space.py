@@ -54,7 +54,8 @@ class StateSpaceModel(DrivenModel):
 
     def _settle(self, y: Any) -> None:
         unknown, stationary = map(self._specification(None).starts_as, ("fixed", "stationary"))
-        note_unit_root(self.params_, stationary)
+        if stationary.any():
+            note_unit_root(self.params_, stationary)
         if unknown.any():  # the estimate at the maximum
             _, params, batch, labels, _ = self._ready(y, None)
             params = params._replace(initial_mean=np.where(unknown, np.nan, params.initial_mean))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -207,9 +207,9 @@ class MixtureCore:
             return self.family.at_floor(params.emission, statistics.emission)
         return np.zeros(self.n_states, bool)
 
-    def order_of(self, params: MixtureParams, labelled: xr.Dataset) -> Ints:
+    def order_of(self, params: MixtureParams, label: Callable[[], xr.Dataset]) -> Ints:
         """Permutation by the rule of the model; the identity without one."""
-        return np.arange(self.n_states) if self.order is None else self.order(self.family, params, labelled)
+        return np.arange(self.n_states) if self.order is None else self.order(self.family, params, label)
 
     def arranged(self, params: MixtureParams, order: Ints) -> MixtureParams:
         """Components in this order."""
