@@ -7,7 +7,7 @@ import pytest
 import statespace_em as sse
 from statespace_em import checks, designs, robust
 from statespace_em.errors import DataError, ParameterError
-from statespace_em.sequence import filter_row, gating
+from statespace_em.sequence import guarded
 
 
 def series(n=200, seed=0):
@@ -88,13 +88,13 @@ def test_rows_that_vary_and_times_that_are_uneven():
 
 
 def test_a_gate_takes_every_row_once(monkeypatch):
-    taken, rows = [], filter_row.filtered_row
-    monkeypatch.setattr(gating, "filtered_row", lambda *row: (taken.append(row[-1]), rows(*row))[1])
+    taken, rows = [], guarded.guarded_rows
+    monkeypatch.setattr(guarded, "guarded_rows", lambda y, *more: (taken.append((len(y), more[-1])), rows(y, *more)))
     y = np.random.default_rng(0).normal(size=300)
     y[::10] += 40.0  # many rows outside
     model = level(initial="diffuse")
     assert checks.gated(model, y, given(model)).sum() >= 29
-    assert taken == list(range(1, 300))
+    assert taken == [(299, 1)]
 
 
 @pytest.mark.parametrize("by", ["row", "feature"])
@@ -191,7 +191,17 @@ def test_settings_that_contradict_each_other(guard, message):
     with pytest.raises(ParameterError, match=message):
         model.stream(given(model), **guard)
     linked = two(np.array([[1.0, 0.5], [0.5, 1.0]]))
-    with pytest.raises(ParameterError, match="noises of the columns are correlated"):
+    with pytest.raises(
+        ParameterError, match=r"the noises of 0 and 1 are correlated, so they cannot be weighted apart: by=\"row\"."
+    ):
         linked.stream(given(linked), dof=4.0, by="feature")
     with pytest.raises(DataError, match="GaussianHMM has no Kalman filter to put a gate into"):
         checks.gated(sse.GaussianHMM(2), series())
+    exact = two(np.diag([1.0, 0.0]))
+    with pytest.raises(ParameterError, match="no noise for column 2: what is measured without error cannot be Student"):
+        exact.stream(given(exact), dof=4.0)
+    with pytest.raises(ParameterError, match="dof has no 1, expected one for each of 0, 1"):
+        model.filter(np.zeros((3, 2)), given(model), dof={0: 4.0}, by="feature")
+    marginal = level(initial="diffuse", likelihood="marginal")
+    with pytest.raises(ParameterError, match="marginal likelihood of a diffuse start rests on all rows"):
+        marginal.filter(series(), given(marginal), gate=0.99)

@@ -237,9 +237,9 @@ def test_what_is_no_filter_is_refused(runs):
         checks.nees(known[["log_likelihood"]], truth)
     with pytest.raises(DataError, match="innovations, expected at least 9"):
         checks.innovation_tests(known.isel(time=slice(5)))
-    with pytest.raises(DataError, match="expected gamma, cov and cross_cov of one sequence"):
+    with pytest.raises(DataError, match="expected gamma, cov and cross_cov, got 'filtered'"):
         checks.auxiliary_residuals(y, known, params)
-    with pytest.raises(DataError, match=r"y has shape \(59, 2\), expected \(60, 2\)"):
+    with pytest.raises(DataError, match=r"the posterior has 'time' of \(60,\), expected \(59,\) as y"):
         checks.auxiliary_residuals(y.isel(run=0)[1:], model.e_step(y.isel(run=0), params), params)
 
 
@@ -278,3 +278,17 @@ def test_a_track_with_its_forecast(runs):
     with pytest.raises(DataError, match="pass the forecast of one track"):
         plotting.plot_track(y, model.filter(y, params), params, forecast=ahead[["mean"]])
     plt.close("all")
+
+
+def test_auxiliary_residuals_of_a_panel_are_those_of_its_sequences(runs):
+    y, _ = runs
+    model, params = tracker()
+    ragged = {"a": y.isel(run=0), "b": y.isel(run=1)[:25], "c": y.isel(run=2)[:40]}
+    whole = checks.auxiliary_residuals(ragged, model.e_step(ragged, params), params)
+    assert whole["state_shock"].dims == ("sequence", "time", "state")
+    for key, own in ragged.items():
+        alone = checks.auxiliary_residuals(own, model.e_step(own, params), params)
+        for name in alone:
+            padded = whole[name].sel(sequence=key).values
+            np.testing.assert_array_equal(padded[: len(own)], alone[name].values)
+            assert np.isnan(padded[len(own) :]).all()

@@ -107,13 +107,35 @@ def test_what_a_stream_of_motion_refuses():
         stream.predict(0.0)
     with pytest.raises(ParameterError, match="gate is 2, expected a probability"):
         model.stream(gate=2)
-    with pytest.raises(ParameterError, match="by is 'sensor'"):
-        model.stream(gate=0.99, by="sensor")
-    with pytest.raises(ParameterError, match="rest on all rows"):
-        designs.constant_velocity(2, density=0.5, noise=4.0, initial="fixed").fit(y).stream()
+    with pytest.raises(ParameterError, match="by is 'entry'"):
+        model.stream(gate=0.99, by="entry")
+    with pytest.raises(ParameterError, match="marginal likelihood of a diffuse start, which rests on all rows"):
+        designs.constant_velocity(2, density=0.5, noise=4.0, likelihood="marginal").fit(y).stream()
+    fixed = designs.constant_velocity(2, density=0.5, noise=4.0, initial="fixed").fit(y)
+    unknown = fixed.params_.assign(initial_mean=np.nan * fixed.params_["initial_mean"])
+    with pytest.raises(ParameterError, match="a stream needs a first state, but initial_mean is not known"):
+        fixed.stream(unknown)
     blank = model.stream()
     for t in range(64):
         blank.update([np.nan, np.nan], time=float(t))
     with pytest.raises(DataError, match="the first 64 rows do not determine the diffuse first state"):
         blank.update([1.0, 2.0], time=64.0)
     assert xr.DataArray(blank.predicted_cov).isnull().sum() == 0
+
+
+def test_a_fixed_first_state_streams_from_its_estimate():
+    """As `filter` does; a bias of a sensor, which is such a constant, does not keep a target from being followed."""
+    y = track()
+    both = xr.concat([y, y + 3.0], "feature").assign_coords(feature=["a x", "a y", "b x", "b y"])
+    sensors = {"a": ["x", "y"], "b": ["x", "y"]}
+    model = designs.constant_velocity(2, density=0.5, noise=4.0, sensors=sensors) + designs.constant().on("b")
+    for fitted, rows in ((designs.constant_velocity(2, noise=4.0, initial="fixed").fit(y), y), (model.fit(both), both)):
+        stream = fitted.stream()
+        steps = followed(stream, rows)
+        known = fitted.filter(rows)
+        seen = np.isfinite(known["filtered_cov"].values).all((1, 2))
+        assert seen.sum() > 50
+        np.testing.assert_allclose(
+            np.array([step.filtered for step in steps])[seen], known["filtered"].values[seen], rtol=1e-8, atol=1e-8
+        )
+        assert stream.log_likelihood == pytest.approx(fitted.score(rows), rel=1e-9)

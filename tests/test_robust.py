@@ -8,7 +8,7 @@ from scipy import stats
 
 import statespace_em as sse
 from statespace_em import checks, designs, robust
-from statespace_em.errors import DataError, ParameterError
+from statespace_em.errors import ParameterError
 
 
 def level(density=None):
@@ -196,6 +196,3 @@ def test_what_has_no_student_noise():
         robust.fit_student(level(), y[:, :1], by="sensor")
     with pytest.raises(ParameterError, match="by is 'entry'"):
         robust.fit_student(level(), y[:, :1], by="entry")
-    model = level(1.0).fit([y.values[:, 0], y.values[:, 1]])
-    with pytest.raises(DataError, match="gate them one by one"):
-        checks.gated(model, [y.values[:, 0], y.values[:, 1]])

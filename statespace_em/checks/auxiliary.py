@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from statespace_em._typing import Floats
+from statespace_em._typing import Floats, Ints
+from statespace_em.data import as_batch
 from statespace_em.errors import DataError
-from statespace_em.labels import listed
+from statespace_em.labels import Labels, listed
 
+MOMENTS = {"gamma": ("state",), "cov": ("state", "state_aux"), "cross_cov": ("state", "next_state")}
 EXACT = 1e-9  # share of a variance below which its difference from another is round-off
 
 
@@ -23,7 +25,7 @@ def auxiliary_residuals(y: Any, posterior: xr.Dataset, params: xr.Dataset) -> xr
     Parameters
     ----------
     y
-        The measurements of one sequence (time, feature).
+        The measurements ([sequence,] time, feature), in any container that the model takes.
     posterior
         What ``e_step(y)`` returned for them.
     params
@@ -32,50 +34,58 @@ def auxiliary_residuals(y: Any, posterior: xr.Dataset, params: xr.Dataset) -> xr
     Returns
     -------
     xarray.Dataset
-        ``state_shock`` (time, state): the disturbance that leads from each row to the next, NaN in the last row and
-        where there is no noise; ``measurement_shock`` (time, feature), NaN where y is missing.
+        ``state_shock`` ([sequence,] time, state): the disturbance that leads from each row to the next, NaN in the
+        last row and where there is no noise; ``measurement_shock`` (time, feature), NaN where y is missing.
 
     Raises
     ------
     DataError
-        If the posterior is not that of one sequence, or has other rows than y, or the parameters are those of one
-        step where rows are uneven.
+        If the posterior is not that of a linear-Gaussian model, or has other rows than y, or the parameters are those
+        of one step where rows are uneven.
     """
-    missing = [name for name in ("gamma", "cov", "cross_cov") if name not in posterior]
-    if missing or posterior["gamma"].ndim != 2:
+    missing = [name for name in MOMENTS if name not in posterior]
+    if missing:
         raise DataError(
-            f"expected gamma, cov and cross_cov of one sequence, got {listed(posterior.data_vars)} with dims "
-            f"{listed(posterior.dims)}: pass e_step(y) of a linear-Gaussian model."
+            f"expected gamma, cov and cross_cov, got {listed(posterior.data_vars)}: pass e_step(y) of a "
+            "linear-Gaussian model."
         )
-    gamma = posterior["gamma"].transpose(..., "state")
-    time = str(gamma.dims[0])
-    if "steps" in str(params["transition"].attrs.get("step", "")) and time not in params["transition"].dims:
+    batch, labels, _ = as_batch(y, features=np.atleast_1d(params["feature"].values))
+    mean, cov, cross = (_of_rows(posterior[name], labels, dims) for name, dims in MOMENTS.items())
+    if "steps" in str(params["transition"].attrs.get("step", "")) and labels.time not in params["transition"].dims:
         raise DataError("the dynamics in params are those of one step, but rows are uneven: pass parameters_at(y).")
-    mean, cov = gamma.values, posterior["cov"].transpose(time, "state", "state_aux").values
-    cross = posterior["cross_cov"].transpose(time, "state", "next_state").values[:-1]
-    A, Q, b = (_rows(params, name, len(mean)) for name in ("transition", "process_cov", "state_offset"))
-    C, R, d = (_rows(params, name, len(mean)) for name in ("observation", "measurement_cov", "observation_offset"))
-    values = np.asarray(y, dtype=float).reshape(len(y), -1)
-    if values.shape != (len(mean), C.shape[1]):
-        raise DataError(f"y has shape {values.shape}, expected {(len(mean), C.shape[1])} as the posterior.")
-    shock = mean[1:] - (A[:-1] @ mean[:-1, :, None])[:, :, 0] - b[:-1]
-    linked = A[:-1] @ cross
-    left = cov[1:] - linked - linked.swapaxes(1, 2) + A[:-1] @ cov[:-1] @ A[:-1].swapaxes(1, 2)
+    number = np.arange(len(mean)) - np.repeat(batch.starts[:-1], batch.lengths)  # of each row in its sequence
+    A, Q, b = (_rows(params, name, number) for name in ("transition", "process_cov", "state_offset"))
+    C, R, d = (_rows(params, name, number) for name in ("observation", "measurement_cov", "observation_offset"))
+    before = np.setdiff1d(np.arange(len(mean)), batch.starts[1:] - 1)  # rows with one after them
+    shock = mean[before + 1] - (A[before] @ mean[before, :, None])[:, :, 0] - b[before]
+    linked = A[before] @ cross[before]
+    left = cov[before + 1] - linked - linked.swapaxes(1, 2) + A[before] @ cov[before] @ A[before].swapaxes(1, 2)
     state = np.full(mean.shape, np.nan)
-    state[:-1] = _scaled(shock, _diagonal(Q[:-1]), _diagonal(left))
-    error = values - (C @ mean[:, :, None])[:, :, 0] - d
+    state[before] = _scaled(shock, _diagonal(Q[before]), _diagonal(left))
+    error = batch.y - (C @ mean[:, :, None])[:, :, 0] - d
     measurement = _scaled(error, _diagonal(R), _diagonal(C @ cov @ C.swapaxes(1, 2)))
-    found = xr.Dataset(
-        {"state_shock": (gamma.dims, state), "measurement_shock": ((time, "feature"), measurement)},
-        {"feature": params["feature"].values, "state": gamma["state"].values},
+    found = labels.dataset(
+        {"state_shock": (("state",), state), "measurement_shock": (("feature",), measurement)},
+        {"feature": params["feature"].values, "state": posterior["gamma"]["state"].values},
     )
-    found = found.assign_coords({time: gamma[time]} if time in gamma.coords else {})
     for name in found.data_vars:
         found[name].attrs["conditioning"] = "1:T"
     return found
 
 
-def _rows(params: xr.Dataset, name: str, n_rows: int) -> Floats:
+def _of_rows(moment: xr.DataArray, labels: Labels, dims: tuple[str, ...]) -> Floats:
+    """Moments (N, ...) of the rows of all sequences."""
+    lead = [str(dim) for dim in moment.dims if dim not in dims]
+    sequences = labels.sequence is not None
+    shape = (*((len(labels.keys),) if sequences else ()), int(labels.lengths.max()))
+    got = tuple(moment.sizes[dim] for dim in lead)
+    if got != shape:
+        raise DataError(f"the posterior has {listed(lead)} of {got}, expected {shape} as y.")
+    values = moment.transpose(*lead, *dims).values
+    return values[np.arange(shape[-1]) < labels.lengths[:, None]] if sequences else values
+
+
+def _rows(params: xr.Dataset, name: str, number: Ints) -> Floats:
     """Values (N, ...) of a parameter, constant or one a row; offsets that the model lacks are zero."""
     dims = {
         "transition": ("next_state", "state"), "process_cov": ("state", "state_aux"),
@@ -83,9 +93,9 @@ def _rows(params: xr.Dataset, name: str, n_rows: int) -> Floats:
         "state_offset": ("state",), "observation_offset": ("feature",),
     }[name]  # fmt: skip
     if name not in params:
-        return np.zeros((n_rows, params.sizes[dims[0]]))
+        return np.zeros((len(number), params.sizes[dims[0]]))
     value = params[name].transpose(..., *dims).values
-    return np.broadcast_to(value, (n_rows, *value.shape)) if value.ndim == len(dims) else value[:n_rows]
+    return np.broadcast_to(value, (len(number), *value.shape)) if value.ndim == len(dims) else value[number]
 
 
 def _diagonal(matrices: Floats) -> Floats:

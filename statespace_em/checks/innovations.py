@@ -19,7 +19,9 @@ from statespace_em.labels import listed, show
 class Gates(Protocol):
     """A model whose filter can leave measurements out."""
 
-    def left_out(self, y: Any, params: xr.Dataset | None = None, *, gate: float, by: Any = "row") -> xr.DataArray:
+    def left_out(
+        self, y: Any, params: xr.Dataset | None = None, *, gate: float, by: Any = "row", inputs: Any = None
+    ) -> xr.DataArray:
         """Which ones."""
         ...
 
@@ -171,25 +173,27 @@ def gate(known: xr.Dataset, *, level: float = 0.997, by: str = "row") -> xr.Data
 
 
 def gated(
-    model: Any, y: Any, params: xr.Dataset | None = None, *, level: float = 0.997, by: str = "row"
+    model: Any, y: Any, params: xr.Dataset | None = None, *, level: float = 0.997, by: str = "row", inputs: Any = None
 ) -> xr.DataArray:
     """Which measurements a filter with a gate leaves out: each is judged by the good ones before it, in one pass.
 
     The gate opens once the rows have determined a diffuse start. Leave what is outside out of any question with
-    ``y.where(~outside)``. A gate fitted to its own decisions cuts tails: estimate noises with `robust.fit_student`
-    rather.
+    ``y.where(~outside)``; ``model.filter(y, gate=level)`` has the states as well. A gate fitted to its own decisions
+    cuts tails: estimate noises with `robust.fit_student` rather.
 
     Parameters
     ----------
     model, y, params
-        A linear-Gaussian model, one sequence of numbers, and parameters (those of the fit unless given).
+        A linear-Gaussian model, numbers of one sequence or of several, and parameters (those of the fit unless given).
     level, by
-        As of `gate`.
+        As of `gate`; ``by`` may also be "sensor": all entries of a sensor of a model of motion together.
+    inputs
+        Of a model that has some, as of ``model.filter``.
 
     Returns
     -------
     xarray.DataArray
-        bool (time) or (time, feature), as of `gate`.
+        bool ([sequence,] time) or, by feature or sensor, ([sequence,] time, feature).
 
     Examples
     --------
@@ -201,12 +205,11 @@ def gated(
     (16, 16, 1)
     """
     _level(level)
-    _validate.one_of("by", by, ("row", "feature"))
     if not isinstance(model, Gates):
         raise DataError(
             f"{type(model).__name__} has no Kalman filter to put a gate into: pass a linear-Gaussian model."
         )
-    return model.left_out(y, params, gate=level, by=by)
+    return model.left_out(y, params, gate=level, by=by, inputs=inputs)
 
 
 def innovation_tests(known: xr.Dataset, *, lags: int = 10) -> pd.DataFrame:

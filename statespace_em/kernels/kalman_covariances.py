@@ -83,12 +83,12 @@ def filter_covariances(
                 sandwich(A[a], filtered[before], Q[q], work, predicted[s])
             p = find_seen(y, t, seen)
             c, r = t * int(C.shape[0] > 1), t * int(R.shape[0] > 1)
-            norm = _innovation(p, seen, C[c], R[r], predicted[s], innovation_cov, s, L, inverse, CP)
+            norm = innovation_terms(p, seen, C[c], R[r], predicted[s], innovation_cov, s, L, inverse, CP)
             if not norm < np.inf:
                 return 1 + t
             log_norm[s] = norm
-            _gain(p, seen, L, inverse, CP, K, gain[s], whiten[s])
-            _joseph(p, seen, C[c], R[r], predicted[s], CP, K, work, filtered[s])
+            filter_gain(p, seen, L, inverse, CP, K, gain[s], whiten[s])
+            joseph(p, seen, C[c], R[r], predicted[s], CP, K, work, filtered[s])
             row[s], parent[s], child[s], age[s] = t, before, -1, 1
             if shares:
                 sibling[s], child[before] = child[before], s
@@ -161,7 +161,7 @@ def _stands_still(s: int, age: int, parent: Ints, stack: Floats) -> bool:
 
 
 @inlined
-def _innovation(
+def innovation_terms(
     p: int, seen: Ints, C: Floats, R: Floats, predicted: Floats, innovation_cov: Floats, s: int,
     L: Floats, inverse: Floats, CP: Floats,
 ) -> float:  # fmt: skip
@@ -193,7 +193,9 @@ def _innovation(
 
 
 @inlined
-def _gain(p: int, seen: Ints, L: Floats, inverse: Floats, CP: Floats, K: Floats, gain: Floats, whiten: Floats) -> None:
+def filter_gain(
+    p: int, seen: Ints, L: Floats, inverse: Floats, CP: Floats, K: Floats, gain: Floats, whiten: Floats
+) -> None:
     """Fill K = inv(S) C P, and the same and inv(L) with zeros where an entry is missing."""
     D, n = gain.shape
     for k in range(D):
@@ -217,7 +219,7 @@ def _gain(p: int, seen: Ints, L: Floats, inverse: Floats, CP: Floats, K: Floats,
 
 
 @inlined
-def _joseph(
+def joseph(
     p: int, seen: Ints, C: Floats, R: Floats, predicted: Floats, CP: Floats, K: Floats, M: Floats, filtered: Floats
 ) -> None:
     """Write (I - K C) P (I - K C)' + K R K' as M + (K R - M C') K' with M = P - K C P.

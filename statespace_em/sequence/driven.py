@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import xarray as xr
 
@@ -15,7 +15,6 @@ from statespace_em.labels import Labels
 from statespace_em.scale.chunks import is_chunked
 from statespace_em.scale.said import Beside, names_of
 from statespace_em.sequence.base import SequenceModel
-from statespace_em.sequence.gating import left_out
 from statespace_em.sequence.lgssm_specification import Specification
 
 
@@ -69,12 +68,6 @@ class DrivenModel(SequenceModel):
         super().fit(y, **options)
         self._settle(y)
         return self
-
-    def left_out(
-        self, y: Any, params: xr.Dataset | None = None, *, gate: float, by: Literal["row", "feature"] = "row"
-    ) -> xr.DataArray:
-        """Which measurements a filter with a gate leaves out; see `checks.gated`."""
-        return left_out(self, y, params, gate, by)
 
     def _driven_by(self, inputs: Any, y: Any) -> Self:
         """Copy of this model that knows the inputs of y."""

@@ -1,20 +1,22 @@
-"""One row of the Kalman filter, with a gate or with Student-t noise: what streams and `checks.gated` do at each row."""
+"""One row of the Kalman filter, plain, with a gate or with Student-t noise: what streams do, and guarded batches."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from statespace_em import _validate
-from statespace_em._typing import Bools, Floats
+from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.errors import ParameterError, SingularInnovationError
-from statespace_em.kernels import kalman_row
-from statespace_em.sequence.student import divergence, expected_weights, shape_and_rate, squared_distances
+from statespace_em.kernels import kalman_guarded, kalman_row
+from statespace_em.labels import listed, show
+from statespace_em.sequence.student import constants
 
-ROUNDS = 100  # most updates of the weights of a row
-SETTLED = 1e-10  # relative change of the weights at which they end
+By = Literal["row", "feature", "sensor"]  # what is judged, or weighted, together
 DIMS: dict[str, tuple[str, ...]] = {
     "filtered": ("state",),
     "predicted": ("state",),
@@ -59,34 +61,103 @@ SEEN: Mapping[str, str] = {
 JUDGED = ("nis", "outside", "weight")  # fields that tell what a guard did
 
 
-class Guard(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Guard:
     """What keeps wrong measurements out: a gate, or heavy tails."""
 
-    gate: float = np.nan  # probability that a good measurement passes; NaN: everything does
-    by_feature: bool = False  # whether entries are judged one by one, else rows
-    dof: float = np.nan  # of Student-t noise; NaN: it is normal
+    gate: float  # probability that a good measurement passes; NaN: everything does
+    owner: Ints  # (D,), number of what each column is judged, or weighted, together with
+    dof: Floats  # (G,), of the Student-t noise of each owner; NaN: it is normal
+
+    @property
+    def judges(self) -> bool:
+        """Whether anything is kept out."""
+        return not (np.isnan(self.gate) and np.isnan(self.dof).all())
 
     @classmethod
-    def of(cls, gate: float | None, by: str, dof: float | None, noise: Floats) -> Guard:
-        """Check the settings; ``noise`` is the measurement noise."""
-        _validate.one_of("by", by, ("row", "feature"))
+    def of(cls, gate: float | None, dof: Any, names: Sequence[Any], noise: Floats) -> Guard:
+        """Check the settings; ``names`` (D,) says what each column is judged with, ``noise`` is that of the rows."""
+        order = list(dict.fromkeys(names))
+        owner = np.array([order.index(name) for name in names], dtype=np.int64)
         if gate is not None and not 0.0 < gate < 1.0:
             raise ParameterError(f"gate is {gate!r}, expected a probability between 0 and 1, such as 0.999.")
-        if dof is not None and not dof > 0.0:
-            raise ParameterError(f"dof is {dof!r}, expected a positive number of degrees of freedom.")
         if gate is not None and dof is not None:
             raise ParameterError(
                 "gate and dof are both given: a gate leaves outliers out, Student-t noise weighs them."
             )
-        if dof is not None and by == "feature" and noise[..., ~np.eye(noise.shape[-1], dtype=bool)].any():
-            raise ParameterError(
-                'the noises of the columns are correlated, so they cannot be weighted apart: by="row".'
-            )
-        return cls(np.nan if gate is None else gate, by == "feature", np.nan if dof is None else dof)
+        if dof is not None:
+            _check_weighted(owner, names, noise)
+        return cls(np.nan if gate is None else gate, owner, _degrees(dof, order))
 
     def array(self) -> Floats:
-        """Numbers that a file keeps."""
-        return np.array([float(value) for value in self])
+        """Numbers that a file keeps: the gate, and owner and degrees of freedom of each column."""
+        return np.concatenate([[self.gate], self.owner, self.dof[self.owner]])
+
+    @classmethod
+    def read(cls, numbers: Floats) -> Guard:
+        """Undo `array`."""
+        owner, dof = np.split(numbers[1:], 2)
+        first = np.unique(owner, return_index=True)[1]
+        return cls(float(numbers[0]), owner.astype(np.int64), dof[first])
+
+    @cached_property
+    def tables(self) -> tuple[Ints, Floats, Floats, Floats]:
+        """What the kernel asks: owners, limits (D + 1,) of squares, degrees of freedom, constants (G, D + 1)."""
+        size = len(self.owner)
+        limit = np.full(size + 1, np.inf)
+        if not np.isnan(self.gate):
+            from scipy.special import chdtri  # here because it is slow to import, and fits do without
+
+            limit[1:] = chdtri(np.arange(1, size + 1), 1.0 - self.gate)
+        constant = np.full((len(self.dof), size + 1), np.nan)
+        if not np.isnan(self.dof).all():
+            constant = constants(self.dof[:, None], np.broadcast_to(np.arange(size + 1.0), constant.shape))
+        return self.owner, limit, self.dof, constant
+
+
+def owners(by: By, features: Sequence[Any], sensors: Sequence[str] | None) -> list[Any]:
+    """Name what each column is judged, or weighted, with: its row, nothing, or the columns of its sensor."""
+    _validate.one_of("by", by, ("row", "feature", "sensor"))
+    if by == "row":
+        return ["row"] * len(features)
+    if by == "feature":
+        return list(features)
+    if sensors is None:
+        raise ParameterError("by is 'sensor', but only a model of motion has sensors: say 'row' or 'feature'.")
+    return list(sensors)
+
+
+def _degrees(dof: Any, order: Sequence[Any]) -> Floats:
+    """Degrees of freedom (G,), from a number, or a dict by owner as `robust.fit_student` returns it."""
+    if dof is None:
+        return np.full(len(order), np.nan)
+    if isinstance(dof, Mapping):
+        lost = [name for name in order if name not in dof]
+        if lost:
+            raise ParameterError(f"dof has no {show(lost[0])}, expected one for each of {listed(order)}.")
+        values = np.array([dof[name] for name in order], dtype=float)
+    else:
+        values = np.full(len(order), dof, dtype=float)
+    if not (values > 0.0).all():
+        raise ParameterError(f"dof is {dof!r}, expected a positive number of degrees of freedom.")
+    return values
+
+
+def _check_weighted(owner: Ints, names: Sequence[Any], noise: Floats) -> None:
+    """Refuse Student-t noise where there is none, or where columns weighted apart are correlated."""
+    linked = (noise != 0.0).reshape(-1, *noise.shape[-2:]).any(0) & (owner[:, None] != owner)
+    if linked.any():
+        i, j = np.argwhere(linked)[0]
+        raise ParameterError(
+            f"the noises of {show(names[i])} and {show(names[j])} are correlated, so they cannot be weighted apart: "
+            'by="row".'
+        )
+    none = (np.diagonal(noise, axis1=-2, axis2=-1) == 0.0).reshape(-1, len(owner)).any(0)
+    if none.any():
+        raise ParameterError(
+            f"measurement_cov has no noise for column {int(np.argmax(none)) + 1}: what is measured without error "
+            "cannot be Student-t."
+        )
 
 
 def filtered_row(
@@ -96,35 +167,74 @@ def filtered_row(
 
     ``matrices`` are A, b, Q, C, d, R with a leading axis of 1; ``number`` that of the row, for messages.
     """
-    found, later = _plain(y, matrices, mean, cov, time, number)
-    if not np.isnan(guard.dof):
-        return _weighted(y, matrices, found, guard, number)
-    outside = _outside(found, guard)
-    if outside.any():
-        taken, later = _plain(np.where(outside, np.nan, y), matrices, mean, cov, time, number)
-        found = taken._replace(
-            innovation=found.innovation, innovation_cov=found.innovation_cov, nis=found.nis, outside=outside
-        )
-    return found, *later
+    if not guard.judges:
+        return _plain(y, matrices, mean, cov, time, number)
+    later = mean.copy(), cov.copy()
+    rows = Guarded.empty(1, len(mean), len(y))
+    guarded_rows(y[None], matrices, *later, guard, rows, number)
+    return KalmanStep(
+        time, rows.filtered[0], mean, rows.filtered_cov[0], cov, rows.innovation[0], rows.innovation_cov[0],
+        float(rows.log_likelihood[0]), float(rows.nis[0]), rows.outside[0], rows.weight[0],
+    ), *later  # fmt: skip
+
+
+def told_by(guard: Guard) -> Mapping[str, str]:
+    """What a filter tells, and what each has seen: what was judged only where something was."""
+    return SEEN if guard.judges else {name: seen for name, seen in SEEN.items() if name not in JUDGED}
+
+
+class Guarded(NamedTuple):
+    """What a guarded filter finds, row by row; fields as of `KalmanStep`."""
+
+    predicted: Floats  # (N, n)
+    predicted_cov: Floats  # (N, n, n)
+    filtered: Floats  # (N, n)
+    filtered_cov: Floats  # (N, n, n)
+    innovation: Floats  # (N, D)
+    innovation_cov: Floats  # (N, D, D)
+    log_likelihood: Floats  # (N,)
+    nis: Floats  # (N,)
+    outside: Bools  # (N, D)
+    weight: Floats  # (N, D)
+
+    @classmethod
+    def empty(cls, n_rows: int, n: int, size: int) -> Guarded:
+        """Room for rows that nothing is left out of."""
+        vector, matrix = (n_rows, n), (n_rows, n, n)
+        shapes = vector, matrix, vector, matrix, (n_rows, size), (n_rows, size, size), (n_rows,), (n_rows,)
+        return cls(*(np.full(shape, np.nan) for shape in shapes), np.zeros((n_rows, size), bool), np.ones(shapes[4]))  # type: ignore[call-arg]
+
+    def cut(self, begin: int, end: int) -> Guarded:
+        """Some of the rows, in the same memory."""
+        return Guarded(*(field[begin:end] for field in self))  # type: ignore[arg-type]
+
+
+def guarded_rows(
+    y: Floats, matrices: Sequence[Floats], mean: Floats, cov: Floats, guard: Guard, rows: Guarded, number: int
+) -> None:
+    """Filter rows (N, D) of one sequence from the prediction of the first; moves it to that of the next."""
+    failed = kalman_guarded.guarded_filter(y, *matrices, mean, cov, *guard.tables, *rows)
+    if failed:
+        raise SingularInnovationError(number + failed - 1)
 
 
 def _plain(
     y: Floats, matrices: Sequence[Floats], mean: Floats, cov: Floats, time: Any, number: int
-) -> tuple[KalmanStep, tuple[Floats, Floats]]:
+) -> tuple[KalmanStep, Floats, Floats]:
     n, size = len(mean), len(y)
     filtered, filtered_cov = np.empty((1, n)), np.empty((1, n, n))
-    innovation, innovation_cov = np.empty((1, size)), np.empty((1, size, size))
+    innovation, innovation_cov = np.empty(size), np.empty((1, size, size))
     later = np.empty(n), np.empty((n, n))
     value = kalman_row.kalman_step(
-        y[None], *matrices, mean, cov, filtered, filtered_cov, innovation, innovation_cov, *later
+        0, y[None], *matrices, mean, cov, filtered, filtered_cov, innovation, innovation_cov, *later
     )
     if np.isnan(value):
         raise SingularInnovationError(number)
     step = KalmanStep(
-        time, filtered[0], mean, filtered_cov[0], cov, innovation[0], innovation_cov[0], value,
-        square_of(innovation[0], innovation_cov[0]), np.zeros(size, bool), np.ones(size),
+        time, filtered[0], mean, filtered_cov[0], cov, innovation, innovation_cov[0], value,
+        square_of(innovation, innovation_cov[0]), np.zeros(size, bool), np.ones(size),
     )  # fmt: skip
-    return step, later
+    return step, *later
 
 
 def square_of(innovation: Floats, cov: Floats) -> float:
@@ -135,52 +245,3 @@ def square_of(innovation: Floats, cov: Floats) -> float:
     if len(seen) == 1:
         return float(innovation[seen[0]] ** 2 / cov[seen[0], seen[0]])
     return float(innovation[seen] @ np.linalg.solve(cov[np.ix_(seen, seen)], innovation[seen]))
-
-
-def _outside(found: KalmanStep, guard: Guard) -> Bools:
-    """Entries (D,) that the gate leaves out."""
-    seen = np.isfinite(found.innovation)
-    if np.isnan(guard.gate) or not seen.any():
-        return np.zeros(len(seen), bool)
-    from scipy.special import chdtri  # here because it is slow to import, and fits do without
-
-    if guard.by_feature:
-        with np.errstate(invalid="ignore"):
-            far = found.innovation**2 > chdtri(1, 1.0 - guard.gate) * np.diag(found.innovation_cov)
-        return np.asarray(seen & far)
-    return np.asarray(seen & (found.nis > chdtri(int(seen.sum()), 1.0 - guard.gate)))
-
-
-def _weighted(
-    y: Floats, matrices: Sequence[Floats], plain: KalmanStep, guard: Guard, number: int
-) -> tuple[KalmanStep, Floats, Floats]:
-    """Take a row under Student-t noise: the states and the weights in turn, each given the other, until they agree.
-
-    That is the fixed point of `robust.fit_student` for this row, what came before being known.
-    """
-    *dynamics, C, d, R = matrices
-    size, seen = len(y), ~np.isnan(y)
-    owners = np.arange(size) if guard.by_feature else np.zeros(size, np.int64)
-    belongs = owners[:, None] == np.arange(owners.max() + 1)
-    entries = seen.astype(float) @ belongs
-    nu = np.full(len(entries), guard.dof)
-    weight = np.ones(len(entries))
-    step, later = plain, (plain.predicted, plain.predicted_cov)
-    for _ in range(ROUNDS):
-        each = weight[owners]
-        noise = R[0] / np.sqrt(each[:, None] * each)
-        step, later = _plain(y, (*dynamics, C, d, noise[None]), plain.predicted, plain.predicted_cov, step.time, number)
-        error = np.where(seen, y - C[0] @ step.filtered - d[0], 0.0)
-        second = np.outer(error, error) + C[0] @ step.filtered_cov @ C[0].T
-        distance = squared_distances(second[None], seen[None], R[0], owners)[0]
-        before, weight = weight, np.where(entries > 0.0, expected_weights(nu, entries, distance)[0], 1.0)
-        if np.abs(weight - before).max() <= SETTLED * before.max():
-            break
-    shape, rate = shape_and_rate(nu, entries, distance)
-    log_weight = expected_weights(nu, entries, distance)[1]
-    bound = 0.5 * entries * (log_weight - np.log(weight)) - divergence(shape, rate, nu / 2.0)
-    found = step._replace(
-        innovation=plain.innovation, innovation_cov=plain.innovation_cov, nis=plain.nis, weight=weight[owners],
-        log_likelihood=step.log_likelihood + float(bound[entries > 0.0].sum()),
-    )  # fmt: skip
-    return found, *later

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import xarray as xr
 
 from statespace_em._typing import Floats
 from statespace_em.data import Batch
+from statespace_em.labels import Labels
 from statespace_em.sequence.lgssm_params import LGSSMParams, by_row
 from statespace_em.sequence.lgssm_passes import Smoothed
 
@@ -29,3 +31,16 @@ def completed(params: LGSSMParams, batch: Batch, smoothed: Smoothed) -> tuple[Fl
         noise = R[np.ix_(missing, missing)] - R[np.ix_(missing, seen)] @ B
         variance[t, missing] = np.diag(slope @ smoothed.cov[t] @ slope.T + noise)
     return mean, variance
+
+
+def imputed(mean: Floats, variance: Floats, level: float, labels: Labels) -> xr.Dataset:
+    """Label them, with the interval that holds an entry with probability ``level``."""
+    from scipy.special import ndtri  # here because it is slow to import, and fits do without
+
+    half = float(ndtri(0.5 + level / 2.0)) * np.sqrt(variance)
+    values = {"mean": mean, "variance": variance, "lower": mean - half, "upper": mean + half}
+    rows = {name: (("feature",), value) for name, value in values.items()}
+    dataset = labels.dataset(rows, {"feature": labels.features})
+    for name in dataset.data_vars:
+        dataset.variables[name].attrs["conditioning"] = "1:T"
+    return dataset

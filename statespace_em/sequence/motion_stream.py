@@ -49,7 +49,8 @@ class MotionStream(Stream[KalmanStep]):
         self._view, self._noise = tree.observation, tree.measurement_cov
         self._mean, self._cov = tree.initial_mean.copy(), np.array(tree.initial_cov)  # of the last row, or the first
         self._early, self._gaps = np.full((EARLY, len(self._noise)), np.nan), np.zeros(EARLY)
-        self._guard = guard.array()
+        self._numbers = guard.array()
+        self._restored()
         self._timed = False
 
     @property
@@ -96,9 +97,7 @@ class MotionStream(Stream[KalmanStep]):
         n, size = len(mean), len(y)
         still = np.eye(n)[None], np.zeros((1, n)), np.zeros((1, n, n))  # how it moves on is known with the next time
         matrices = *still, self._view[None], np.zeros((1, size)), self._noise[None]
-        step, self._mean[...], self._cov[...] = filtered_row(
-            y, matrices, mean, cov, Guard(*self._guard), time, self.n_rows
-        )
+        step, self._mean[...], self._cov[...] = filtered_row(y, matrices, mean, cov, self._guard, time, self.n_rows)
         return step
 
     def _advance_early(self, y: Floats, time: Any, gap: float) -> KalmanStep:
@@ -122,5 +121,8 @@ class MotionStream(Stream[KalmanStep]):
             cov, float(found.log_likelihood[t]), square_of(innovation, cov), np.zeros(len(y), bool), np.ones(len(y)),
         )  # fmt: skip
 
+    def _restored(self) -> None:
+        self._guard = Guard.read(self._numbers)
+
     def _state(self) -> dict[str, Floats]:
-        return {"mean": self._mean, "cov": self._cov, "early": self._early, "gaps": self._gaps, "guard": self._guard}
+        return {"mean": self._mean, "cov": self._cov, "early": self._early, "gaps": self._gaps, "guard": self._numbers}

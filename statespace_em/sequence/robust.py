@@ -16,6 +16,7 @@ from statespace_em.data import Batch
 from statespace_em.errors import ParameterError
 from statespace_em.fitting import FitOptions
 from statespace_em.labels import Labels, labelled_rows
+from statespace_em.sequence.filter_row import By, owners
 from statespace_em.sequence.lgssm_params import positions
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
 from statespace_em.sequence.state_space import StateSpaceModel
@@ -48,7 +49,7 @@ def fit_student(
     y: Any,
     *,
     dof: float | None = 4.0,
-    by: str = "row",
+    by: By = "row",
     max_iter: int = 200,
     tol: float = 1e-6,
 ) -> StudentFit:
@@ -93,21 +94,20 @@ def fit_student(
     if dof is not None and not dof > 0.0:
         raise ParameterError(f"dof is {dof!r}, expected a positive number, or None to estimate it.")
     _validate.at_least("max_iter", max_iter, 1, whole=True)
-    _validate.one_of("by", by, ("row", "feature", "sensor"))
     inner = model._on(y, None) if isinstance(model, TimedModel) else model
     batch, labels, _ = inner._read(y, None)
-    names = _owners(model, labels, by)
-    owners = np.array([list(dict.fromkeys(names)).index(name) for name in names])
-    n_owners = int(owners.max()) + 1
-    belongs = owners[:, None] == np.arange(n_owners)  # (D, G)
+    names = owners(by, labels.features.tolist(), model._sensor_names())
+    owner = np.array([list(dict.fromkeys(names)).index(name) for name in names])
+    n_owners = int(owner.max()) + 1
+    belongs = owner[:, None] == np.arange(n_owners)  # (D, G)
     seen = ~np.isnan(batch.y)
     entries = seen.astype(float) @ belongs
     nu = np.full(n_owners, 4.0 if dof is None else float(dof))
     weight, bound = np.ones(entries.shape), np.full(len(batch.y), -np.inf)  # no distribution yet: not in the bound
     start, trace, converged = None, [-np.inf], False
     for _ in range(max_iter):
-        now = _Weighted(inner, np.sqrt(weight)[:, owners], batch)
-        _check_apart(now, owners, names)
+        now = _Weighted(inner, np.sqrt(weight)[:, owner], batch)
+        _check_apart(now, owner, names)
         scaled = _like(y, labels, now.factor * batch.y)
         with labelled_rows(labels):
             fit = now._estimate(scaled, FitOptions(start=start, max_iter=STEPS if start is not None else 1000))
@@ -117,7 +117,7 @@ def fit_student(
             converged = True
             break
         posterior = _named(now.e_step(scaled, start), labels)
-        distance = _distances(now.plain_view, start, posterior, labels, batch, owners)
+        distance = _distances(now.plain_view, start, posterior, labels, batch, owner)
         if dof is None:
             nu = np.array([best_dof(entries[:, g], distance[:, g], nu[g]) for g in range(n_owners)])
         weight, log_weight = expected_weights(nu, entries, distance)
@@ -140,21 +140,10 @@ def fit_student(
     return StudentFit(found, posterior, weights, freedom, table, converged)
 
 
-def _owners(model: Any, labels: Labels, by: str) -> list[Any]:
-    """Name what each column shares its weight with."""
-    if by == "row":
-        return ["row"] * len(labels.features)
-    if by == "feature":
-        return labels.features.tolist()
-    if not isinstance(model, TimedModel):
-        raise ParameterError("by is 'sensor', but only a model of motion has sensors: say 'row' or 'feature'.")
-    return model._sensor_names()
-
-
-def _check_apart(now: _Weighted, owners: Ints, names: Sequence[Any]) -> None:
+def _check_apart(now: _Weighted, owner: Ints, names: Sequence[Any]) -> None:
     """Refuse noise that may be correlated between columns with weights of their own."""
-    pattern = now._specification(len(owners)).patterns.get("measurement_cov")
-    apart = owners[:, None] != owners
+    pattern = now._specification(len(owner)).patterns.get("measurement_cov")
+    apart = owner[:, None] != owner
     linked = np.ones(apart.shape, bool) if pattern is None else pattern.linked
     if (linked & apart).any():
         i, j = np.argwhere(linked & apart)[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,14 +24,16 @@ from statespace_em.scale.lazily import chunkwise
 from statespace_em.schema import Schema, state_coords
 from statespace_em.sequence.base import future_dataset
 from statespace_em.sequence.driven import DrivenModel
-from statespace_em.sequence.filter_row import Guard
+from statespace_em.sequence.filter_answer import filter_dataset
+from statespace_em.sequence.filter_row import By, Guard, owners
 from statespace_em.sequence.future import future_paths, one_sequence
+from statespace_em.sequence.guarded import guarded
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_draws import lagged, simulated, smoothed_draws
 from statespace_em.sequence.lgssm_filter import estimated_start, smooth
 from statespace_em.sequence.lgssm_future import Future, ahead, future_draws, future_moments, predicted_rows
-from statespace_em.sequence.lgssm_impute import completed
+from statespace_em.sequence.lgssm_impute import completed, imputed
 from statespace_em.sequence.lgssm_params import INPUTS, PARAMETERS, by_row, driven, positions
 from statespace_em.sequence.lgssm_row_checks import check_with_rows
 from statespace_em.sequence.lgssm_specification import DIMS
@@ -76,8 +78,12 @@ class StateSpaceModel(DrivenModel):
 
     @takes_inputs
     @chunkwise
-    def filter(self, y: Any, params: xr.Dataset | None = None) -> xr.Dataset:
+    def filter(
+        self, y: Any, params: xr.Dataset | None = None, *, gate: float | None = None, by: By = "row", dof: Any = None
+    ) -> xr.Dataset:
         """Kalman filter: the states as they were known at each time; later rows never change them.
+
+        With a ``gate`` or ``dof``, see `stream`, it bears wrong measurements, as a stream does.
 
         Returns
         -------
@@ -87,25 +93,25 @@ class StateSpaceModel(DrivenModel):
             ``log_likelihood`` (time) in nats. Each has ``attrs["conditioning"]``. Where nothing is known yet of a
             diffuse state its variance is infinite, and so is that of what depends on it; means of states are then 0,
             innovations NaN. Covariances that many rows share are kept once, written out when read, or by ``.load()``.
+            With a gate or ``dof`` also ``nis`` (time), and by entry (time, feature) what was ``outside`` and left
+            out, and the ``weight`` of its precision; the likelihood is that of what was taken, or its lower bound.
         """
         _, tree, batch, labels, _ = self._ready(y, params)
+        found: Any
         with labelled_rows(labels):
-            known = causal(tree, batch, self.likelihood)
-        square, matrix = ("state", "state_aux"), ("feature", "feature_aux")
-        rows = {
-            "filtered": (("state",), known.filtered_mean),
-            "predicted": (("state",), known.predicted_mean),
-            "filtered_cov": (square, known.filtered_cov),
-            "predicted_cov": (square, known.predicted_cov),
-            "innovation": (("feature",), known.innovation),
-            "innovation_cov": (matrix, known.innovation_cov),
-            "log_likelihood": ((), known.log_likelihood),
-        }
-        coords = {**state_coords(self._names()), "feature": labels.features, "feature_aux": labels.features}
-        dataset = labels.dataset(rows, coords)
-        for name in dataset.data_vars:
-            dataset.variables[name].attrs["conditioning"] = "1:t" if str(name).startswith("filtered") else "1:t-1"
-        return dataset
+            if gate is None and dof is None:
+                found = causal(tree, batch, self.likelihood)
+            else:
+                names = owners(by, labels.features.tolist(), self._sensor_names())
+                found = guarded(tree, batch, Guard.of(gate, dof, names, tree.measurement_cov), self.likelihood)
+        return filter_dataset(found, labels, state_coords(self._names()))
+
+    def left_out(
+        self, y: Any, params: xr.Dataset | None = None, *, gate: float, by: By = "row", inputs: Any = None
+    ) -> xr.DataArray:
+        """Which measurements a filter with a gate leaves out; see `checks.gated`."""
+        outside: xr.DataArray = self.filter(y, params, gate=gate, by=by, inputs=inputs)["outside"]
+        return outside.any("feature", keep_attrs=True) if by == "row" else outside
 
     def _future(
         self, y: Any, horizon: int, params: xr.Dataset, states: Any = None, weights: Any = None
@@ -211,26 +217,17 @@ class StateSpaceModel(DrivenModel):
         _, tree, batch, labels, _ = self._ready(y, params)
         with labelled_rows(labels):
             mean, variance = completed(tree, batch, smooth(tree, batch)[0])
-        from scipy.special import ndtri  # here because it is slow to import, and fits do without
-
-        half = float(ndtri(0.5 + level / 2.0)) * np.sqrt(variance)
-        values = {"mean": mean, "variance": variance, "lower": mean - half, "upper": mean + half}
-        rows = {name: (("feature",), value) for name, value in values.items()}
-        dataset = labels.dataset(rows, {"feature": labels.features})
-        for name in dataset.data_vars:
-            dataset.variables[name].attrs["conditioning"] = "1:T"
-        return dataset
+        return imputed(mean, variance, level, labels)
 
     def stream(
-        self, params: xr.Dataset | None = None, *, gate: float | None = None, by: Literal["row", "feature"] = "row",
-        dof: float | None = None,
-    ) -> KalmanStream:  # fmt: skip
+        self, params: xr.Dataset | None = None, *, gate: float | None = None, by: By = "row", dof: Any = None
+    ) -> KalmanStream:
         """Kalman filter that takes one row at a time, from the start of a sequence, in constant memory.
 
         A diffuse first state is taken as it is. What changes from row to row comes with its row: inputs, regressors,
         or matrices; see `update`. With a ``gate``, the probability that a good measurement passes, what does not is
-        left out and reported, as by `checks.gated`; with ``dof``, degrees of freedom of Student-t noise as
-        `robust.fit_student` finds them, it loses its weight. Rows are judged, or single entries: ``by``.
+        left out and reported; with ``dof``, degrees of freedom of Student-t noise as `robust.fit_student` finds them,
+        it loses its weight. What is judged together says ``by``: "row", "feature" (single entries) or "sensor".
 
         Examples
         --------
@@ -250,7 +247,9 @@ class StateSpaceModel(DrivenModel):
         known = self._specification(None).sized(self._known(params))
         tree = self._core(n_features=known.sizes["feature"]).build(self._schema().arrays(known))
         check_streams(tree, self.likelihood)
-        spec, guard = self._specification(known.sizes["feature"]), Guard.of(gate, by, dof, tree.measurement_cov)
+        names = owners(by, known["feature"].values.tolist(), self._sensor_names())
+        guard = Guard.of(gate, dof, names, tree.measurement_cov)
+        spec = self._specification(known.sizes["feature"])
         return KalmanStream(self, known, tree, self.likelihood, spec, guard)
 
     @takes_inputs
@@ -309,6 +308,10 @@ class StateSpaceModel(DrivenModel):
     @abstractmethod
     def _derived(self, values: Mapping[str, float]) -> dict[str, float]:
         """Quantities with a meaning of their own that follow from the named values."""
+
+    def _sensor_names(self) -> list[str] | None:
+        """What measures each column (D,), where the model has sensors."""
+        return None
 
     def _support(self) -> str:
         return "real"

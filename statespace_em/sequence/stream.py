@@ -59,6 +59,9 @@ class Stream(ABC, Generic[S]):
     def _state(self) -> dict[str, Floats]:
         """Arrays that determine everything that follows."""
 
+    def _restored(self) -> None:
+        """Renew what is made of the arrays of the state, now that they have come from a file."""
+
     @property
     @abstractmethod
     def predicted(self) -> Floats:
@@ -146,6 +149,7 @@ class Stream(ABC, Generic[S]):
                     f"the state of the stream lacks {name!r}, or it has another shape: save it again."
                 )
             value[...] = state[name]
+        self._restored()
         self.n_rows, self.log_likelihood = int(saved["n_rows"]), float(saved["log_likelihood"])
         self.time = _readable(saved["time"])
 

@@ -15,7 +15,7 @@ from statespace_em.inputs import one_row
 from statespace_em.labels import show
 from statespace_em.model import LatentModel
 from statespace_em.sequence.filter_row import DIMS as KEPT
-from statespace_em.sequence.filter_row import JUDGED, SEEN, Guard, KalmanStep, filtered_row, square_of
+from statespace_em.sequence.filter_row import Guard, KalmanStep, filtered_row, square_of, told_by
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_params import VARYING, LGSSMParams, by_row
 from statespace_em.sequence.lgssm_passes import Filtered
@@ -34,7 +34,7 @@ class KalmanStream(Stream[KalmanStep]):
     has one, begins to judge: a gate leaves out what lies too far off, Student-t noise weighs it down.
     """
 
-    conditioning: Mapping[str, str] = {name: seen for name, seen in SEEN.items() if name not in JUDGED}
+    conditioning: Mapping[str, str]
     dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **KEPT,
         "early_inputs": ("row", "input"),
@@ -48,17 +48,17 @@ class KalmanStream(Stream[KalmanStep]):
         tree: LGSSMParams,
         likelihood: str,
         spec: Specification,
-        guard: Guard = Guard(),
+        guard: Guard,
     ) -> None:
         super().__init__(model, params)
-        if guard != Guard():
-            self.conditioning = SEEN  # beside what `filter` tells
+        self._numbers = guard.array()
+        self._restored()
         n, size = tree.observation.shape[-1], tree.observation.shape[-2]
         self._varying = RowMatrices(spec, tree)
         self._row: dict[str, Floats] = {}  # matrices of the row that is being taken, where they vary
-        self._tree, self._likelihood, self._guard = tree, likelihood, guard.array()
+        self._tree, self._likelihood = tree, likelihood
         self._mean, self._cov = tree.initial_mean.copy(), (tree.initial_cov + tree.initial_cov.T) / 2.0
-        self._names = params["input"].values.tolist() if "input" in params.dims else []
+        self._names = _inputs_of(params, tree)
         self._inputs = np.zeros(len(self._names))  # of the row that is being taken
         room = 0 if np.isfinite(self._cov).all() else LEAST + EACH * n
         self._early, self._early_inputs = np.full((room, size), np.nan), np.zeros((room, len(self._names)))
@@ -108,8 +108,9 @@ class KalmanStream(Stream[KalmanStep]):
         if self._names or self._row:
             tree = self._varying.over({name: value[None] for name, value in self._row.items()})
             self._matrices = by_row(tree, _batch(y[None], self._inputs[None]))[:6]
-        guard = Guard(*self._guard)
-        step, self._mean, self._cov = filtered_row(y, self._matrices, self._mean, self._cov, guard, time, self.n_rows)
+        step, self._mean, self._cov = filtered_row(
+            y, self._matrices, self._mean, self._cov, self._guard, time, self.n_rows
+        )
         return step
 
     def _advance_early(self, y: Floats, time: Any) -> KalmanStep:
@@ -134,10 +135,22 @@ class KalmanStream(Stream[KalmanStep]):
             square_of(found.innovation[t], found.innovation_cov[t]), np.zeros(len(y), bool), np.ones(len(y)),
         )  # fmt: skip
 
+    def _restored(self) -> None:
+        self._guard = Guard.read(self._numbers)
+        self.conditioning = told_by(self._guard)
+
     def _state(self) -> dict[str, Floats]:
-        kept = {"mean": self._mean, "cov": self._cov, "early": self._early, "guard": self._guard}
+        kept = {"mean": self._mean, "cov": self._cov, "early": self._early, "guard": self._numbers}
         kept |= {f"early_{name}": early for name, early in self._early_rows.items()}
         return kept | {"early_inputs": self._early_inputs} if self._names else kept
+
+
+def _inputs_of(params: xr.Dataset, tree: LGSSMParams) -> list[Any]:
+    """Names of the inputs; numbers where their effects are fixed in the model and parameters do not tell."""
+    if "input" in params.dims:
+        return list(params["input"].values.tolist())
+    effect = next((own for own in (tree.state_input, tree.observation_input) if own is not None), None)
+    return [] if effect is None else list(range(effect.shape[1]))
 
 
 def _batch(rows: Floats, inputs: Floats) -> Batch:

@@ -41,6 +41,19 @@ def divergence(shape: Floats, rate: Floats, half: Floats) -> Floats:
     return np.asarray(away + half * (np.log(rate) - np.log(half)) + shape * (half - rate) / rate)
 
 
+def constants(nu: Floats, entries: Floats) -> Floats:
+    """What rows add to the bound, with their weights at their best, for so many entries, whatever their distances d.
+
+    The rest is ``nu / 2 ((d - entries) / (nu + d) - log(1 + d / nu))``: without the differences of large numbers that
+    `divergence` has where degrees of freedom are many.
+    """
+    from scipy.special import betaln, gammaln
+
+    half, part = nu / 2.0, np.maximum(entries, 1.0) / 2.0
+    found = gammaln(part) - betaln(half, part) - part * np.log(half + part) + part
+    return np.ascontiguousarray(np.where(entries > 0.0, found, 0.0))
+
+
 def best_dof(entries: Floats, distance: Floats, start: float) -> float:
     """Degrees of freedom (N rows) that maximise the bound with the weights at their best for each of them.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import lru_cache
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from statespace_em.labels import Labels
 from statespace_em.predictive import Predictive
 from statespace_em.scale.chunks import is_chunked
 from statespace_em.schema import state_coords
-from statespace_em.sequence.filter_row import Guard
+from statespace_em.sequence.filter_row import By, Guard, owners
 from statespace_em.sequence.lgssm_params import positions
 from statespace_em.sequence.lgssm_specification import DIMS
 from statespace_em.sequence.motion_rows import labelled_at, squared, times_ahead, unit_of, units_of, with_times
@@ -26,6 +26,7 @@ from statespace_em.sequence.motion_stream import Dynamics, MotionStream
 from statespace_em.sequence.motion_times import Grid, grid_of
 from statespace_em.sequence.shocks import shock_gradients
 from statespace_em.sequence.state_space import StateSpaceModel
+from statespace_em.sequence.stream_kalman import check_streams
 from statespace_em.sequence.timed_definition import FOLLOW, Own, Timed, values_of
 from statespace_em.uncertainty import Quantities
 
@@ -213,8 +214,8 @@ class TimedModel(Timed):
         params: xr.Dataset | None = None,
         *,
         gate: float | None = None,
-        by: Literal["row", "feature"] = "row",
-        dof: float | None = None,
+        by: By = "row",
+        dof: Any = None,
     ) -> MotionStream:
         """Kalman filter that takes one row at a time, at whatever times they come; a diffuse start is fine.
 
@@ -233,13 +234,8 @@ class TimedModel(Timed):
         """
         known = self._known(params)
         self._plain_view("a stream goes on beyond the rows")
-        guard = Guard.of(gate, by, dof, values_of(known, "measurement_cov"))
-        words = [word for piece in self._pieces(1.0) for word in piece.initial]
-        if "fixed" in words or self.likelihood == "marginal":
-            raise ParameterError(
-                'a start that is "fixed", and the marginal likelihood, rest on all rows: a stream takes '
-                'initial="diffuse" or "known", and likelihood="diffuse" or "full".'
-            )
+        names = owners(by, known["feature"].values.tolist(), self._sensor_names())
+        guard = Guard.of(gate, dof, names, values_of(known, "measurement_cov"))
         base, own = self._step_of(known), self._own(known)
         flow = self._at(Grid(base), base, own)._flow
 
@@ -252,6 +248,7 @@ class TimedModel(Timed):
             bound = self._at(Grid(1.0, gaps), base, own)
             return bound._core(n_features=known.sizes["feature"]).build(bound._schema().arrays(bound._inner(known)))
 
+        check_streams(tree(np.ones(1)), self.likelihood)
         dynamics = Dynamics(self._usual(known).step, over_gap, tree, self.likelihood, self.unit, self.step is None)
         return MotionStream(self, known, dynamics, guard)
 
