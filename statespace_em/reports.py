@@ -74,10 +74,14 @@ def counter(wanted: bool, total: int, unit: str) -> Iterator[Callable[[int], obj
 
 
 def note_boundary(params: xr.Dataset, vanished: Mapping[str, Floats]) -> None:
-    """Write into ``attrs["boundary"]`` of a covariance that the maximum is where it is singular, and along what."""
+    """Write into ``attrs["boundary"]`` that the maximum is where a covariance is singular, or states do not decay."""
     for name, away in vanished.items():
         if name in params:
             labels = params[name][params[name].dims[-2]].values.tolist()
+            if name == "transition":
+                own = ", ".join(_direction(column, labels) for column in away.T)
+                params[name].attrs["boundary"] = f"unit root: the likelihood is highest without decay of {own}"
+                continue
             along = " and ".join(_direction(column, labels) for column in away.T)
             params[name].attrs["boundary"] = f"singular: the likelihood is highest without variance of {along}"
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from statespace_em import _validate
 from statespace_em._typing import Floats
+from statespace_em.sequence.decays import Decay
 
 Rows = list[list[Any]]  # numbers, names, and expressions linear in names
 NOISY = ("local_level", "local_trend", "smooth_trend", "seasonal", "cycle")  # come with a measurement noise
@@ -23,6 +24,7 @@ class Part(NamedTuple):
     view: Floats  # (n,), or (T, n) where it is known for every row
     initial: list[str]  # a word a state
     guesses: Mapping[str, Sequence[float]] = {}  # first values of names in the transition, one a start
+    decays: tuple[Decay, ...] = ()
 
 
 def _diagonal(entries: Sequence[Any]) -> Rows:
@@ -76,7 +78,9 @@ def cycle(label: str, *, period: float | None) -> Part:
     periods = [max(p, 2.5) for p in periods]
     guesses = {a: [0.9 * np.cos(2 * np.pi / p) for p in periods], b: [0.9 * np.sin(2 * np.pi / p) for p in periods]}
     cov = _diagonal([f"{label}cycle_var"] * 2)
-    return Part(["cycle", "cycle*"], [[a, b], [f"-{b}", a]], cov, np.array([1.0, 0.0]), ["stationary"] * 2, guesses)
+    decay = Decay("turn", (a, b), (f"{label}cycle_var",))
+    turn: Rows = [[a, b], [f"-{b}", a]]
+    return Part(["cycle", "cycle*"], turn, cov, np.array([1.0, 0.0]), ["stationary"] * 2, guesses, (decay,))
 
 
 def arma(label: str, *, p: int, q: int, d: int, seasonal: Sequence[int] = (0, 0, 0, 1)) -> Part:
@@ -86,7 +90,8 @@ def arma(label: str, *, p: int, q: int, d: int, seasonal: Sequence[int] = (0, 0,
     enters the value, w and its own memory alike: the noise is a free scale of a known matrix.
     """
     P, D, Q, s = seasonal
-    ar = _lags([f"{label}ar{i + 1}" for i in range(p)], [f"{label}seasonal_ar{i + 1}" for i in range(P)], s, "-")
+    own_ar, seasonal_ar = [f"{label}ar{i + 1}" for i in range(p)], [f"{label}seasonal_ar{i + 1}" for i in range(P)]
+    ar = _lags(own_ar, seasonal_ar, s, "-")
     ma = _lags([f"{label}ma{i + 1}" for i in range(q)], [f"{label}seasonal_ma{i + 1}" for i in range(Q)], s, "+")
     past = _difference(d, D, s)
     n_v, n_w, n_e = len(past), max([1, *ar]), max([0, *ma])
@@ -107,7 +112,8 @@ def arma(label: str, *, p: int, q: int, d: int, seasonal: Sequence[int] = (0, 0,
         *(f"shock -{i}" for i in range(n_e)),
     ]
     initial = ["diffuse"] * n_v + ["stationary"] * (n_w + n_e)
-    return Part(names, transition, cov, np.eye(n)[0], initial, _arma_guesses(label, p, q, P, Q))
+    decays = [Decay("lags", tuple(words), (f"{label}arma_var",)) for words in (own_ar, seasonal_ar) if words]
+    return Part(names, transition, cov, np.eye(n)[0], initial, _arma_guesses(label, p, q, P, Q), tuple(decays))
 
 
 def _lags(words: Sequence[str], seasonal: Sequence[str], period: int, sign: str) -> dict[int, str]:

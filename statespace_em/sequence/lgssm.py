@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from statespace_em.labels import state_names
 from statespace_em.patterns import Pattern, fixed, from_word
 from statespace_em.priors import InverseWishart, MatrixNormal
 from statespace_em.row_patterns import RowPattern
+from statespace_em.sequence.decays import found_in
 from statespace_em.sequence.lgssm_checks import check
 from statespace_em.sequence.lgssm_params import INPUTS
 from statespace_em.sequence.lgssm_specification import (
@@ -25,8 +27,10 @@ from statespace_em.sequence.lgssm_specification import (
     written,
 )
 from statespace_em.sequence.lgssm_stationary import stationary_moments
+from statespace_em.sequence.lgssm_structure import COVARIANCES
 from statespace_em.sequence.state_space import StateSpaceModel
 
+MOVING = ("transition", "process_cov")
 MATRICES = tuple(name for name in DIMS if not name.startswith("initial"))
 
 
@@ -241,6 +245,10 @@ class LinearGaussianSSM(StateSpaceModel):
         initial = initial_words(self.initial, names)
         patterns |= self._first_state(names, initial)
         spec = Specification(names, sizes["feature"], patterns, varying, initial, loadings, absent)
+        whole = {name: from_word("free", (len(names),) * 2, name, symmetric=name in COVARIANCES) for name in MOVING}
+        alone = {name: own for name, own in (whole | patterns).items() if name not in (*loadings, *varying)}
+        decays = found_in(alone.get("transition"), alone.get("process_cov"), spec.starts_as("stationary"))
+        spec = replace(spec, decays=decays)
         check(spec)
         _check_stable(spec)
         return spec

@@ -16,6 +16,7 @@ from statespace_em._typing import Floats
 from statespace_em.patterns import Pattern
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.cones import Cone, spectral
+from statespace_em.sequence.decays import Decaying
 from statespace_em.sequence.lgssm_expectation import Statistics
 from statespace_em.sequence.lgssm_noise import Block, Noise
 from statespace_em.sequence.lgssm_params import LGSSMParams
@@ -196,19 +197,33 @@ class SquareChart:
             else:
                 self.sides[name] = _real(structure, name, value, units)
         self.size = sum(side.size for side in self.sides.values())
+        self.decaying = self.sides.get("transition") if structure.decays else None
+        assert self.decaying is None or isinstance(self.decaying, Decaying)
 
     def params(self, x: Floats) -> LGSSMParams:
         """Parameters at the coordinates ``x`` (size,)."""
-        values = self.origin._asdict()
-        for name, part in self._parts(x):
+        values, parts = self.origin._asdict(), dict(self._parts(x))
+        for name, part in parts.items():
             values[name] = self.structure.rows_of(name, self.sides[name].value(part))
+        if self.decaying is not None and "process_cov" in parts:
+            values["process_cov"] = values["process_cov"] * self._scale(parts)
         return self.structure.complete(values)
 
     def gradient(self, x: Floats, params: LGSSMParams, statistics: Statistics) -> Floats:
         """Gradient of the objective at the coordinates, from what the E-step at their parameters has found."""
-        found = self.gradients(params, statistics)
-        parts = [self.sides[name].pull_back(part, found[name]) for name, part in self._parts(x)]
-        return np.concatenate([*parts, np.zeros(0)])
+        found, own = self.gradients(params, statistics), dict(self._parts(x))
+        scaled = self.decaying is not None and "process_cov" in own
+        if scaled:
+            found["process_cov"], whole = found["process_cov"] * self._scale(own), found["process_cov"]
+        parts = {name: self.sides[name].pull_back(part, found[name]) for name, part in own.items()}
+        if scaled:
+            assert isinstance(self.decaying, Decaying)
+            parts["transition"] += self.decaying.pull_back_scale(own["transition"], params.process_cov, whole)
+        return np.concatenate([*parts.values(), np.zeros(0)])
+
+    def _scale(self, parts: dict[str, Floats]) -> Floats:
+        assert isinstance(self.decaying, Decaying)
+        return self.decaying.scale(parts["transition"], self.origin.process_cov.shape)
 
     def _parts(self, x: Floats) -> list[tuple[str, Floats]]:
         ends = np.cumsum([side.size for side in self.sides.values()])
@@ -225,9 +240,11 @@ def _real(structure: Structure, name: str, value: Floats, units: Scales) -> _Sid
     if name.endswith("input"):
         size = np.ones(pattern.shape[1]) if structure.input_scale is None else structure.input_scale
         right = np.diag(1.0 / size)
+    rows = np.linalg.norm(left, axis=1)
+    if name == "transition" and structure.decays:
+        return structure.decaying(value, rows[:, None] / np.linalg.norm(units.state, axis=1))
     if pattern.is_plain and len(pattern.names) == value.size:
         return _Whole(value, left, right)
-    rows = np.linalg.norm(left, axis=1)
     across = np.ones(1) if right is None else 1.0 / np.linalg.norm(units.state, axis=1)
     across = np.diag(right) if right is not None and name.endswith("input") else across
     return _Values(pattern, value, rows if vector else rows[:, None] * across)

@@ -17,7 +17,8 @@ from statespace_em.labels import Dims
 from statespace_em.patterns import Pattern
 from statespace_em.priors import InverseWishart, MatrixNormal
 from statespace_em.row_patterns import RowPattern
-from statespace_em.sequence import lgssm_boundary
+from statespace_em.sequence import lgssm_boundary, lgssm_walls
+from statespace_em.sequence.decays import Decay
 from statespace_em.sequence.flow import Flow
 from statespace_em.sequence.lgssm_basis import arbitrary
 from statespace_em.sequence.lgssm_causal import spread_of_innovations
@@ -67,6 +68,7 @@ class LGSSMCore:
     columns: tuple[Ints | None, Ints | None] = (None, None)  # of the coefficients that these are of
 
     meant: Callable[[Mapping[str, float]], dict[str, float]] | None = None  # see `Specification`
+    decays: tuple[Decay, ...] = ()  # of states that start stationary
 
     _planned: list[Any] = field(default_factory=list, repr=False, compare=False)  # the last batch and its sections
     _made: dict[Any, Structure] = field(default_factory=dict, repr=False, compare=False)  # structures by shapes
@@ -84,7 +86,7 @@ class LGSSMCore:
         if shapes not in self._made:
             self._made[shapes] = structure_for(
                 params, self.patterns, self.frozen, self.loadings, tied=self.tied, unknown=self.fixed,
-                stationary=self.stationary, input_scale=self.input_scale,
+                stationary=self.stationary, input_scale=self.input_scale, decays=self.decays,
             )  # fmt: skip
         return self._made[shapes]
 
@@ -179,11 +181,15 @@ class LGSSMCore:
     def chart(self, params: LGSSMParams, statistics: Statistics, start: LGSSMParams) -> SquareChart:
         """Coordinates by roots of the covariances, smooth where one is singular."""
         units = scales(flowed(params, self.flow), statistics)
-        return SquareChart(self.structure(params), params, units, start, self._gradients)
+        return SquareChart(self.structure(params), params, units, self._begun(params, start), self._gradients)
+
+    def _begun(self, params: LGSSMParams, start: LGSSMParams) -> LGSSMParams:
+        """Start whose disturbances of decays are as if these had the variance of the states that they had."""
+        return lgssm_walls.begun(self.structure(params), params, start)
 
     def is_singular(self, params: LGSSMParams, start: LGSSMParams) -> bool:
         """Whether a free covariance is singular, or next to it, and was not at the start."""
-        return lgssm_boundary.is_singular(self.structure(params), params, start)
+        return lgssm_boundary.is_singular(self.structure(params), params, self._begun(params, start))
 
     def unbounded(self, params: LGSSMParams, data: Batch) -> bool:
         """Whether some row is predicted without error."""
@@ -191,14 +197,18 @@ class LGSSMCore:
         return lgssm_boundary.explains_exactly(np.where(np.isfinite(cov), cov, np.nan))
 
     def onto_faces(self, params: LGSSMParams, start: LGSSMParams) -> Iterator[LGSSMParams]:
-        """Parameters with small variances at exactly 0."""
-        return lgssm_boundary.onto_faces(self.structure(params), params, start)
+        """Parameters with small variances at exactly 0, or with roots on the unit circle."""
+        structure = self.structure(params)
+        yield from lgssm_boundary.onto_faces(structure, params, self._begun(params, start))
+        yield from lgssm_walls.onto_walls(structure, params)
 
     def off_faces(self, params: LGSSMParams, statistics: Statistics, start: LGSSMParams) -> Iterator[LGSSMParams]:
-        """Parameters with variances raised that are next to 0 but do not belong there."""
+        """Parameters with variances raised that are next to 0, or roots moved inside, that do not belong there."""
         if statistics.gradients is None:
-            return iter(())
-        return lgssm_boundary.off_faces(self.structure(params), params, self._gradients(params, statistics), start)
+            return
+        structure, slopes = self.structure(params), self._gradients(params, statistics)
+        yield from lgssm_boundary.off_faces(structure, params, slopes, self._begun(params, start))
+        yield from lgssm_walls.off_walls(structure, params)
 
     def is_limit(self, params: LGSSMParams) -> bool:
         """Whether states that start stationary hardly decay: that start has a limit where their noise vanishes."""
@@ -216,7 +226,10 @@ class LGSSMCore:
 
     def vanished(self, params: LGSSMParams, start: LGSSMParams) -> dict[str, Floats]:
         """Directions (p, k) in which a free covariance has no variance but had some at the start."""
-        return lgssm_boundary.vanished(self.structure(params), params, start)
+        structure = self.structure(params)
+        found = lgssm_boundary.vanished(structure, params, self._begun(params, start))
+        still = lgssm_walls.undecaying(structure, params)
+        return found | ({"transition": np.eye(self.n_states)[:, still]} if still.any() else {})
 
     def starts(
         self, batch: Batch, n_starts: int, rng: np.random.Generator, given: Mapping[str, Floats]

@@ -17,6 +17,7 @@ from statespace_em.labels import listed
 from statespace_em.patterns import Pattern, check_symmetric, fixed, from_entries, from_word
 from statespace_em.row_entries import check_symmetric_rows, from_rows, is_by_row, shape_of
 from statespace_em.row_patterns import RowPattern
+from statespace_em.sequence.decays import Decay
 from statespace_em.sequence.flow import Flow
 from statespace_em.sequence.lgssm_params import INPUTS, NDIM, VARYING
 from statespace_em.sequence.lgssm_structure import COVARIANCES
@@ -54,6 +55,7 @@ class Specification:
     regressors: Mapping[Any, int] = field(default_factory=dict)  # states that are coefficients of known columns
     guess_from: Callable[[Batch], Mapping[str, Sequence[float]]] | None = None  # first values that the data suggest
     meant: Callable[[Mapping[str, float]], dict[str, float]] | None = None  # of values of one likelihood, by name
+    decays: tuple[Decay, ...] = ()  # of states that start stationary
 
     def starts_as(self, word: str) -> Bools:
         """Which states (n,) start in this way."""

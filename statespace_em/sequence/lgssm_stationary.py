@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import xarray as xr
 
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.errors import UnstableDynamicsError
@@ -38,17 +37,6 @@ def undamped(A: Floats, states: Bools) -> list[Ints]:
     linked = ((A != 0.0) | (A != 0.0).T) & states & states[:, None]
     parts = [part for part in components(linked) if states[part].all()]
     return [part for part in parts if np.abs(np.linalg.eigvals(A[np.ix_(part, part)])).max() > 1.0 - UNIT]
-
-
-def note_unit_root(params: xr.Dataset, states: Bools) -> None:
-    """Write into ``attrs["boundary"]`` of the transition which stationary states (n,) hardly decay at the maximum."""
-    if not states.any() or params["transition"].ndim > 2:
-        return
-    names = params["transition"]["state"].values
-    parts = undamped(params["transition"].transpose("next_state", "state").values, states)
-    if parts:
-        own = " and ".join(", ".join(map(str, names[part])) for part in parts)
-        params["transition"].attrs["boundary"] = f"unit root: the likelihood is highest without decay of {own}"
 
 
 def add_score(gradients: dict[str, Floats], A: Floats, mean: Floats, cov: Floats, states: Bools) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.patterns import Pattern, beside, fixed, from_word
 from statespace_em.row_patterns import RowPattern
+from statespace_em.sequence.decays import Decay, Decaying, Placed, placed
 from statespace_em.sequence.lgssm_alike import ALIKE
 from statespace_em.sequence.lgssm_noise import Noise
 from statespace_em.sequence.lgssm_params import DOMAINS, NDIM, PARAMETERS, LGSSMParams, positions, varies
@@ -48,6 +49,7 @@ class Structure:
     input_scale: Floats | None = None  # (k,), size of the inputs; None: 1
     steps: RowKinds | None = None  # of the dynamics; None: all rows are of one kind
     rows: RowKinds | None = None  # of the measurements
+    decays: tuple[Placed, ...] = ()  # of states that start stationary
 
     _made: dict[Any, Pattern | Beside] = field(default_factory=dict, repr=False)  # see `beside`
 
@@ -145,6 +147,12 @@ class Structure:
 
     # coordinates
 
+    def decaying(self, origin: Floats, units: Floats) -> Decaying:
+        """Coordinates of the transition around a point, where it has decays."""
+        pattern = self.patterns["transition"]
+        assert isinstance(pattern, Pattern)
+        return Decaying(pattern, origin, pattern.steps(units), self.decays)
+
     def _units(self, reference: LGSSMParams) -> dict[str, Floats]:
         """Unit of each entry of the real parameters, from the scales of states and measurements."""
         noise = np.diag(_mean(reference.measurement_cov, 2))
@@ -174,6 +182,8 @@ class Structure:
                     parts.append(self.noises[name].to_vector(value, origin))
                 except np.linalg.LinAlgError:
                     return None
+            elif name == "transition" and self.decays:
+                parts.append(self.decaying(origin, units[name]).read(value))
             else:
                 pattern = self.patterns[name]
                 parts.append((pattern.read(value) - pattern.read(origin)) / pattern.steps(units[name]))
@@ -190,7 +200,10 @@ class Structure:
             else:
                 pattern = self.patterns[name]
                 size = len(pattern.names)
-                found = pattern.shifted(origin, pattern.steps(units[name]) * vector[:size])
+                if name == "transition" and self.decays:
+                    found = self.decaying(origin, units[name]).value(vector[:size])
+                else:
+                    found = pattern.shifted(origin, pattern.steps(units[name]) * vector[:size])
                 vector = vector[size:]
             values[name] = self.rows_of(name, found)
         return self.complete(values)
@@ -203,6 +216,9 @@ class Structure:
             if name in self.noises:
                 origin = self.kinds_of(name, reference)
                 parts.append(self.noises[name].pull_back(0.5 * gradients[name], value, origin))
+            elif name == "transition" and self.decays:
+                decaying = self.decaying(reference.transition, units[name])
+                parts.append(decaying.pull_back(decaying.read(value), gradients[name]))
             else:
                 parts.append(pattern.tangent(value).pull_back(gradients[name]) * pattern.steps(units[name]))
         return np.concatenate(parts)
@@ -289,6 +305,7 @@ def structure_for(
     unknown: Bools | None,
     stationary: Bools | None,
     input_scale: Floats | None,
+    decays: Sequence[Decay] = (),
 ) -> Structure:
     """Structure of parameters of these shapes: what has no pattern and is not held is free as a whole."""
     found: dict[str, Pattern | RowPattern] = {}
@@ -317,4 +334,5 @@ def structure_for(
             found[name] = from_word("free", value.shape, name, symmetric=NDIM[name] == 2 and name in COVARIANCES)
         if name in COVARIANCES:
             noises[name] = Noise(found[name], loading)  # type: ignore[arg-type]  # those of rows are above
-    return Structure(found, noises, tied, unknown, stationary, input_scale, steps, rows)
+    alone = {name: pattern for name, pattern in found.items() if name not in loadings}
+    return Structure(found, noises, tied, unknown, stationary, input_scale, steps, rows, placed(decays, alone))

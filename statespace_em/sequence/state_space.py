@@ -37,7 +37,6 @@ from statespace_em.sequence.lgssm_impute import completed, imputed
 from statespace_em.sequence.lgssm_params import INPUTS, PARAMETERS, by_row, driven, positions
 from statespace_em.sequence.lgssm_row_checks import check_with_rows
 from statespace_em.sequence.lgssm_specification import DIMS
-from statespace_em.sequence.lgssm_stationary import note_unit_root
 from statespace_em.sequence.lgssm_values import check_given, check_names, check_rows, check_values, held_at, plain
 from statespace_em.sequence.named import named_domains, named_values
 from statespace_em.sequence.stream_kalman import KalmanStream, check_streams
@@ -55,9 +54,7 @@ class StateSpaceModel(DrivenModel):
     observation_prior: MatrixNormal = MatrixNormal()
 
     def _settle(self, y: Any) -> None:
-        unknown, stationary = map(self._specification(None).starts_as, ("fixed", "stationary"))
-        if stationary.any():
-            note_unit_root(self.params_, stationary)
+        unknown = self._specification(None).starts_as("fixed")
         if unknown.any():  # the estimate at the maximum
             _, params, batch, labels, _ = self._ready(y, None)
             params = params._replace(initial_mean=np.where(unknown, np.nan, params.initial_mean))
@@ -365,7 +362,7 @@ class StateSpaceModel(DrivenModel):
             *priors[0], tied, patterns, varying, spec.loadings,
             unknown if unknown.any() and given is not None else None, stationary if stationary.any() else None,
             self.likelihood, guesses, spec.flow, scale_of(batch) if spec.has_inputs else None,
-            priors[1], spec.columns(0 if inputs is None else inputs.shape[1]), spec.meant,
+            priors[1], spec.columns(0 if inputs is None else inputs.shape[1]), spec.meant, spec.decays,
         )  # fmt: skip
 
     def _given_by(self, arrays: Mapping[str, Any]) -> tuple[str, ...]:

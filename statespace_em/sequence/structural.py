@@ -149,6 +149,7 @@ class StructuralModel(ComponentSum):
         return Specification(
             names, 1, patterns, varying, tuple(initial), guesses=guesses, regressors=regressors,
             guess_from=self._guess_from, meant=partial(mirrored, averages) if averages else None,
+            decays=tuple(decay for part in parts for decay in part.decays),
         )  # fmt: skip
 
     def _guess_from(self, batch: Batch) -> dict[str, Sequence[float]]:

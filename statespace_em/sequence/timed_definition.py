@@ -17,6 +17,7 @@ from statespace_em.labels import Labels
 from statespace_em.patterns import Pattern, fixed
 from statespace_em.priors import InverseWishart
 from statespace_em.scale.chunks import is_chunked
+from statespace_em.sequence.decays import Decay
 from statespace_em.sequence.flow import Flow, Piece
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
 from statespace_em.sequence.motion_times import Grid, grid_of
@@ -164,9 +165,15 @@ class Timed(StateSpaceModel):
             cov[decays, decays] = settled[decays]
             patterns["initial_cov"] = fixed(cov)
             words = ["known" if word == "stationary" else word for word in words]
+        fading = [
+            Decay("turn" if len(piece.root) == 2 else "lags", piece.root, tuple(piece.names))
+            for piece in pieces
+            if piece.root
+        ]
         return Specification(
-            self._names(), view.shape[-2], patterns, varying, tuple(words), guesses=guesses, flow=bends
-        )
+            self._names(), view.shape[-2], patterns, varying, tuple(words), guesses=guesses, flow=bends,
+            decays=tuple(fading),
+        )  # fmt: skip
 
     def _view(self, pieces: Sequence[Piece]) -> Floats:
         """Observation matrix (D, n), or (T, D, n) where columns are known for every row."""
