@@ -115,6 +115,24 @@ class HasDerived(Protocol):
         ...
 
 
+class Limit(NamedTuple):
+    """What is at a limit of the parameters, such as a unit root, at which the likelihood is highest."""
+
+    params: Any  # so far from the limit that differences are exact, so near that nothing else changes
+    held: Bools  # (M,), coordinates of ``to_vector`` that stay there
+    shrinking: Mapping[str, Bools]  # entries of parameters that go to 0
+    values: Mapping[str, tuple[bool, str]]  # values by name: whether they still move, and which limit it is
+
+
+@runtime_checkable
+class HasLimits(Protocol):
+    """A core whose likelihood may be highest at a limit of its parameters."""
+
+    def limit(self, params: Any, batch: Batch) -> Limit:
+        """What is at a limit; ``params`` as they are where nothing is."""
+        ...
+
+
 @runtime_checkable
 class HasProfiled(Protocol):
     """A core with parameters that are not among its coordinates: they have a best value given the others."""

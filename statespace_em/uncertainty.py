@@ -102,8 +102,9 @@ class Uncertain(ABC):
         xarray.Dataset
             The variables of ``params_`` (or the derived ones, by state; or one number a name). NaN, not available,
             where a value is fixed, frozen, structurally zero or at the boundary of its domain (where no normal
-            approximation holds), and where the data do not tell it. A first state that is fixed but unknown has the
-            error of its generalised least squares estimate, the uncertainty of all else in it.
+            approximation holds), and where the data do not tell it; ``attrs["boundary"]`` says which one, such as a
+            variance at 0 or a unit root, and the others are given that it is there. A first state that is fixed but
+            unknown has the error of its generalised least squares estimate, the uncertainty of all else in it.
 
         Warns
         -----
@@ -118,8 +119,8 @@ class Uncertain(ABC):
         >>> model.standard_errors(quakes).rate.sel(state="active").round(2).item()
         1.38
         """
-        errors, _, labels, known, _ = self._errors(y, params, of, freeze, states, weights)
-        return self._labelled(errors, labels, known, of)
+        errors, _, labels, known, _, notes = self._errors(y, params, of, freeze, states, weights)
+        return _noted(self._labelled(errors, labels, known, of), notes)
 
     def confidence_intervals(
         self,
@@ -145,12 +146,13 @@ class Uncertain(ABC):
         """
         if not isinstance(level, int | float) or isinstance(level, bool) or not 0.0 < level < 1.0:
             raise ParameterError(f"level is {level!r}, expected a number between 0 and 1, such as 0.95.")
-        errors, values, labels, known, core = self._errors(y, params, of, freeze, states, weights)
+        errors, values, labels, known, core, notes = self._errors(y, params, of, freeze, states, weights)
         domains = self._named_domains(list(values)) if of == "named" and isinstance(self, HasNames) else {}
         ends = errors_of.intervals(core, values, errors, level, domains)
         parts = [self._labelled({n: v[..., i] for n, v in ends.items()}, labels, known, of) for i in (0, 1)]
         whole: xr.Dataset = xr.concat(parts, "bound", data_vars="all", coords="minimal", compat="override")
-        return whole.assign_coords(bound=["lower", "upper"]).assign_attrs(level=level)
+        whole = whole.assign_coords(bound=["lower", "upper"]).assign_attrs(level=level)
+        return _noted(whole, notes)
 
     def parameter_draws(
         self,
@@ -319,6 +321,7 @@ class Uncertain(ABC):
                 found.add("information", "all parameters", np.nan, str(error), "see the other findings")
                 return found.table()
             labelled = self._labelled(core.flatten(tree), labels, known, "parameters")
+            diagnose.without_decay(found, information)
             diagnose.at_boundary(found, core, information, labelled, freeze)
             diagnose.curvature(found, information)
             diagnose.speed(found, diagnose.rate_of_em(core, batch, information))
@@ -330,29 +333,31 @@ class Uncertain(ABC):
 
     def _errors(
         self, y: Any, params: xr.Dataset | None, of: Quantities, freeze: Any, states: Any, weights: Any
-    ) -> tuple[dict[str, Floats], dict[str, Floats], Labels, xr.Dataset, Core]:
-        """Standard errors and values by name, after complaints about the information."""
+    ) -> tuple[dict[str, Floats], dict[str, Floats], Labels, xr.Dataset, Core, dict[str, str]]:
+        """Standard errors and values by name, what is said of some, after complaints about the information."""
         _validate.one_of("of", of, ("parameters", "derived", "named"))
         core, tree, batch, labels, known = self._ready(y, params, states, weights, freeze)
         with labelled_rows(labels, self._names()):
             information = observed_information(core, core.flatten(tree), batch)
         errors, unknown = errors_of.parameter_errors(information)
+        notes = errors_of.notes(information, tree, known)
         for message in errors_of.complaints(information, unknown):
             warnings.warn(message, InformationWarning, stacklevel=3)
         if of == "parameters":
             if isinstance(core, HasProfiled):
                 for name, own in core.profiled_errors(information, batch).items():
                     errors[name] = np.where(np.isnan(own), errors[name], own)
-            return errors, core.flatten(tree), labels, known, core
+            return errors, core.flatten(tree), labels, known, core, notes
         if of == "named":
             values = self._named(core, tree) if isinstance(self, HasNames) else {}
             if not values or not isinstance(self, HasNames):
                 raise ParameterError(f"no parameter of this {type(self).__name__} has a name of its own.")
-            return errors_of.named_errors(information, partial(self._named, core)), values, labels, known, core
+            named = errors_of.named_errors(information, partial(self._named, core))
+            return named, values, labels, known, core, notes
         values = errors_of.derived_values(core, tree)
         if not values:
             raise ParameterError(f'{type(self).__name__} has no derived quantities: of="parameters".')
-        return errors_of.derived_errors(information), values, labels, known, core
+        return errors_of.derived_errors(information), values, labels, known, core, notes
 
     def _labelled(self, arrays: dict[str, Floats], labels: Labels, known: xr.Dataset, of: Quantities) -> xr.Dataset:
         if of == "named":
@@ -361,3 +366,11 @@ class Uncertain(ABC):
             return xr.Dataset({n: (STATE, np.asarray(v)) for n, v in arrays.items()}, {"state": self._names()})
         symbols = known["symbol"].values.tolist() if "symbol" in known.coords else None
         return self._schema().label(arrays, labels.features, symbols)
+
+
+def _noted(found: xr.Dataset, notes: dict[str, str]) -> xr.Dataset:
+    """Results that say what is at a boundary."""
+    for name, words in notes.items():
+        if name in found:
+            found[name].attrs["boundary"] = words
+    return found

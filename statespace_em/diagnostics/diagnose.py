@@ -93,6 +93,12 @@ def without_variance(found: Findings, names: Sequence[str]) -> None:
         )
 
 
+def without_decay(found: Findings, information: Information) -> None:
+    """Values at a unit root."""
+    for name, (_, words) in ({} if information.limit is None else information.limit.values).items():
+        found.add("boundary", name, np.nan, words, "nothing if that is plausible; else a trend or a season is meant")
+
+
 def at_boundary(found: Findings, core: Core, information: Information, labelled: xr.Dataset, frozen: Any) -> None:
     """Free probabilities and rates at zero."""
     for name, entries in information.boundary.items():

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from statespace_em._typing import Bools, Floats
-from statespace_em.core import Core, HasGradient
+from statespace_em.core import Core, HasGradient, HasLimits, Limit
 from statespace_em.data import Batch
 from statespace_em.domains import Domain
 from statespace_em.emissions.base import HasDomains
@@ -41,6 +41,7 @@ class Information:
     vectors: Floats  # (F, F), its eigenvectors
     score: Floats  # (F,), gradient of the objective along the directions, nats
     boundary: Mapping[str, Bools]  # entries of the parameters at a boundary
+    limit: Limit | None  # what is at a limit of the parameters
 
     @property
     def usable(self) -> Bools:
@@ -87,12 +88,14 @@ def observed_information(core: Core, arrays: Mapping[str, Floats], batch: Batch)
     boundary = {name: at_boundary(value, domain_of(core, name), batch) for name, value in arrays.items()}
     inside = {name: np.where(boundary[name], 0.0, value) for name, value in arrays.items()}
     tree = core.build(inside)
+    limit = core.limit(tree, batch) if isinstance(core, HasLimits) else None
+    tree = tree if limit is None else limit.params
     try:
         centre = core.to_vector(tree, tree)
         if centre is None:
             raise ParameterError("the family does not state the domains of its parameters: it has no standard errors.")
         reference = core.from_vector(centre, tree)
-        basis = _directions(core, centre, reference)
+        basis = _directions(core, centre, reference, None if limit is None else limit.held)
         score = _score_of(core, batch, reference)
         here = basis.T @ score(centre)
         slopes = [_difference(lambda x: basis.T @ score(x), centre, direction) for direction in basis.T]
@@ -103,7 +106,7 @@ def observed_information(core: Core, arrays: Mapping[str, Floats], batch: Batch)
         ) from None
     hessian = np.array(slopes).reshape(len(slopes), len(slopes))
     values, vectors = np.linalg.eigh(-(hessian + hessian.T) / 2.0)
-    return Information(core, reference, centre, basis, values, vectors, here, boundary)
+    return Information(core, reference, centre, basis, values, vectors, here, boundary, limit)
 
 
 def domain_of(core: Core, name: str) -> Domain:
@@ -143,9 +146,11 @@ def flattened(core: Core, tree: Any) -> Floats:
     return np.concatenate([np.ravel(value) for value in core.flatten(tree).values()])
 
 
-def _directions(core: Core, centre: Floats, reference: Any) -> Floats:
+def _directions(core: Core, centre: Floats, reference: Any, held: Bools | None) -> Floats:
     """Orthonormal directions (M, F) that move the parameters; coordinates of probabilities have others as well."""
     slopes = jacobian(lambda x: flattened(core, core.from_vector(x, reference)), centre)
+    if held is not None:
+        slopes[:, held] = 0.0
     size = np.abs(slopes).max(1, initial=0.0)
     moving = size > 1e-12
     _, singular, right = np.linalg.svd(slopes[moving] / size[moving, None], full_matrices=False)

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from statespace_em._typing import Bools, Floats
+from statespace_em.boundary import HasBoundary
 from statespace_em.core import Core, HasDerived
 from statespace_em.diagnostics.information import NOT_AT_TOP, Information, domain_of, flattened
 from statespace_em.domains import Domain
@@ -23,8 +25,10 @@ def parameter_errors(information: Information) -> tuple[dict[str, Floats], dict[
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])[:-1]
     named = {n: part.reshape(shape) for (n, shape), part in zip(shapes.items(), np.split(errors, ends))}
     dark = {n: part.reshape(shape) for (n, shape), part in zip(shapes.items(), np.split(unknown, ends))}
-    for name, at in information.boundary.items():
-        named[name] = np.where(at, np.nan, named[name])
+    shrinking = {} if information.limit is None else information.limit.shrinking
+    for name, at in (*information.boundary.items(), *shrinking.items()):
+        if name in named:
+            named[name] = np.where(at, np.nan, named[name])
     return named, dark
 
 
@@ -47,8 +51,20 @@ def derived_errors(information: Information) -> dict[str, Floats]:
 def named_errors(information: Information, named: Callable[[Any], Mapping[str, Floats]]) -> dict[str, Floats]:
     """Standard errors of numbers that have a name of their own."""
     names = list(named(information.reference))
-    errors = information.errors(lambda tree: np.array([*named(tree).values()], float))
-    return dict(zip(names, errors))
+    errors = dict(zip(names, information.errors(lambda tree: np.array([*named(tree).values()], float))))
+    limits = {} if information.limit is None else information.limit.values
+    held = [name for name, (moves, _) in limits.items() if name in errors and not moves]
+    return errors | dict.fromkeys(held, np.array(np.nan))
+
+
+def notes(information: Information, tree: Any, known: xr.Dataset) -> dict[str, str]:
+    """What is said of parameters, and of named values, that are at a boundary or a limit."""
+    found = {str(name): own.attrs["boundary"] for name, own in known.data_vars.items() if "boundary" in own.attrs}
+    core = information.core
+    if isinstance(core, HasBoundary):
+        found |= dict.fromkeys(core.at_zero(tree), "at 0: the likelihood is highest without it")
+    limits = {} if information.limit is None else information.limit.values
+    return found | {name: words for name, (_, words) in limits.items()}
 
 
 def interval(value: Floats, error: Floats, level: float, domain: Domain) -> tuple[Floats, Floats]:

@@ -39,6 +39,8 @@ class Placed(NamedTuple):
     places: Ints  # of its values
     states: Bools  # (n,) whose dynamics these values are
     driven: Bools | None  # entries (n, n) of process_cov of its disturbances alone; None: they are shared, or held
+    names: tuple[str, ...] = ()  # of its values
+    noise: tuple[str, ...] = ()  # of the variances of its disturbances, where these are alone
 
     @property
     def wall(self) -> float:
@@ -69,7 +71,8 @@ def placed(decays: Sequence[Decay], patterns: Mapping[str, Any]) -> tuple[Placed
         driven = None
         if isinstance(cov, Pattern) and decay.noise and set(decay.noise) <= set(cov.names):
             driven = (cov.design[[cov.names.index(name) for name in decay.noise]] != 0.0).any(0)
-        found.append(Placed(decay.kind, places, touched.any(0), driven))
+        noise = () if driven is None else decay.noise
+        found.append(Placed(decay.kind, places, touched.any(0), driven, decay.names, noise))
     return tuple(found)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from statespace_em._typing import Bools, Floats, Ints
-from statespace_em.core import Posterior
+from statespace_em.core import Limit, Posterior
 from statespace_em.data import Batch
 from statespace_em.errors import ParameterError
 from statespace_em.labels import Dims
@@ -213,6 +213,10 @@ class LGSSMCore:
     def is_limit(self, params: LGSSMParams) -> bool:
         """Whether states that start stationary hardly decay: that start has a limit where their noise vanishes."""
         return self.stationary is not None and bool(undamped(params.transition, self.stationary))
+
+    def limit(self, params: LGSSMParams, batch: Batch) -> Limit:
+        """What is at a limit: roots on the unit circle, and what vanishes with the decay."""
+        return lgssm_walls.limit(self.structure(params), params, lambda there: self.e_step(there, batch)[1])
 
     def left_to_score(self) -> list[str]:
         """Parameters with free values that no M-step moves: products of names, decays over uneven steps."""

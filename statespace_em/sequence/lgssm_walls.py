@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from statespace_em._typing import Bools
+from statespace_em.core import Limit
 from statespace_em.patterns import Pattern
 from statespace_em.sequence.decays import Placed, lags, log_room
 from statespace_em.sequence.lgssm_params import LGSSMParams
@@ -15,6 +16,7 @@ from statespace_em.sequence.lgssm_stationary import undamped
 from statespace_em.sequence.lgssm_structure import Structure
 
 NEAR = 1e-3  # distance from the unit circle from which going there is tried
+INSIDE = 1e-7  # distance at which the variance of the states is exact enough for differences of the score
 BACK = (1e-2, 1e-4, 1e-6)  # distances tried for a root that may not belong there
 
 
@@ -49,6 +51,42 @@ def undecaying(structure: Structure, params: LGSSMParams) -> Bools:
     for part in undamped(params.transition, structure.stationary):
         found[part] |= not known[part].any()
     return found
+
+
+def limit(structure: Structure, params: LGSSMParams, log_likelihood: Callable[[LGSSMParams], float]) -> Limit:
+    """What is on the unit circle: there the variance of the disturbances vanishes, or that of the states has no bound.
+
+    The latter may be where a diffuse state takes it up. Which it is the likelihood tells, a little inside.
+    """
+    shrinking = np.zeros(params.process_cov.shape, bool)
+    values: dict[str, tuple[bool, str]] = {}
+    there = params
+    for decay, pattern in _decays(structure):
+        for j in np.flatnonzero(decay.at_wall(decay.roots(pattern, params.transition))):
+            tried = [structure.complete(moved) for moved in _moved(pattern, decay, there, int(j), INSIDE)]
+            best = int(np.argmax([log_likelihood(each) for each in tried]))
+            there = tried[best]
+            words = "unit root: the likelihood is highest without decay"
+            values |= dict.fromkeys(decay.names, (len(decay.names) > 1, words))
+            if decay.driven is not None and best == 0:
+                shrinking |= decay.driven
+                values |= dict.fromkeys(decay.noise, (False, f"{words}, it is 0 there"))
+    return Limit(there, _held(structure, params), {"process_cov": shrinking}, values)
+
+
+def _held(structure: Structure, reference: LGSSMParams) -> Bools:
+    """Which coordinates of `Structure.to_vector` are those of roots on the unit circle."""
+    found = [np.zeros(0, bool)]
+    for name in structure.names:
+        size = len(structure.patterns[name].names)
+        if name == "transition" and structure.decays:
+            found.append(structure.decaying(reference.transition, np.ones(reference.transition.shape)).at_wall())
+            continue
+        if name in structure.noises:
+            origin = structure.kinds_of(name, reference)
+            size = len(structure.noises[name].to_vector(origin, origin))
+        found.append(np.zeros(size, bool))
+    return np.concatenate(found)
 
 
 def begun(structure: Structure, params: LGSSMParams, start: LGSSMParams) -> LGSSMParams:

@@ -91,11 +91,11 @@ class TimedModel(Timed):
 
     def _errors(
         self, y: Any, params: xr.Dataset | None, of: Quantities, freeze: Any, states: Any, weights: Any
-    ) -> tuple[dict[str, Floats], dict[str, Floats], Labels, xr.Dataset, Core]:
+    ) -> tuple[dict[str, Floats], dict[str, Floats], Labels, xr.Dataset, Core, dict[str, str]]:
         found = StateSpaceModel._errors(self, y, params, of, freeze, states, weights)
         if of != "parameters":
             return found
-        errors, values, labels, known, core = found
+        errors, values, labels, known, core, notes = found
         shown = self._flow_over(self._step_of(known)).shown_cov()
         own = self._flow_over(1.0).own_noise().read(np.nan_to_num(errors["process_cov"], nan=0.0))
         told = own > 0.0
@@ -106,7 +106,7 @@ class TimedModel(Timed):
         seen = self._view(self._pieces(1.0))
         errors["observation"] = np.full(seen.shape, np.nan)
         values |= {name: values_of(known, name) for name in FOLLOW[:2]} | {"observation": seen}
-        return errors, values, labels, known, core
+        return errors, values, labels, known, core, notes
 
     def m_step(
         self, y: Any, posterior: xr.Dataset, params: xr.Dataset | None = None, *, weights: Any = None
