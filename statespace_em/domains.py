@@ -26,7 +26,7 @@ RAISED = 1e-4  # where they are put
 
 
 @cache
-def _below_diagonal(size: int) -> tuple[Ints, Ints]:
+def below_diagonal(size: int) -> tuple[Ints, Ints]:
     """Rows and columns below the diagonal; looked up several times in every step of a fit."""
     rows, columns = np.tril_indices(size, -1)
     return rows, columns
@@ -96,7 +96,7 @@ def pull_back(gradient: Floats, value: Floats, reference: Floats) -> Floats:
     whitener = np.linalg.cholesky(reference)
     factor = np.linalg.solve(whitener, np.linalg.cholesky(value))
     change = 2.0 * whitener.T @ gradient @ whitener @ factor
-    below = change[_below_diagonal(len(value))]
+    below = change[below_diagonal(len(value))]
     return np.concatenate([np.diag(change) * np.diag(factor), below])
 
 
@@ -145,17 +145,21 @@ def n_free(value: Floats, domain: Domain) -> int:
 def _log_cholesky(value: Floats, reference: Floats) -> Floats:
     """Log-Cholesky coordinates (Pinheiro & Bates 1996) of matrices (..., p, p) in the space whitened by a reference."""
     size = value.shape[-1]
+    if size == 1:  # which needs no library that takes longer to call than all the rest
+        return 0.5 * np.log(np.ravel(value / reference))
     factor = np.linalg.solve(np.linalg.cholesky(reference), np.linalg.cholesky(value)).reshape(-1, size, size)
-    rows, columns = _below_diagonal(size)
+    rows, columns = below_diagonal(size)
     diagonal = np.diagonal(factor, axis1=1, axis2=2)
     return np.concatenate([np.log(diagonal), factor[:, rows, columns]], axis=1).ravel()
 
 
 def _from_log_cholesky(vector: Floats, reference: Floats) -> Floats:
     size = reference.shape[-1]
+    if size == 1:
+        return reference * np.exp(2.0 * vector).reshape(reference.shape)
     parts = vector.reshape(-1, size * (size + 1) // 2)
     factor = np.zeros((len(parts), size, size))
-    diagonal, (rows, columns) = np.arange(size), _below_diagonal(size)
+    diagonal, (rows, columns) = np.arange(size), below_diagonal(size)
     factor[:, diagonal, diagonal] = np.exp(parts[:, :size])
     factor[:, rows, columns] = parts[:, size:]
     half = np.linalg.cholesky(reference) @ factor.reshape(reference.shape)

@@ -21,6 +21,7 @@ from statespace_em.schema import Schema
 
 Complaint = tuple[type[Warning], str]
 MOST_STARTS = 24  # of a model with an exact score
+SHORT = 2_048  # rows below which most of a step is work of Python, whose threads wait for each other
 ENOUGH_LOWER = 2  # starts that ended lower before one that ended higher is suspected to be chance
 
 
@@ -87,6 +88,11 @@ def starting_points(
     return [core.build({**core.flatten(guess), **given}) for guess in guesses]
 
 
+def side_by_side(n_rows: int, threads: int | None) -> Callable[[Sequence[Callable[[], Any]]], list[Any]]:
+    """What makes climbs on so many rows: threads, unless nobody asked and they would only hand each other the lock."""
+    return em.one_by_one if threads is None and n_rows < SHORT else _threads.run
+
+
 def climb(
     core: Core,
     engine: em.EMModel[Any, Any, Any],
@@ -94,7 +100,7 @@ def climb(
     starts: Sequence[Any],
     options: FitOptions,
     on_step: em.OnStep | None,
-    together: Callable[[Sequence[Callable[[], Any]]], list[Any]] = _threads.run,
+    together: Callable[[Sequence[Callable[[], Any]]], list[Any]],
 ) -> list[em.EMResult[Any, Any]]:
     """Run from every start, and polish the best.
 
@@ -130,7 +136,7 @@ def climb_on(
     begin: Callable[[int], list[Any]],
     options: FitOptions,
     on_step: em.OnStep | None,
-    together: Callable[[Sequence[Callable[[], Any]]], list[Any]] = _threads.run,
+    together: Callable[[Sequence[Callable[[], Any]]], list[Any]],
 ) -> tuple[list[em.EMResult[Any, Any]], int]:
     """Climb from the starts, and from more of them where a model with an exact score has many tops.
 

@@ -139,8 +139,9 @@ class LatentModel(Settings, Uncertain):
         seed
             Of the guesses; the same call gives the same answer.
         threads
-            Number of threads, all cores by default. Starts run side by side, and so do the passes over a long
-            series; the result does not depend on it, to the last bit. For Dask chunks its scheduler decides.
+            Number of threads; by default all cores, on 2 048 rows or more. Starts run side by side, and so do the
+            passes over a long series; the result does not depend on it, to the last bit. For Dask chunks its scheduler
+            decides.
         progress
             Whether to show a progress bar.
 
@@ -205,7 +206,8 @@ class LatentModel(Settings, Uncertain):
                     core, engine, data, starts, begin, options, on_step, engine.visits.together
                 )
             else:
-                runs, best = fitting.climb_on(core, core, data, starts, begin, options, on_step)
+                climbs = fitting.side_by_side(len(batch.y), options.threads)
+                runs, best = fitting.climb_on(core, core, data, starts, begin, options, on_step, climbs)
         chosen = runs[best]
         vanished = {}
         if is_bounded(type(core)) and isinstance(core, HasBoundary):

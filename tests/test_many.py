@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ import xarray as xr
 from hmm_cases import case
 
 import statespace_em as sse
+from statespace_em import _threads, em, fitting, many
 from statespace_em.errors import ConvergenceWarning, DataError, ParameterError
 
 OPTIONS = {"n_starts": 2, "max_iter": 60, "tol": 1e-6}
@@ -69,6 +72,30 @@ def test_who_does_the_work_does_not_matter(ways):
     xr.testing.assert_identical(
         sse.fit_many(model_of(), ys, **options), sse.fit_many(model_of(), ys, **options, **ways)
     )
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "ways", "spread"), [(2047, {}, False), (2048, {}, True), (40, {"threads": 2}, True)]
+)
+def test_short_series_are_fitted_one_after_the_other_unless_threads_are_asked_for(monkeypatch, n_rows, ways, spread):
+    workers, both = set(), threading.Barrier(2, timeout=60)
+
+    def fitted(model, options, part):
+        if spread and len(workers) < 2:
+            both.wait()
+        workers.add(threading.get_ident())
+        return many.Outcome({"rate": np.ones((2, 1))}, pd.RangeIndex(1), None, 0.0, 1, "converged", "")
+
+    monkeypatch.setattr(_threads, "_cores", lambda: 2)
+    monkeypatch.setattr(many, "_fit_one", fitted)
+    sse.fit_many(model_of("poisson"), [np.ones(n_rows)] * 2, **ways)
+    assert len(workers) == 1 + spread
+
+
+@pytest.mark.parametrize(("n_rows", "spread"), [(2047, False), (2048, True)])
+def test_starts_run_side_by_side_where_rows_are_many(n_rows, spread):
+    assert fitting.side_by_side(n_rows, None) is (_threads.run if spread else em.one_by_one)
+    assert fitting.side_by_side(n_rows, 2) is _threads.run
 
 
 def containers():

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
-from statespace_em.domains import Domain
+from statespace_em.domains import Domain, below_diagonal
 from statespace_em.emissions.base import Support, by_state
 from statespace_em.emissions.diagonal import FLOOR, DiagonalGaussian, centre_of
 from statespace_em.emissions.sharing import CYCLES, STILL, Ties, groups_of, pooled, repeated
@@ -287,8 +287,10 @@ def _log_density(params: GaussianParams, y: Floats, seen: Bools) -> Floats:
 
 def _factors(params: GaussianParams, seen: Bools) -> tuple[Floats, Floats, Floats]:
     """Means (D, K), Cholesky factors (D, D, K) with inverted diagonals, and constants (K,) of the entries seen."""
-    mean = np.ascontiguousarray(params.mean[:, seen].T)
-    root = np.linalg.cholesky(params.cov[..., seen, :][..., seen])
+    means, cov = params
+    if not seen.all():
+        means, cov = means[:, seen], cov[..., seen, :][..., seen]
+    mean, root = np.ascontiguousarray(means.T), np.linalg.cholesky(cov)
     factor: Floats = np.array(
         np.broadcast_to(root, (mean.shape[1], *root.shape[-2:])).transpose(1, 2, 0), dtype=float, order="C"
     )
@@ -310,8 +312,8 @@ def _moments(mean: Floats, y: Floats, weights: Floats) -> GaussianStatistics:
     n_states, size = mean.shape
     weight, first, second = np.zeros(n_states), np.zeros((size, n_states)), np.zeros((size, size, n_states))
     full_sums(y, np.ascontiguousarray(mean.T), by_state(weights), weight, first, second)
-    rows, columns = np.triu_indices(size, 1)
-    second[rows, columns] = second[columns, rows]
+    rows, columns = below_diagonal(size)
+    second[columns, rows] = second[rows, columns]
     return GaussianStatistics(weight, first.T, second.transpose(2, 0, 1))
 
 
