@@ -59,7 +59,8 @@ class LinearGaussianSSM(StateSpaceModel):
         names times arrays (rows, ...); and an array (rows, ...) may hold numbers and names. Rows after the last of y
         are of its future, which forecasts need. Entry t leads from row t to the next in what moves the states.
     state_input, observation_input
-        Effects of known inputs (state, input) and (feature, input), written likewise; "zero" is none. The effects on
+        Effects of known inputs (state, input) and (feature, input), written likewise, for every row too: with a break,
+        ``[[np.where(late, "after", "before")]]``, or factors of names; "zero" is none. The effects on
         the states act from the row of the inputs to the next. Both sides see all columns of ``inputs=``: a column
         of zeros leaves one out.
     process_loading, measurement_loading

@@ -10,7 +10,7 @@ from statespace_em._typing import Floats
 from statespace_em.kernels.null_space import null_space, product
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.lgssm_noise import Noise
-from statespace_em.sequence.lgssm_params import PARAMETERS, VARYING, LGSSMParams, varies
+from statespace_em.sequence.lgssm_params import PARAMETERS, ROWWISE, LGSSMParams, varies
 from statespace_em.sequence.lgssm_structure import Structure
 
 NOTHING = 1e-9  # change, each parameter on its own scale, that is none
@@ -74,7 +74,7 @@ def _rows(
     Conditions on all rows are linear in these: a basis of what the rows span tells as much as the rows. Without
     parameters that vary there is one combination, the parameters themselves.
     """
-    own = [name for name in VARYING if varies(params, name)]
+    own = [name for name in ROWWISE if varies(params, name)]
     values = generic._asdict()
     factors = {}
     for name in own:

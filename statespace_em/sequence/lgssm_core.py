@@ -253,8 +253,10 @@ class LGSSMCore:
         }
         if self.flow is not None:  # guess the noise that the states gather, of which the pattern is what drives it
             own, patterns["process_cov"] = patterns["process_cov"], self.flow.shown_cov()
-        present = [name for name in INPUTS if name not in self.frozen or name in given]
-        batch, effects = without_inputs(batch, self.n_states, patterns, given, present)
+        known = {name: value for name, value in {**self.varying, **given}.items() if name in INPUTS}
+        present = [name for name in INPUTS if name not in self.frozen or name in known]
+        batch, effects = without_inputs(batch, self.n_states, patterns, rows, known, present)
+        rows = {name: pattern for name, pattern in rows.items() if name not in INPUTS}
         for i in range(n_starts):
             if self.patterns or self.varying:
                 guess = structured_guess(

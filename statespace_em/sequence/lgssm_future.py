@@ -8,7 +8,7 @@ import numpy as np
 
 from statespace_em._typing import Floats, Ints
 from statespace_em.errors import DataError
-from statespace_em.sequence.lgssm_params import VARYING, LGSSMParams, driven, varies
+from statespace_em.sequence.lgssm_params import ROWWISE, VARYING, LGSSMParams, driven, varies
 
 
 class Future(NamedTuple):
@@ -48,7 +48,7 @@ def ahead(params: LGSSMParams, length: int, inputs: Floats) -> LGSSMParams:
 
     ``inputs`` (horizon + 1, k) begin at that row, and so do matrices that vary.
     """
-    later = {name: getattr(params, name)[length - 1 :] for name in VARYING if varies(params, name)}
+    later = {name: getattr(params, name)[length - 1 :] for name in ROWWISE if varies(params, name)}
     for name, value in later.items():
         if len(value) < len(inputs):
             raise DataError(f"{name} is given for {length - 1 + len(value)} rows: give it for the future too.")

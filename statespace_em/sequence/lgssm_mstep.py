@@ -121,7 +121,7 @@ def coefficients(params: LGSSMParams, names: tuple[str, str, str], size: int, wi
         found[:, :n] = matrix
     if offset.ndim == 1:
         found[:, n] = offset
-    if inputs is not None:
+    if inputs is not None and inputs.ndim == 2:
         found[:, n + 1 :] = inputs
     return found
 

@@ -26,13 +26,14 @@ DOMAINS: Mapping[str, Domain] = {
 INPUTS = ("state_input", "observation_input")  # present only in models with inputs
 PARAMETERS = (*DOMAINS, *INPUTS)
 VARYING = ("transition", "process_cov", "observation", "measurement_cov", "state_offset", "observation_offset")
+ROWWISE = (*VARYING, *INPUTS)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LGSSMParams:
     """Parameters of a linear-Gaussian state-space model; n states, D features, k inputs.
 
-    Those in `VARYING` may have a leading axis of rows (T, ...): entry t belongs to row t of every sequence (to the rows
+    Those in `ROWWISE` may have a leading axis of rows (T, ...): entry t belongs to row t of every sequence (to the rows
     whose `Batch.place` is t, if y says so), and where it says how the state moves, to the step to the row after it.
     """
 
@@ -105,9 +106,9 @@ def by_row(params: LGSSMParams, batch: Batch) -> RowParams:
     A, b, Q, C, d, R = stacked
     U = np.zeros((len(batch.y), 0)) if batch.inputs is None else batch.inputs
     if params.state_input is not None:
-        b = b + U @ params.state_input.T
+        b = b + effects_of(params.state_input, U, place)
     if params.observation_input is not None:
-        d = d + U @ params.observation_input.T
+        d = d + effects_of(params.observation_input, U, place)
     return RowParams(A, b, Q, C, d, R, U, rows_alike(params, batch))
 
 
@@ -124,7 +125,15 @@ def _entries(params: LGSSMParams, batch: Batch) -> Ints | None:
     """Entry (N,) of matrices given for every row; None where that is the number of the row."""
     if batch.place is None and len(batch.starts) == 2:
         return None
-    return positions(batch) if any(varies(params, name) for name in VARYING) else None
+    return positions(batch) if any(varies(params, name) for name in ROWWISE) else None
+
+
+def effects_of(matrix: Floats, inputs: Floats, place: Ints | None = None) -> Floats:
+    """Effects (N, p) of inputs (N, k) by a matrix (p, k), or (T, p, k); ``place`` (N,) as in `lgssm_alike`."""
+    if matrix.ndim == 2:
+        return inputs @ matrix.T
+    own = matrix[: len(inputs)] if place is None else matrix[place]
+    return np.asarray((own @ inputs[:, :, None])[:, :, 0])
 
 
 def driven(params: LGSSMParams, inputs: Floats) -> LGSSMParams:
@@ -133,7 +142,7 @@ def driven(params: LGSSMParams, inputs: Floats) -> LGSSMParams:
     for effect, offset in (("state_input", "state_offset"), ("observation_input", "observation_offset")):
         matrix, base = getattr(params, effect), getattr(params, offset)
         if matrix is not None:
-            changes[offset] = (base[: len(inputs)] if varies(params, offset) else base) + inputs @ matrix.T
+            changes[offset] = (base[: len(inputs)] if varies(params, offset) else base) + effects_of(matrix, inputs)
     return params._replace(**changes)
 
 

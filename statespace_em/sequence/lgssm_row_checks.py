@@ -16,7 +16,7 @@ from statespace_em.sequence.lgssm_specification import Specification
 
 SIDES = (
     ("process", ("transition", "state_offset", "state_input")),
-    ("measurement", ("observation", "observation_offset")),
+    ("measurement", ("observation", "observation_offset", "observation_input")),
 )
 
 

@@ -19,7 +19,7 @@ from statespace_em.row_entries import check_symmetric_rows, from_rows, is_by_row
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.decays import Decay
 from statespace_em.sequence.flow import Flow
-from statespace_em.sequence.lgssm_params import INPUTS, NDIM, VARYING
+from statespace_em.sequence.lgssm_params import INPUTS, NDIM, ROWWISE
 from statespace_em.sequence.lgssm_structure import COVARIANCES
 
 DIMS = {
@@ -154,7 +154,7 @@ def written(name: str, value: Any, shape: tuple[int | None, ...]) -> Pattern | R
     if isinstance(value, xr.DataArray):
         value = _transposed(name, value)
     pattern: Pattern | RowPattern
-    if name in VARYING and is_by_row(value, NDIM[name]):
+    if name in ROWWISE and is_by_row(value, NDIM[name]):
         found = from_rows(value, name, NDIM[name])
         own = found.shape[1:] if isinstance(found, np.ndarray) else found.shape
         _check_shape(name, own, shape)
@@ -272,7 +272,7 @@ def sizes_of(arguments: Mapping[str, Any], kind: str) -> int | None:
                 if dim.startswith(kind) or dim.endswith(kind):
                     return int(value.sizes[dim])
             continue
-        if name in VARYING and is_by_row(value, NDIM[name]):
+        if name in ROWWISE and is_by_row(value, NDIM[name]):
             shape = shape_of(value, NDIM[name])
             for dim, size in zip(DIMS[name], shape or ()):
                 if dim.startswith(kind) or dim.endswith(kind):

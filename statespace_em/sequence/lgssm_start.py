@@ -10,7 +10,8 @@ import numpy as np
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.patterns import Pattern, components
-from statespace_em.sequence.lgssm_params import LGSSMParams
+from statespace_em.row_patterns import RowPattern
+from statespace_em.sequence.lgssm_params import LGSSMParams, effects_of, positions
 
 SHARES = ((0.3, 0.3), (0.01, 0.5), (1.0, 0.01))  # of the variance of steps of y, given to the state and to the noise
 ROUND_OFF = 1e-12  # share of the largest eigenvalue that the smallest of a singular matrix may have
@@ -85,9 +86,17 @@ def guessed_params(
 
 
 def without_inputs(
-    batch: Batch, n_states: int, patterns: Mapping[str, Pattern], given: Mapping[str, Floats], present: Sequence[str]
+    batch: Batch,
+    n_states: int,
+    patterns: Mapping[str, Pattern],
+    rows: Mapping[str, RowPattern],
+    given: Mapping[str, Floats],
+    present: Sequence[str],
 ) -> tuple[Batch, dict[str, Floats]]:
-    """Take out of y what a regression on the inputs explains; returns the rest and the first effects of inputs."""
+    """Take out of y what a regression on the inputs explains; returns the rest and the first effects of inputs.
+
+    ``patterns`` are those of a typical row where there are others for all ``rows``.
+    """
     if batch.inputs is None:
         return batch, {}
     U, found = batch.inputs, {}
@@ -100,10 +109,10 @@ def without_inputs(
         found["observation_input"] = np.array(slopes)
     for name, value in found.items():
         if name in patterns:
-            found[name] = patterns[name].build(patterns[name].read(value))
+            found[name] = rows.get(name, patterns[name]).build(patterns[name].read(value))
     found |= {name: given[name] for name in found if name in given}
     if "observation_input" in found:
-        batch = batch._replace(y=batch.y - U @ found["observation_input"].T)
+        batch = batch._replace(y=batch.y - effects_of(found["observation_input"], U, positions(batch)))
     return batch, found
 
 

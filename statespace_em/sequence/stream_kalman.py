@@ -17,7 +17,7 @@ from statespace_em.model import LatentModel
 from statespace_em.sequence.filter_row import DIMS as KEPT
 from statespace_em.sequence.filter_row import Guard, KalmanStep, filtered_row, square_of, told_by
 from statespace_em.sequence.lgssm_causal import causal
-from statespace_em.sequence.lgssm_params import VARYING, LGSSMParams, by_row
+from statespace_em.sequence.lgssm_params import ROWWISE, LGSSMParams, by_row
 from statespace_em.sequence.lgssm_passes import Filtered
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
 from statespace_em.sequence.stream import Stream
@@ -38,7 +38,7 @@ class KalmanStream(Stream[KalmanStep]):
     dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **KEPT,
         "early_inputs": ("row", "input"),
-        **{f"early_{name}": ("row", *DIMS[name]) for name in VARYING},
+        **{f"early_{name}": ("row", *DIMS[name]) for name in ROWWISE},
     }
 
     def __init__(

@@ -14,7 +14,7 @@ from statespace_em.inputs import one_row
 from statespace_em.labels import listed
 from statespace_em.patterns import Pattern
 from statespace_em.row_patterns import RowPattern
-from statespace_em.sequence.lgssm_params import VARYING, LGSSMParams, varies
+from statespace_em.sequence.lgssm_params import ROWWISE, LGSSMParams, varies
 from statespace_em.sequence.lgssm_specification import DIMS, Specification, written
 from statespace_em.sequence.lgssm_structure import COVARIANCES
 
@@ -24,7 +24,7 @@ class RowMatrices:
 
     def __init__(self, spec: Specification, params: LGSSMParams) -> None:
         self.spec, self.params = spec, params
-        self.names = [name for name in VARYING if varies(params, name)]
+        self.names = [name for name in ROWWISE if varies(params, name)]
 
     def at(self, number: int, where: str, matrices: Mapping[str, Any] | None, regressors: Any) -> dict[str, Floats]:
         """Matrices of one row by name; those that are not given are the parameters' own of this number.
