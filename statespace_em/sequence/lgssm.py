@@ -16,6 +16,7 @@ from statespace_em.priors import InverseWishart, MatrixNormal
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.decays import found_in
 from statespace_em.sequence.lgssm_checks import check
+from statespace_em.sequence.lgssm_loading import loaded, loaded_rows
 from statespace_em.sequence.lgssm_params import INPUTS
 from statespace_em.sequence.lgssm_specification import (
     DIMS,
@@ -64,7 +65,8 @@ class LinearGaussianSSM(StateSpaceModel):
         the states act from the row of the inputs to the next. Both sides see all columns of ``inputs=``: a column
         of zeros leaves one out.
     process_loading, measurement_loading
-        How disturbances enter: known matrices G (state, disturbance) and H (feature, disturbance). ``process_cov`` and
+        How disturbances enter: known matrices G (state, disturbance) and H (feature, disturbance), or one a row (rows,
+        state, disturbance), where a disturbance may be left out of rows by a column of zeros. ``process_cov`` and
         ``measurement_cov`` are then written for the disturbances, and ``params_`` has G Q G' and H R H', which may
         be singular; None is the identity.
     initial
@@ -193,7 +195,7 @@ class LinearGaussianSSM(StateSpaceModel):
         loads = {"process_cov": self.process_loading, "measurement_cov": self.measurement_loading}
         given = {name: value for name, value in loads.items() if value is not None}
         return {name: getattr(self, name) for name in DIMS if name not in given} | {
-            name: np.eye(len(value)) for name, value in given.items() if np.ndim(value) == 2
+            name: np.eye(np.shape(value)[-2]) for name, value in given.items() if np.ndim(value) in (2, 3)
         }
 
     def _names(self) -> list[Any]:
@@ -231,14 +233,7 @@ class LinearGaussianSSM(StateSpaceModel):
             found = written(name, value, shape) if name not in absent and loads.get(name) is None else None
             if loads.get(name) is not None:
                 loadings[name] = loading_of(name.replace("cov", "loading"), loads[name], shape[0])
-                size = loadings[name].shape[1]
-                found = written(name, value, (size, size))
-                if found is None:
-                    found = from_word("free", (size, size), name, symmetric=True)
-                elif isinstance(found, np.ndarray):
-                    raise ParameterError(
-                        f"{name} is known for every row and has a loading: give its product for every row instead."
-                    )
+                found = self._under_loading(name, value, loadings)
             if isinstance(found, Pattern | RowPattern):
                 patterns[name] = found
             elif found is not None:
@@ -253,6 +248,21 @@ class LinearGaussianSSM(StateSpaceModel):
         check(spec)
         _check_stable(spec)
         return spec
+
+    def _under_loading(self, name: str, value: Any, loadings: dict[str, Floats]) -> Pattern | RowPattern | Floats:
+        """Pattern of the disturbances; what is known for every row, multiplied out, which takes the loading away."""
+        loading = loadings[name]
+        size = loading.shape[-1]
+        found = written(name, value, (size, size))
+        if found is None:
+            found = from_word("free", (size, size), name, symmetric=True)
+        by_row = loading.ndim == 3
+        if by_row and isinstance(found, Pattern) and not found.names:
+            found = found.constant
+        if isinstance(found, np.ndarray):
+            del loadings[name]
+            return loaded(found, loading)
+        return loaded_rows(name, found, loading) if by_row else found
 
     def _first_state(self, names: list[Any], initial: str | tuple[str, ...]) -> dict[str, Pattern]:
         """Patterns of the moments of the first state; none where they are free as a whole or come with ``start``."""

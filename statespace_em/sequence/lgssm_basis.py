@@ -80,7 +80,11 @@ def _rows(
     for name in own:
         pattern, kinds = structure.patterns.get(name), structure.kinds(name)
         if isinstance(pattern, RowPattern) and kinds is not None:
-            factors[name] = pattern.factors.T[kinds.of_row]
+            factors[name] = (
+                _designs(structure, name)[kinds.of_row]
+                if _loads_rows(structure, name)
+                else (pattern.factors.T[kinds.of_row])
+            )
     if not own:
         basis = np.ones((1, 1))
     else:
@@ -114,19 +118,36 @@ def _outside(
     if len(one) == 1 and _is_whole(structure, name):
         return changes[:, :0]
     pattern = structure.patterns[name].tangent(getattr(params, name))
-    if isinstance(pattern, RowPattern):
+    if _loads_rows(structure, name):
+        size = getattr(params, name).shape[-1]
+        design = factors[name].reshape(len(one), len(pattern.names), size, size).swapaxes(0, 1)
+    elif isinstance(pattern, RowPattern):
         design = replace(pattern, factors=factors[name].T, numbers=np.zeros((len(one), *pattern.shape))).dense(
             0, len(one)
         )
     else:
         design = np.array([np.multiply.outer(one, part) for part in pattern.design])
-    if name in structure.noises:
+    if name in structure.noises and not _loads_rows(structure, name):
         design = np.array([structure.noises[name].outer(part) for part in design])
     flat = design.reshape(len(design), -1)
     if flat.any(1).all() and ((flat != 0.0).sum(0) <= 1).all():  # no entry is of two values: they are at right angles
         back = np.ascontiguousarray((flat / (flat * flat).sum(1, keepdims=True)).T)
         return np.asarray(changes - product(product(np.ascontiguousarray(changes), back), flat))
     return np.asarray(changes - np.linalg.lstsq(flat.T, changes.T, rcond=None)[0].T @ flat)
+
+
+def _loads_rows(structure: Structure, name: str) -> bool:
+    """Whether disturbances enter a noise otherwise from row to row."""
+    noise = structure.noises.get(name)
+    return noise is not None and noise.loading is not None and noise.loading.ndim == 3
+
+
+def _designs(structure: Structure, name: str) -> Floats:
+    """Factors (kinds, values * entries) of the values of such a noise in all of its entries."""
+    pattern = structure.patterns[name]
+    assert isinstance(pattern, RowPattern)
+    whole = structure.noises[name].outer(pattern.dense(0, len(pattern.numbers)))
+    return np.asarray(whole.swapaxes(0, 1).reshape(whole.shape[1], -1))
 
 
 def _is_whole(structure: Structure, name: str) -> bool:

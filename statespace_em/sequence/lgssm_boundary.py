@@ -14,6 +14,7 @@ import numpy as np
 
 from statespace_em._typing import Floats
 from statespace_em.sequence.cones import Cone, spectral
+from statespace_em.sequence.lgssm_loading import typical
 from statespace_em.sequence.lgssm_noise import SCALES, Block, Noise
 from statespace_em.sequence.lgssm_params import LGSSMParams, span_of
 from statespace_em.sequence.lgssm_row_noise import RowNoise
@@ -121,7 +122,7 @@ def vanished(structure: Structure, params: LGSSMParams, start: LGSSMParams) -> d
     found = {}
     for name, parts in _noises(structure, params, start):
         whole = structure.noises[name]
-        columns = np.eye(whole.pattern.shape[0]) if whole.loading is None else whole.loading
+        columns = np.eye(whole.pattern.shape[0]) if whole.loading is None else typical(whole.loading)
         away = np.zeros((columns.shape[1], 0))
         for number, (noise, cov, began) in enumerate(parts):
             lost = _lost(noise, noise.inner(cov), noise.inner(began))

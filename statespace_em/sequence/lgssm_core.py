@@ -26,6 +26,7 @@ from statespace_em.sequence.lgssm_chart import SquareChart, scales
 from statespace_em.sequence.lgssm_constants import constant_errors
 from statespace_em.sequence.lgssm_expectation import Statistics, e_step, flowed, planned
 from statespace_em.sequence.lgssm_filter import smooth
+from statespace_em.sequence.lgssm_loading import loaded, typical
 from statespace_em.sequence.lgssm_mstep import SIDES, coefficients, m_step
 from statespace_em.sequence.lgssm_params import DOMAINS, INPUTS, LGSSMParams, varies
 from statespace_em.sequence.lgssm_passes import Smoothed, pair_moments, pair_sums
@@ -35,7 +36,7 @@ from statespace_em.sequence.lgssm_priors import SidePrior
 from statespace_em.sequence.lgssm_row_checks import values_of_rows
 from statespace_em.sequence.lgssm_row_noise import RowNoise
 from statespace_em.sequence.lgssm_row_start import guessed_rows, typical_value
-from statespace_em.sequence.lgssm_start import guessed_params, loaded, structured_guess, without_inputs
+from statespace_em.sequence.lgssm_start import guessed_params, structured_guess, without_inputs
 from statespace_em.sequence.lgssm_stationary import undamped
 from statespace_em.sequence.lgssm_structure import Structure, structure_for
 
@@ -261,7 +262,8 @@ class LGSSMCore:
             if self.patterns or self.varying:
                 guess = structured_guess(
                     batch, self.n_states, patterns, self.varying, {**given, **about}, i, offset=centred,
-                    guesses=self.guesses, loadings=self.loadings, rng=rng,
+                    guesses=self.guesses,
+                    loadings={name: typical(loading) for name, loading in self.loadings.items()}, rng=rng,
                 )  # fmt: skip
                 guess = guess._replace(**guessed_rows(rows, guess, self.loadings))
                 if self.flow is not None:

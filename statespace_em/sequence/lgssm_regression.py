@@ -15,6 +15,7 @@ import numpy as np
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.kernels import regression
 from statespace_em.priors import InverseWishart
+from statespace_em.sequence.lgssm_loading import enters
 from statespace_em.sequence.lgssm_noise import Noise
 from statespace_em.sequence.lgssm_row_noise import RowNoise
 
@@ -61,7 +62,7 @@ def update(
     """
     counts = sums.counts[:, sums.blocks]
     if noise.loading is not None:
-        counts = np.repeat(sums.counts[:, :1], noise.loading.shape[1], 1)
+        counts = sums.counts[:, :1] * enters(noise.loading)
     one = len(sums.scatter) == 1
     change = np.zeros((1, *sums.cross.shape[1:]))
     # free as a whole or not at all: a noise that is the same in all rows then does not matter (Zellner 1962)

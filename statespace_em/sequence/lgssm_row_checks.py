@@ -12,6 +12,7 @@ from statespace_em.labels import show
 from statespace_em.patterns import Pattern
 from statespace_em.priors import InverseWishart, MatrixNormal
 from statespace_em.row_patterns import RowPattern
+from statespace_em.sequence.lgssm_loading import loaded, unloaded
 from statespace_em.sequence.lgssm_specification import Specification
 
 SIDES = (
@@ -65,7 +66,10 @@ def _silent(spec: Specification, cov: str, n_rows: int) -> Bools | None:
         noisy = (spec.varying[cov] != 0.0).any(2)
     else:
         return None
-    return np.asarray(~noisy if loading is None else ~(noisy.astype(float) @ (loading != 0.0).T > 0.0))
+    if loading is None:
+        return np.asarray(~noisy)
+    links = np.broadcast_to(loading != 0.0, (n_rows, *loading.shape[-2:]))
+    return np.asarray(~(links & noisy[:, None, :]).any(2))
 
 
 def _free(spec: Specification, name: str, silent: Bools) -> Bools:
@@ -165,8 +169,4 @@ def values_of_rows(pattern: RowPattern, value: Floats, loading: Floats | None) -
         raise ParameterError(
             f"the parameters are for {len(value)} rows, in which {lost[0]!r} has no factor: its value is not known."
         )
-    if loading is not None:
-        left = np.linalg.pinv(loading)
-        value = left @ value @ left.T
-    whole = pattern.build(pattern.read(value))
-    return whole if loading is None else np.asarray(loading @ whole @ loading.T)
+    return loaded(pattern.build(pattern.read(unloaded(value, loading))), loading)

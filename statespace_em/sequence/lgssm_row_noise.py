@@ -19,6 +19,7 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.patterns import Pattern, components
 from statespace_em.priors import InverseWishart
 from statespace_em.row_patterns import RowPattern
+from statespace_em.sequence.lgssm_loading import loaded
 from statespace_em.sequence.lgssm_noise import ENOUGH, SCORING_STEPS, Noise
 
 FLAT = InverseWishart()
@@ -207,7 +208,7 @@ class RowNoise:
     """Noise covariances ``loading @ inner @ loading'`` (kinds, p, p) whose inner matrices have a pattern of rows."""
 
     pattern: RowPattern  # (r, r); one row of each kind
-    loading: Floats | None = None  # (n, r); None: the identity
+    loading: Floats | None = None  # (n, r) or (kinds, n, r); None: the identity
 
     @cached_property
     def parts(self) -> list[Ints]:
@@ -252,15 +253,15 @@ class RowNoise:
 
     def inner(self, cov: Floats) -> Floats:
         """Covariances of the disturbances."""
-        return cov if self.loading is None else np.asarray(self._left @ cov @ self._left.T)
+        return cov if self.loading is None else np.asarray(self._left @ cov @ self._left.swapaxes(-1, -2))
 
     def outer(self, inner: Floats) -> Floats:
         """Inverse of `inner`."""
-        return inner if self.loading is None else np.asarray(self.loading @ inner @ self.loading.T)
+        return loaded(inner, self.loading)
 
     def inner_gradient(self, gradient: Floats) -> Floats:
         """Gradient with respect to the covariances of the disturbances."""
-        return gradient if self.loading is None else np.asarray(self.loading.T @ gradient @ self.loading)
+        return gradient if self.loading is None else np.asarray(self.loading.swapaxes(-1, -2) @ gradient @ self.loading)
 
     def values(self, cov: Floats) -> Floats:
         """Free values of covariances."""

@@ -8,15 +8,17 @@ import numpy as np
 
 from statespace_em._typing import Floats
 from statespace_em.row_patterns import RowPattern
+from statespace_em.sequence.lgssm_loading import loaded, typical, unloaded
 from statespace_em.sequence.lgssm_params import LGSSMParams
-from statespace_em.sequence.lgssm_start import ROUND_OFF, loaded
+from statespace_em.sequence.lgssm_start import ROUND_OFF
 
 FLOOR = 0.1  # share of a typical variance that a name on the diagonal starts with at least
 
 
 def typical_value(pattern: RowPattern, value: Floats, loading: Floats | None) -> Floats:
     """Value in a typical row of a parameter (T, ...)."""
-    return loaded(pattern.typical().build(pattern.read(_inner(value, loading))), loading)
+    inner = pattern.typical().build(pattern.read(unloaded(value, loading)))
+    return inner if loading is None else loaded(inner, typical(loading))
 
 
 def guessed_rows(
@@ -26,7 +28,8 @@ def guessed_rows(
     found = {}
     for name, pattern in rows.items():
         loading = loadings.get(name)
-        values = pattern.typical().read(_inner(getattr(guess, name), loading))
+        about = None if loading is None else typical(loading)
+        values = pattern.typical().read(unloaded(getattr(guess, name), about))
         if name.endswith("_cov"):
             values = _raised(pattern, values)
         found[name] = loaded(pattern.build(values), loading)
@@ -52,10 +55,3 @@ def _raised(pattern: RowPattern, values: Floats) -> Floats:
         if singular is None and (eigenvalues[:, 0] >= -ROUND_OFF * eigenvalues[:, -1]).all():
             singular = tried
     return values if singular is None else singular
-
-
-def _inner(value: Floats, loading: Floats | None) -> Floats:
-    if loading is None:
-        return value
-    left = np.linalg.pinv(loading)
-    return np.asarray(left @ value @ left.T)

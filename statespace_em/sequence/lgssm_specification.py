@@ -19,6 +19,7 @@ from statespace_em.row_entries import check_symmetric_rows, from_rows, is_by_row
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.decays import Decay
 from statespace_em.sequence.flow import Flow
+from statespace_em.sequence.lgssm_loading import check_ranks, loaded, unloaded
 from statespace_em.sequence.lgssm_params import INPUTS, NDIM, ROWWISE
 from statespace_em.sequence.lgssm_structure import COVARIANCES
 
@@ -79,7 +80,7 @@ class Specification:
         if pattern is None or pattern.names or isinstance(pattern, RowPattern):
             return None
         loading = self.loadings.get(name)
-        return pattern.constant if loading is None else np.asarray(loading @ pattern.constant @ loading.T)
+        return loaded(pattern.constant, loading)
 
     def sized(self, params: xr.Dataset) -> xr.Dataset:
         """Parameters that tell the columns of y, also where every matrix that would is fixed, and so left out."""
@@ -87,11 +88,8 @@ class Specification:
 
     def free_values(self, name: str, value: Floats) -> dict[str, float]:
         """Free values by name behind the value of a parameter."""
-        pattern, loading = self.patterns[name], self.loadings.get(name)
-        if loading is not None:
-            left = np.linalg.pinv(loading)
-            value = left @ value @ left.T
-        return dict(zip(pattern.names, pattern.read(value).tolist()))
+        pattern = self.patterns[name]
+        return dict(zip(pattern.names, pattern.read(unloaded(value, self.loadings.get(name))).tolist()))
 
     @property
     def by_row(self) -> dict[str, int]:
@@ -126,8 +124,11 @@ class Specification:
 
     @property
     def own_names(self) -> dict[str, tuple[str, ...]]:
-        """Names that the user gave to free values, by parameter."""
-        named = {n: tuple(word for word in p.names if not word.startswith(n)) for n, p in self.patterns.items()}
+        """Names that the user gave to free values, by parameter; of what is given for every row all of them."""
+        named = {
+            n: tuple(word for word in p.names if isinstance(p, RowPattern) or not word.startswith(n))
+            for n, p in self.patterns.items()
+        }
         return {name: words for name, words in named.items() if words}
 
     @property
@@ -186,21 +187,30 @@ def _check_rows(name: str, found: RowPattern | Pattern | Floats) -> None:
 
 
 def loading_of(name: str, value: Any, size: int | None) -> Floats:
-    """Check how disturbances enter: a matrix (states or features, disturbances) of full column rank.
+    """Check how disturbances enter: a matrix (states or features, disturbances) of full column rank, or one a row.
 
     Raises
     ------
     ParameterError
         If it has another shape, or two disturbances enter alike.
     """
+    kind = "state" if name == "process_loading" else "feature"
+    if isinstance(value, xr.DataArray):
+        value = _loading_in_order(name, value, kind)
     try:
         matrix = np.asarray(value, dtype=float)
     except (TypeError, ValueError):
         matrix = np.zeros(0)
-    kind = "state" if name == "process_loading" else "feature"
+    if matrix.ndim == 3 and matrix.size and size in (None, matrix.shape[1]):
+        _validate.finite("number", name, matrix)
+        check_ranks(name, matrix)
+        return matrix
     if matrix.ndim != 2 or not matrix.size or (size is not None and len(matrix) != size):
         rows = "any" if size is None else size
-        raise ParameterError(f"{name} has shape {matrix.shape}, expected ({rows}, any) for dims ({kind}, disturbance).")
+        raise ParameterError(
+            f"{name} has shape {matrix.shape}, expected ({rows}, any) for dims ({kind}, disturbance), or with an axis "
+            "of rows before them."
+        )
     _validate.finite("number", name, matrix)
     scale = np.abs(matrix).max(0)
     if np.linalg.matrix_rank(matrix / np.where(scale > 0.0, scale, 1.0)) < matrix.shape[1]:
@@ -209,6 +219,13 @@ def loading_of(name: str, value: Any, size: int | None) -> Floats:
             "alike, or not at all, cannot be told apart; leave some out."
         )
     return matrix
+
+
+def _loading_in_order(name: str, value: xr.DataArray, kind: str) -> Floats:
+    other = [dim for dim in value.dims if dim not in ("time", kind)]
+    if kind not in value.dims or len(other) != 1:
+        raise ParameterError(f"{name} has dims {value.dims}, expected ({kind}, disturbance), or with a time dim.")
+    return value.transpose(*(["time"] if "time" in value.dims else []), kind, *other).values
 
 
 def _is_numbers(value: Any) -> bool:

@@ -11,6 +11,7 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.patterns import Pattern, components
 from statespace_em.row_patterns import RowPattern
+from statespace_em.sequence.lgssm_loading import loaded
 from statespace_em.sequence.lgssm_params import LGSSMParams, effects_of, positions
 
 SHARES = ((0.3, 0.3), (0.01, 0.5), (1.0, 0.01))  # of the variance of steps of y, given to the state and to the noise
@@ -211,11 +212,6 @@ def _covariance(variances: Floats, which: int, rng: np.random.Generator) -> Floa
         return np.diag(variances)
     root = np.sqrt(variances)[:, None] * rng.normal(size=(len(variances), len(variances) + 2))
     return np.asarray(root @ root.T / root.shape[1])
-
-
-def loaded(inner: Floats, loading: Floats | None) -> Floats:
-    """Noise covariance from that of the disturbances."""
-    return inner if loading is None else np.asarray(loading @ inner @ loading.T)
 
 
 def _shared(variance: Floats, loading: Floats | None) -> Floats:

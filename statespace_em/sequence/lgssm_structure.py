@@ -118,7 +118,7 @@ class Structure:
     def blocks(self) -> Ints:
         """Block (D,) of the measurement noise that each feature belongs to."""
         noise = self.noises["measurement_cov"]
-        size = noise.pattern.shape[0] if noise.loading is None else len(noise.loading)
+        size = noise.pattern.shape[0] if noise.loading is None else noise.loading.shape[-2]
         found = np.zeros(size, np.int64)
         if noise.loading is None:
             for j, part in enumerate(noise.parts):
@@ -322,10 +322,11 @@ def structure_for(
             assert kinds is not None
             found[name] = own = own.at(kinds.first)
             if name in COVARIANCES:
-                noises[name] = RowNoise(own, loading)
+                of_kind = loading[kinds.first] if loading is not None and loading.ndim == 3 else loading
+                noises[name] = RowNoise(own, of_kind)
             continue
         if name in held or varies(params, name):
-            size = value.shape[-1] if loading is None else loading.shape[1]
+            size = value.shape[-1] if loading is None else loading.shape[-1]
             kept = np.ones((size, size)) if name in COVARIANCES else value
             found[name] = fixed(kept)  # ones: what is held may link everything
         elif own is not None:
@@ -333,6 +334,8 @@ def structure_for(
         else:
             found[name] = from_word("free", value.shape, name, symmetric=NDIM[name] == 2 and name in COVARIANCES)
         if name in COVARIANCES:
+            if loading is not None and loading.ndim == 3:  # what is held is held as a whole
+                found[name], loading = fixed(np.ones((value.shape[-1],) * 2)), None
             noises[name] = Noise(found[name], loading)  # type: ignore[arg-type]  # those of rows are above
     alone = {name: pattern for name, pattern in found.items() if name not in loadings}
     return Structure(found, noises, tied, unknown, stationary, input_scale, steps, rows, placed(decays, alone))

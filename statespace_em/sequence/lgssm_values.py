@@ -13,6 +13,7 @@ from statespace_em.data import Batch
 from statespace_em.errors import DataError, ParameterError
 from statespace_em.patterns import Pattern, fixed
 from statespace_em.row_patterns import RowPattern
+from statespace_em.sequence.lgssm_loading import loaded, unloaded
 from statespace_em.sequence.lgssm_params import DOMAINS
 from statespace_em.sequence.lgssm_row_checks import values_of_rows
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
@@ -65,7 +66,7 @@ def check_given(spec: Specification, given: Mapping[str, Floats]) -> None:
         if isinstance(pattern, RowPattern) and value.ndim > len(pattern.shape):
             value = value[: pattern.n_rows]
         own = value.shape[1:] if isinstance(pattern, RowPattern) else value.shape
-        shape = pattern.shape if loading is None else (len(loading), len(loading))
+        shape = pattern.shape if loading is None else (loading.shape[-2],) * 2
         if shape != own:
             raise ParameterError(f"{name} has shape {own} in start, the model has {shape}.")
         if not holds(pattern, loading, value):
@@ -94,9 +95,8 @@ def holds(pattern: Pattern | RowPattern, loading: Floats | None, value: Floats) 
     """Whether a value is of a pattern, or what a loading makes of one."""
     if loading is None:
         return pattern.holds(value)
-    left = np.linalg.pinv(loading)
-    inner = left @ value @ left.T
-    off = np.abs(loading @ inner @ loading.T - value).max(initial=0.0)
+    inner = unloaded(value, loading)
+    off = np.abs(loaded(inner, loading) - value).max(initial=0.0)
     return pattern.holds(inner) and bool(off <= 1e-8 * np.abs(value).max(initial=0.0))
 
 

@@ -69,11 +69,16 @@ class RowMatrices:
         """Matrix of numbers, and of the names that the model has there."""
         own = getattr(self.params, name).shape[1:]
         pattern, loading = self.spec.patterns.get(name), self.spec.loadings.get(name)
-        inner = isinstance(pattern, RowPattern) and loading is not None
-        found = written(name, value, pattern.shape if isinstance(pattern, RowPattern) else own)
+        rows = loading is not None and loading.ndim == 3  # comes multiplied out
+        inner = isinstance(pattern, RowPattern) and loading is not None and not rows
+        found = written(name, value, pattern.shape if isinstance(pattern, RowPattern) and not rows else own)
         if not isinstance(found, Pattern):
             raise ParameterError(f"{name} in matrices= is {value!r}, expected the matrix {DIMS[name]} of one row.")
-        values = self.spec.free_values(name, getattr(self.params, name)) if isinstance(pattern, RowPattern) else {}
+        values = (
+            self.spec.free_values(name, getattr(self.params, name))
+            if isinstance(pattern, RowPattern) and not rows
+            else {}
+        )
         lost = [word for word in found.names if word not in values]
         if lost:
             raise ParameterError(f"{name} in matrices= has {lost[0]!r}, expected numbers or {listed(list(values))}.")
