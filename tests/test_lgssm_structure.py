@@ -358,8 +358,8 @@ def test_saved_structures_come_back(start, tmp_path):
             r"measurement_loading has shape \(0,\), expected \(3, any\)",
         ),
         (
-            {"process_loading": np.eye(2), "process_cov": np.ones((9, 2, 2))},
-            "process_cov is known for every row and has a loading",
+            {"process_loading": np.eye(2), "process_cov": np.tile([[1.0, 2.0], [2.0, 1.0]], (9, 1, 1))},
+            "process_cov of row 0 is not positive semi-definite",
         ),
         (
             {"process_loading": [[1], [0]], "process_cov": np.eye(2)},

@@ -24,6 +24,8 @@ WIDE = [[1.0, 0.0], [0.4, 1.0], [0.2, -0.7]]
 START = {"initial": "known", "initial_mean": [0.3], "initial_cov": [[2.0]]}
 LEVEL = {"transition": [[1]], "process_cov": [["q"]], "observation": [[1]], "measurement_cov": [["r"]]}
 COUPLED = [[2.0, 0.4], [0.4, 0.7]]
+MIXING = RNG.normal(size=(T, 2, 2))
+MIXING[::4, :, 1] = 0.0
 
 CASES = {
     "accuracy of a sensor": {**LEVEL, "measurement_cov": [[{"r": W}]]},
@@ -63,11 +65,27 @@ CASES = {
         "transition": [[0.5, "p"], [0.2, 0.9]], "process_loading": [[1.0], [0.5]], "process_cov": [[{"q": W}]],
         "observation": WIDE, "measurement_cov": "diagonal",
     },
+    "a loading of each row": {
+        "transition": [[1, 1], [0, 0.9]], "process_loading": np.array([[[w * w / 2], [w]] for w in W]),
+        "process_cov": [["q"]], "observation": WIDE, "measurement_cov": "diagonal",
+    },
+    "disturbances of some rows": {
+        "transition": [[0.5, 0.1], [0, 0.9]], "process_loading": MIXING, "process_cov": [[{"a": W}, 0], [0, "b"]],
+        "observation": WIDE, "measurement_cov": "diagonal",
+    },
+    "a free matrix through loadings of rows": {
+        "transition": [[0.5, "p"], [0, 0.9]], "process_cov": "diagonal",
+        "observation": WIDE, "measurement_loading": np.eye(3) + 0.3 * RNG.normal(size=(T, 3, 3)),
+        "measurement_cov": [["r", "c", 0], ["c", "s", 0], [0, 0, "t"]],
+    },
     "known and named": {
         "transition": [[1, W], [0, {"phi": 1.0, "psi": COS}]], "process_cov": [[W, 0], [0, 1]], "observation": WIDE,
         "measurement_cov": "diagonal",
     },
 }  # fmt: skip
+
+
+SINGULAR = ("regressor", "loading", "a loading of each row", "disturbances of some rows")
 
 
 def start_of(arguments, word):
@@ -189,7 +207,7 @@ def expected_density(params, rows, y):
     return total
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case not in ("regressor", "loading")])
+@pytest.mark.parametrize("case", [case for case in CASES if case not in SINGULAR])
 def test_the_m_step_is_a_maximum_of_the_expected_density(case):
     y = data(CASES[case], 0.0)
     core, batch, params = core_of(CASES[case], "known", y)
@@ -450,13 +468,68 @@ def test_sizes_and_kinds_that_are_read():
             {"transition": [[{"a": W}]], "transition_prior": MatrixNormal([[0.0]], [[1.0]])},
             "transition_prior is a prior on one transition, but transition has names for every row",
         ),
-        ({"process_cov": np.ones((T, 1, 1)), "process_loading": [[1.0]]}, "is known for every row and has a loading"),
+        ({"process_loading": np.ones((T, 1, 2)), "process_cov": "diagonal"}, "2 columns of rank 1 in row 0"),
+        ({"process_loading": np.zeros((T, 1, 1))}, "column 0 of zeros in all rows"),
+        ({"process_loading": np.ones((9, 1, 1))}, "process_cov is given for 9 rows, but y has 24"),
+        ({"process_loading": np.ones((T, 1, 1)), "process_cov": {"q": W[:20]}}, "20 rows, its loading for 24"),
+        ({"process_loading": np.ones((T, 2, 1))}, r"shape \(24, 2, 1\), expected \(1, any\) .* with an axis of rows"),
+        (
+            {"process_loading": 1.0 * LATE[:, None, None], "transition": [["a"]]},
+            "transition has a free entry for state 0 in row 0, where process_cov has no noise",
+        ),
     ],
 )
 def test_contradictions_are_refused(changes, message):
     y = data(LEVEL, 0.0)
     with pytest.raises((ParameterError, DataError), match=message):
         sse.LinearGaussianSSM(**{**LEVEL, "initial": "diffuse", **changes}).fit(y)
+
+
+def test_linked_disturbances_enter_together():
+    wide = {"transition": np.eye(2), "observation": [[1, 0]], "measurement_cov": [["r"]], "initial": "diffuse"}
+    with pytest.raises(ParameterError, match="links disturbances of which one enters in row 0 and another does not"):
+        sse.LinearGaussianSSM(**wide, process_loading=MIXING, process_cov="free").fit(np.zeros(T))
+    backward = xr.DataArray(MIXING.transpose(2, 1, 0), dims=("shock", "state", "time"))
+    model = sse.LinearGaussianSSM(**wide, process_loading=backward, process_cov="diagonal")
+    np.testing.assert_array_equal(model._specification(1).loadings["process_cov"], MIXING)
+    with pytest.raises(ParameterError, match=r"dims \('time', 'a', 'b'\), expected \(state, disturbance\)"):
+        sse.LinearGaussianSSM(**wide, process_loading=xr.DataArray(MIXING, dims=("time", "a", "b"))).fit(np.zeros(T))
+
+
+def test_a_known_covariance_under_a_loading_is_multiplied_out():
+    y = data(CASES["disturbances of some rows"], 0.1)
+    known = np.diag([0.7, 1.3]) * W[:, None, None]
+    kept = {"observation": WIDE, "transition": [[0.5, 0.1], [0, 0.9]], "measurement_cov": "diagonal"}
+    one = sse.LinearGaussianSSM(**kept, process_loading=MIXING, process_cov=known, initial="diffuse").fit(y)
+    product = MIXING @ known @ MIXING.swapaxes(1, 2)
+    other = sse.LinearGaussianSSM(**kept, process_cov=product, initial="diffuse").fit(y)
+    assert one.score(y) == pytest.approx(other.score(y), rel=1e-12)
+
+
+@pytest.mark.parametrize("case", ["a loading of each row", "disturbances of some rows"])
+def test_loadings_of_rows_against_the_dense_oracle(case):
+    arguments = CASES[case]
+    y = data(arguments, 0.2)
+    model = fitted(sse.LinearGaussianSSM(**arguments, **start_of(arguments, "known")), y, max_iter=8)
+    values = model.summary()["value"].droplevel(["row", "column"])
+    G = arguments["process_loading"]
+    if case == "a loading of each row":
+        inner = np.full((T, 1, 1), values["q"])
+    else:
+        inner = np.array([np.diag([w * values["a"], values["b"]]) for w in W])
+    p, value = model.params_, {name: np.asarray(model.params_[name].values, float) for name in model.params_}
+    np.testing.assert_allclose(p["process_cov"].values, G @ inner @ G.swapaxes(1, 2), rtol=1e-9, atol=1e-12)
+    dense = Parameters(
+        value["transition"][None], np.zeros((1, 2)), G @ inner @ G.swapaxes(1, 2), value["observation"][None],
+        np.zeros((1, 3)), value["measurement_cov"][None], value["initial_mean"], value["initial_cov"],
+    )  # fmt: skip
+    exact = posterior(y, dense)
+    assert model.score(y) == pytest.approx(exact.log_likelihood, rel=1e-9)
+    np.testing.assert_allclose(model.e_step(y).gamma, exact.mean, rtol=1e-7, atol=1e-9)
+    best = model.fit(y)
+    assert best.status_ == "converged"
+    again = sse.LinearGaussianSSM(**arguments, **start_of(arguments, "known")).fit(y, start=best.params_)
+    assert again.score(y) == pytest.approx(best.score(y), abs=1e-6)
 
 
 def test_covariances_that_cannot_be_are_refused():

@@ -77,10 +77,6 @@ def loaded_rows(name: str, inner: Pattern | RowPattern, loading: Floats) -> RowP
         If rows do not go together, or disturbances that are linked do not enter together.
     """
     if isinstance(inner, Pattern):
-        if inner.products:
-            raise ParameterError(
-                f"{name} has a product of names and a loading for every row: there entries are linear in names."
-            )
         owner, place = np.nonzero(inner.flat)
         inner = RowPattern(
             inner.names, inner.constant[None], owner, place, inner.flat[owner, place][:, None],
