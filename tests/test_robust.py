@@ -196,3 +196,84 @@ def test_what_has_no_student_noise():
         robust.fit_student(level(), y[:, :1], by="sensor")
     with pytest.raises(ParameterError, match="by is 'entry'"):
         robust.fit_student(level(), y[:, :1], by="entry")
+
+
+def rows_with_accuracies(seed=3, n=80):
+    """A walk, measured with accuracies that are known up to a factor, some rows being wrong."""
+    rng = np.random.default_rng(seed)
+    accuracy = rng.uniform(0.3, 3.0, n)
+    y = np.cumsum(rng.normal(0, 0.7, n)) + np.sqrt(accuracy) * rng.normal(0, 0.6, n)
+    y[[10, 30, 60]] += [20.0, -15.0, 9.0]
+    y[40:44] = np.nan
+    return y, accuracy
+
+
+def test_noise_with_names_by_row_is_that_of_scaled_rows():
+    """N(0, r a_t / w_t) of y_t is N(0, r / w_t) of y_t / sqrt(a_t), which is seen through 1 / sqrt(a_t)."""
+    y, accuracy = rows_with_accuracies()
+    shared = {
+        "transition": [[1]],
+        "process_cov": [["q"]],
+        "initial": "known",
+        "initial_mean": [0],
+        "initial_cov": [[2.0]],
+    }
+    named = sse.LinearGaussianSSM(["s"], **shared, observation=[[1]], measurement_cov=[[{"r": accuracy}]])
+    root = np.sqrt(accuracy)
+    scaled = sse.LinearGaussianSSM(["s"], **shared, observation=1.0 / root[:, None, None], measurement_cov=[["r"]])
+    for dof in (4.0, None):
+        found = robust.fit_student(named, y, dof=dof, tol=1e-9)
+        expected = robust.fit_student(scaled, y / root, dof=dof, tol=1e-9)
+        assert found.converged
+        seen = ~np.isnan(y)
+        told = found.trace["objective"].iloc[-1] + np.log(root[seen]).sum()
+        assert told == pytest.approx(expected.trace["objective"].iloc[-1], abs=1e-6)
+        np.testing.assert_allclose(found.model.summary()["value"], expected.model.summary()["value"], rtol=1e-3)
+        np.testing.assert_allclose(found.weights, expected.weights, rtol=1e-3)
+        np.testing.assert_allclose(found.dof, expected.dof, rtol=1e-3)
+        assert (found.weights.values[[10, 30, 60]] < 0.2).all()
+    known = found.model.filter(y, dof=4.0)
+    other = expected.model.filter(
+        y / root,
+        expected.model.params_.assign({name: found.model.params_[name] for name in ("process_cov",)}).assign(
+            measurement_cov=found.model.params_["measurement_cov"][0] / accuracy[0]
+        ),
+        dof=4.0,
+    )
+    np.testing.assert_allclose(known["filtered"], other["filtered"], rtol=1e-7)
+
+
+def test_names_by_row_in_panels_and_in_the_dynamics():
+    """Two copies tell what one does; the parameters are those of the rows of the model."""
+    y, _ = rows_with_accuracies()
+    late = np.arange(100) >= 35
+    model = sse.LinearGaussianSSM(
+        ["s"], transition=[[1]], process_cov=[[np.where(late, "q_late", "q_early")]], observation=[[1]],
+        measurement_cov=[["r"]], initial="diffuse",
+    )  # fmt: skip
+    one, two = robust.fit_student(model, y, tol=1e-8), robust.fit_student(model, [y, y], tol=1e-8)
+    assert one.model.params_["process_cov"].sizes["time"] == 100
+    q = one.model.summary()["value"].droplevel([1, 2])
+    np.testing.assert_allclose(one.model.params_["process_cov"][:, 0, 0], np.where(late, q["q_late"], q["q_early"]))
+    np.testing.assert_allclose(two.model.summary()["value"], one.model.summary()["value"], rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(two.weights[1], one.weights, rtol=1e-3)
+
+
+def test_inputs_of_a_robust_fit():
+    """A known push of the state: as an offset by row that is fixed at what was found, the same weights."""
+    y, _ = rows_with_accuracies()
+    u = np.sin(np.arange(80.0))[:, None]
+    shared = {"transition": [[1]], "observation": [[1]], "initial": "diffuse"}
+    model = sse.LinearGaussianSSM(["s"], **shared, process_cov=[["q"]], measurement_cov=[["r"]], state_input="free")
+    found = robust.fit_student(model, y + 2.0 * np.cumsum(u) - 2.0 * u[:, 0], inputs=u, tol=1e-9)
+    assert found.model.params_["state_input"].item() == pytest.approx(2.0, abs=0.8)
+    p = found.model.params_
+    fixed = sse.LinearGaussianSSM(
+        ["s"], **shared, process_cov=p["process_cov"].values, measurement_cov=p["measurement_cov"].values,
+        state_offset=u * p["state_input"].values,
+    )  # fmt: skip
+    again = robust.fit_student(fixed, y + 2.0 * np.cumsum(u) - 2.0 * u[:, 0], tol=1e-10)
+    np.testing.assert_allclose(again.weights, found.weights, rtol=1e-3)
+    both = sse.LinearGaussianSSM(["s"], **shared, process_cov=[["q"]], observation_input="free")
+    with pytest.raises(ParameterError, match="there is an observation_offset or observation_input"):
+        robust.fit_student(both, y, inputs=u)

@@ -16,6 +16,7 @@ from statespace_em.data import Batch
 from statespace_em.errors import ParameterError
 from statespace_em.fitting import FitOptions
 from statespace_em.labels import Labels, labelled_rows
+from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.filter_row import By, owners
 from statespace_em.sequence.lgssm_params import positions
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
@@ -52,6 +53,7 @@ def fit_student(
     by: By = "row",
     max_iter: int = 200,
     tol: float = 1e-6,
+    inputs: Any = None,
 ) -> StudentFit:
     """Estimate a model whose measurement noise is Student-t, so that outliers lose their weight.
 
@@ -77,6 +79,8 @@ def fit_student(
         where these are estimated.
     max_iter, tol
         Most updates of the weights, and the gain of one of them, in nats, at which they end.
+    inputs
+        Of a model with ``state_input``, as of ``model.fit``.
 
     Raises
     ------
@@ -94,7 +98,8 @@ def fit_student(
     if dof is not None and not dof > 0.0:
         raise ParameterError(f"dof is {dof!r}, expected a positive number, or None to estimate it.")
     _validate.at_least("max_iter", max_iter, 1, whole=True)
-    inner = model._on(y, None) if isinstance(model, TimedModel) else model
+    driven = model if inputs is None else model._driven_by(inputs, y)
+    inner = driven._on(y, None) if isinstance(driven, TimedModel) else driven
     batch, labels, _ = inner._read(y, None)
     names = owners(by, labels.features.tolist(), model._sensor_names())
     owner = np.array([list(dict.fromkeys(names)).index(name) for name in names])
@@ -175,7 +180,7 @@ class _Weighted(StateSpaceModel):
         self.inner, self.factor, self.batch = inner, factor, batch
         self.likelihood = inner.likelihood
         self.process_prior, self.measurement_prior = inner.process_prior, inner.measurement_prior
-        self.unsorted = inner.unsorted
+        self.unsorted, self._inputs = inner.unsorted, inner._inputs
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         return {"inner": self.inner, "factor": self.factor, "batch": self.batch}
@@ -185,10 +190,10 @@ class _Weighted(StateSpaceModel):
         """Observation matrix (D, n), or (N, D, n) by row, of entries as they are."""
         spec = self.inner._specification(None)
         view = spec.value("observation")
-        if view is None or "observation_offset" not in spec.absent:
+        if view is None or not {"observation_offset", "observation_input"} <= set(spec.absent):
             raise ParameterError(
-                "observation is not known, or observation_offset free: Student-t noise needs a fixed observation "
-                "without offset, as designs have it."
+                "observation is not known, or there is an observation_offset or observation_input: Student-t noise "
+                "needs a fixed observation and nothing beside it, as designs have it."
             )
         return view if view.ndim == 2 else view[positions(self.batch)]
 
@@ -198,8 +203,12 @@ class _Weighted(StateSpaceModel):
 
     def _specification(self, n_features: int | None) -> Specification:
         spec = self.inner._specification(n_features)
-        patterns = {name: pattern for name, pattern in spec.patterns.items() if name != "observation"}
         place = positions(self.batch)
+        patterns = {
+            name: pattern.at(place) if isinstance(pattern, RowPattern) else pattern
+            for name, pattern in spec.patterns.items()
+            if name != "observation"
+        }
         varying = {name: value[place] for name, value in spec.varying.items()}
         varying["observation"] = self.factor[:, :, None] * self.plain_view
         flow = None if spec.flow is None else spec.flow.placed(place)
@@ -221,7 +230,7 @@ def _distances(
     seen = ~np.isnan(batch.y)
     error = np.where(seen, batch.y - (view @ mean[:, :, None])[:, :, 0], 0.0)
     square = error[:, :, None] * error[:, None, :] + view @ cov @ np.swapaxes(view, -1, -2)
-    noise = params["measurement_cov"].transpose("feature", "feature_aux").values
+    noise = params["measurement_cov"].transpose(..., "feature", "feature_aux").values
     return squared_distances(square, seen, noise, owners)
 
 
@@ -233,8 +242,17 @@ def _unscaled(model: Any, inner: Any, params: xr.Dataset, now: _Weighted) -> xr.
         dynamics = model._schema().dataset(shown).drop_vars(("feature", "feature_aux"), errors="ignore")
         kept = {name: params[name] for name in ("measurement_cov", "initial_mean", "initial_cov")}
         return dynamics.assign(kept).assign_coords(feature=params["feature"], feature_aux=params["feature_aux"])
-    view = now.inner._specification(None).value("observation")
+    spec, weighted = now.inner._specification(None), now._specification(None)
+    view = spec.value("observation")
     assert view is not None
     plain = params.drop_vars("time", errors="ignore").drop_dims("time", errors="ignore")
-    varying = {name: (("time", *DIMS[name]), value) for name, value in now.inner._specification(None).varying.items()}
-    return plain.assign({"observation": (DIMS["observation"], view), **varying})
+    by_row = {"observation": view, **spec.varying}
+    for name, pattern in spec.patterns.items():
+        if isinstance(pattern, RowPattern):
+            values = weighted.free_values(name, params[name].transpose("time", *DIMS[name]).values)
+            matrix, loading = pattern.build(np.array(list(values.values()))), spec.loadings.get(name)
+            by_row[name] = matrix if loading is None else loading @ matrix @ loading.T
+    dims = {
+        name: DIMS[name] if value.ndim == len(DIMS[name]) else ("time", *DIMS[name]) for name, value in by_row.items()
+    }
+    return plain.assign({name: (dims[name], value) for name, value in by_row.items()})

@@ -103,10 +103,8 @@ class StateSpaceModel(DrivenModel):
                 found = guarded(tree, batch, Guard.of(gate, dof, names, tree.measurement_cov), self.likelihood)
         return filter_dataset(found, labels, state_coords(self._names()))
 
-    def left_out(
-        self, y: Any, params: xr.Dataset | None = None, *, gate: float, by: By = "row", inputs: Any = None
-    ) -> xr.DataArray:
-        """Which measurements a filter with a gate leaves out; see `checks.gated`."""
+    def left_out(self, y: Any, params: Any = None, *, gate: float, by: By = "row", inputs: Any = None) -> xr.DataArray:
+        """Measurements that a filter with a gate leaves out; see `checks.gated`."""
         outside: xr.DataArray = self.filter(y, params, gate=gate, by=by, inputs=inputs)["outside"]
         return outside.any("feature", keep_attrs=True) if by == "row" else outside
 
@@ -161,6 +159,7 @@ class StateSpaceModel(DrivenModel):
         if self._inputs is not None:
             tree, length = ahead(tree, length, self._inputs.ahead(labels, horizon)[0]), 1
         states, drawn = future_draws(tree, end.mean[last], end.cov[last], length, horizon, n_paths, rng)
+        known = known.assign_coords(feature=labels.features)  # parameters that are all fixed tell none
         return future_paths(states, drawn, known).assign_coords(state_name=self._names())
 
     @takes_inputs
