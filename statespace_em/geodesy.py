@@ -56,7 +56,7 @@ def to_plane(positions: pd.DataFrame, *, origin: tuple[float, float] | None = No
     [[0.0, 0.0], [0.0, 1114.1]]
     """
     _need(positions, ("latitude", "longitude"))
-    latitude, longitude = (positions[name].to_numpy(dtype=float) for name in ("latitude", "longitude"))
+    latitude, longitude = (_degrees(positions[name]) for name in ("latitude", "longitude"))
     if origin is None:
         complete = ~(np.isnan(latitude) | np.isnan(longitude))
         if not complete.any():
@@ -125,6 +125,23 @@ def _units(table: pd.DataFrame, new: dict[str, str]) -> dict[str, str]:
     known = table.attrs.get("units")
     old = known if isinstance(known, dict) else {}
     return {name: unit for name, unit in old.items() if name in table.columns and name not in PLACES} | new
+
+
+def _degrees(column: pd.Series[Any]) -> Floats:
+    """Column as numbers, NaN where missing."""
+    found = pd.to_numeric(column, errors="coerce")
+    lost = (found.isna() & column.notna()).to_numpy()
+    if lost.any():
+        row = int(np.argmax(lost))
+        raise DataError(
+            f"{column.name} at {column.index[row]} is {column.iloc[row]!r}, expected degrees, such as 60.17."
+        )
+    values = found.to_numpy(dtype=float, na_value=np.nan)
+    if np.isinf(values).any():
+        raise DataError(
+            f"{column.name} at {column.index[int(np.argmax(np.isinf(values)))]} is infinite: mark it missing."
+        )
+    return np.asarray(values)
 
 
 def _need(table: pd.DataFrame, names: tuple[str, ...]) -> None:

@@ -82,6 +82,10 @@ def test_bad_input_is_named():
         geodesy.to_plane(track(1.0, 2.0)[["latitude"]])
     with pytest.raises(DataError, match="latitude at 0 is 95, expected degrees from -90 to 90"):
         geodesy.to_plane(track(95.0, 2.0), origin=(0.0, 0.0))
+    with pytest.raises(DataError, match=r"longitude at 1 is '2,5', expected degrees, such as 60\.17"):
+        geodesy.to_plane(pd.DataFrame({"latitude": [1.0, 2.0], "longitude": ["2.5", "2,5"]}))
+    with pytest.raises(DataError, match="latitude at 0 is infinite: mark it missing"):
+        geodesy.to_plane(track([np.inf, 0.0], [0.0, 0.0]))
     with pytest.raises(DataError, match="no row has both"):
         geodesy.to_plane(track(np.nan, 2.0))
     with pytest.raises(DataError, match="position at 1 is beyond the horizon of"):

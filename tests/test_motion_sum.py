@@ -1,6 +1,7 @@
 """A motion and a regression on rows a step apart against the dense joint distribution."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import statespace_em as sse
@@ -99,3 +100,33 @@ def test_what_is_no_model_cannot_be_added():
         designs.constant_velocity(1) + sse.GaussianHMM(2)
     with pytest.raises(TypeError):
         sse.GaussianHMM(2) + designs.constant_velocity(1)
+
+
+def test_the_figure_of_a_track_is_that_of_what_moves(tmp_path):
+    """Not of the position plus its coloured noise, or of a position as a biased sensor sees it; also from a file."""
+    plotting, plt = sse.plotting, pytest.importorskip("matplotlib.pyplot")
+    rng = np.random.default_rng(8)
+    t = np.arange(80.0)
+    place = np.column_stack([np.cumsum(np.cumsum(rng.normal(0, 0.2, 80))) for _ in range(2)])
+    y = pd.DataFrame(place + np.array([50.0, -30.0]) + rng.normal(0, 1.0, (80, 2)), columns=["gps x", "gps y"])
+    y[["map x", "map y"]] = place + rng.normal(0, 2.0, (80, 2))
+    y.iloc[30:40] = np.nan
+    y.index = pd.Index(t, name="time")
+    sensors = {"gps": ["x", "y"], "map": ["x", "y"]}
+    model = designs.constant_velocity(2, density=0.04, noise=[1.0, 4.0], sensors=sensors)
+    model = (model + designs.constant().on("gps") + designs.ar(1).on("map")).fit(y, n_starts=1, max_iter=5, tol=0.0)
+    model.save(tmp_path / "model.nc")
+    posterior, ahead = model.e_step(y), model.forecast(y, 4)
+    for params in (model.params_, type(model).load(tmp_path / "model.nc").params_):
+        ax = plotting.plot_track(y, posterior, params, forecast=ahead)
+        lines = {line.get_label(): line.get_xydata() for line in ax.lines}
+        states = posterior["gamma"].sel(state=["x", "y"]).values
+        np.testing.assert_allclose(lines["start"], states[:1])
+        drawn = lines["smoothed track"]
+        np.testing.assert_allclose(drawn[:30], states[:30])
+        np.testing.assert_allclose(lines["forecast"][1:], ahead["predicted"].sel(state=["x", "y"]).values)
+        outlines = next(c for c in ax.collections if c.get_gid() == "ellipses").get_paths()
+        variance = posterior["cov"].sel(state="x", state_aux="x").values[0]
+        assert np.ptp(outlines[0].vertices[:, 0]) == pytest.approx(2 * np.sqrt(5.991465 * variance), rel=1e-3)
+        plt.close("all")
+    np.testing.assert_allclose(lines["measured"], y[["gps x", "gps y"]])

@@ -56,7 +56,8 @@ def plot_track(
     posterior : Dataset
         The result of ``e_step`` (gamma and cov), or of ``filter`` (filtered and filtered_cov).
     params : Dataset
-        Parameters; ``observation`` and ``observation_offset`` turn states into positions.
+        Parameters; ``observation`` and ``observation_offset`` turn states into positions. Of a motion with coloured
+        noise or biases beside it, a fit marks the states that move: the path is theirs, the measurements are apart.
     axes : pair of names, optional
         The features to the right and upwards, such as ``("east", "north")``; default the first two.
     truth : DataFrame, DataArray or array, (time, feature), optional
@@ -87,6 +88,7 @@ def plot_track(
     cov = check_moments(latent)
     observed = as_observed(y, sequence=sequence)
     shared_time(observed, latent)
+    params = _of_motion(params)
     features, signal, _ = signal_of(latent, cov, params)
     if axes is not None and any(isinstance(name, Axes) for name in np.atleast_1d(np.asarray(axes, dtype=object))):
         raise DataError("axes= names two features; pass the matplotlib Axes as ax=")
@@ -109,7 +111,7 @@ def plot_track(
     _draw_path(ax, chart(position), chart(measured), latent.kind or "estimated")
     _draw_ellipses(ax, chart, position, spread, measured, level)
     if forecast is not None:
-        _draw_forecast(ax, chart, position[-1], forecast, rows, level)
+        _draw_forecast(ax, chart, position[-1], forecast, params, rows, level)
     shared = len(ax.get_shared_x_axes().get_siblings(ax)) > 1 or len(ax.get_shared_y_axes().get_siblings(ax)) > 1
     ax.set_aspect(chart.aspect(position), adjustable="box" if shared else "datalim")
     ax.margins(0.05)
@@ -128,6 +130,17 @@ def ellipse_outline(centre: Floats, cov: Floats, level: float, n_points: int = 6
     circle = np.stack([np.cos(angle), np.sin(angle)], 1)
     outline: Floats = centre[..., None, :] + circle @ np.swapaxes(half_axes, -1, -2)
     return outline
+
+
+def _of_motion(params: Any) -> Any:
+    """Parameters that see nothing but what moves, where they tell what that is."""
+    if not isinstance(params, xr.Dataset) or "observation" not in params:
+        return params
+    moving = np.atleast_1d(params["observation"].attrs.get("moving", []))
+    if not len(moving):
+        return params
+    seen = params["observation"]
+    return params.assign(observation=seen.where(seen["state"].isin(moving), 0.0).assign_attrs(seen.attrs))
 
 
 def _plane_cov(latent: Latent, cov: Floats, params: xr.Dataset, rows: list[int]) -> Floats:
@@ -238,13 +251,22 @@ def _draw_ellipses(ax: Axes, chart: _Chart, position: Floats, spread: Floats, me
     _add_ellipses(ax, outlines, 0, f"{100 * level:.4g} % ellipse", "ellipses")
 
 
-def _draw_forecast(ax: Axes, chart: _Chart, now: Floats, forecast: xr.Dataset, rows: list[int], level: float) -> None:
+def _draw_forecast(
+    ax: Axes, chart: _Chart, now: Floats, forecast: xr.Dataset, params: xr.Dataset, rows: list[int], level: float
+) -> None:
     if not {"mean", "cov"} <= set(forecast.data_vars) or forecast["mean"].ndim != 2:
         raise DataError(f"forecast has {listed(forecast.data_vars)}; pass the forecast of one track, with mean and cov")
     mean = forecast["mean"].isel(feature=rows).transpose("horizon", "feature").values
     cov = forecast["cov"].isel(feature=rows, feature_aux=rows).transpose("horizon", ...).values
+    path = mean
+    seen = params["observation"]
+    if "moving" in seen.attrs and seen.ndim == 2 and "predicted" in forecast:
+        path = (
+            forecast["predicted"].transpose("horizon", "state").values
+            @ seen.transpose("feature", "state").values[rows].T
+        )
     ax.plot(
-        *chart(np.vstack([now, mean])).T,
+        *chart(np.vstack([now, path])).T,
         color=style.PALETTE[2],
         linewidth=1.3,
         marker=".",

@@ -192,6 +192,9 @@ class ContinuousModel(ComponentSum, TimedModel):
     def _sensor_names(self) -> list[str]:
         return ["sensor"] if self._sensors is None else [owner.lstrip("_") or "sensor" for owner in self._sensors.owner]
 
+    def _moving(self) -> list[str]:
+        return [] if self._motion is None else list(self._motion.states)
+
     def _first_moments(self) -> dict[str, Floats]:
         options, moves = self._motion_options, self._motion
         if options is None or moves is None or options["initial"] != "known":

@@ -140,6 +140,9 @@ class MotionModel(TimedModel):
     def _sensor_names(self) -> list[str]:
         return [owner.lstrip("_") or "sensor" for owner in self._sensors.owner]
 
+    def _moving(self) -> list[str]:
+        return []
+
     def _first_moments(self) -> dict[str, Floats]:
         found = first_state(self.initial, self.initial_mean, self.initial_cov, self._motion.states)
         return {name: pattern.constant for name, pattern in found.items()} if self.initial == "known" else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from functools import lru_cache
 from typing import Any, Self
 
@@ -53,10 +54,17 @@ class TimedModel(Timed):
         elif grid is not None and grid.step != step:
             told = f"{told}, of steps of {grid.step:g}"
         self.params_["measurement_cov"].attrs["units"] = squared(of_y)
+        moving = self._moving()
+        if moving:
+            self.params_["observation"].attrs["moving"] = moving
         self.params_["transition"].attrs.update(step=told, time_units=of_time)
         for name in self._flow_over(1.0).names_of(free=False)[:1]:
             if name.partition("_density")[1]:
                 self.params_["process_cov"].attrs["density_units"] = unit_of(name, of_y, of_time)
+
+    @abstractmethod
+    def _moving(self) -> list[str]:
+        """States of a target that moves, where those of noises and biases are beside them; else empty."""
 
     def _estimate(self, y: Any, options: FitOptions, *known: Any) -> Fit:
         bound = self._on(y, options.start)
