@@ -54,8 +54,9 @@ class UndeterminedStartError(RowError):
     """The rows do not determine a first state that nothing is known of."""
 
     explanation = (
-        "begins a sequence whose rows do not determine the diffuse or fixed first state: give it more rows, or those "
-        'states a proper start (initial="known" or "stationary")'
+        "begins a sequence whose rows do not determine the diffuse or fixed first state: give it more rows, leave out "
+        "one of two components that rows do not tell apart (two levels, or a level and a constant regressor), "
+        'or give states a proper start (initial="known" or "stationary")'
     )
 
 

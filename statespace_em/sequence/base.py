@@ -357,7 +357,7 @@ def future_dataset(
 def future_index(index: pd.Index, horizon: int) -> pd.Index | None:
     """Continue an index by its own regular step; None where it has none."""
     if isinstance(index, pd.DatetimeIndex):
-        frequency = index.freq or (pd.infer_freq(index) if len(index) > 2 else None)
+        frequency: Any = index.freq or (pd.DatetimeIndex(index, freq="infer").freq if len(index) > 2 else None)
         if frequency is None and _weekdays(index):
             frequency = "B"
         if frequency is None:

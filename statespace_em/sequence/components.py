@@ -9,6 +9,7 @@ import numpy as np
 
 from statespace_em import _validate
 from statespace_em._typing import Floats
+from statespace_em.errors import ParameterError
 from statespace_em.sequence.decays import Decay
 
 Rows = list[list[Any]]  # numbers, names, and expressions linear in names
@@ -55,6 +56,11 @@ def seasonal(label: str, *, period: int, kind: str, harmonics: int | None = None
         shift = [[-1.0] * n, *([float(j == i) for j in range(n)] for i in range(n - 1))]
         cov = _diagonal([f"{label}seasonal_var", *[0.0] * (n - 1)])
         return Part([f"season {i}" for i in range(n)], shift, cov, np.eye(n)[0], ["diffuse"] * n)
+    if harmonics is not None and harmonics > period // 2:
+        raise ParameterError(
+            f"harmonics is {harmonics}, but rows tell at most {period // 2} of a period of {period} rows: ask for "
+            "fewer, or leave harmonics out."
+        )
     blocks, names, view = [], [], []
     for j in range(1, min(period // 2, harmonics or period) + 1):
         angle = 2.0 * np.pi * j / period

@@ -49,7 +49,10 @@ class ContinuousModel(ComponentSum, TimedModel):
         Pairs of the name of a component and its options; one may be a "motion", with settings of `MotionModel`.
         "on" among the options names the sensor, or the column, that alone has the component.
     unit
-        Unit of time of what is per time, where the coordinate has dates; numbers are taken as they are.
+        Unit of time of what is per time, where the coordinate has dates; numbers are taken as they are. A diffuse start
+        of a slope is flat in slopes per unit: with likelihood="diffuse" or "full" that of a trend in hours is ln 60
+        above that in minutes, whatever the values, which does not matter to the fit. Compare models in one unit,
+        or by likelihood="marginal", which is the same in all.
     step
         Time between rows; None takes it from the time coordinate.
     noise

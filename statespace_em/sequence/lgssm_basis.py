@@ -8,12 +8,14 @@ import numpy as np
 
 from statespace_em._typing import Floats
 from statespace_em.kernels.null_space import null_space, product
+from statespace_em.patterns import Pattern
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.lgssm_noise import Noise
 from statespace_em.sequence.lgssm_params import PARAMETERS, ROWWISE, LGSSMParams, varies
 from statespace_em.sequence.lgssm_structure import Structure
 
 NOTHING = 1e-9  # change, each parameter on its own scale, that is none
+SEEN = 1e-9  # share of what y tells most of, below which it does not tell a state from others
 
 
 def arbitrary(params: LGSSMParams, structure: Structure) -> int:
@@ -26,6 +28,8 @@ def arbitrary(params: LGSSMParams, structure: Structure) -> int:
     so in any basis.
     """
     everything, outside = _moves(params, structure)
+    if not len(everything):
+        return 0
     kept = null_space(outside, NOTHING)
     left = everything if len(kept) == len(everything) else product(kept, everything)
     return len(kept) - len(null_space(left, NOTHING))
@@ -59,11 +63,54 @@ def _moves(params: LGSSMParams, structure: Structure) -> tuple[Floats, Floats]:
         values |= {"initial_mean": np.zeros(size), "initial_cov": np.zeros((size, size))}
     generic = LGSSMParams(**values)
     many, one, factors = _rows(params, generic, structure)
-    units = np.eye(size * size + size)
+    units = _candidates(generic, many, structure, not varies(params, "transition"))
+    if not len(units):
+        return np.zeros((0, 0)), np.zeros((0, 0))
     moves = _moved(many, one, units[:, : size * size].reshape(-1, size, size), units[:, size * size :])
     changes = {name: moves[name].reshape(len(units), -1) for name in names}
     outside = [_outside(structure, generic, one, factors, name, change) for name, change in changes.items()]
     return np.hstack(list(changes.values())), np.hstack(outside)
+
+
+def _candidates(generic: LGSSMParams, many: LGSSMParams, structure: Structure, steady: bool) -> Floats:
+    """Moves (moves, n^2 + n) among which are all that move nothing out of its structure.
+
+    They change A by some D and C by some E that the structure allows, ``X A - A X = D`` and ``-C X = E``. Where y tells
+    all states apart X follows from these: ``C A^k X = R_k`` with ``R_0 = -E`` and ``R_(k+1) = R_k A - C A^k D``.
+    """
+    A, C = generic.transition, many.observation.reshape(-1, len(generic.transition))
+    n = len(A)
+    free = {name: structure.patterns[name] for name in ("transition", "observation") if structure.is_free(name)}
+    if (
+        not (steady and all(isinstance(pattern, Pattern) for pattern in free.values()))
+        or sum(len(pattern.names) for pattern in free.values()) >= n * n
+        or ("observation" in free and len(many.observation) > 1)
+    ):
+        return np.eye(n * n + n)
+    rows = [C / _size(C)]
+    for _ in range(n - 1):
+        rows.append(rows[-1] @ A)
+    seen = np.concatenate(rows)
+    if np.linalg.matrix_rank(seen, tol=SEEN * float(np.linalg.norm(seen))) < n:
+        return np.eye(n * n + n)
+    back, turns = np.linalg.pinv(seen), []
+    for name, pattern in free.items():
+        for own in pattern.tangent(getattr(generic, name)).dense(0, 1)[:, 0]:
+            R = [-own / _size(C) if name == "observation" else np.zeros_like(C)]
+            for row in rows[:-1]:
+                R.append(R[-1] @ A - (row @ own if name == "transition" else 0.0))
+            X = back @ np.concatenate(R)
+            turns.append(X.ravel() / (np.linalg.norm(X) or 1.0))
+    moves = generic.state_offset.any() or any(
+        structure.is_free(name) for name in ("state_offset", "observation_offset")
+    )
+    shifts = (
+        np.eye(n) if moves else np.zeros((0, n))
+    )  # else a shift that moves nothing is none, as y tells states apart
+    units = np.zeros((len(turns) + len(shifts), n * n + n))
+    units[: len(turns), : n * n] = np.array(turns).reshape(len(turns), n * n)
+    units[len(turns) :, n * n :] = shifts
+    return units
 
 
 def _rows(

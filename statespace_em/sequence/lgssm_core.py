@@ -336,6 +336,11 @@ class LGSSMCore:
         fixed = name in self.patterns and not self.patterns[name].names
         return not (name in self.frozen or name in self.varying or fixed)
 
+    def has_no_noise(self) -> bool:
+        """Whether rows are measured without noise."""
+        pattern = self.patterns.get("measurement_cov")
+        return isinstance(pattern, Pattern) and not pattern.names and not pattern.constant.any()
+
     def degenerate(self, params: LGSSMParams, statistics: Statistics) -> Bools:
         """Whether a fixed first state is fitted exactly: the density of the first row has no bound then.
 

@@ -8,6 +8,8 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.errors import UnstableDynamicsError
 from statespace_em.patterns import components
 
+SMALL = 9  # states up to which one set of linear equations is solved
+ENOUGH = 1e-17  # what more terms still add, as a share
 UNIT = 1e-6  # distance from the unit circle at which a root counts as on it
 
 
@@ -19,8 +21,6 @@ def stationary_moments(A: Floats, b: Floats, Q: Floats) -> tuple[Floats, Floats]
     UnstableDynamicsError
         If the dynamics are not stable.
     """
-    from scipy.linalg import solve_discrete_lyapunov  # here because it is slow to import and few starts need it
-
     radius = float(np.abs(np.linalg.eigvals(A)).max(initial=0.0))
     if not radius < 1.0:
         raise UnstableDynamicsError(
@@ -28,8 +28,20 @@ def stationary_moments(A: Floats, b: Floats, Q: Floats) -> tuple[Floats, Floats]
             'stationary start: use initial="diffuse" for these states.'
         )
     mean = np.linalg.solve(np.eye(len(A)) - A, b)
-    cov = solve_discrete_lyapunov(A, Q)
+    cov = _lyapunov(A, Q)
     return np.asarray(mean), np.asarray((cov + cov.T) / 2.0)
+
+
+def _lyapunov(A: Floats, Q: Floats) -> Floats:
+    """Solution of ``P = A P A' + Q`` where A is stable, however nearly it is not."""
+    n = len(A)
+    if n <= SMALL:
+        return np.asarray(np.linalg.solve(np.eye(n * n) - np.kron(A, A), Q.ravel()).reshape(n, n))
+    while True:  # P = sum A^k Q A'^k, twice as many terms each time
+        more = A @ Q @ A.T
+        Q, A = Q + more, A @ A
+        if not np.abs(more).max() > ENOUGH * np.abs(Q).max():
+            return Q
 
 
 def undamped(A: Floats, states: Bools) -> list[Ints]:
@@ -44,11 +56,9 @@ def add_score(gradients: dict[str, Floats], A: Floats, mean: Floats, cov: Floats
 
     The adjoint of P = A P A' + Q is Lambda = A' Lambda A + G, that of m = A m + b is l = A' l + g.
     """
-    from scipy.linalg import solve_discrete_lyapunov
-
     block = np.ix_(states, states)
     a, m, p = A[block], mean[states], cov[block]
-    lam = solve_discrete_lyapunov(a.T, gradients["initial_cov"][block])
+    lam = _lyapunov(a.T, gradients["initial_cov"][block])
     g = np.linalg.solve(np.eye(len(a)) - a.T, gradients["initial_mean"][states])
     gradients["process_cov"][block] += lam
     gradients["transition"][block] += lam @ a @ p + np.outer(g, m)

@@ -377,7 +377,9 @@ class StateSpaceModel(DrivenModel):
             raise DataError("no sequence has two rows: the dynamics have no estimate. Freeze them, or give a prior.")
         if np.isnan(batch.y).all():
             raise DataError("every entry of y is missing: there is nothing to fit.")
-        if "measurement_cov" not in freeze and core.may_move("measurement_cov") and self.measurement_prior.is_flat:
+        noisy = "measurement_cov" not in freeze and core.may_move("measurement_cov") and self.measurement_prior.is_flat
+        exact = "process_cov" in moving and core.has_no_noise() and self.process_prior.is_flat
+        if noisy or exact:
             check_constant_columns(batch.y, list(labels.features))
 
     def _default_starts(self) -> int:

@@ -1,0 +1,73 @@
+"""What designs refuse, before any work is done; and what ends clearly though little can be said."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import statespace_em as sse
+from statespace_em import designs
+from statespace_em.errors import DataError, ParameterError, RowError
+from statespace_em.priors import InverseWishart
+
+CONSTANT = r"^column 0 is constant \({}\), so its variance has no estimate: leave it out, or give the model a prior"
+
+
+@pytest.mark.parametrize("model", [designs.ar(2), designs.arma(1, 1), designs.arima(0, 1, 1)], ids=str)
+@pytest.mark.parametrize("value", [3.0, 0.0])
+def test_a_constant_that_states_explain_exactly(model, value):
+    with pytest.raises(DataError, match=CONSTANT.format(f"{value:g}")):
+        model.fit(np.full(30, value))
+
+
+def test_a_prior_bounds_the_likelihood_of_a_constant():
+    model = sse.LinearGaussianSSM(
+        ["x"], transition=[[1.0]], observation=[[1.0]], measurement_cov=[[0.0]], initial="diffuse",
+        process_prior=InverseWishart(dof=3.0, scale=0.1),
+    )  # fmt: skip
+    model.fit(np.full(10, 2.0))
+    assert model.params_["process_cov"].item() > 0.0
+
+
+def test_three_rows_are_fitted_without_a_word_of_the_arithmetic():
+    model = designs.ar(2).fit(np.array([1.0, 2.0, 4.0]))  # warnings are errors here
+    assert model.status_ == "converged"
+    assert np.isfinite(model.score(np.array([1.0, 2.0, 4.0])))
+
+
+def test_more_harmonics_than_rows_tell():
+    with pytest.raises(ParameterError, match=r"harmonics is 40, but rows tell at most 6 of a period of 12 rows"):
+        designs.seasonal(12, harmonics=40).fit(np.arange(30.0))
+
+
+def test_components_that_rows_do_not_tell_apart():
+    with pytest.raises(RowError, match="leave out one of two components that rows do not tell apart"):
+        (designs.local_level() + designs.local_level()).fit(np.random.default_rng(0).normal(size=20))
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_dates_go_on_by_their_own_step(zone):
+    """Without the step that pandas infers as text, which it is about to change, and warns of."""
+    dates = pd.DatetimeIndex(pd.date_range("2020-03-25", periods=30, freq="D", tz=zone).tolist())
+    y = pd.Series(np.random.default_rng(0).normal(size=30), dates)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pd, "infer_freq", None)
+        ahead = designs.local_level().fit(y).forecast(y, 2)
+    expected = pd.date_range("2020-04-24", periods=2, freq="D", tz=zone)
+    assert list(ahead["time"].to_index()) == list(expected)
+
+
+def test_dates_with_a_time_zone_are_written_in_utc(tmp_path):
+    """NetCDF has no time zones: the models' own files need none, tables of rows are written as the README says."""
+    dates = pd.date_range("2020-03-25", periods=30, freq="D", tz="Europe/Berlin")
+    y = pd.Series(np.random.default_rng(0).normal(size=30), dates)
+    model = designs.local_level().fit(y)
+    model.save(tmp_path / "model.nc")
+    assert type(model).load(tmp_path / "model.nc").score(y) == model.score(y)
+    found = model.e_step(y)
+    plain = found.assign_coords(time=found.indexes["time"].tz_convert("UTC").tz_localize(None))
+    plain.to_netcdf(tmp_path / "posterior.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "posterior.nc", engine="h5netcdf") as back:
+        again = back.indexes["time"].tz_localize("UTC").tz_convert("Europe/Berlin")
+        assert list(again) == list(dates)
+        np.testing.assert_array_equal(back["gamma"].values, found["gamma"].values)
