@@ -164,9 +164,11 @@ class LatentModel(Settings, Uncertain):
         Memory beside y, which is held once: of a hidden Markov model about 40 bytes a row, and what guesses take of
         the first million rows; of a linear-Gaussian model of n states and D features at most
         8 (4 n**2 + D**2 + n D + 2 n + 2 D + 6) bytes a row of what is worked on at the time, and 9 a row besides: on
-        each thread sequences of 16 384 rows in all, or one of up to 65 536 (of 2**20 where nothing is missing, which
-        takes 8 (n + D + 2) bytes a row); a longer one goes in blocks of 16 384, 8 (3 n**2 + n) bytes each besides. Of
-        data in chunks, a few times that of the chunks that are worked on at the time, and a sample of 50 000 rows.
+        each thread sequences of 16 384 rows in all, or one of up to 65 536, or as many as take 105 MB (of 2**20 where
+        nothing is missing, which takes 8 (n + D + 2) bytes a row); a longer one goes in blocks of 16 384, 8 (3 n**2 +
+        n) bytes each besides, and a third to two thirds slower (a million rows with gaps, n = 4, D = 2: 50 MB at the
+        peak). Where a fit has converged it looks once at every innovation, some 500 bytes a row of that size. Of data
+        in chunks, a few times that of the chunks that are worked on at the time, and a sample of 50 000 rows.
         """
         options = FitOptions(start, freeze, n_starts, max_iter, tol, accelerate, seed, threads, progress)
         found = self._estimate(y, options, states, weights)

@@ -14,7 +14,7 @@ from statespace_em.sequence.lgssm_params import LGSSMParams, positions, rows_ali
 from statespace_em.sequence.lgssm_plan import Section, plan
 from statespace_em.sequence.lgssm_regression import Residuals
 from statespace_em.sequence.lgssm_sums import Gradients, Sums, sums_of
-from statespace_em.sequence.lgssm_sweeps import Kinds, Pass
+from statespace_em.sequence.lgssm_sweeps import Kinds, Pass, bytes_of_row
 from statespace_em.sequence.lgssm_unknown import LOG_2PI, is_diffuse, proper_start
 
 
@@ -79,7 +79,9 @@ def planned(params: LGSSMParams, batch: Batch) -> tuple[Section, ...]:
     """Sections that an E-step takes one after another; they are the same for all parameters of these shapes."""
     varying = ("transition", "process_cov", "observation", "measurement_cov")
     share = not any(varies(params, name) for name in varying)
-    return plan(batch.y, batch.starts, share=share, settles=share or few_changes(rows_alike(params, batch)))
+    settles = share or few_changes(rows_alike(params, batch))
+    size = bytes_of_row(len(params.initial_mean), batch.y.shape[1])
+    return plan(batch.y, batch.starts, share=share, settles=settles, size=size)
 
 
 def flowed(params: LGSSMParams, flow: Flow | None) -> LGSSMParams:

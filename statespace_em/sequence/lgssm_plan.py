@@ -16,6 +16,7 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.kernels.steady import ROWS
 
 WHOLE = 65_536  # longest series whose filter is kept while the backward pass goes over it
+ROOM = 1_600  # bytes that a row of it may take; of small models longer series are kept
 SETTLING = 16  # times as long where covariances settle, as they do where nothing is missing
 BLOCK = 16_384  # rows worked on at a time, of longer ones and of several sequences together
 ENOUGH = 16  # sequences that are worth their steps side by side
@@ -48,15 +49,16 @@ class Section(NamedTuple):
     long: bool = False
 
 
-def plan(y: Floats, starts: Ints, *, share: bool, settles: bool | None = None) -> tuple[Section, ...]:
+def plan(y: Floats, starts: Ints, *, share: bool, settles: bool | None = None, size: int = ROOM) -> tuple[Section, ...]:
     """Cut sequences into sections; without ``share`` each has covariances of its own.
 
-    ``settles`` says that these stand still where nothing is missing, as they do (None) where they are shared.
+    ``settles`` says that these stand still where nothing is missing, as they do (None) where they are shared, and
+    ``size`` is what the filter of a row takes where they do not, in bytes.
     """
     settles = share if settles is None else settles
     length = np.diff(starts)
     complete = not np.isnan(y).any()
-    short = length <= (SETTLING * WHOLE if complete and settles else WHOLE)
+    short = length <= (SETTLING if complete and settles else max(1, ROOM // size)) * WHOLE
     found = [_long(int(a), int(b - a), complete) for a, b in zip(starts[:-1][~short], starts[1:][~short])]
     if not short.any():
         return tuple(found)

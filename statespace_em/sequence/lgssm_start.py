@@ -13,10 +13,12 @@ from statespace_em.patterns import Pattern, components
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.lgssm_loading import loaded
 from statespace_em.sequence.lgssm_params import LGSSMParams, effects_of, positions
+from statespace_em.sequence.lgssm_unknown import beginning
 
 SHARES = ((0.3, 0.3), (0.01, 0.5), (1.0, 0.01))  # of the variance of steps of y, given to the state and to the noise
 ROUND_OFF = 1e-12  # share of the largest eigenvalue that the smallest of a singular matrix may have
 CALM = 0.98  # spectral radius up to which dynamics do not explode
+ENOUGH = 100_000  # rows of which the windows of a guess are made: they take many times the memory of y
 HORIZON = 10  # rows over which a disturbance of the state is followed
 
 
@@ -48,8 +50,9 @@ def guessed_params(
     """Subspace guess (Van Overschee & De Moor 1996, simplified): states are the principal scores of windows.
 
     Where ``observation`` is given, states are what it sees of y, so that all guesses are in its basis. ``extra``
-    lengthens the windows, ``offset`` takes the mean of y for an offset.
+    lengthens the windows, ``offset`` takes the mean of y for an offset. The first `ENOUGH` rows tell.
     """
+    batch = beginning(batch, ENOUGH)
     y = interpolated(batch.y, batch.starts)
     size = y.shape[1]
     middle = y.mean(0) if offset else np.zeros(size)

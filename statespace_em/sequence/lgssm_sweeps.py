@@ -180,6 +180,11 @@ def _stacks(n_rows: int, n: int, size: int, room: Covs | None) -> tuple[Floats, 
     )  # fmt: skip
 
 
+def bytes_of_row(n: int, size: int) -> int:
+    """Memory that the filter of a row takes: covariances, gains, what whitens, and the means in the store."""
+    return 8 * (2 * n * n + size * n + size * size + 1 + n + size + 1)
+
+
 def _first_singular(work: Pass, section: Section, rows: slice | Ints, at: int) -> int:
     """Of all rows with the history that leads to a singular one, the first."""
     row = int(np.arange(len(work.y))[rows][at])

@@ -62,7 +62,7 @@ def _stand_in(params: LGSSMParams, batch: Batch, states: Ints) -> Floats:
     The first rows tell, unless a constant does not show there: no result depends on what is found, but for round-off.
     """
     for n_rows in (ENOUGH, len(batch.y)):
-        found = _moves(params, _beginning(batch, n_rows), states)
+        found = _moves(params, beginning(batch, n_rows), states)
         if np.isfinite(found).all():
             return found
     seen = ~np.isnan(batch.y)
@@ -70,7 +70,7 @@ def _stand_in(params: LGSSMParams, batch: Batch, states: Ints) -> Floats:
     return np.where(np.isfinite(found), found, level if level > 0.0 else 1.0)
 
 
-def _beginning(batch: Batch, n_rows: int) -> Batch:
+def beginning(batch: Batch, n_rows: int) -> Batch:
     """Return the first rows."""
     n_rows = min(n_rows, len(batch.y))
     starts = np.append(batch.starts[batch.starts < n_rows], n_rows)
