@@ -323,3 +323,17 @@ def test_what_rows_do_not_tell():
         fitted.forecast(y, 2)
     with pytest.raises(UndeterminedStartError):
         (designs.local_level(unit="h") + designs.constant(start="diffuse")).fit(y)
+
+
+def test_rows_that_tell_no_time_are_as_far_apart_as_those_of_the_fit(tmp_path):
+    """Values of a sum are per unit of time, but rows without times are the steps of the fit; also from a file."""
+    rng = np.random.default_rng(3)
+    y = pd.Series(np.cumsum(rng.normal(size=60)), pd.Index(0.1 * np.arange(60), name="time"))
+    model = (designs.local_level(unit="s") + designs.ar(1)).fit(y, n_starts=1, max_iter=5, tol=0.0)
+    model.save(tmp_path / "model.nc")
+    for own in (model, type(model).load(tmp_path / "model.nc")):
+        np.testing.assert_allclose(own.sample(4, seed=1)["time"], [0.0, 0.1, 0.2, 0.3], atol=1e-12)
+        silent, told = own.stream(), own.stream()
+        steps = [(silent.update(value), told.update(value, time=time)) for time, value in y.items()]
+        np.testing.assert_allclose(steps[-1][0].filtered, steps[-1][1].filtered, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(silent.predicted, own.forecast(y, 1)["predicted"].values[0], rtol=1e-9, atol=1e-12)

@@ -165,6 +165,27 @@ def test_robust_filters_bear_what_throws_the_plain_one():
     assert error(dof=4.0) < 0.2 * error()
 
 
+@pytest.mark.parametrize("by", ["row", "feature", "sensor"])
+def test_a_gate_is_that_of_the_plain_filter_of_what_passed(by):
+    """The slow way: filter what was left again after every row, and compare squares with their chi-squared limits."""
+    model, y = motion(), track(7, 60)
+    left, expected = y.copy(), np.zeros(y.shape, bool)
+    groups = {"row": [[0, 1, 2, 3]], "feature": [[0], [1], [2], [3]], "sensor": [[0, 1], [2, 3]]}[by]
+    for t in range(len(y)):
+        known = model.filter(left.iloc[: t + 1])
+        if not np.isfinite(known["predicted_cov"].values[t]).all():
+            continue
+        v, S = known["innovation"].values[t], known["innovation_cov"].values[t]
+        for group in groups:
+            own = [k for k in group if not np.isnan(v[k])]
+            if own and v[own] @ np.linalg.solve(S[np.ix_(own, own)], v[own]) > stats.chi2.ppf(0.8, len(own)):
+                expected[t, own] = True
+        left.iloc[t] = left.iloc[t].where(~expected[t])
+    found = model.filter(y, gate=0.8, by=by)["outside"].values
+    assert 20 < expected.sum() < 0.6 * expected.size
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_chunks_are_guarded_as_memory_is():
     pytest.importorskip("dask")
     y = xr.DataArray(
@@ -174,6 +195,11 @@ def test_chunks_are_guarded_as_memory_is():
     for guard in GUARDS[::3]:
         agree(model.filter(y.chunk(sequence=2), **guard).compute(), model.filter(y, **guard))
     np.testing.assert_array_equal(checks.gated(model, y.chunk(sequence=3)), checks.gated(model, y))
+    inside = xr.DataArray(np.arange(90), dims="time") < xr.DataArray([90, 40, 70, 90], dims="sequence")
+    ragged = y.where(inside).assign_coords(length=("sequence", [90, 40, 70, 90]))
+    found, expected = model.filter(ragged.chunk(sequence=2), gate=0.9).compute(), model.filter(ragged, gate=0.9)
+    assert found["outside"].dtype == expected["outside"].dtype == bool
+    agree(found, expected)
 
 
 def test_a_guarded_stream_that_is_resumed_tells_the_same(tmp_path):

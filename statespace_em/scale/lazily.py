@@ -97,6 +97,8 @@ def _as_dataset(answer: Any) -> xr.Dataset:
 
 
 def _type(variable: xr.DataArray, padded: bool) -> np.dtype[Any]:
+    if variable.dtype == bool:
+        return variable.dtype  # as in memory: no row is not outside its gate
     return np.promote_types(variable.dtype, type_of_blank(variable.values)) if padded else variable.dtype
 
 
@@ -149,5 +151,5 @@ def _padded(variable: xr.DataArray, time: str, longest: int, dtype: np.dtype[Any
         return values
     axis = variable.dims.index(time)
     width = [(0, longest - values.shape[axis] if i == axis else 0) for i in range(values.ndim)]
-    blank: Any = None if dtype.kind == "O" else np.nan
+    blank: Any = {"O": None, "b": False}.get(dtype.kind, np.nan)
     return np.pad(values, width, constant_values=blank)

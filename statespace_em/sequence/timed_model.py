@@ -58,6 +58,8 @@ class TimedModel(Timed):
         if moving:
             self.params_["observation"].attrs["moving"] = moving
         self.params_["transition"].attrs.update(step=told, time_units=of_time)
+        if grid is not None:
+            self.params_["transition"].attrs["row_step"] = grid.step
         for name in self._flow_over(1.0).names_of(free=False)[:1]:
             if name.partition("_density")[1]:
                 self.params_["process_cov"].attrs["density_units"] = unit_of(name, of_y, of_time)
@@ -257,7 +259,7 @@ class TimedModel(Timed):
             return bound._core(n_features=known.sizes["feature"]).build(bound._schema().arrays(bound._inner(known)))
 
         check_streams(tree(np.ones(1)), self.likelihood)
-        dynamics = Dynamics(self._usual(known).step, over_gap, tree, self.likelihood, self.unit, self.step is None)
+        dynamics = Dynamics(self._row_step(known), over_gap, tree, self.likelihood, self.unit, self.step is None)
         return MotionStream(self, known, dynamics, guard)
 
     def sample(self, n_steps: Any, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:
@@ -269,13 +271,18 @@ class TimedModel(Timed):
         known = self._known(params)
         counted = np.ndim(n_steps) == 0
         times = None if counted else pd.Index(n_steps)
-        grid = self._usual(known) if times is None else grid_of([times], self.unit, 0)
+        grid = Grid(self._row_step(known)) if times is None else grid_of([times], self.unit, 0)
         bound = self._at(grid, self._step_of(known), self._own(known))
         n_rows = n_steps if times is None else len(times)
         drawn: xr.Dataset = StateSpaceModel.sample(bound, n_rows, bound._inner(known), seed=seed)
         if times is None:
             return drawn.assign_coords(time=grid.step * np.arange(n_steps)) if grid.step != 1.0 else drawn
         return drawn.assign_coords(time=times)
+
+    def _row_step(self, known: xr.Dataset) -> float:
+        """Time from a row to the next where nothing else is said: the step of the model, or that of the fit."""
+        told = known["transition"].attrs.get("row_step") if "transition" in known else None
+        return self._usual(known).step if self.step is not None or told is None else float(told)
 
     def _drawn(self, times: pd.Index, params: xr.Dataset, seed: int) -> xr.Dataset:
         return self.sample(times if self.step is None else len(times), params, seed=seed)
