@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Floats, Ints
-from statespace_em.kernels._jit import inlined, part
+from statespace_em.kernels._jit import bare, inlined, part
 
 EPS = 2.220446049250313e-16
 
@@ -70,6 +70,58 @@ def times_transposed(F: Floats, P: Floats, out: Floats) -> None:
             for k in range(F.shape[1]):
                 value += F[i, k] * P[j, k]
             out[i, j] = value
+
+
+@bare
+def add_product(sign: float, M: Floats, X: Floats, out: Floats) -> None:
+    """Add ``sign`` M X to ``out``, row by row, so that it fills the vectors of the processor."""
+    n, most = M.shape[1], M.shape[1] // 4 * 4
+    for i in range(M.shape[0]):
+        for k in range(0, most, 4):
+            a, b, c, d = sign * M[i, k], sign * M[i, k + 1], sign * M[i, k + 2], sign * M[i, k + 3]
+            for j in range(X.shape[1]):
+                value = (out[i, j] + a * X[k, j]) + b * X[k + 1, j]
+                out[i, j] = (value + c * X[k + 2, j]) + d * X[k + 3, j]
+        for k in range(most, n):
+            a = sign * M[i, k]
+            for j in range(X.shape[1]):
+                out[i, j] += a * X[k, j]
+
+
+@bare
+def solve_rows(factor: Floats, inverse: Floats, x: Floats) -> None:
+    """Replace ``x`` by inv(L') inv(L) x, in the order of `solve_lower` and `solve_upper`, rows at a time."""
+    n = x.shape[0]
+    for i in range(n):
+        for k in range(i):
+            a = factor[i, k]
+            for j in range(x.shape[1]):
+                x[i, j] -= a * x[k, j]
+        for j in range(x.shape[1]):
+            x[i, j] *= inverse[i]
+    for i in range(n - 1, -1, -1):
+        for k in range(i + 1, n):
+            a = factor[k, i]
+            for j in range(x.shape[1]):
+                x[i, j] -= a * x[k, j]
+        for j in range(x.shape[1]):
+            x[i, j] *= inverse[i]
+
+
+@inlined
+def turn(M: Floats, out: Floats) -> None:
+    """Fill ``out`` with M'."""
+    for i in range(M.shape[0]):
+        for j in range(M.shape[1]):
+            out[j, i] = M[i, j]
+
+
+@inlined
+def mirror(M: Floats) -> None:
+    """Make a matrix symmetric by what is below its diagonal."""
+    for i in range(M.shape[0]):
+        for j in range(i):
+            M[j, i] = M[i, j]
 
 
 @part

@@ -24,10 +24,12 @@ from statespace_em.kernels._linalg import (
     solve_upper,
     times_transposed,
 )
+from statespace_em.kernels.kalman_wide import smooth_by_rows
 
 LOG_2PI = 1.8378770664093453
 SHORTEST = 16  # undisturbed rows before a covariance recursion is asked whether it has settled
 FULL = -1  # status: more of them differ than the stacks have room for
+FEW_STATES = 7  # up to which sums entry by entry are faster than whole rows at a time
 ONE_STEP = np.int64(1)  # numbers written where they are used are types of their own: functions are compiled for each
 AT_ONCE = 64  # rows whose gaps are looked at together where there are none
 MOST = 32  # histories compared with a new row; beyond that it is worked out without looking further
@@ -264,7 +266,8 @@ def smooth_covariances(
     N, room, n = first.shape[0], cov.shape[0], filtered.shape[1]
     child, sibling, parent = np.empty(room + 1, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
     own, age, known = np.empty(room, np.int64), np.empty(room, np.int64), np.zeros(filtered.shape[0], np.bool_)
-    F, L, work, inverse = np.empty((n, n)), np.empty((n, n)), np.empty((n, n)), np.empty(n)
+    F, L, work, turned = np.empty((n, n)), np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
+    inverse = np.empty(n)
     child[room] = -1  # of the end of a sequence
     lowest, v = np.int64(room), room
     for t in range(N - 1, -1, -1):
@@ -286,11 +289,18 @@ def smooth_covariances(
                         cross_cov[v, i, j] = np.nan
             else:
                 a, q = t * int(A.shape[0] > 1), t * int(Q.shape[0] > 1)
-                if not known[s]:
-                    _smoother_gain(A[a], predicted[slot[t + 1]], filtered[s], J[s], L, inverse, work)
-                    known[s] = True
-                times_transposed(J[s], cov[after], cross_cov[v])  # cov is symmetric
-                _smoothed(A[a], Q[q], filtered[s], J[s], cross_cov[v], F, L, work, cov[v])
+                if n > FEW_STATES:
+                    ahead = -1 if known[s] else slot[t + 1]
+                    smooth_by_rows(
+                        s, ahead, after, v, a, q, A, Q, predicted, filtered, J, cov, cross_cov, F, L, work, turned,
+                        inverse,
+                    )  # fmt: skip
+                else:
+                    if not known[s]:
+                        _smoother_gain(A[a], predicted[slot[t + 1]], filtered[s], J[s], L, inverse, work)
+                    times_transposed(J[s], cov[after], cross_cov[v])  # cov is symmetric
+                    _smoothed(A[a], Q[q], filtered[s], J[s], cross_cov[v], F, L, work, cov[v])
+                known[s] = True
             own[v], parent[v], child[v], age[v] = s, after, -1, 1
             sibling[v], child[after] = child[after], v
             if after < room and own[after] == s:

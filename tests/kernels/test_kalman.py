@@ -90,7 +90,7 @@ def trend(noise, P0=1e7):
 
 @pytest.mark.parametrize("missing", [0.0, 0.4])
 @pytest.mark.parametrize("varying", [(), VARYING, ("A",), ("C", "R")], ids="-".join)
-@pytest.mark.parametrize(("n", "D"), [(1, 1), (2, 1), (1, 3), (3, 2), (4, 4)])
+@pytest.mark.parametrize(("n", "D"), [(1, 1), (2, 1), (1, 3), (3, 2), (4, 4), (8, 2), (11, 3)])
 def test_matches_dense_conditioning(n, D, varying, missing):
     rng = np.random.default_rng([n, D, len(varying)])
     for T in (1, 2, 6):
@@ -112,18 +112,19 @@ def test_blank_rows(blank):
 
 
 @pytest.mark.parametrize("change", ["singular Q", "no Q", "no P0", "no R", "large P0", "singular P0 and Q", "no noise"])
-def test_degenerate_covariances(change):
+@pytest.mark.parametrize("n", [3, 9])
+def test_degenerate_covariances(change, n):
     rng = np.random.default_rng(2)
-    p = random_parameters(rng, 3, 2)
-    u = np.array([1.0, -2.0, 0.5])
+    p = random_parameters(rng, n, 2)
+    u, one, others = np.resize([1.0, -2.0, 0.5], n), np.eye(n)[0], 1.0 - np.eye(n)[0]
     p = {
         "singular Q": p._replace(Q=np.outer(u, u)[None]),
         "no Q": p._replace(Q=0 * p.Q),
         "no P0": p._replace(P0=0 * p.P0),
         "no R": p._replace(R=0 * p.R),
-        "large P0": p._replace(P0=1e7 * np.eye(3)),
-        "singular P0 and Q": p._replace(P0=np.outer(u, u), Q=np.diag([1.0, 0.0, 0.0])[None]),
-        "no noise": p._replace(P0=p.P0 @ np.diag([0.0, 1.0, 1.0]) @ p.P0, Q=0 * p.Q),
+        "large P0": p._replace(P0=1e7 * np.eye(n)),
+        "singular P0 and Q": p._replace(P0=np.outer(u, u), Q=np.diag(one)[None]),
+        "no noise": p._replace(P0=p.P0 @ np.diag(others) @ p.P0, Q=0 * p.Q),
     }[change]
     y = simulate(rng, p, 6)
     y[2, 1] = np.nan
