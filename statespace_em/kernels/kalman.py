@@ -17,10 +17,11 @@ import numpy as np
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.kernels._jit import inlined, jit
 from statespace_em.kernels._kalman_sums import GaussianSums, moment_sums
-from statespace_em.kernels.kalman_covariances import FULL, expand, filter_covariances, smooth_covariances
+from statespace_em.kernels.kalman_covariances import FEW_STATES, FULL, expand, filter_covariances, smooth_covariances
 from statespace_em.kernels.steady import AHEAD, BACK, ROWS, closed_loop, filter_rows, smooth_rows, stretch
 
 __all__ = [
+    "FEW_STATES",
     "FULL",
     "GaussianSums",
     "draw_states",

@@ -255,19 +255,19 @@ def joseph(
 @jit
 def smooth_covariances(
     first: Bools, slot: Ints, A: Floats, Q: Floats, predicted: Floats, filtered: Floats,
-    J: Floats, place: Ints, cov: Floats, cross_cov: Floats,
+    J: Floats, place: Ints, cov: Floats, cross_cov: Floats, turned: Floats | None,
 ) -> int:  # fmt: skip
     """Fill ``place`` (N,), by place Cov(s[t] | y) and Cov(s[t], s[t+1] | y), and the gain ``J`` by slot.
 
     Rauch, Tung & Striebel 1965 with J = P_f A' inv(P_p), V[t] = (I - J A) P_f (I - J A)' + J (Q + V[t+1]) J',
     a sum of squares; P_p may be singular. The second is NaN where a sequence ends. Places are taken from the end of
-    the stacks. Returns the lowest, or `FULL`; stacks of N are never full.
+    the stacks. Returns the lowest, or `FULL`; stacks of N are never full. With work space ``turned`` (n, n) matrices
+    are worked on row by row; without, which is faster up to `FEW_STATES`, entry by entry. Each is compiled when needed.
     """
     N, room, n = first.shape[0], cov.shape[0], filtered.shape[1]
     child, sibling, parent = np.empty(room + 1, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
     own, age, known = np.empty(room, np.int64), np.empty(room, np.int64), np.zeros(filtered.shape[0], np.bool_)
-    F, L, work, turned = np.empty((n, n)), np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
-    inverse = np.empty(n)
+    F, L, work, inverse = np.empty((n, n)), np.empty((n, n)), np.empty((n, n)), np.empty(n)
     child[room] = -1  # of the end of a sequence
     lowest, v = np.int64(room), room
     for t in range(N - 1, -1, -1):
@@ -289,7 +289,7 @@ def smooth_covariances(
                         cross_cov[v, i, j] = np.nan
             else:
                 a, q = t * int(A.shape[0] > 1), t * int(Q.shape[0] > 1)
-                if n > FEW_STATES:
+                if turned is not None:
                     ahead = -1 if known[s] else slot[t + 1]
                     smooth_by_rows(
                         s, ahead, after, v, a, q, A, Q, predicted, filtered, J, cov, cross_cov, F, L, work, turned,

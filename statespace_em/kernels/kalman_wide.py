@@ -14,7 +14,7 @@ def smooth_by_rows(
 ) -> None:  # fmt: skip
     """Fill Cov(s[t] | y) and Cov(s[t], s[t+1] | y) of place v, given those of place ``after``.
 
-    Before that the gain of slot s where ``ahead`` is the slot of the next row, not -1; A and Q are those of entries a, q.
+    Before that the gain of slot s where ``ahead`` is the slot of the next row, not -1. Entries a of A, q of Q count.
     """
     n = filtered.shape[1]
     if ahead >= 0:

@@ -279,10 +279,20 @@ def _smooth_covariances(part: Part, gains: Gains, known: Filtered) -> tuple[Floa
     """Gains of the smoother by slot; which matrices each row has, where the stacks have any, and the stacks."""
     n_rows, n = known.predicted_mean.shape
     J, place = np.empty(known.filtered_cov.shape), np.empty(n_rows, np.int64)
+    turned = np.empty((n, n)) if n > kalman.FEW_STATES else None
     for room in (n_rows,) if len(J) == n_rows else _rooms(n_rows, 4 * len(J)):
         stacks = _memory.empty((room, n, n), (room, n, n))
         lowest = kalman.smooth_covariances(
-            part.first, gains.slot, part.p.A, part.p.Q, known.predicted_cov, known.filtered_cov, J, place, *stacks
+            part.first,
+            gains.slot,
+            part.p.A,
+            part.p.Q,
+            known.predicted_cov,
+            known.filtered_cov,
+            J,
+            place,
+            *stacks,
+            turned,
         )
         if lowest != kalman.FULL:
             break

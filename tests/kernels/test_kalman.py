@@ -51,7 +51,8 @@ def run(y, p, first=None, *, alike=None, form=lambda kernel: kernel, status=0):
     assert covariances(y, first, alike, p.A, p.Q, p.C, p.R, p.P0, slot, pc, fc, *gains, S) == status
     if status == 0:
         form(kalman.filter_means)(y, first, slot, p.A, p.b, p.C, p.d, p.m0, *gains, pm, fm, ll, v)
-        lowest = form(kalman.smooth_covariances)(first, slot, p.A, p.Q, pc, fc, J, place, c, x)
+        turned = np.empty((n, n)) if n > kalman.FEW_STATES else None
+        lowest = form(kalman.smooth_covariances)(first, slot, p.A, p.Q, pc, fc, J, place, c, x, turned)
         assert lowest == place.min()
         assert form(kalman.smooth_means)(first, slot, J, pm, fm, m) == 0
         for which, stacks in ((slot, (pc, fc, S)), (place, (c, x))):
@@ -275,7 +276,7 @@ def test_equal_sequences_keep_one_set_of_covariances():
     gains = np.empty((50_000, 1, 2)), np.empty((50_000, 1, 1)), np.empty(50_000)
     none = np.empty((0, 1, 1))
     kalman.filter_covariances(y, first, ALIKE, p.A, p.Q, p.C, p.R, p.P0, slot, pc, fc, *gains, none)
-    kalman.smooth_covariances(first, slot, p.A, p.Q, pc, fc, J, place, c, x)
+    kalman.smooth_covariances(first, slot, p.A, p.Q, pc, fc, J, place, c, x, None)
     assert slot.max() < 200
     assert place.min() > 50_000 - 400
     assert np.isnan(fc[200:]).all()
