@@ -52,12 +52,9 @@ def write_rows(x: Floats, t: int, m: int, out: Floats) -> None:
     """Fill m rows of ``out`` (N, n) from row t on with the columns of ``x`` (n, ROWS)."""
     n = out.shape[1]
     flat = out.reshape(out.size)[n * t : n * (t + m)]
-    if n == 4:  # in the commonest shapes the compiler knows how far rows are apart, and takes several at once
+    if n == 4:  # in the commonest shape the compiler knows how far rows are apart, and takes several at once
         for w in range(m):
             flat[4 * w], flat[4 * w + 1], flat[4 * w + 2], flat[4 * w + 3] = x[0, w], x[1, w], x[2, w], x[3, w]
-    elif n == 2:
-        for w in range(m):
-            flat[2 * w], flat[2 * w + 1] = x[0, w], x[1, w]
     else:
         for w in range(m):
             for i in range(n):
