@@ -72,6 +72,10 @@ class HasBoundary(Protocol):
         """Whether the parameters are next to a place that has a likelihood only as a limit, such as a unit root."""
         ...
 
+    def steps_are_exact(self) -> bool:
+        """Whether an M-step is the maximum that it is meant to be; else the score climbs from the start."""
+        ...
+
     def left_to_score(self) -> list[str]:
         """Parameters with free values that no M-step moves, such as products of names."""
         ...

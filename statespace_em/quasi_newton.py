@@ -7,7 +7,6 @@ alg. 6.1); it ends when the Newton decrement, the gain in nats that a quadratic 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -22,13 +21,16 @@ P = TypeVar("P")
 D = TypeVar("D")
 S = TypeVar("S")
 
-SLOW = 0.1  # nats in ten steps: above that EM goes on, for far from a maximum nothing climbs faster
+SLOW = 1.0  # nats in ten steps: above that EM goes on, for far from a maximum nothing climbs faster
 FLAT = 0.1  # squared score over tol, coordinates being of order 1: a poor model of the curvature must not hide a slope
 DOUBT = 1e-6  # squared score at which EM is not believed to have converged: it may not move all that is free
 PATIENCE = 20  # steps, beside one a coordinate, in which an ascent must learn the curvature
 MOST = 150  # coordinates; the curvature costs as many E-steps
 FINE = 30  # coordinates of a model whose last digits are worth that
 LAST = 3  # Newton steps for them
+RISE, STEEP = 1e-4, 0.9  # of the first slope: what a step must gain of it, and what may be left of it
+SEARCH = 12  # evaluations along a line, and the bracket below which
+NARROW = 1e-3  # of its length a bracket tells no more
 CONFIRM = 2  # successive steps that must agree that little is left to gain
 
 
@@ -82,38 +84,37 @@ def ascend(
 
 
 def _search(evaluate: Evaluate, here: Point, direction: Floats) -> Point | None:
-    """Find a higher point along ``direction``; None if there is none."""
-    from scipy.optimize import line_search  # here because it is slow to import and a hidden Markov model does without
+    """Find a higher point along ``direction``, mostly one that is less steep (weak Wolfe); None if there is none.
 
-    seen: dict[bytes, Point] = {}
-
-    def at(x: Floats) -> Point | None:
-        key = x.tobytes()
-        if key not in seen:
-            found = evaluate(x)
-            if found is None:
-                return None
-            seen[key] = found
-        return seen[key]
-
-    def value(x: Floats) -> float:
-        found = at(x)
-        return np.inf if found is None else -found.objective
-
-    def slope(x: Floats) -> Floats:
-        found = at(x)
-        return np.zeros_like(x) if found is None else -found.gradient
-
-    longest = 1.0 / max(1.0, float(np.abs(direction).max()))  # coordinates are of order 1: no wild first step
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the best point seen is taken whether or not it is optimal
-        line_search(value, slope, here.x, direction * longest, -here.gradient, -here.objective, maxiter=12)
-    best = max(seen.values(), key=lambda point: point.objective, default=None)
-    for power in range(1, 9):  # the curvature may be far from what the direction expects
-        if best is not None and best.objective > here.objective:
+    The step is bracketed (Lewis & Overton 2013, alg. 2.6) and placed by cubics (Nocedal & Wright 2006, eq. 3.59); a
+    place where nothing can be computed is too far.
+    """
+    rise = float(here.gradient @ direction)
+    step = 1.0 / max(1.0, float(np.abs(direction).max()))  # coordinates are of order 1: no wild first step
+    best, near, low, high = here, here, 0.0, np.inf
+    for _ in range(SEARCH):
+        there = evaluate(here.x + step * direction)
+        if there is not None and there.objective > best.objective:
+            best = there
+        if there is None or there.objective < here.objective + RISE * step * rise:
+            share = 0.1 if there is None else _placed(near, there, direction, step - low)
+            high, step = step, low + share * (step - low)
+        elif there.gradient @ direction > STEEP * rise:
+            near, low, step = there, step, 0.5 * (step + high) if high < np.inf else 3.0 * step
+        else:
+            return there
+        if best is not here and high - low < NARROW * high:
             break
-        best = at(here.x + direction * longest * 0.1**power)
-    return best if best is not None and best.objective > here.objective else None
+    return best if best.objective > here.objective else None
+
+
+def _placed(near: Point, far: Point, direction: Floats, apart: float) -> float:
+    """Share of the way from one point to another, well inside, at which the cubic through both is highest."""
+    first, last = float(near.gradient @ direction) * apart, float(far.gradient @ direction) * apart
+    bend = first + last - 3.0 * (far.objective - near.objective)
+    root = np.sqrt(max(bend * bend - first * last, 0.0))
+    share = 1.0 - (last - root - bend) / (last - first - 2.0 * root) if last - first != 2.0 * root else 0.5
+    return float(min(max(share, 0.1), 0.9)) if np.isfinite(share) else 0.5
 
 
 def _updated(inverse: Floats, step: Floats, change: Floats, fresh: bool) -> Floats:
@@ -221,7 +222,10 @@ def run_quasi_newton(
     """
     options: dict[str, Any] = {"tol": tol, "accelerate": accelerate, "on_step": on_step}
     known: Any = model
-    end = run_em(model, data, start, max_iter=max_iter, head=head, slow=SLOW, **options)
+    most = max_iter if known.steps_are_exact() else 1
+    end = run_em(model, data, start, max_iter=most, head=head, slow=SLOW, **options)
+    if end.status == "decreased":  # an M-step that is not exact, or round-off in it: the score may know better
+        end = end._replace(status="max_iter")
     if end.status == "converged":
         point = _Ascent(model, data, end, start, max_iter, on_step).start()
         if point is not None and float(point.gradient @ point.gradient) > DOUBT:
@@ -261,7 +265,11 @@ def run_quasi_newton(
         elif gained <= 10.0 * tol and (stalled or len(point.x) > MOST):
             break
         stalled = not converged or gained <= 10.0 * tol
-    return run_em(model, data, start, max_iter=max_iter, head=end, **options) if end.status == "max_iter" else end
+    if end.status == "max_iter":
+        end = run_em(model, data, start, max_iter=max_iter, head=end, **options)
+    if end.status == "decreased" and known.is_singular(end.params, start):  # a peak that arithmetic cannot resolve
+        end = end._replace(status="degenerate")
+    return end
 
 
 def refine(model: EMModel[P, D, S], data: D, end: EMResult[P, S], start: P) -> EMResult[P, S]:

@@ -114,6 +114,10 @@ class ChunkedCore:
         """See `HasBoundary`."""
         return self._bounded().is_limit(params)
 
+    def steps_are_exact(self) -> bool:
+        """See `HasBoundary`."""
+        return self._bounded().steps_are_exact()
+
     def left_to_score(self) -> list[str]:
         """See `HasBoundary`."""
         return self._bounded().left_to_score()

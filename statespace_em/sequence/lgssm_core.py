@@ -219,6 +219,10 @@ class LGSSMCore:
         """What is at a limit: roots on the unit circle, and what vanishes with the decay."""
         return lgssm_walls.limit(self.structure(params), params, lambda there: self.e_step(there, batch)[1])
 
+    def steps_are_exact(self) -> bool:
+        """Whether dynamics have an M-step: not where they also determine a stationary start."""
+        return self.stationary is None
+
     def left_to_score(self) -> list[str]:
         """Parameters with free values that no M-step moves: products of names, decays over uneven steps."""
         moving = {name: pattern for name, pattern in self.patterns.items() if pattern.names and name not in self.frozen}
