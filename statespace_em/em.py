@@ -32,6 +32,7 @@ WINDOW = 2  # steps over which an accelerated gain is measured: single ones are 
 REPEAT = 1e-3  # nats within which two short runs are taken to be on the same path
 SAME_OPTIMUM = 1e-4  # nats within which two starts count as having found the same optimum
 SHORT = 12  # E-steps given to each start before the best are polished
+REACH = 10.0  # times what the last half of its short run gained, from which a start is taken to stay below the best
 
 
 class EMModel(Protocol[P, D_contra, S]):
@@ -300,6 +301,7 @@ def run_starts(
     tol: float = 1e-8,
     accelerate: bool = True,
     on_step: OnStep | None = None,
+    short: int = SHORT,
     run: Callable[..., EMResult[P, S]] = run_em,
     together: Callable[[Sequence[Callable[[], Any]]], list[Any]] = one_by_one,
 ) -> list[EMResult[P, S]]:
@@ -307,18 +309,18 @@ def run_starts(
 
     A run that ``is_degenerate`` (it heads for a likelihood without bound) gets that status and no place
     among the best; it is polished only if nothing else is left. The best run is always a polished one. Where its
-    optimum was found once only, the other starts are polished as well, until one agrees.
+    optimum was found once only, the other starts that may still come as far are polished as well, until one agrees.
     ``run`` makes a run, with the arguments of `run_em`; ``together`` does independent tasks, in any order, and
     returns their results in the given one.
     """
     options: dict[str, Any] = {"tol": tol, "accelerate": accelerate, "on_step": on_step}
     starts = list(starts)
-    short = max_iter if len(starts) == 1 else min(SHORT, max_iter)
+    first = max_iter if len(starts) == 1 else min(short, max_iter)
 
     def judged(end: EMResult[P, S]) -> EMResult[P, S]:
         return end._replace(status="degenerate") if is_degenerate(end.params, end.statistics) else end
 
-    runs = [judged(end) for end in together([partial(run, model, data, s, max_iter=short, **options) for s in starts])]
+    runs = [judged(end) for end in together([partial(run, model, data, s, max_iter=first, **options) for s in starts])]
 
     def unfinished(i: int) -> bool:
         return runs[i].status == "max_iter" and runs[i].n_steps < max_iter
@@ -337,21 +339,27 @@ def run_starts(
         wanted -= sum(runs[i].status != "degenerate" for i in now)
     while unfinished(best_of(runs)):  # a repeat of a run that turned out degenerate may have been passed over
         polish(best_of(runs))
-    rest = [i for i in order if unfinished(i)]
+    rest = [i for i in order if unfinished(i) and (short == SHORT or within_reach(runs[i], runs[best_of(runs)]))]
     while rest and found_by(runs) == 1:  # an optimum found once may be beaten by what was left behind
         now, rest = rest[:n_polish], rest[n_polish:]
         together([partial(polish, i) for i in now])
     return runs
 
 
+def within_reach(run: EMResult[P, S], best: EMResult[P, S]) -> bool:
+    """Whether a run may come as far as another, going on as in the last half of its steps."""
+    before = [step.objective for step in run.trace if step.iteration <= run.n_steps // 2]
+    return not before or best.objective - run.objective <= REACH * (run.objective - before[-1])
+
+
 def found_by(runs: Sequence[EMResult[P, S]]) -> int:
     """Number of starts that found the best optimum, or were on its path when they were left."""
     best = runs[best_of(runs)]
-    path = [step.objective for step in best.trace if step.iteration <= SHORT][-1]
 
     def agrees(run: EMResult[P, S]) -> bool:
         if run.status == "max_iter":
-            return abs(run.objective - path) < REPEAT
+            path = [step.objective for step in best.trace if step.iteration <= run.n_steps]
+            return bool(path) and abs(run.objective - path[-1]) < REPEAT
         return run.status == "converged" and abs(run.objective - best.objective) < SAME_OPTIMUM
 
     return sum(run is best or agrees(run) for run in runs)

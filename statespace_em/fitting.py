@@ -20,8 +20,10 @@ from statespace_em.quasi_newton import refine, run_quasi_newton
 from statespace_em.schema import Schema
 
 Complaint = tuple[type[Warning], str]
+UNBOUNDED = "the likelihood grows without bound, or to a peak too sharp for arithmetic, from every start"
 MOST_STARTS = 24  # of a model with an exact score
 SHORT = 2_048  # rows below which most of a step is work of Python, whose threads wait for each other
+LONGER = 48  # E-steps after which ascents on an exact score are ranked: most are then nearly at their top
 ENOUGH_LOWER = 2  # starts that ended lower before one that ended higher is suspected to be chance
 
 
@@ -115,14 +117,15 @@ def climb(
             engine,
             data,
             starts,
-            n_polish=max(3, len(starts) // 3),
+            n_polish=3 if ascends else max(3, len(starts) // 3),
             is_degenerate=lambda params, statistics: bool(core.degenerate(params, statistics).any()),
             max_iter=options.max_iter,
             tol=options.tol,
             accelerate=options.accelerate,
             on_step=on_step,
+            short=LONGER if ascends else em.SHORT,
             run=run_quasi_newton if ascends else em.run_em,
-            # scipy's optimiser warns, and what is done about warnings is one setting for all threads
+            # ascents on short series would wait for each other's Python; passes over long ones share the cores anyway
             together=em.one_by_one if ascends else together,
         )
     return runs
@@ -148,7 +151,7 @@ def climb_on(
     if not is_bounded(type(core)):
         return runs, em.best_of(runs)
     while options.n_starts is None and 1 < len(starts) < MOST_STARTS and found_once(runs, runs[em.best_of(runs)]):
-        more = begin(2 * len(starts))[len(starts) :]
+        more = begin(min(2 * len(starts), MOST_STARTS))[len(starts) :]
         starts += more
         runs += climb(core, engine, data, more, options, on_step, together)
     best = em.best_of(runs)
@@ -203,15 +206,8 @@ def not_converged(
     if run.status == "degenerate":
         bad = core.degenerate(run.params, run.statistics)
         where = [name for name, at_floor in zip(names, bad[order]) if at_floor]
-        what, remedy = (
-            no_bound(where)
-            if where
-            else (
-                "the likelihood grows without bound, or to a peak too sharp for arithmetic, from every start "
-                f"({singular}): some rows are explained without error",
-                "Use fewer states",
-            )
-        )
+        what, remedy = no_bound(where)
+        what = what if where else f"{UNBOUNDED} ({singular}): some rows are explained without error"
         message = f"{what}. {remedy}, or a prior that keeps variances away from zero: {cure()}."
     elif run.status == "max_iter" and options.tol > 0.0:
         message = (

@@ -81,7 +81,7 @@ class LatentModel(Settings, Uncertain):
         """A prior that bounds the likelihood, as a user would write it."""
 
     def _no_bound(self, states: Sequence[Any]) -> tuple[str, str]:
-        """Why the likelihood has no bound at these states, and what to do about it beside a prior."""
+        """Why the likelihood has no bound at these states, if any, and what to do about it beside a prior."""
         which = ", ".join(map(repr, states))
         return (
             f"the likelihood has no bound: the variance of state {which} runs to its floor from every start",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from statespace_em._typing import Bools
@@ -91,3 +94,15 @@ def _check_possible(pattern: Pattern, name: str) -> None:
         raise ParameterError(
             f"{name} has a covariance in row {row}, whose variance is fixed at 0: free the variance, or drop it."
         )
+
+
+def no_bound(initial: str | tuple[str, ...], states: Sequence[Any]) -> tuple[str, str]:
+    """Why the likelihood has no bound, and a remedy; states are named where their fixed start is fitted exactly."""
+    if states:
+        return (
+            "the likelihood has no bound: a first state that is fixed but unknown explains the first row exactly while "
+            "a variance of measurement_cov runs to 0, from every start",
+            'Use initial="diffuse"',
+        )
+    single = initial in ("estimated", "tied", "free")
+    return "", 'Use fewer states, or initial="stationary"' if single else "Use fewer states"

@@ -29,6 +29,7 @@ from statespace_em.sequence.filter_row import By, Guard, owners
 from statespace_em.sequence.future import future_paths, one_sequence
 from statespace_em.sequence.guarded import guarded
 from statespace_em.sequence.lgssm_causal import causal
+from statespace_em.sequence.lgssm_checks import no_bound
 from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_draws import lagged, simulated, smoothed_draws
 from statespace_em.sequence.lgssm_filter import estimated_start, smooth
@@ -386,11 +387,7 @@ class StateSpaceModel(DrivenModel):
         return 3
 
     def _no_bound(self, states: Sequence[Any]) -> tuple[str, str]:
-        return (
-            "the likelihood has no bound: a first state that is fixed but unknown explains the first row exactly while "
-            "a variance of measurement_cov runs to 0, from every start",
-            'Use initial="diffuse"',
-        )
+        return no_bound(self._specification(None).initial, states)
 
     def _cure(self, batch: Batch) -> str:
         var = float(np.nanmean(np.nanvar(batch.y, axis=0)))

@@ -17,6 +17,7 @@ from statespace_em.labels import Labels
 from statespace_em.patterns import fixed, from_entries
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence.arma_mirror import mirrored
+from statespace_em.sequence.arma_screen import screened
 from statespace_em.sequence.arma_start import hannan_rissanen
 from statespace_em.sequence.component_sum import ComponentSum
 from statespace_em.sequence.components import Part, built, together
@@ -26,6 +27,7 @@ from statespace_em.sequence.lgssm_start import interpolated
 from statespace_em.sequence.summand import SHARED, Summand, placed
 
 NOISE = "noise_var"
+SCREENED = 23  # starts of an ARMA part beside the first
 
 
 class StructuralModel(ComponentSum):
@@ -113,7 +115,8 @@ class StructuralModel(ComponentSum):
         if any("seasonal" in options for options in parts):
             return 2  # a season takes many states: starts are dear, and the one that the data suggest is good
         several = any(kind == "cycle" for kind, _ in self.components) or any(options["q"] for options in parts)
-        return 6 if several else 3  # the likelihoods of moving averages and of cycles have several tops
+        least = 6 if several else 3  # the likelihoods of moving averages and of cycles have several tops
+        return max(least, *(4 * int(own["p"] + own["q"] - 1) for own in parts if _several_tops(own)), 0)
 
     def _names(self) -> list[Any]:
         return list(together(self._parts())[0])
@@ -165,8 +168,16 @@ class StructuralModel(ComponentSum):
                 continue
             values, variance = suggested
             found[f"{label}arma_var"] = [variance if variance > 0.0 else 1.0]
+            screens = _several_tops(options) and "seasonal" not in options
+            others = [{"ar": ar, "ma": ma} for ar, ma in screened(y, orders, SCREENED)] if screens else []
             for name, tried in part.guesses.items():
                 stem = name.removeprefix(label)
                 word = stem.rstrip("0123456789")
-                found[name] = [float(values[word][int(stem.removeprefix(word)) - 1]), *tried]
+                lag = int(stem.removeprefix(word)) - 1
+                found[name] = [float(own[word][lag]) for own in (values, *others)] + ([] if others else [*tried])
         return found
+
+
+def _several_tops(options: Mapping[str, Any]) -> bool:
+    """Whether an ARMA part has factors enough to explain the same series in several ways."""
+    return bool(options["q"]) and options["p"] + options["q"] > 2

@@ -1,0 +1,89 @@
+"""The ascent on a score: few evaluations, around walls, and never down; and which starts are worth one."""
+
+import numpy as np
+import pytest
+from scipy.linalg import solve_discrete_lyapunov
+
+from statespace_em import em
+from statespace_em.quasi_newton import Point, ascend
+from statespace_em.sequence.lgssm_stationary import gathered
+
+
+class Valley:
+    """Rosenbrock's valley upside down, with nothing to be computed beyond a wall; counts evaluations."""
+
+    def __init__(self, wall=np.inf):
+        self.wall, self.count = wall, 0
+
+    def __call__(self, x):
+        self.count += 1
+        if x[1] > self.wall:
+            return None
+        a, b = x
+        rise = np.array([400.0 * a * (b - a * a) + 2.0 * (1.0 - a), -200.0 * (b - a * a)])
+        return Point(x, -100.0 * (b - a * a) ** 2 - (1.0 - a) ** 2, rise)
+
+
+@pytest.mark.parametrize("start", [(-1.2, 1.0), (2.0, -1.0), (0.0, 0.0)])
+def test_an_ascent_takes_few_evaluations_and_never_goes_down(start):
+    valley, seen = Valley(), []
+    first = valley(np.array(start))
+    assert ascend(valley, first, tol=1e-12, on_step=seen.append)
+    np.testing.assert_allclose(seen[-1].x, [1.0, 1.0], atol=1e-5)
+    assert (np.diff([first.objective, *(point.objective for point in seen)]) > 0.0).all()
+    assert valley.count < 80
+    assert valley.count < 1.6 * len(seen) + 10
+
+
+def test_a_wall_is_climbed_along():
+    """Where nothing can be computed beyond b = 0.5 the top is next to it: (0.7, 0.5)."""
+    valley = Valley(wall=0.5)
+    seen = [valley(np.array([-0.5, 0.2]))]
+    ascend(valley, seen[0], tol=1e-10, on_step=seen.append, patience=200)
+    assert all(point.x[1] <= 0.5 for point in seen)
+    assert seen[-1].objective > -0.1
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("n", "radius"), [(1, 0.5), (4, 0.9), (6, 0.999), (5, 1.0 - 1e-9), (5, 1.0 - 1e-15)])
+def test_what_noise_gathers_solves_its_equation(n, radius):
+    rng = np.random.default_rng(n)
+    A = rng.normal(size=(n, n))
+    A *= radius / np.abs(np.linalg.eigvals(A)).max()
+    Q = rng.normal(size=(n, n))
+    Q = Q @ Q.T
+    P = gathered(A, Q)
+    np.testing.assert_allclose(A @ P @ A.T + Q, P, rtol=1e-12, atol=1e-13 * np.abs(P).max())
+    if radius < 0.9999:
+        np.testing.assert_allclose(P, solve_discrete_lyapunov(A, Q), rtol=1e-10)
+
+
+class Climbs:
+    """Climbs without coordinates: where they lead, and how fast."""
+
+    tops, rates = (0.0, 5.0, -50.0), (0.5, 0.93, 0.5)
+
+    def e_step(self, params, data):
+        number, steps = params
+        return params, self.tops[number] - 20.0 * self.rates[number] ** steps
+
+    def m_step(self, statistics, previous):
+        return previous[0], previous[1] + 1
+
+    def log_prior(self, params):
+        return 0.0
+
+    def to_vector(self, params, reference):
+        return None
+
+    def from_vector(self, vector, reference):
+        return reference
+
+
+def test_starts_that_may_still_come_as_far_as_the_best_are_not_left_behind():
+    """The slow one passes the best in the end; the one that stands still far below is left."""
+    options = {"n_polish": 1, "is_degenerate": lambda params, statistics: False, "accelerate": False, "short": 10}
+    runs = em.run_starts(Climbs(), None, [(0, 0), (1, 0), (2, 0)], **options)
+    assert [run.status for run in runs] == ["converged", "converged", "max_iter"]
+    assert em.best_of(runs) == 1
+    assert runs[2].n_steps == 10
