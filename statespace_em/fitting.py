@@ -23,6 +23,7 @@ Complaint = tuple[type[Warning], str]
 UNBOUNDED = "the likelihood grows without bound, or to a peak too sharp for arithmetic, from every start"
 MOST_STARTS = 24  # of a model with an exact score
 SHORT = 2_048  # rows below which most of a step is work of Python, whose threads wait for each other
+FEW_STARTS, MANY_ROWS = 3, 10_000  # of a model with an exact score
 LONGER = 48  # E-steps after which ascents on an exact score are ranked: most are then nearly at their top
 ENOUGH_LOWER = 2  # starts that ended lower before one that ended higher is suspected to be chance
 
@@ -78,6 +79,13 @@ class Fit(NamedTuple):
     count_free: Callable[[], int]  # how many parameters are free
     fitted_to: str  # fingerprint of the observations, or of the sample that starts were guessed from
     vanished: dict[str, Floats]  # directions (p, k) in which the maximum has made a covariance singular
+
+
+def number_of_starts(core: Core, batch: Batch, options: FitOptions, default: int) -> int:
+    """How many starts to make: where a score is climbed on many rows few, for their tops are few and steps are dear."""
+    if options.n_starts is not None:
+        return options.n_starts
+    return min(default, FEW_STARTS) if is_bounded(type(core)) and len(batch.y) > MANY_ROWS else default
 
 
 def starting_points(

@@ -197,7 +197,7 @@ class LatentModel(Settings, Uncertain):
         self._check_data(telling, labels, options.freeze)
         n_symbols = None if symbols is None else len(symbols)
         core = self._core(n_symbols=n_symbols, freeze=options.freeze, batch=telling, given=given)
-        n_starts = self._default_starts() if options.n_starts is None else options.n_starts
+        n_starts = fitting.number_of_starts(core, batch, options, self._default_starts())
         starts = (begin := partial(fitting.starting_points, core, batch, options, given, schema.required))(n_starts)
         count_free = partial(core.n_free, starts[0])  # at a start: what EM sends to 0 was free to be otherwise
         complaints = fitting.too_few(batch, sum(map(np.size, core.flatten(starts[0]).values())), count_free)

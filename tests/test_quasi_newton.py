@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import solve_discrete_lyapunov
 
+import statespace_em as sse
 from statespace_em import em
 from statespace_em.quasi_newton import Point, ascend
 from statespace_em.sequence.lgssm_stationary import gathered
@@ -87,3 +88,29 @@ def test_starts_that_may_still_come_as_far_as_the_best_are_not_left_behind():
     assert [run.status for run in runs] == ["converged", "converged", "max_iter"]
     assert em.best_of(runs) == 1
     assert runs[2].n_steps == 10
+
+
+def test_loadings_of_either_sign_are_tried():
+    """Two factors with named loadings: the first starts agree on a top 4 nats below that of 24 others."""
+    rng = np.random.default_rng(8)
+    size, n_rows = int(rng.integers(3, 6)), int(rng.integers(15, 32))
+    decay, loadings, factors = rng.uniform(-0.3, 0.9, 2), rng.normal(size=(size, 2)), np.zeros((n_rows, 2))
+    for t in range(1, n_rows):
+        factors[t] = decay * factors[t - 1] + rng.normal(size=2)
+    y = np.round(0.7 * factors @ loadings.T + rng.normal(size=(n_rows, size)), 2)
+    names = [[f"z{i}{j}" if j <= i else 0 for j in range(2)] for i in range(size)]
+    model = sse.LinearGaussianSSM(
+        transition=[["a", 0], [0, "b"]], process_cov=np.eye(2), observation=names, measurement_cov="diagonal",
+        initial="stationary",
+    ).fit(y)  # fmt: skip
+    assert model.status_ == "converged"
+    assert model.trace_["objective"].iloc[-1] > -154.8034301 - 1e-6
+
+
+def test_many_rows_get_few_starts():
+    y = np.random.default_rng(0).normal(size=10_001).cumsum()
+    model = sse.LinearGaussianSSM(2, observation=[[1.0, 1.0]])
+    with pytest.warns(sse.errors.ConvergenceWarning, match="stopped after 1 E-steps"):
+        assert len(model.fit(y, max_iter=1).starts_) == 3
+    with pytest.warns(sse.errors.ConvergenceWarning, match="stopped after 1 E-steps"):
+        assert len(model.fit(y[:50], max_iter=1).starts_) == 9

@@ -198,6 +198,11 @@ class LinearGaussianSSM(StateSpaceModel):
             name: np.eye(np.shape(value)[-2]) for name, value in given.items() if np.ndim(value) in (2, 3)
         }
 
+    def _default_starts(self) -> int:
+        spec = self._specification(None)
+        found = spec.value("transition") is None or spec.value("observation") is None
+        return 9 if found and len(spec.names) > 1 else 3  # several unknown factors explain y in several ways
+
     def _names(self) -> list[Any]:
         if self.states is not None:
             return state_names(self.states)

@@ -266,8 +266,8 @@ class LGSSMCore:
             if self.patterns or self.varying:
                 guess = structured_guess(
                     batch, self.n_states, patterns, self.varying, {**given, **about}, i, offset=centred,
-                    guesses=self.guesses,
-                    loadings={name: typical(loading) for name, loading in self.loadings.items()}, rng=rng,
+                    guesses=self.guesses, rng=rng, draws=self.flow is None,
+                    loadings={name: typical(loading) for name, loading in self.loadings.items()},
                 )  # fmt: skip
                 guess = guess._replace(**guessed_rows(rows, guess, self.loadings))
                 if self.flow is not None:

@@ -132,11 +132,12 @@ def structured_guess(
     guesses: Mapping[str, Sequence[float]],
     loadings: Mapping[str, Floats],
     rng: np.random.Generator,
+    draws: bool,
 ) -> LGSSMParams:
     """Guess under patterns: the subspace guess as close as the patterns come, noises from the steps of y.
 
     Guesses differ in how the variance of the steps is shared between states and measurements; after the first few it
-    is spread at random.
+    is spread at random, and with ``draws`` so are dynamics and the signs of loadings that have names.
     """
     fixed = {
         name: loaded(pattern.constant, loadings.get(name)) for name, pattern in patterns.items() if not pattern.names
@@ -152,6 +153,8 @@ def structured_guess(
         if name in patterns and not name.endswith("cov"):
             values = patterns[name].read(guess[name])
             guess[name] = patterns[name].build(_suggested(patterns[name], values, guesses, which))
+    if which >= len(SHARES) and draws:
+        guess |= _drawn(guess, patterns, guesses, rng)
     guess |= usable
     guess["transition"] = _calmed(guess["transition"], patterns.get("transition"))
     state_share, noise_share = SHARES[which % len(SHARES)]
@@ -172,6 +175,26 @@ def structured_guess(
     if "initial_cov" in patterns:
         guess["initial_cov"] = _spread(patterns["initial_cov"], np.diag(guess["initial_cov"]))
     return LGSSMParams(**{**guess, **fixed, **varying})
+
+
+def _drawn(
+    guess: Mapping[str, Floats],
+    patterns: Mapping[str, Pattern],
+    guesses: Mapping[str, Sequence[float]],
+    rng: np.random.Generator,
+) -> dict[str, Floats]:
+    """Dynamics with eigenvalues at random, and loadings of the other sign, where nothing else is suggested."""
+    found, A = {}, guess["transition"]
+    dynamics, view = (patterns.get(name) for name in ("transition", "observation"))
+    if dynamics is None:
+        free = rng.normal(size=A.shape)
+        found["transition"] = rng.uniform(0.2, CALM) / np.abs(np.linalg.eigvals(free)).max() * free
+    elif dynamics.names and set(guesses).isdisjoint(dynamics.names):
+        found["transition"] = dynamics.build(rng.normal(size=len(dynamics.names)))
+    if view is not None and view.names:
+        values = view.read(guess["observation"])
+        found["observation"] = view.build(rng.choice([-1.0, 1.0], len(values)) * values)
+    return found
 
 
 def _in_units(guess: LGSSMParams, view: Pattern, dynamics: Pattern | None, y: Floats) -> LGSSMParams:
