@@ -2,12 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy.linalg import solve_discrete_lyapunov
 
 import statespace_em as sse
 from statespace_em import em
 from statespace_em.quasi_newton import Point, ascend
-from statespace_em.sequence.lgssm_stationary import gathered
 
 
 class Valley:
@@ -43,20 +41,6 @@ def test_a_wall_is_climbed_along():
     ascend(valley, seen[0], tol=1e-10, on_step=seen.append, patience=200)
     assert all(point.x[1] <= 0.5 for point in seen)
     assert seen[-1].objective > -0.1
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(("n", "radius"), [(1, 0.5), (4, 0.9), (6, 0.999), (5, 1.0 - 1e-9), (5, 1.0 - 1e-15)])
-def test_what_noise_gathers_solves_its_equation(n, radius):
-    rng = np.random.default_rng(n)
-    A = rng.normal(size=(n, n))
-    A *= radius / np.abs(np.linalg.eigvals(A)).max()
-    Q = rng.normal(size=(n, n))
-    Q = Q @ Q.T
-    P = gathered(A, Q)
-    np.testing.assert_allclose(A @ P @ A.T + Q, P, rtol=1e-12, atol=1e-13 * np.abs(P).max())
-    if radius < 0.9999:
-        np.testing.assert_allclose(P, solve_discrete_lyapunov(A, Q), rtol=1e-10)
 
 
 class Climbs:
