@@ -7,7 +7,7 @@ import xarray as xr
 
 import statespace_em as sse
 from statespace_em import designs
-from statespace_em.errors import DataError, ParameterError, RowError
+from statespace_em.errors import DataError, DataWarning, ParameterError, RowError
 from statespace_em.priors import InverseWishart
 
 CONSTANT = r"^column 0 is constant \({}\), so its variance has no estimate: leave it out, or give the model a prior"
@@ -38,6 +38,15 @@ def test_three_rows_are_fitted_without_a_word_of_the_arithmetic():
 def test_more_harmonics_than_rows_tell():
     with pytest.raises(ParameterError, match=r"harmonics is 40, but rows tell at most 6 of a period of 12 rows"):
         designs.seasonal(12, harmonics=40).fit(np.arange(30.0))
+
+
+def test_a_season_of_many_states_is_told_to_be_dear():
+    model = designs.seasonal(200)
+    batch, labels, _ = model._read(np.random.default_rng(0).normal(size=400), None)
+    with pytest.warns(DataWarning, match=r"has 199 states, most of them of seasonal\(200\).*harmonics=10"):
+        model._check_data(batch, labels, ())
+    short = designs.seasonal(200, harmonics=3) + designs.local_level()
+    short._check_data(batch, labels, ())  # warnings are errors here
 
 
 def test_components_that_rows_do_not_tell_apart():

@@ -18,7 +18,7 @@ from statespace_em.core import Core, HasGradient, HasLimits, Limit
 from statespace_em.data import Batch
 from statespace_em.domains import Domain
 from statespace_em.emissions.base import HasDomains
-from statespace_em.errors import ParameterError
+from statespace_em.errors import ParameterError, UnstableDynamicsError
 from statespace_em.quasi_newton import HasScore
 
 STEP = 2e-4  # of the differences; coordinates are of order 1
@@ -99,6 +99,11 @@ def observed_information(core: Core, arrays: Mapping[str, Floats], batch: Batch)
         score = _score_of(core, batch, reference)
         here = basis.T @ score(centre)
         slopes = [_difference(lambda x: basis.T @ score(x), centre, direction) for direction in basis.T]
+    except UnstableDynamicsError as error:
+        raise ParameterError(
+            f"these parameters are next to dynamics without a stationary start ({error}) There are no standard errors "
+            "at this limit."
+        ) from None
     except np.linalg.LinAlgError:
         raise ParameterError(
             "a covariance of these parameters is singular: there are no standard errors at this boundary. Fix what "

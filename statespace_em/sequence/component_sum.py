@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -10,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from statespace_em.data import Batch
+from statespace_em.errors import DataWarning
 from statespace_em.labels import Labels, labelled_rows
 from statespace_em.predictive import Predictive
 from statespace_em.sequence.components import NOISY
@@ -19,6 +21,8 @@ from statespace_em.sequence.lgssm_filter import smooth
 from statespace_em.sequence.lgssm_params import positions
 from statespace_em.sequence.regressors import check_ahead, check_times
 from statespace_em.sequence.state_space import StateSpaceModel
+
+MANY = 150  # states from which a season is told to be dear
 
 
 class ComponentSum(StateSpaceModel):
@@ -94,6 +98,15 @@ class ComponentSum(StateSpaceModel):
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
         super()._check_data(batch, labels, freeze)
+        seasons = [options["period"] for kind, options in self.components if kind == "seasonal"]
+        if seasons and len(self._names()) > MANY:
+            warnings.warn(
+                f"the model has {len(self._names())} states, most of them of seasonal({max(seasons)}): every row costs "
+                f"the cube of that. Ask for the harmonics that the pattern needs, as in seasonal({max(seasons)}, "
+                "harmonics=10).",
+                DataWarning,
+                stacklevel=6,
+            )
         check_times(self.components, labels)
 
     def _future(self, y: Any, horizon: int, params: xr.Dataset, *said: Any) -> tuple[xr.Dataset, Predictive]:
