@@ -1,39 +1,78 @@
 """The only file that knows numba, but for the vectors of `_lanes`."""
 
+# mypy: allow-untyped-calls
 from __future__ import annotations
 
+import gc
 import logging
 import time
+from typing import Any
 
 import numba
-from numba.core import event
+from numba.core import codegen, compiler, event
+
+
+class _Unfinished(codegen.JITCodeLibrary):
+    """Code of a part, which stays as it is until it is in a kernel: that is optimised and made machine code as a whole.
+
+    Else each part would be both by itself, and again within every part around it, for nothing: half of the time.
+    """
+
+    def _optimize_final_module(self) -> None:
+        """Leave it to the kernel."""
+
+    def _finalize_final_module(self) -> None:
+        """Make no machine code."""
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """Nowhere."""
+        self._ensure_finalized()
+        return 0
+
+    @property
+    def codegen(self) -> _Unfinished:
+        """What is told of the environment of the function, in which Python would run it."""
+        return self
+
+    def set_env(self, name: str, environment: Any) -> None:
+        """No place to keep it: without an environment numba refuses to run what needs one."""
+
+
+class _PartCompiler(compiler.Compiler):
+    """Compiler of parts."""
+
+    def __init__(self, typing: Any, target: Any, library: Any, *rest: Any) -> None:
+        super().__init__(typing, target, _Unfinished(target.codegen(), "part"), *rest)
+
+
+_njit: Any = numba.njit  # to type checkers
+_COMMON: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+_ADDING = {"reassoc", "contract"}  # the compiler may reorder terms, and so use vectors; NaN and inf keep their meaning
 
 # kernels: functions that Python calls
-jit = numba.njit(cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True)  # type: ignore[call-overload]
+jit = _njit(cache=True, **_COMMON)
 
-# for parts of kernels that only kernels call: what Python would call them through, which takes a good part of the time
-# of compilation where there are many arguments, is not made. To call one from Python ends the process.
-part = numba.njit(  # type: ignore[call-overload]
-    cache=True, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
-)
+# kernels with loops that add
+sums = _njit(cache=True, fastmath=_ADDING, **_COMMON)
+
+# for parts of kernels, which only kernels call: to call one from Python ends the process. Kernels are kept on disk
+# with their parts
+_PART = _COMMON | {"no_cpython_wrapper": True, "pipeline_class": _PartCompiler}
+part = _njit(**_PART)
+
+# parts with loops that add
+part_sums = _njit(fastmath=_ADDING, **_PART)
 
 # for parts that allocate nothing and are called often: the references to their arrays are not counted, as in helpers
-bare = numba.njit(  # type: ignore[call-overload]
-    cache=True, nogil=True, error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True
-)
+bare = _njit(_nrt=False, **_PART)
 
 # for helpers of kernels: passing array arguments would cost more than the work, and so would counting the references
-# to them (a quarter of the Kalman filter), so helpers allocate nothing; not for Python either
-inlined = numba.njit(  # type: ignore[call-overload]
-    cache=True, nogil=True, error_model="numpy", forceinline=True, _nrt=False, no_cpython_wrapper=True,
-    no_cfunc_wrapper=True,
-)  # fmt: skip
+# to them (a quarter of the Kalman filter), so helpers allocate nothing
+inlined = _njit(forceinline=True, _nrt=False, **_PART)
 
-# for loops that add: the compiler may reorder the terms, and so use vectors; NaN and inf keep their meaning
-sums = numba.njit(  # type: ignore[call-overload]
-    cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"}, no_cfunc_wrapper=True
-)
-
+PACKAGE = "statespace_em."
 PATIENCE = 0.5  # seconds of compilation after which to say what it waits for
 NOTICE = (
     "statespace_em is compiling for this machine, which takes some seconds and is done once: the result is kept "
@@ -51,7 +90,7 @@ class Notice(event.Listener):
 
     def on_start(self, what: event.Event) -> None:
         """Before a function is compiled."""
-        if self.said or not what.data["dispatcher"].py_func.__module__.startswith("statespace_em."):
+        if self.said or not what.data["dispatcher"].py_func.__module__.startswith(PACKAGE):
             return
         if self.spent > PATIENCE:
             self.said = True
@@ -66,4 +105,30 @@ class Notice(event.Listener):
             self.began = None
 
 
-event.register("numba:compile", Notice())  # type: ignore[no-untyped-call]
+class Pause(event.Listener):
+    """Collect no garbage while kernels are compiled: to look through what a compiler makes takes an eighth of the time.
+
+    Compilations contain others; only one thread at a time compiles.
+    """
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.paused = False
+
+    def on_start(self, what: event.Event) -> None:
+        """Before a function is compiled."""
+        if self.depth == 0 and gc.isenabled() and what.data["dispatcher"].py_func.__module__.startswith(PACKAGE):
+            gc.disable()
+            self.paused = True
+        self.depth += 1
+
+    def on_end(self, what: event.Event) -> None:
+        """After it."""
+        self.depth -= 1
+        if self.depth == 0 and self.paused:
+            gc.enable()
+            self.paused = False
+
+
+for _listener in (Notice(), Pause()):
+    event.register("numba:compile", _listener)

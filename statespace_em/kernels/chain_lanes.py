@@ -1,4 +1,4 @@
-"""The recursions of `chain` for constant chains, in `LANES` places of a block at a time.
+"""The recursions of `chain` for constant chains, in `LANES` places of a block at a time; for Python in `chain_through`.
 
 A block of N rows is cut into stretches of L rows, and all are gone through side by side, see `stretches`: row
 ``lane * L + t`` is at ``[t, :, lane]``. Rows that fill up the last stretch are sequences of their own. Weights are
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Bools, Floats
-from statespace_em.kernels._jit import inlined, jit, part
+from statespace_em.kernels._jit import bare, inlined, part
 from statespace_em.kernels._lanes import (
     LANES,
     anywhere,
@@ -38,7 +38,7 @@ AGREED = 1e-60  # least weight of a row's states in the rows after it: what doub
 ONWARDS, BACK = np.bool_(True), np.bool_(False)
 
 
-@part
+@bare
 def mark(first: Bools, ends: bool, starts: Bools, stops: Bools) -> None:
     """Mark the first and the last rows of sequences, each (L, LANES); ``ends`` says that the last row is one."""
     N, L = first.shape[0], starts.shape[0]
@@ -52,7 +52,7 @@ def mark(first: Bools, ends: bool, starts: Bools, stops: Bools) -> None:
     stops[L - 1, LANES - 1] = ends or N < L * LANES
 
 
-@part
+@bare
 def likelihoods(log_b: Floats, floor: float, b: Floats, top: Floats) -> None:
     """Turn ``log_b`` (K, rows) into ``b`` (L, K, LANES), over the largest of the row, its log ``top`` (L, 1, LANES).
 
@@ -140,7 +140,7 @@ def add_tile(shares, messages, i, j, place, outer):  # type: ignore[no-untyped-d
         outer[min(i + n // 4, top), min(j + n % 4, top)] = total
 
 
-@jit
+@part
 def add_logs(
     scale: Floats, top: Floats, starts: Bools, n_rows: int, sequence: int, log_likelihood: Floats
 ) -> None:  # fmt: skip
@@ -175,7 +175,7 @@ def add_logs(
             store(whole, 0, 0, load(whole, 0, 0) + load(top, t, 0))
 
 
-@part
+@bare
 def represented(scale: Floats) -> bool:
     """Whether no row is lost, see `chain.forward`."""
     fine = True
@@ -184,7 +184,7 @@ def represented(scale: Floats) -> bool:
     return fine
 
 
-@part
+@bare
 def drop(b: Floats, alpha: Floats, blind: Floats, scale: Floats) -> None:
     """Set ``scale`` to NaN where a state that can be reached drops out of double precision, see `chain.forward`."""
     L, K, _ = b.shape
@@ -199,7 +199,7 @@ def drop(b: Floats, alpha: Floats, blind: Floats, scale: Floats) -> None:
             store(scale, t, 0, where(below(0.0, dropped), np.nan, load(scale, t, 0)))
 
 
-@jit
+@part
 def forward(
     log_b: Floats, first: Bools, ends: bool, pi: Floats, A: Floats, sparse: bool, strict: bool, carry: Floats,
     b: Floats, top: Floats, starts: Bools, stops: Bools, alpha: Floats, scale: Floats,
@@ -222,7 +222,7 @@ def forward(
     return represented(scale)
 
 
-@jit
+@part
 def messages(log_b: Floats, first: Bools, ends: bool, A: Floats, carry: Floats) -> None:
     """Lead ``carry``, see `backward`, through a block without its forward pass; not for sparse chains."""
     K, L = log_b.shape[0], log_b.shape[1] // LANES
@@ -233,7 +233,7 @@ def messages(log_b: Floats, first: Bools, ends: bool, A: Floats, carry: Floats) 
     recur(b, A, np.ones(K), stops, BACK, np.bool_(False), carry, np.empty((L + 1, K, LANES)), none, none)
 
 
-@jit
+@part
 def backward(
     b: Floats, A: Floats, first: Bools, stops: Bools, sparse: bool, strict: bool, alpha: Floats, carry: Floats,
     gamma: Floats, xi_sum: Floats, firsts: Floats,

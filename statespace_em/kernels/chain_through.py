@@ -1,4 +1,4 @@
-"""Both passes of `chain_lanes` through one block: what most blocks need, in one call.
+"""The passes of `chain_lanes` for Python: each alone, and both through one block, as most blocks need them.
 
 To call with so many arrays, and to make those in between, takes Python as long as a thousand rows.
 """
@@ -8,9 +8,14 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Bools, Floats
+from statespace_em.kernels import chain_lanes
 from statespace_em.kernels._jit import jit
 from statespace_em.kernels._lanes import LANES
-from statespace_em.kernels.chain_lanes import add_logs, backward, forward
+
+forward, backward, messages, add_logs = (
+    jit(each.py_func)
+    for each in (chain_lanes.forward, chain_lanes.backward, chain_lanes.messages, chain_lanes.add_logs)
+)
 
 
 @jit
@@ -36,11 +41,11 @@ def through(
     b, top, scale = np.empty((L, K, LANES)), np.empty((L, 1, LANES)), np.empty((L, 1, LANES))
     starts, stops = np.empty((L, LANES), np.bool_), np.empty((L, LANES), np.bool_)
     alpha = np.empty((L + 1, K, LANES))
-    if not forward(rows, first, ends, pi, A, sparse, strict, carry, b, top, starts, stops, alpha, scale):
+    if not chain_lanes.forward(rows, first, ends, pi, A, sparse, strict, carry, b, top, starts, stops, alpha, scale):
         return False
     if log_likelihood.shape[0] > 0:
-        add_logs(scale, top, starts, N, sequence, log_likelihood)
-    if not backward(b, A, first, stops, sparse, strict, alpha, message, posterior, xi_sum, firsts):
+        chain_lanes.add_logs(scale, top, starts, N, sequence, log_likelihood)
+    if not chain_lanes.backward(b, A, first, stops, sparse, strict, alpha, message, posterior, xi_sum, firsts):
         return False
     if not whole:
         for k in range(K):

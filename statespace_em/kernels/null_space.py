@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Floats
-from statespace_em.kernels._jit import jit, sums
+from statespace_em.kernels._jit import jit, part_sums
 
 
-@sums
+@part_sums
 def _dot(x: Floats, y: Floats) -> float:
     total = 0.0
     for i in range(x.shape[0]):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Bools, Floats
-from statespace_em.kernels._jit import inlined, jit, part, sums
+from statespace_em.kernels._jit import bare, inlined, part, part_sums
 from statespace_em.kernels._lanes import (
     LANES,
     anywhere,
@@ -102,7 +102,7 @@ def proportional(x, s, before, new, total, unseen):  # type: ignore[no-untyped-d
     return same
 
 
-@part
+@bare
 def enter(carry: Floats, onwards: bool, guess: bool, x: Floats, row_sums: Floats) -> None:
     """Set the weights before each stretch: ``carry`` (K,) before one, guesses or ends of the others before the rest."""
     L, K = x.shape[0] - 1, x.shape[1]
@@ -119,7 +119,7 @@ def enter(carry: Floats, onwards: bool, guess: bool, x: Floats, row_sums: Floats
         row_sums[here, 0, lane] = total
 
 
-@sums
+@part_sums
 def lead(
     b: Floats, A: Floats, begin: Floats, starts: Bools, onwards: bool, unseen: float, lane: int, x: Floats,
     weights: Floats,
@@ -196,7 +196,7 @@ def lead_each(
             store(ends, k, j, load(x, now + k, j))
 
 
-@part
+@bare
 def follow(ends: Floats, end_sums: Floats, power: Floats, lane: int, weights: Floats) -> None:
     """Lead ``weights[0]`` (2, K) through a stretch by what became of each state."""
     K = weights.shape[1]
@@ -243,7 +243,7 @@ def enter_truly(
             lead(b, A, begin, starts, onwards, unseen, lane, x, weights)
 
 
-@jit
+@part
 def recur(
     b: Floats, A: Floats, begin: Floats, starts: Bools, onwards: bool, sparse: bool, carry: Floats, x: Floats,
     blind: Floats, scale: Floats,

@@ -8,7 +8,7 @@ import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.errors import ImpossibleObservationError
-from statespace_em.kernels import chain, chain_lanes, chain_through
+from statespace_em.kernels import chain, chain_through
 from statespace_em.kernels._lanes import LANES
 
 TINY = 1e-30  # below this a transition no longer guarantees that a dropped state does not matter
@@ -137,7 +137,7 @@ class Lanes:
             np.empty((L, LANES), bool), np.empty((L + 1, K, LANES)), np.empty((L, 1, LANES)),
         )  # fmt: skip
         first, ends = self.first[begin:end], _ends(self.first, end)
-        return block, chain_lanes.forward(
+        return block, chain_through.forward(
             by_state, first, ends, self.pi, self.A, self.sparse, self.strict, carry, *block[2:]
         )
 
@@ -148,14 +148,14 @@ class Lanes:
 
     def messages(self, begin: int, end: int, log_b: Floats, carry: Floats) -> None:
         """As `TwoWay.messages`."""
-        chain_lanes.messages(self._by_state(log_b), self.first[begin:end], _ends(self.first, end), self.A, carry)
+        chain_through.messages(self._by_state(log_b), self.first[begin:end], _ends(self.first, end), self.A, carry)
 
     def backward(self, block: Stretches, carry: Floats, xi: Floats, xi_sum: Floats, firsts: Floats) -> Floats:
         """As `Arithmetic.backward`, but for single pairs."""
         n_rows = block.end - block.begin
         gamma = np.empty((len(self.pi), block.scale.size))
         first = self.first[block.begin : block.end]
-        fine = chain_lanes.backward(
+        fine = chain_through.backward(
             block.b, self.A, first, block.stops, self.sparse, self.strict, block.alpha, carry, gamma, xi_sum, firsts
         )
         if not fine:
@@ -165,7 +165,7 @@ class Lanes:
     def add_logs(self, block: Stretches, sequence: int, log_likelihood: Floats) -> None:
         """As `Arithmetic.add_logs`."""
         n_rows = block.end - block.begin
-        chain_lanes.add_logs(block.scale, block.top, block.starts, n_rows, sequence, log_likelihood)
+        chain_through.add_logs(block.scale, block.top, block.starts, n_rows, sequence, log_likelihood)
 
     def through(
         self, begin: int, end: int, log_b: Floats, carry: Floats, message: Floats, xi_sum: Floats, firsts: Floats,

@@ -17,6 +17,8 @@ from statespace_em.sequence.blocks import first_rows
 from statespace_em.sequence.forward_backward import smooth
 from statespace_em.sequence.recursions import Chain, Lanes, Logs
 
+recur = jit(stretches.recur.py_func)
+
 
 def case(seed, K, T, *, spread=3.0, stay=0.0, drift=0.0):
     """A chain without zeros, which forgets the more slowly the larger ``stay``; a part of the rows says nothing."""
@@ -131,9 +133,7 @@ def passes(log_b, pi, A, starts):
     block, _ = lanes.forward(0, len(log_b), log_b, np.zeros(len(pi)))
     scale, none = np.empty(block.scale.shape), np.empty((0, 1, LANES))
     carry = np.zeros(len(pi))
-    return stretches.recur(
-        block.b, np.ascontiguousarray(A[0].T), pi, block.starts, True, False, carry, block.alpha, none, scale
-    )
+    return recur(block.b, np.ascontiguousarray(A[0].T), pi, block.starts, True, False, carry, block.alpha, none, scale)
 
 
 def test_a_chain_that_forgets_takes_two_passes_and_one_that_does_not_two_more():

@@ -45,11 +45,12 @@ for family in ("diagonal", "full"):
     model.fit(y, max_iter=3, n_starts=1, tol=0.0)
     for data in (y, gappy):
         model.filter(data), model.e_step(data), model.decode(data), model.score(data)
+seen = set()
 for found in pkgutil.iter_modules(kernels.__path__):
-    module = importlib.import_module(f"statespace_em.kernels.{found.name}")
-    for name, kernel in vars(module).items():
+    for name, kernel in vars(importlib.import_module(f"statespace_em.kernels.{found.name}")).items():
         if getattr(kernel, "signatures", None) and not kernel.targetoptions.get("no_cpython_wrapper"):
-            if kernel.py_func.__module__ == module.__name__:
+            if kernel not in seen:
+                seen.add(kernel)
                 for signature in kernel.signatures:
                     kinds = {(kind.layout, kind.mutable) for kind in signature if hasattr(kind, "layout")}
                     print(found.name, name, len(kernel.signatures), *sorted(kinds - {("C", True)}))
@@ -74,7 +75,7 @@ def doorless():
     for path in KERNELS.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             marks = node.decorator_list if isinstance(node, ast.FunctionDef) else []
-            if {"bare", "part", "inlined"} & {getattr(mark, "id", "") for mark in marks}:
+            if {"bare", "part", "part_sums", "inlined"} & {getattr(mark, "id", "") for mark in marks}:
                 yield path.stem, node.name
 
 
