@@ -1,8 +1,9 @@
-"""Unknown constants of the start in the E-step: what sequences with equal entries missing share, and what not.
+"""Starts that are unknown along some directions: what the constants there do to states and rows (de Jong 1991).
 
 The response of the state to the constants does not depend on the values of y, so it is worked out once for all the
 sequences that a row stands for. Row t of sequence i is in tile ``tile[i] + t`` of a store if its column ``lane[i]`` is
-not negative (adjoint_lanes.py), else in a tile of consecutive rows (adjoint_rows.py). Else as in diffuse.py.
+not negative (adjoint_lanes.py), else in a tile of consecutive rows (adjoint_rows.py). Symbols, shapes and slots else
+as in kalman.py and kalman_covariances.py.
 """
 
 from __future__ import annotations
@@ -165,3 +166,30 @@ def shift(
             for h in range(n):
                 for j in range(q):
                     store[at, h, w] += W[offset[i] + t, h, j] * x[i, j]
+
+
+@jit
+def responses(y: Floats, first: Bools, A: Floats, C: Floats, B: Floats, weight: Floats, total: Floats) -> None:
+    """Add to ``total`` (q,) the squared response of the entries seen to the constants, weighted by feature (D,)."""
+    N, D = y.shape
+    n, q = B.shape
+    s, moved = np.zeros((n, q)), np.zeros((n, q))
+    for t in range(N):
+        a, c = (t - 1) * int(A.shape[0] > 1), t * int(C.shape[0] > 1)
+        for j in range(q):
+            for i in range(n):
+                value = B[i, j]
+                if not first[t]:
+                    value = 0.0
+                    for k in range(n):
+                        value += A[a, i, k] * s[k, j]
+                moved[i, j] = value
+        for j in range(q):
+            for i in range(n):
+                s[i, j] = moved[i, j]
+            for k in range(D):
+                if not np.isnan(y[t, k]):
+                    value = 0.0
+                    for i in range(n):
+                        value += C[c, k, i] * s[i, j]
+                    total[j] += weight[k] * value * value

@@ -6,7 +6,7 @@ import numpy as np
 
 from statespace_em._typing import Bools, Floats
 from statespace_em.data import Batch
-from statespace_em.kernels import diffuse
+from statespace_em.kernels import adjoint_constants
 from statespace_em.sequence.lgssm_expectation import marginal_terms
 from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, varies
 from statespace_em.sequence.lgssm_passes import Filtered, innovation_covs, kalman_filter
@@ -16,6 +16,7 @@ from statespace_em.sequence.lgssm_unknown import (
     Constants,
     Forward,
     Start,
+    covariances,
     heads,
     is_diffuse,
     proper_start,
@@ -58,10 +59,23 @@ def causal(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:
 
 
 def spread_of_innovations(params: LGSSMParams, batch: Batch) -> Floats:
-    """Covariances (N, D, D) of the innovations as `causal` has them: not finite where missing or undetermined."""
-    if is_diffuse(params).any():
-        return np.asarray(causal(params, batch, "diffuse").innovation_cov)
-    return innovation_covs(params, batch)  # which need none of the other kernels
+    """Covariances (N, D, D) of the innovations as `causal` has them: not finite where missing or undetermined.
+
+    They do not depend on what was seen, so that no means are needed.
+    """
+    params = params._replace(initial_mean=np.nan_to_num(params.initial_mean))
+    start = proper_start(params, batch, stand_in=_stand_in(params, batch))
+    found = innovation_covs(start.params, batch)
+    if not len(start.states):
+        return found
+    head, rows, run = heads(start, batch, covariances)
+    assert run.constants is not None
+    before = _so_far(run.constants, head, inclusive=False)
+    seen = ~np.isnan(head.y)
+    response = _responses(start, head, run)[1]
+    _, cov = _moved(np.zeros(head.y.shape), found[rows], response, before, sign=-1.0)
+    found[rows] = np.where(seen[:, :, None] & seen[:, None, :], cov, np.nan)
+    return found
 
 
 def _stand_in(params: LGSSMParams, batch: Batch) -> Floats | None:
@@ -88,7 +102,7 @@ def _stand_in(params: LGSSMParams, batch: Batch) -> Floats | None:
     directions = np.ascontiguousarray(np.eye(len(params.initial_mean))[:, states])
     effect = np.zeros(len(states))
     blank, first = np.zeros((n_rows, len(scale))), np.arange(n_rows) == 0
-    diffuse.responses(
+    adjoint_constants.responses(
         blank, first, np.ascontiguousarray(A), np.ascontiguousarray(C), directions, 1.0 / scale, effect
     )  # fmt: skip
     return np.asarray(np.where(effect > 0.0, blank.size / np.where(effect > 0.0, effect, 1.0), scale.mean()))

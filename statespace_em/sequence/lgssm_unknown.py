@@ -7,6 +7,7 @@ Diffuse constants belong to their sequence and are integrated out; fixed ones be
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.errors import UndeterminedStartError
-from statespace_em.kernels import diffuse
+from statespace_em.kernels import adjoint_constants
 from statespace_em.kernels.adjoint_constants import GONE
 from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, positions
 from statespace_em.sequence.lgssm_passes import (
@@ -90,7 +91,7 @@ def _moves(params: LGSSMParams, batch: Batch, states: Ints) -> Floats:
     spread = (spread**2).sum(0) / count
     scale = np.where(spread > 0.0, spread, np.where(level > 0.0, level, 1.0))
     effect = np.zeros(len(states))
-    diffuse.responses(batch.y, batch.first, rows.A, rows.C, directions, 1.0 / scale, effect)
+    adjoint_constants.responses(batch.y, batch.first, rows.A, rows.C, directions, 1.0 / scale, effect)
     entries = max(int(seen.sum()), 1)
     return np.asarray(np.where(effect > 0.0, entries / np.where(effect > 0.0, effect, 1.0), np.inf))
 
@@ -129,21 +130,40 @@ def proper_start(
     return Start(params._replace(initial_mean=mean, initial_cov=cov), states, variance, fixed[states])
 
 
-def forward(start: Start, part: Part, *, innovations: bool = False) -> Forward:
-    """Run the filter over some sequences."""
-    found = blank_filtered(part.y, len(part.mean), innovations=innovations)
-    found, gains = filter_covariances(part, found)
-    filter_means(part, gains, found)
+def covariances(start: Start, part: Part) -> Forward:
+    """Run the filter over some sequences without their means, as if rows said nothing on the unknown constants."""
+    found, gains = filter_covariances(part, blank_filtered(part.y, len(part.mean), innovations=False))
     if not len(start.states):
         return Forward(found, gains, None)
     n_rows, n_states, q = len(part.y), len(part.mean), len(start.states)
-    response, gram, cross = np.empty((n_rows, n_states, q)), np.empty((n_rows, q, q)), np.empty((n_rows, q))
+    response, told = np.zeros((n_rows, n_states, q)), np.empty((n_rows, q, q))  # 0 where it is gone
     directions = np.ascontiguousarray(np.eye(n_states)[:, start.states] * np.sqrt(start.stand_in))
-    diffuse.filter_columns(
-        part.y, part.first, gains.slot, part.p.A, part.p.C, part.p.d, gains.gain, gains.whiten, found.predicted_mean,
-        directions, response, gram, cross,
+    adjoint_constants.columns(
+        part.y, part.first, gains.slot, part.p.A, part.p.C, gains.gain, gains.whiten, directions, np.zeros((q, q)),
+        np.zeros(n_states), response, told, np.empty(n_rows, np.int64), np.empty((n_states, q)), np.empty(n_states),
     )  # fmt: skip
+    white = _whitened(part, gains, part.p.C @ response)
+    gram, cross = white.swapaxes(1, 2) @ white, np.zeros((n_rows, q))
     return Forward(found, gains, Constants(response, gram, cross, start.stand_in, start.states))
+
+
+def forward(start: Start, part: Part) -> Forward:
+    """Run the filter over some sequences."""
+    run = covariances(start, part)
+    filter_means(part, run.gains, run.filtered)
+    if run.constants is None:
+        return run
+    p, mean = part.p, run.filtered.predicted_mean[:, :, None]
+    white = _whitened(part, run.gains, p.C @ run.constants.response)
+    innovation = _whitened(part, run.gains, (part.y - p.d)[:, :, None] - p.C @ mean)
+    cross = (white.swapaxes(1, 2) @ innovation)[:, :, 0]
+    return run._replace(constants=run.constants._replace(cross=cross))
+
+
+def _whitened(part: Part, gains: Gains, values: Floats) -> Floats:
+    """Values (N, D, k) of the entries that are seen, in units of the innovations and without their correlation."""
+    seen = np.where(np.isnan(part.y)[:, :, None], 0.0, values)
+    return np.asarray(np.tril(gains.whiten[gains.slot]) @ seen)
 
 
 class Heads(NamedTuple):
@@ -154,10 +174,11 @@ class Heads(NamedTuple):
     run: Forward
 
 
-def heads(start: Start, batch: Batch) -> Heads:
+def heads(start: Start, batch: Batch, run: Callable[[Start, Part], Forward] | None = None) -> Heads:
     """Run the filter over the first rows of every sequence, until what is unknown of its start has no effect.
 
-    How many depends on these rows alone, so that answers about a time do not depend on what comes later.
+    It is `forward`, unless ``run`` is given. How many rows depends on these rows alone, so that answers about a time do
+    not depend on what comes later.
     """
     longest, lengths = batch.lengths, np.full(len(batch.starts) - 1, HEAD)
     while True:
@@ -166,11 +187,11 @@ def heads(start: Start, batch: Batch) -> Heads:
         rows = np.arange(starts[-1]) + np.repeat(batch.starts[:-1] - starts[:-1], lengths)
         inputs = None if batch.inputs is None else batch.inputs[rows]
         head = Batch(batch.y[rows], starts, inputs=inputs, place=positions(batch)[rows])
-        (run,) = each(start.params, head, partial(forward, start), whole=True)
-        assert run.constants is not None
-        lasting = ~_gone(run.constants, starts, ~start.fixed) & (lengths < longest)
+        (found,) = each(start.params, head, partial(run or forward, start), whole=True)
+        assert found.constants is not None
+        lasting = ~_gone(found.constants, starts, ~start.fixed) & (lengths < longest)
         if not lasting.any():
-            return Heads(head, rows, run)
+            return Heads(head, rows, found)
         lengths = np.where(lasting, FARTHER * lengths, lengths)
 
 
