@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from statespace_em.kernels.mixing import least_squares
+from statespace_em.kernels import mixing
+from statespace_em.kernels._jit import sums
 from statespace_em.mixing import CUT, LEAP, MEMORY, Anderson
+
+least_squares = sums(mixing.least_squares.py_func)
 
 
 def problem(kind, seed):

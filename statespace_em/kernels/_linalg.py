@@ -137,7 +137,7 @@ def sandwich(F: Floats, P: Floats, base: Floats, work: Floats, out: Floats) -> N
             out[j, i] = value
 
 
-@inlined
+@bare
 def settled(old: Floats, new: Floats, lag: int) -> bool:
     """Whether a covariance recursion stands still: two values of it, ``lag`` steps apart, agree to round-off.
 

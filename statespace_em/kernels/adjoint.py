@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
-from statespace_em.kernels._jit import inlined, jit
+from statespace_em.kernels._jit import bare, inlined, jit
 from statespace_em.kernels._linalg import settled
 
 SHORTEST = 16  # rows before the backward covariance recursion is asked whether it has settled
@@ -66,7 +66,9 @@ def backward_covariances(
                 inverse(whiten[f], Sinv)
                 _closed_loop(C[h], gain[f], Sinv, IKC, CS)
         if follow == 0.0:
-            info[:] = 0.0
+            for i in range(n):
+                for j in range(n):
+                    info[i, j] = 0.0
         _backward_covs(A[a], follow == 0.0, info, filtered_cov[f], AI, M, MP, IA, V)
         _row_covs(c, gain[f], Sinv, M, MP, cD, cC, work)
         if age >= SHORTEST and age & (age - 1) == 0 and not still:  # asked at ages 32, 64, 128, ...
@@ -82,7 +84,7 @@ def backward_covariances(
                     for j in range(n):
                         by_A[step[t - w], i, j] -= IA[i, j]
                         by_Q[step[t - w], i, j] -= info[i, j]
-        _see(t, y, block, seen)
+        see(t, y, block, seen)
         for i in range(n):
             for j in range(n):
                 g_A[own, i, j] -= m * IA[i, j]
@@ -122,13 +124,18 @@ def _alike(t: int, kind: Ints, slot: Ints, count: Floats, begins: Bools) -> int:
     return m
 
 
-@inlined
-def _see(t: int, y: Floats, block: Ints, seen: Bools) -> None:
-    """Mark the blocks that have an entry in row t."""
-    seen[:] = False
+@bare
+def see(t: int, y: Floats, block: Ints, seen: Bools) -> bool:
+    """Mark the blocks that have an entry in row t; whether all do."""
+    for j in range(seen.shape[0]):
+        seen[j] = False
     for k in range(y.shape[1]):
         if not np.isnan(y[t, k]):
             seen[block[k]] = True
+    every = True
+    for j in range(seen.shape[0]):
+        every = every and seen[j]
+    return every
 
 
 @inlined
@@ -169,10 +176,9 @@ def _backward_covs(
     """M = A' I A, M P_f, I A P_f, and P_f M P_f, which the future takes from P_f."""
     n = P_f.shape[0]
     if last:
-        M[:] = 0.0
-        MP[:] = 0.0
-        IA[:] = 0.0
-        V[:] = 0.0
+        for i in range(n):
+            for j in range(n):
+                M[i, j], MP[i, j], IA[i, j], V[i, j] = 0.0, 0.0, 0.0, 0.0
         return
     for i in range(n):
         for j in range(n):

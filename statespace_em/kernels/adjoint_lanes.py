@@ -12,6 +12,7 @@ import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.kernels._jit import inlined, jit, part
+from statespace_em.kernels.adjoint import see
 from statespace_em.kernels.adjoint_tiles import clear, loops, smoothed_tile, squares
 from statespace_em.kernels.steady import ROWS, add_gram, add_product
 
@@ -146,10 +147,7 @@ def _backward_group(
                 for w in range(before, m):
                     ended[i, w] = all[n + D + i, w]
             add_gram(ended, ends)
-        seen[:] = False
-        for k in range(D):
-            if not np.isnan(y[begin[0] + t, k]):
-                seen[block[k]] = True
+        see(begin[0] + t, y, block, seen)
         for j in range(seen.shape[0]):
             if not seen[j]:
                 add_gram(all[n + D :], unseen[j])

@@ -10,18 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Floats, Ints
-from statespace_em.kernels._jit import inlined, jit, part
-from statespace_em.kernels.adjoint import inverse
-from statespace_em.kernels.adjoint_tiles import (
-    add_row,
-    clear,
-    follow_back,
-    loops,
-    measured,
-    smoothed_tile,
-    squares,
-)
-from statespace_em.kernels.steady import ROWS, add_gram, add_product, follow
+from statespace_em.kernels._jit import bare, inlined, jit
+from statespace_em.kernels.adjoint import inverse, see
+from statespace_em.kernels.adjoint_tiles import add_row, clear, loops, measured, smoothed_tile, squares
+from statespace_em.kernels.steady import AHEAD, BACK, ROWS, add_gram, add_product, follow
 
 
 @inlined
@@ -39,7 +31,7 @@ def _equal(row: int, m: int, of: Ints) -> bool:
     return same
 
 
-@part
+@bare
 def _add_steps(r: Floats, s: Floats, by_A: Floats, by_Q: Floats) -> None:
     """Add r s' and r r' of the columns of a tile."""
     for j in range(by_A.shape[0]):
@@ -87,7 +79,7 @@ def forward_rows(
             add_product(1.0, G, V, c)
             for j in range(n):
                 X[j, 0] = x[j]
-            follow(F, c, m, X)
+            follow(F, c, m, AHEAD, X)
             for j in range(n):
                 value = c[j, m - 1]
                 for k in range(n):
@@ -162,11 +154,13 @@ def backward_rows(
     PA, KA, c, all, one_row = (
         np.empty((n, n)), np.empty((D, n)), np.empty((n, ROWS)), np.zeros((p, ROWS)), np.zeros(p)
     )  # fmt: skip
-    back, seen = np.empty(n), np.zeros(unseen.shape[1], np.bool_)
+    z, z_row = all[n + D :], one_row[n + D :]
+    back, seen = np.empty(n), np.empty(unseen.shape[1], np.bool_)
     known = -1
     for i in range(begin.shape[0] - 1, -1, -1):
         if not goes_on:
-            r[:] = 0.0
+            for j in range(n):
+                r[j] = 0.0
         for t in range((length[i] - 1) // ROWS * ROWS, -1, -ROWS):
             m, row, s = min(ROWS, length[i] - t), begin[i] + t, slot[offset[i] + t]
             X, V = store[tile[i] + t // ROWS][:n], store[tile[i] + t // ROWS][n:]
@@ -187,11 +181,11 @@ def backward_rows(
                     own = kind[(row + w) * k_varies]
                     add_row(one_row, total[own])
                     if last and w == m - 1:
-                        add_row(one_row[n + D :], ends[own])
-                    if not _see(row + w, y, block, seen):
+                        add_row(z_row, ends[own])
+                    if not see(row + w, y, block, seen):
                         for j in range(seen.shape[0]):
                             if not seen[j]:
-                                add_row(one_row[n + D :], unseen[own, j])
+                                add_row(z_row, unseen[own, j])
                 continue
             if s != known:
                 loops(A[row * a_varies], C[row * c_varies], filtered_cov[s], gain[s], whiten[s], F, G, Sinv, CS, PA, KA)
@@ -199,12 +193,12 @@ def backward_rows(
                 for j in range(n):
                     for k in range(n):
                         Ft[j, k] = F[k, j]
-            c[:] = 0.0
+            clear(c, 0)
             add_product(1.0, CS, V, c)
             clear(all, m)
             for j in range(n):
                 all[j, m - 1] = r[j]
-            follow_back(Ft, c, m, all)
+            follow(Ft, c, m, BACK, all)
             for j in range(n):
                 value = c[j, 0]
                 for k in range(n):
@@ -215,35 +209,22 @@ def backward_rows(
             own = kind[row * k_varies]
             add_gram(all, total[own])
             if by_step:
-                _add_steps(all, all[n + D :], by_A[step[row]], by_Q[step[row]])
+                _add_steps(all, z, by_A[step[row]], by_Q[step[row]])
             if last:
                 for j in range(p):
                     one_row[j] = all[j, m - 1]
-                add_row(one_row[n + D :], ends[own])
-            if not _see(row, y, block, seen):
+                add_row(z_row, ends[own])
+            if not see(row, y, block, seen):
                 for j in range(seen.shape[0]):
                     if not seen[j]:
-                        add_gram(all[n + D :], unseen[own, j])
+                        add_gram(z, unseen[own, j])
         for j in range(g_m0.shape[0]):
             g_m0[j] += one * r[j]
             for k in range(n):
                 g_P0[j, k] += r[j] * r[k]
 
 
-@inlined
-def _see(row: int, y: Floats, block: Ints, seen: Floats) -> bool:
-    """Mark the blocks that have an entry in a row; whether all do."""
-    seen[:] = False
-    for k in range(y.shape[1]):
-        if not np.isnan(y[row, k]):
-            seen[block[k]] = True
-    every = True
-    for j in range(seen.shape[0]):
-        every = every and seen[j]
-    return every
-
-
-@part
+@bare
 def _regress(row: int, m: int, one: float, U: Floats, all: Floats, at: int) -> None:
     """Fill the constant regressor and the inputs of m consecutive rows."""
     for w in range(m):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Floats
-from statespace_em.kernels._jit import bare, inlined, sums
+from statespace_em.kernels._jit import bare, part_sums
 from statespace_em.kernels.adjoint import inverse
 from statespace_em.kernels.steady import ROWS, add_product
 
@@ -43,7 +43,7 @@ def loops(
             PA[j, i] = other
 
 
-@sums
+@part_sums
 def squares(whiten: Floats, v: Floats, z: Floats) -> float:
     """Sum of the squares of inv(L) v over the tile; ``z`` (ROWS,) is work space."""
     total = 0.0
@@ -78,7 +78,7 @@ def smoothed_tile(gain: Floats, Sinv: Floats, PA: Floats, KA: Floats, x: Floats,
     add_product(1.0, PA, r, s)
 
 
-@inlined
+@bare
 def add_row(x: Floats, total: Floats) -> None:
     """Add the lower triangle of x x' of one vector."""
     for i in range(x.shape[0]):
@@ -103,32 +103,3 @@ def measured(begin: int, y: Floats, d: Floats, m: int, v: Floats) -> None:
             value = y[begin + w, k] - d[(begin + w) * varies, k]
             v[k, w] = 0.0 if np.isnan(value) else value
     clear(v, m)
-
-
-@bare
-def follow_back(L: Floats, c: Floats, m: int, x: Floats) -> None:
-    """Run x[:, w - 1] = L x[:, w] + c[:, w] from the last of m columns to the first."""
-    n = L.shape[0]
-    if n > 4:
-        for w in range(m - 1, 0, -1):
-            for i in range(n):
-                value = c[i, w]
-                for j in range(n):
-                    value += L[i, j] * x[j, w]
-                x[i, w - 1] = value
-        return
-    # in registers; of fewer than four states the last stands in for the others, without weight
-    one, two, three = min(1, n - 1), min(2, n - 1), min(3, n - 1)
-    is1, is2, is3 = float(min(1, n - 1)), float(min(1, max(0, n - 2))), float(min(1, max(0, n - 3)))
-    L00, L01, L02, L03 = L[0, 0], is1 * L[0, one], is2 * L[0, two], is3 * L[0, three]
-    L10, L11, L12, L13 = L[one, 0], is1 * L[one, one], is2 * L[one, two], is3 * L[one, three]
-    L20, L21, L22, L23 = L[two, 0], is1 * L[two, one], is2 * L[two, two], is3 * L[two, three]
-    L30, L31, L32, L33 = L[three, 0], is1 * L[three, one], is2 * L[three, two], is3 * L[three, three]
-    x0, x1, x2, x3 = x[0, m - 1], x[one, m - 1], x[two, m - 1], x[three, m - 1]
-    for w in range(m - 1, 0, -1):
-        y0 = (c[0, w] + L00 * x0 + L01 * x1) + (L02 * x2 + L03 * x3)
-        y1 = (c[one, w] + L10 * x0 + L11 * x1) + (L12 * x2 + L13 * x3)
-        y2 = (c[two, w] + L20 * x0 + L21 * x1) + (L22 * x2 + L23 * x3)
-        y3 = (c[three, w] + L30 * x0 + L31 * x1) + (L32 * x2 + L33 * x3)
-        x0, x1, x2, x3 = y0, y1, y2, y3
-        x[three, w - 1], x[two, w - 1], x[one, w - 1], x[0, w - 1] = x3, x2, x1, x0

@@ -59,7 +59,7 @@ def filter_covariances(
     L, inverse, CP, K, work = np.empty((D, D)), np.empty(D), np.empty((D, n)), np.empty((D, n)), np.empty((n, n))
     child[room] = -1  # of the start of a sequence
     n_slots, s = np.int64(0), room
-    t = 0
+    t = np.int64(0)  # see `ONE_STEP`
     while t < N:
         before = room if first[t] else s
         if before < room and age[before] == 0:
@@ -87,7 +87,7 @@ def filter_covariances(
             c, r = t * int(C.shape[0] > 1), t * int(R.shape[0] > 1)
             norm = innovation_terms(p, seen, C[c], R[r], predicted[s], innovation_cov, s, L, inverse, CP)
             if not norm < np.inf:
-                return 1 + t
+                return 1 + t  # type: ignore[return-value]
             log_norm[s] = norm
             filter_gain(p, seen, L, inverse, CP, K, gain[s], whiten[s])
             joseph(p, seen, C[c], R[r], predicted[s], CP, K, work, filtered[s])
@@ -181,7 +181,9 @@ def innovation_terms(
                 value += CP[k, i] * C[seen[m], i]
             L[k, m] = value
     if innovation_cov.shape[0] > 0:
-        innovation_cov[s] = np.nan
+        for k in range(C.shape[0]):
+            for m in range(C.shape[0]):
+                innovation_cov[s, k, m] = np.nan
         for k in range(p):
             for m in range(k + 1):
                 innovation_cov[s, seen[k], seen[m]] = L[k, m]

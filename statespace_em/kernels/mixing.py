@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Floats
-from statespace_em.kernels._jit import part, sums
+from statespace_em.kernels._jit import part, part_sums, sums
 
 SWEEPS = 30  # of Jacobi rotations, at most; they converge quadratically, in about six
 EPS = 2.220446049250313e-16
@@ -73,7 +73,7 @@ def orthogonal_columns(W: Floats, V: Floats) -> None:
             break
 
 
-@sums
+@part_sums
 def least_squares(columns: Floats, target: Floats, cut: float, mix: Floats) -> None:
     """Fill ``mix`` (n,) with the shortest minimiser of the distance from ``target`` (p,) to mix @ columns (n, p).
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
-from statespace_em.kernels._jit import bare, inlined, part, sums
+from statespace_em.kernels._jit import bare, inlined, part, part_sums
 
 ROWS = 64  # rows done together: their arrays stay in the nearest cache
 # steps in time; as numbers written where they are used, they would have what is called with them compiled twice
@@ -83,16 +83,18 @@ def _add_product(sign: float, M: Floats, x: Floats, out: Floats) -> None:
 
 
 @bare
-def follow(L: Floats, c: Floats, m: int, x: Floats) -> None:
-    """Run x[:, w + 1] = L x[:, w] + c[:, w] from the first of m columns to the last."""
+def follow(L: Floats, c: Floats, m: int, step: int, x: Floats) -> None:
+    """Run x[:, w + step] = L x[:, w] + c[:, w] over m columns, `AHEAD` from the first or `BACK` from the last."""
     n = L.shape[0]
+    w = 0 if step > 0 else m - 1
     if n > 4:
-        for w in range(m - 1):
+        for _ in range(m - 1):
             for i in range(n):
                 value = c[i, w]
                 for j in range(n):
                     value += L[i, j] * x[j, w]
-                x[i, w + 1] = value
+                x[i, w + step] = value
+            w += step
         return
     # in registers; of fewer than four states the last stands in for the others, without weight
     one, two, three = min(1, n - 1), min(2, n - 1), min(3, n - 1)
@@ -101,17 +103,18 @@ def follow(L: Floats, c: Floats, m: int, x: Floats) -> None:
     L10, L11, L12, L13 = L[one, 0], is1 * L[one, one], is2 * L[one, two], is3 * L[one, three]
     L20, L21, L22, L23 = L[two, 0], is1 * L[two, one], is2 * L[two, two], is3 * L[two, three]
     L30, L31, L32, L33 = L[three, 0], is1 * L[three, one], is2 * L[three, two], is3 * L[three, three]
-    x0, x1, x2, x3 = x[0, 0], x[one, 0], x[two, 0], x[three, 0]
-    for w in range(m - 1):
+    x0, x1, x2, x3 = x[0, w], x[one, w], x[two, w], x[three, w]
+    for _ in range(m - 1):
         y0 = (c[0, w] + L00 * x0 + L01 * x1) + (L02 * x2 + L03 * x3)
         y1 = (c[one, w] + L10 * x0 + L11 * x1) + (L12 * x2 + L13 * x3)
         y2 = (c[two, w] + L20 * x0 + L21 * x1) + (L22 * x2 + L23 * x3)
         y3 = (c[three, w] + L30 * x0 + L31 * x1) + (L32 * x2 + L33 * x3)
         x0, x1, x2, x3 = y0, y1, y2, y3
-        x[three, w + 1], x[two, w + 1], x[one, w + 1], x[0, w + 1] = x3, x2, x1, x0
+        w += step
+        x[three, w], x[two, w], x[one, w], x[0, w] = x3, x2, x1, x0
 
 
-@sums
+@part_sums
 def add_gram(x: Floats, total: Floats) -> None:
     """Add the lower triangle of x x'."""
     for i in range(x.shape[0]):
@@ -138,7 +141,7 @@ def filter_rows(
         x[i, 0] = predicted[t, i]
     fill_rows(b, t, m, f)
     _add_product(1.0, G, v, f)
-    follow(L, f, m, x)
+    follow(L, f, m, AHEAD, x)
     _add_product(-1.0, C, x, v)
     if innovation.shape[0] > 0:
         write_rows(v, t, m, innovation)
