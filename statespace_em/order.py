@@ -10,7 +10,7 @@ import xarray as xr
 
 from statespace_em import _validate
 from statespace_em._typing import Floats, Ints
-from statespace_em.emissions.base import EmissionFamily
+from statespace_em.emissions.base import EmissionFamily, HasMoments
 from statespace_em.errors import ParameterError
 from statespace_em.labels import listed, show
 
@@ -67,8 +67,11 @@ def rule(order_by: Any, support: str, *, words: tuple[str, ...] = WORDS) -> Orde
 
 def _moments(family: Family, emission: Any, label: Callable[[], xr.Dataset], column: Any) -> list[Floats]:
     """Mean and log variance (K,) of every state."""
-    marginals = family.marginals(emission)
-    mean, var = (np.asarray(value, dtype=float) for value in (marginals.mean(), marginals.var()))
+    if isinstance(family, HasMoments):
+        mean, var = family.moments(emission)
+    else:
+        marginals = family.marginals(emission)
+        mean, var = (np.asarray(value, dtype=float) for value in (marginals.mean(), marginals.var()))
     if column is not None:
         features = np.atleast_1d(label()["feature"].values).tolist()
         if column not in features:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from statespace_em._typing import Floats
 from statespace_em.domains import Domain, from_vector, n_coordinates, to_vector
-from statespace_em.emissions.base import EmissionFamily, HasConditionals, HasDomains
+from statespace_em.emissions.base import EmissionFamily, HasConditionals, HasDomains, HasMoments
 from statespace_em.sequence.base import SequenceModel
 
 Family = EmissionFamily[Any, Any]
@@ -160,6 +160,10 @@ def _check_marginals(family: Family, params: Any, y: Floats, tolerance: float) -
         _close(
             family.log_prob(params, only), expected, 10 * tolerance, f"log_prob of entry {d} differs from its marginal"
         )
+    if isinstance(family, HasMoments):
+        marginals = family.marginals(params)
+        for name, value in zip(("mean", "var"), family.moments(params)):
+            _close(value, getattr(marginals, name)(), 10 * tolerance, f"moments: {name} differs from its marginals")
 
 
 def _entry(family: Family, params: Any, d: int) -> list[Any]:

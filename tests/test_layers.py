@@ -159,6 +159,14 @@ def test_importing_loads_nothing_slow(names, more):
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("model", ["GaussianHMM(2)", "PoissonHMM(2)", "GaussianHMM(2, 'full')"])
+def test_a_fit_does_without_what_takes_longer_to_import(model):
+    code = f"import sys, statespace_em as sse; sse.{model}.fit([[1.0], [2.0], [5.0], [7.0], [6.0]] * 4, max_iter=2); "
+    code += "print('scipy.stats' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_a_name_that_the_package_does_not_have_is_refused():
     with pytest.raises(AttributeError, match="module 'statespace_em' has no attribute 'HNM'"):
         statespace_em.HNM

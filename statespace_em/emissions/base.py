@@ -98,6 +98,15 @@ class HasPrepared(Protocol[Q_contra]):
 
 
 @runtime_checkable
+class HasMoments(Protocol[Q_contra]):
+    """A family may give the moments of its `marginals` without scipy.stats, which takes longer to import than a fit."""
+
+    def moments(self, params: Q_contra) -> tuple[Floats, Floats]:
+        """Mean and variance (K, D) of each entry of y."""
+        ...
+
+
+@runtime_checkable
 class HasConditionals(Protocol[Q_contra]):
     """A family whose entries depend on each other given the state must say how, for residuals of several columns."""
 

@@ -186,6 +186,10 @@ class DiagonalGaussian:
 
         return stats.norm(params.mean, np.sqrt(_entrywise(params)))
 
+    def moments(self, params: DiagonalParams) -> tuple[Floats, Floats]:
+        """Mean and variance (K, D)."""
+        return params.mean, _entrywise(params)
+
 
 def _entrywise(params: DiagonalParams) -> Floats:
     """Variances as (K, D), also for a spherical covariance."""

@@ -212,8 +212,13 @@ class FullGaussian:
         """``scipy.stats.norm`` over (K, D)."""
         from scipy import stats  # here because it is slow to import and only checking and forecasting need it
 
+        mean, var = self.moments(params)
+        return stats.norm(mean, np.sqrt(var))
+
+    def moments(self, params: GaussianParams) -> tuple[Floats, Floats]:
+        """Mean and variance (K, D)."""
         var = np.diagonal(params.cov, axis1=-2, axis2=-1)
-        return stats.norm(params.mean, np.sqrt(np.broadcast_to(var, params.mean.shape)))
+        return params.mean, np.broadcast_to(var, params.mean.shape)
 
     def conditionals(self, params: GaussianParams, y: Floats) -> Any:
         """``scipy.stats.norm`` over (N, K, D): each entry given those seen before it; NaN where y is missing."""

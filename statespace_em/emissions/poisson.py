@@ -99,6 +99,10 @@ class Poisson:
 
         return stats.poisson(params.rate)
 
+    def moments(self, params: PoissonParams) -> tuple[Floats, Floats]:
+        """Mean and variance (K, D)."""
+        return params.rate, params.rate
+
 
 def _log_prob_of_large(counts: Floats, rate: Floats) -> Floats:
     """Log probability by its saddle point (Loader 2000): -1/2 log(2 pi n) - Stirling's error - deviance / 2.

@@ -166,6 +166,11 @@ class WrongMarginals(DiagonalGaussian):
         return stats.norm(params.mean, params.var)
 
 
+class WrongMoments(Poisson):
+    def moments(self, params):
+        return params.rate, params.rate**2
+
+
 class UnconditionalConditionals(FullGaussian):
     def conditionals(self, params, y):
         return self.marginals(params)
@@ -197,6 +202,7 @@ FAMILIES = {
     "a sample of other states": (WrongStates(), RATE, COUNTS, "mean of the sample"),
     "a sample that ignores the generator": (OwnGenerator(), RATE, COUNTS, "same generator"),
     "conditionals that forget the columns before": (UnconditionalConditionals(), FULL, REAL, "multiply"),
+    "moments of another distribution": (WrongMoments(), RATE, COUNTS, "var differs from its marginals"),
     "marginals with a variance for a scale": (WrongMarginals(), DIAGONAL, REAL, "marginal"),
 }
 
