@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from oracles_gaussian import random_parameters
 
+import statespace_em as sse
 from statespace_em import _threads
 from statespace_em.data import Batch
 from statespace_em.errors import SingularInnovationError
@@ -85,3 +86,25 @@ def test_a_singular_row_is_named_by_its_number_in_the_whole(question, monkeypatc
     dead = params._replace(measurement_cov=np.zeros((2, 2)), observation=np.ones((2, 3)))
     with pytest.raises(SingularInnovationError, match="203"):
         question(dead, batch._replace(y=y))
+
+
+@pytest.mark.parametrize(("noises", "rtol"), [([1e-12, 2e-12], 1e-6), ([1e-20], 1e-8)])
+def test_what_precise_sensors_leave_unknown_is_not_lost(noises, rtol):
+    """What is left of a variance of about one is what the sensors leave, though it is below the round-off of one."""
+    rng = np.random.default_rng(0)
+    y = np.cumsum(np.cumsum(rng.normal(size=500)))[:, None] + 1e-9 * rng.normal(size=(500, len(noises)))
+    y[rng.random(y.shape) < 0.1] = np.nan
+    model = sse.LinearGaussianSSM(
+        ["level", "slope"], transition=[[1, 1], [0, 1]], process_cov=[[1, 0.5], [0.5, 1]],
+        observation=[[1, 0]] * len(noises), measurement_cov=np.diag(noises), initial="known", initial_mean=[0, 0],
+        initial_cov=np.eye(2),
+    )  # fmt: skip
+    params = model.parameters(measurement_cov=np.diag(noises))
+    precision = (~np.isnan(y) / np.array(noises)).sum(1)
+    seen = precision > 0.0
+    stream = model.stream(params)
+    followed = np.array([stream.update(row).filtered_cov for row in y])
+    for cov in (model.filter(y, params)["filtered_cov"].values, model.e_step(y, params)["cov"].values, followed):
+        np.testing.assert_allclose(cov[seen, 0, 0] * precision[seen], 1.0, rtol=rtol)
+        scale = np.sqrt(np.einsum("tii->ti", cov))
+        assert np.linalg.eigvalsh(cov / (scale[:, :, None] * scale[:, None, :])).min() > 0.0

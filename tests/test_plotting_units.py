@@ -1,5 +1,7 @@
 """Figures of states, components, innovations and residuals: how many panels, which units, what room they take."""
 
+from itertools import pairwise
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -72,3 +74,32 @@ def test_the_histogram_of_residuals_fills_its_panel():
     low, high = panel.get_ylim()
     assert low > 0.3
     assert high < 2.0
+
+
+def test_figures_of_a_panel_say_whose_they_are_and_have_its_units():
+    """Sequences in a dict have their attributes each, as they come from `geodesy.to_plane`."""
+    radar = sse.datasets.radar()["measured"].to_pandas()
+    radar.attrs["units"] = {"east": "m", "north": "m"}
+    panel = {"Ann": radar.iloc[:60], "Bob": radar.iloc[60:140]}
+    model = sse.designs.constant_velocity(["east", "north"], density=0.3, noise=625.0).fit(panel)
+    assert model.params_["measurement_cov"].attrs["units"] == "m^2"
+    assert sse.designs.constant_velocity(["east", "north"], density=0.3).fit(panel).summary()["unit"].tolist() == [
+        "m^2"
+    ]
+    known, posterior = model.filter(panel), model.e_step(panel)
+    track = plotting.plot_track(panel, posterior, model.params_, sequence="Bob")
+    assert track.get_title(loc="left") == "Smoothed track of Bob: with hindsight, data 1:T"
+    assert (track.get_xlabel(), track.get_ylabel()) == ("east (m)", "north (m)")
+    states = plotting.plot_states(panel, posterior, model.params_, sequence="Ann")
+    assert states[0].get_title(loc="left").startswith("Smoothed signal of Ann: ")
+    innovations = plotting.plot_innovations(known, panel, sequence="Ann")
+    assert innovations[0].get_title(loc="left") == "Innovations of Ann: measured less predicted, data 1:t-1"
+    assert innovations[0].get_ylabel() == "east (m)"
+    consistency = plotting.plot_consistency(sse.checks.nis(known), sequence="Bob")
+    assert consistency.get_title(loc="left").startswith("NIS of Bob: ")
+    wide = {key: pd.DataFrame(30.0 * rows.to_numpy(), rows.index, rows.columns) for key, rows in panel.items()}
+    ax = plotting.plot_track(wide, model.e_step(wide), model.params_, sequence="Bob")  # in no known unit: long numbers
+    ax.set_xlim(-450_000.0, 450_000.0)
+    plt.gcf().canvas.draw()
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels() if label.get_text()]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))

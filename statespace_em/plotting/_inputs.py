@@ -70,6 +70,11 @@ def title(latent: Latent, what: str) -> str:
     return f"{latent.kind.capitalize()} {what}: {latent.explained}"
 
 
+def whose(sequence: Hashable | None) -> str:
+    """Say in a title which sequence of a panel is shown."""
+    return "" if sequence is None else f" of {sequence}"
+
+
 def choose(wanted: Any, allowed: Iterable[Hashable], what: str) -> list[Hashable]:
     """Return the wanted name or names, checked against the allowed ones; None means all."""
     allowed = list(allowed)
@@ -84,7 +89,8 @@ def choose(wanted: Any, allowed: Iterable[Hashable], what: str) -> list[Hashable
 
 def as_observed(y: Any, *, sequence: Hashable | None = None) -> Observed:
     """Observations from a Series, DataFrame, DataArray, array, or a dict of them with ``sequence``."""
-    frame = _as_frame(_one_sequence(y, sequence))
+    own = _one_sequence(y, sequence)
+    frame = _as_frame(own)
     values: list[Floats] = []
     symbols: list[tuple[Hashable, ...] | None] = []
     for position in range(frame.shape[1]):
@@ -99,11 +105,17 @@ def as_observed(y: Any, *, sequence: Hashable | None = None) -> Observed:
     stacked = np.column_stack(values) if values else np.empty((len(frame), 0))
     plain = isinstance(frame.index, pd.RangeIndex) and frame.index.start == 0 and frame.index.step == 1
     index = None if plain else _plain_index(frame.index)
-    return Observed(np.asarray(stacked, float), tuple(frame.columns), tuple(symbols), index, units_of(y, frame.columns))
+    return Observed(
+        np.asarray(stacked, float), tuple(frame.columns), tuple(symbols), index, units_of(own, frame.columns)
+    )
 
 
 def units_of(y: Any, columns: Iterable[Hashable]) -> dict[Hashable, str]:
-    """Units that ``attrs["units"]`` of y and of its time coordinate tell; that of all columns under ""."""
+    """Units that ``attrs["units"]`` of y, or of its sequences, and of its time tell; that of all columns under ""."""
+    if (
+        isinstance(y, Mapping | list) and not isinstance(y, xr.Dataset) and len(y)
+    ):  # of sequences: in the units of the first
+        y = next(iter(y.values() if isinstance(y, Mapping) else y))
     told = getattr(y, "attrs", {}).get("units")
     found: dict[Hashable, str] = {}
     if isinstance(told, Mapping):

@@ -12,13 +12,13 @@ from matplotlib.axes import Axes
 
 from statespace_em.errors import DataError
 from statespace_em.plotting import _style as style
-from statespace_em.plotting._inputs import Floats, choose, listed, names, one_sequence
+from statespace_em.plotting._inputs import Floats, choose, listed, names, one_sequence, whose
 from statespace_em.plotting._style import AxesArray, TimeAxis
 from statespace_em.plotting.states import draw_band, draw_measurements
 
 WORDS = {
-    "1:T": "Smoothed components: with hindsight, data 1:T",
-    "1:t": "Filtered components: known at the time, data 1:t",
+    "1:T": "Smoothed components{}: with hindsight, data 1:T",
+    "1:t": "Filtered components{}: known at the time, data 1:t",
 }
 
 
@@ -95,7 +95,7 @@ def plot_components(
         style.draw_time_axis(ax, time, label=ax is panels[-1])
     if panels[0].get_legend_handles_labels()[1]:
         style.legend_right(panels[0])
-    style.set_title(panels[0], WORDS.get(conditioning, "Components"))
+    style.set_title(panels[0], WORDS.get(conditioning, "Components{}").format(whose(sequence)))
     return panels
 
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from statespace_em.errors import DataError
 from statespace_em.plotting import _style as style
-from statespace_em.plotting._inputs import listed, names, one_sequence, units_of
+from statespace_em.plotting._inputs import listed, names, one_sequence, units_of, whose
 from statespace_em.plotting._style import AxesArray
 from statespace_em.plotting.states import level_width
 
@@ -72,7 +72,7 @@ def plot_innovations(
         style.label_panel(ax, style.with_unit(name, units.get(name, units.get("", ""))), height)
         _finish(ax, time, last=ax is panels[-1])
     style.legend_right(panels[0])
-    style.set_title(panels[0], "Innovations: measured less predicted, data 1:t-1")
+    style.set_title(panels[0], f"Innovations{whose(sequence)}: measured less predicted, data 1:t-1")
     return panels
 
 
@@ -132,7 +132,7 @@ def plot_consistency(found: xr.Dataset, *, sequence: Hashable | None = None, ax:
     _finish(ax, time, last=True)
     style.legend_right(ax)
     share = 100.0 * float(1.0 - outside.mean()) if len(outside) else np.nan
-    style.set_title(ax, f"{kind.upper()}: {share:.3g} % of {len(seen)} rows in the {band}")
+    style.set_title(ax, f"{kind.upper()}{whose(sequence)}: {share:.3g} % of {len(seen)} rows in the {band}")
     return ax
 
 

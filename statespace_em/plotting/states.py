@@ -26,6 +26,7 @@ from statespace_em.plotting._inputs import (
     parameter,
     shared_time,
     title,
+    whose,
 )
 from statespace_em.plotting._style import AxesArray, TimeAxis
 
@@ -131,7 +132,7 @@ def plot_states(
     style.legend_right(panels[0])
     few = len(chosen) if states is None and len(chosen) < len(latent.states) and not features else 0
     part = f"; {few} of {len(latent.states)}, states= chooses" if few else ""
-    style.set_title(panels[0], title(latent, "signal" if features else "states") + part)
+    style.set_title(panels[0], title(latent, ("signal" if features else "states") + whose(sequence)) + part)
     return panels
 
 

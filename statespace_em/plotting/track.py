@@ -27,6 +27,7 @@ from statespace_em.plotting._inputs import (
     listed,
     shared_time,
     title,
+    whose,
 )
 from statespace_em.plotting.states import level_width, observation_of, signal_of
 
@@ -118,7 +119,7 @@ def plot_track(
     chart.label(ax, [(name, observed.unit_of(name)) for name in plane])
     style.tidy(ax)
     style.legend_right(ax)
-    style.set_title(ax, title(latent, "track"))
+    style.set_title(ax, title(latent, f"track{whose(sequence)}"))
     return ax
 
 
@@ -177,6 +178,8 @@ class _Chart:
         if self.origin is not None:
             plane = [("longitude", "degrees"), ("latitude", "degrees")]
         far = all(unit == "m" for _, unit in plane) and max(np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())) > KILOMETRES
+        if self.origin is None and not far:
+            ax.xaxis.set_major_locator(MaxNLocator(6))
         for axis, (name, unit) in zip((ax.xaxis, ax.yaxis), plane, strict=True):
             axis.set_label_text(style.with_unit(name, "km" if far else unit), fontsize=style.TEXT)
             if self.origin is not None:

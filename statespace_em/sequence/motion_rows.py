@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,6 +70,10 @@ def times_ahead(index: pd.Index, step: float, unit: str, horizon: int) -> pd.Ind
 
 def units_of(y: Any, index: pd.Index, unit: str) -> tuple[str, str]:
     """Units of y and of time, as attributes of y and its coordinate tell them; "y" and "time" where they do not."""
+    if (
+        isinstance(y, Mapping | list) and not isinstance(y, xr.Dataset) and len(y)
+    ):  # of sequences: in the units of the first
+        y = next(iter(y.values() if isinstance(y, Mapping) else y))
     told = getattr(y, "attrs", {}).get("units", "y")
     if isinstance(told, dict):
         own = {told.get(name, "y") for name in getattr(y, "columns", told)}
