@@ -246,10 +246,11 @@ class LinearGaussianSSM(StateSpaceModel):
         initial = initial_words(self.initial, names)
         patterns |= self._first_state(names, initial)
         spec = Specification(names, sizes["feature"], patterns, varying, initial, loadings, absent)
-        whole = {name: from_word("free", (len(names),) * 2, name, symmetric=name in COVARIANCES) for name in MOVING}
-        alone = {name: own for name, own in (whole | patterns).items() if name not in (*loadings, *varying)}
-        decays = found_in(alone.get("transition"), alone.get("process_cov"), spec.starts_as("stationary"))
-        spec = replace(spec, decays=decays)
+        stationary = spec.starts_as("stationary")
+        if stationary.any():  # else nothing decays, and all entries of large matrices would be made for nothing
+            whole = {name: from_word("free", (len(names),) * 2, name, symmetric=name in COVARIANCES) for name in MOVING}
+            alone = {name: own for name, own in (whole | patterns).items() if name not in (*loadings, *varying)}
+            spec = replace(spec, decays=found_in(alone.get("transition"), alone.get("process_cov"), stationary))
         check(spec)
         _check_stable(spec)
         return spec
