@@ -227,7 +227,10 @@ def run_quasi_newton(
     if end.status == "decreased":  # an M-step that is not exact, or round-off in it: the score may know better
         end = end._replace(status="max_iter")
     if end.status == "converged":
-        point = _Ascent(model, data, end, start, max_iter, on_step).start()
+        try:
+            point = _Ascent(model, data, end, start, max_iter, on_step).start()
+        except UNRESOLVED:
+            return end._replace(status="degenerate")
         if point is not None and float(point.gradient @ point.gradient) > DOUBT:
             end = end._replace(status="max_iter")
     stalled = False
@@ -235,10 +238,13 @@ def run_quasi_newton(
         singular = known.is_singular(end.params, start)
         if singular and known.unbounded(end.params, data):
             return end._replace(status="degenerate")
-        end = settle(model, data, end, start, max_iter=max_iter, tol=tol, on_step=on_step)
-        if end.status != "max_iter":
-            return end
-        ascent = _Ascent(model, data, end, start, max_iter, on_step)
+        try:
+            end = settle(model, data, end, start, max_iter=max_iter, tol=tol, on_step=on_step)
+            if end.status != "max_iter":
+                return end
+            ascent = _Ascent(model, data, end, start, max_iter, on_step)
+        except UNRESOLVED:  # too near the ends of the numbers for coordinates
+            return end._replace(status="degenerate")
         point = ascent.start()
         if point is None:
             break

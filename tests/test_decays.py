@@ -6,6 +6,7 @@ import pytest
 import statespace_em as sse
 from statespace_em import designs
 from statespace_em.sequence.decays import WALL, Placed, _Lags, _Turn, lags, partials
+from statespace_em.sequence.lgssm_stationary import stationary_moments
 
 ROWS = np.arange(72)
 RNG = np.random.default_rng(3)
@@ -203,3 +204,15 @@ def test_decays_written_with_names_are_known(kind):
 def test_dynamics_that_are_linked_are_no_decays_by_their_form():
     model = sse.LinearGaussianSSM(2, transition="free", initial="stationary")
     assert model._specification(1).decays == ()
+
+
+def test_the_variance_near_a_unit_root_keeps_its_digits():
+    """Of two lags it is ``q (1 - b) / ((1 + b) ((1 - b)^2 - a^2))`` (Box & Jenkins 1970, ch. 3)."""
+    for distance in (1e-2, 1e-6, 1e-10):
+        partial = np.array([0.84, -(1.0 - distance)])
+        (a, b), _ = lags(partial)
+        transition = np.array([[a, b], [1.0, 0.0]])
+        cov = stationary_moments(transition, np.zeros(2), np.diag([distance, 0.0]))[1]
+        expected = distance * (1.0 - b) / ((1.0 + b) * ((1.0 - b) ** 2 - a**2))
+        assert cov[0, 0] == pytest.approx(expected, rel=3e-9)
+        assert cov[1, 1] == pytest.approx(expected, rel=3e-9)

@@ -7,7 +7,7 @@ import xarray as xr
 
 import statespace_em as sse
 from statespace_em import designs
-from statespace_em.errors import DataError, DataWarning, ParameterError, RowError
+from statespace_em.errors import ConvergenceWarning, DataError, DataWarning, ParameterError, RowError
 from statespace_em.priors import InverseWishart
 
 CONSTANT = r"^column 0 is constant \({}\), so its variance has no estimate: leave it out, or give the model a prior"
@@ -33,6 +33,15 @@ def test_three_rows_are_fitted_without_a_word_of_the_arithmetic():
     model = designs.ar(2).fit(np.array([1.0, 2.0, 4.0]))  # warnings are errors here
     assert model.status_ == "converged"
     assert np.isfinite(model.score(np.array([1.0, 2.0, 4.0])))
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+@pytest.mark.parametrize("model", [designs.ar(2), designs.arima(0, 2, 0)], ids=["ar", "arima"])
+def test_a_line_that_is_explained_exactly_ends_in_a_warning(model):
+    """Its likelihood has no bound, and the climb ends where arithmetic does."""
+    with pytest.warns(ConvergenceWarning):
+        model.fit(np.arange(40.0))
+    assert model.status_ in ("degenerate", "decreased")
 
 
 def test_more_harmonics_than_rows_tell():

@@ -8,6 +8,8 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.errors import UnstableDynamicsError
 from statespace_em.patterns import components
 
+LARGE = 1e4  # covariance over that of one step, from which digits are lost
+REFINED = 1  # steps to get them back
 SMALL = 9  # states up to which one set of linear equations is solved
 ENOUGH = 1e-17  # what more terms still add, as a share
 UNIT = 1e-6  # distance from the unit circle at which a root counts as on it
@@ -36,7 +38,14 @@ def _lyapunov(A: Floats, Q: Floats) -> Floats:
     """Solution of ``P = A P A' + Q`` where A is stable, however nearly it is not."""
     n = len(A)
     if n <= SMALL:
-        return np.asarray(np.linalg.solve(np.eye(n * n) - np.kron(A, A), Q.ravel()).reshape(n, n))
+        system = np.eye(n * n) - np.kron(A, A)
+        P = np.linalg.solve(system, Q.ravel()).reshape(n, n)
+        if np.abs(P).max() > LARGE * np.abs(Q).max():
+            a, q = A.astype(np.longdouble), Q.astype(np.longdouble)
+            for _ in range(REFINED):  # with residuals of more digits (Higham 2002, sec. 12.1)
+                rest = q - (P - a @ P.astype(np.longdouble) @ a.T)
+                P = P + np.linalg.solve(system, rest.astype(float).ravel()).reshape(n, n)
+        return np.asarray(P)
     while True:  # P = sum A^k Q A'^k, twice as many terms each time
         more = A @ Q @ A.T
         Q, A = Q + more, A @ A
