@@ -32,6 +32,7 @@ from statespace_em.plotting._inputs import (
 from statespace_em.plotting.states import level_width, observation_of, signal_of
 
 N_ELLIPSES = 30
+TICK = 0.75  # inches that a long number takes
 KILOMETRES = 20_000.0  # metres from which axes are written in kilometres
 
 
@@ -179,7 +180,8 @@ class _Chart:
             plane = [("longitude", "degrees"), ("latitude", "degrees")]
         far = all(unit == "m" for _, unit in plane) and max(np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())) > KILOMETRES
         if self.origin is None and not far:
-            ax.xaxis.set_major_locator(MaxNLocator(6))
+            width = ax.get_window_extent().width / ax.figure.dpi
+            ax.xaxis.set_major_locator(MaxNLocator(max(2, int(width / TICK))))
         for axis, (name, unit) in zip((ax.xaxis, ax.yaxis), plane, strict=True):
             axis.set_label_text(style.with_unit(name, "km" if far else unit), fontsize=style.TEXT)
             if self.origin is not None:
