@@ -18,7 +18,7 @@ import numpy as np
 
 from statespace_em._typing import Floats
 from statespace_em.em import EMResult, OnStep, Step
-from statespace_em.errors import UNRESOLVED
+from statespace_em.errors import UNRESOLVED, ParameterError
 
 P = TypeVar("P")
 D = TypeVar("D")
@@ -126,7 +126,7 @@ def _tried(
         with np.errstate(over="raise", divide="raise", invalid="raise"):
             statistics, log_likelihood = model.e_step(params, data)
             step = Step(end.n_steps, log_likelihood, model.log_prior(params))
-    except UNRESOLVED:
+    except (*UNRESOLVED, ParameterError):  # as where a prior has no density
         return None
     if not step.objective >= end.objective + least:
         return None

@@ -463,7 +463,7 @@ def test_sizes_and_kinds_that_are_read():
         ),
         ({"transition": [[0.5]], "process_cov": {"q": W}, "initial": "stationary"}, "no stationary distribution"),
         ({"process_cov": {"q": W}, "initial": "estimated"}, "initial_cov is tied to process_cov, which is given for"),
-        ({"process_cov": {"q": W}, "process_prior": InverseWishart(3, [[1.0]])}, "process_prior is a prior on one"),
+        ({"process_cov": {"q": W}, "process_prior": InverseWishart(3, [[1.0]])}, "process_prior is a prior on a proc"),
         (
             {"transition": [[{"a": W}]], "transition_prior": MatrixNormal([[0.0]], [[1.0]])},
             "transition_prior is a prior on one transition, but transition has names for every row",

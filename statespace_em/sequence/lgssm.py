@@ -87,7 +87,8 @@ class LinearGaussianSSM(StateSpaceModel):
         "marginal": that of the data free of the unknown start, the same however the state is written down
         (Francke, Koopman & de Vos 2010).
     process_prior, measurement_prior
-        Inverse-Wishart priors on the noise covariances; flat by default.
+        Inverse-Wishart priors on the noise covariances; flat by default. With breaks every covariance has it, that
+        before and that after.
     transition_prior, observation_prior
         Matrix-normal priors on [transition, state_offset, state_input] given process_cov, and on [observation,
         observation_offset, observation_input] given measurement_cov: columns for the states, then for those of

@@ -120,9 +120,12 @@ class LGSSMCore:
         noises, density = self.structure(params).noises, 0.0
         for (*names, cov), prior in zip(SIDES, self._priors):
             noise = noises[cov]
-            if prior.is_silent or isinstance(noise, RowNoise):  # that has no prior
+            if prior.is_silent:
                 continue
             try:
+                if isinstance(noise, RowNoise):
+                    density += noise.log_density(self.structure(params).kinds_of(cov, params), prior.noise)
+                    continue
                 density += prior.log_density(noise, *self._side(params, names, cov))
             except ParameterError as error:
                 raise ParameterError(f"{cov}: {error}") from None
@@ -154,7 +157,10 @@ class LGSSMCore:
         gradients = structure.entry_gradients(statistics.gradients, params)
         for (*names, cov), prior in zip(SIDES, self._priors):
             noise = structure.noises[cov]
-            if prior.is_silent or isinstance(noise, RowNoise):
+            if prior.is_silent:
+                continue
+            if isinstance(noise, RowNoise):
+                gradients[cov] = gradients[cov] + noise.prior_gradient(structure.kinds_of(cov, params), prior.noise)
                 continue
             moved, spread = prior.gradients(noise, *self._side(params, names, cov))
             gradients[cov] = gradients[cov] + spread

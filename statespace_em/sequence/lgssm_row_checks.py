@@ -13,6 +13,7 @@ from statespace_em.patterns import Pattern
 from statespace_em.priors import InverseWishart, MatrixNormal
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.lgssm_loading import loaded, unloaded
+from statespace_em.sequence.lgssm_row_noise import RowNoise
 from statespace_em.sequence.lgssm_specification import Specification
 
 SIDES = (
@@ -136,8 +137,12 @@ def check_with_rows(
     for (side, names), noise, prior in zip(SIDES, noises, coefficients):
         cov = f"{side}_cov"
         own = [name for name in (*names, cov) if isinstance(spec.patterns.get(name), RowPattern)]
-        if cov in own and noise != InverseWishart():
-            raise ParameterError(f"{side}_prior is a prior on one {cov}, but it has names with factors for every row.")
+        pattern = spec.patterns.get(cov)
+        if isinstance(pattern, RowPattern) and noise != InverseWishart() and not RowNoise(pattern).takes_priors:
+            raise ParameterError(
+                f"{side}_prior is a prior on a {cov} as it stands in rows, but {cov} has names with factors or numbers "
+                "beside them: leave the prior out, or the factors, as in breaks, [[np.where(late, 'after', 'before')]]."
+            )
         if own and not prior.is_flat:
             matrix = names[0]
             raise ParameterError(f"{matrix}_prior is a prior on one {matrix}, but {own[0]} has names for every row.")

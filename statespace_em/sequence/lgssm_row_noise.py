@@ -50,8 +50,8 @@ class Piece(ABC):
     values: Ints  # positions in the names of the pattern
 
     @abstractmethod
-    def mode(self, scatter: Floats, counts: Floats, values: Floats) -> Floats:
-        """Values that maximise the expected log-likelihood of residuals with these sums (kinds, r, r)."""
+    def mode(self, scatter: Floats, counts: Floats, values: Floats, prior: InverseWishart) -> Floats:
+        """Values that maximise the expected log joint of residuals with these sums (kinds, r, r)."""
 
     @abstractmethod
     def to_vector(self, values: Floats, origin: Floats) -> Floats:
@@ -85,8 +85,19 @@ class Closed(Piece):
         """Covariance of the constant noise."""
         return self.noise.pattern.build(values)
 
-    def mode(self, scatter: Floats, counts: Floats, values: Floats) -> Floats:
-        """Values that maximise the expected log-likelihood of residuals with these sums."""
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a covariance as it stands in rows, without factors."""
+        return not self.is_whitened and bool((self.weights[0] == 1.0).all())
+
+    def own_prior(self, prior: InverseWishart, size: int) -> InverseWishart:
+        """Part of a prior on covariances of this size, most of which may stand for itself."""
+        rows = self.nodes[0].rows
+        scale = prior.matrix(size)[np.ix_(rows, rows)]
+        return InverseWishart(None if prior.dof is None else prior.dof + size - len(rows), tuple(map(tuple, scale)))
+
+    def mode(self, scatter: Floats, counts: Floats, values: Floats, prior: InverseWishart) -> Floats:
+        """Values that maximise the expected log-likelihood of residuals with these sums, and log prior."""
         if self.is_whitened:
             parts = zip(self.nodes, self.weights)
             total = np.array([[sum(float(np.sum(left * node.cut(scatter))) for node, left in parts)]])
@@ -96,7 +107,7 @@ class Closed(Piece):
             (node,), (factors,) = self.nodes, self.weights
             total = np.einsum("k,kab->ab", 1.0 / factors, node.cut(scatter))
             many = counts[node.kinds][:, node.rows].sum(0)
-        return self.noise.pattern.read(self.noise.mode(total, many, self.inner(values), FLAT))
+        return self.noise.pattern.read(self.noise.mode(total, many, self.inner(values), prior))
 
     def gradient(self, gradient: Floats) -> Floats:
         """Gradient with respect to the constant covariance."""
@@ -139,8 +150,8 @@ class Open(Piece):
             total -= float(2.0 * np.sum(n * np.log(np.diagonal(factor, axis1=1, axis2=2))) + trace)
         return total
 
-    def mode(self, scatter: Floats, counts: Floats, values: Floats) -> Floats:
-        """Values that maximise the expected log-likelihood of residuals with these sums."""
+    def mode(self, scatter: Floats, counts: Floats, values: Floats, prior: InverseWishart) -> Floats:
+        """Values that maximise the expected log-likelihood of residuals with these sums; the prior is flat."""
         S, n = [node.cut(scatter) for node in self.nodes], [counts[node.kinds][:, node.rows] for node in self.nodes]
         best, value = values, self._fit(values, S, n)
         total = sum(float(each.sum()) for each in n)
@@ -274,12 +285,38 @@ class RowNoise:
     def mode(self, scatter: Floats, counts: Floats, current: Floats, prior: InverseWishart) -> Floats:
         """Maximise the expected log-likelihood of residuals with these sums of outer products (kinds, p, p).
 
-        ``counts`` (kinds, r) are the numbers of residuals of each disturbance. The prior is flat, see `check`.
+        ``counts`` (kinds, r) are the numbers of residuals of each disturbance. The prior is flat, or one on every
+        covariance that stands in rows without factors.
         """
         values, scatter = self.values(current), self.inner(scatter)
-        for piece in self.pieces:
-            values[piece.values] = piece.mode(scatter, counts, values[piece.values])
+        for piece, own in zip(self.pieces, self._priors(prior)):
+            values[piece.values] = piece.mode(scatter, counts, values[piece.values], own)
         return self.built(values)
+
+    @property
+    def takes_priors(self) -> bool:
+        """Whether all names stand for covariances of rows as they are, each of which may have a prior."""
+        return len(self._closed) == len(self.pieces) and all(piece.is_plain for piece in self._closed)
+
+    def _priors(self, prior: InverseWishart) -> list[InverseWishart]:
+        if prior == FLAT:
+            return [FLAT] * len(self.pieces)
+        return [piece.own_prior(prior, self.pattern.shape[0]) for piece in self._closed]
+
+    def log_density(self, cov: Floats, prior: InverseWishart) -> float:
+        """Sum of the log densities of all covariances, in nats, without constants."""
+        values = self.values(cov)
+        parts = zip(self._closed, self._priors(prior))
+        return sum(own.log_density(piece.inner(values[piece.values])) for piece, own in parts)
+
+    def prior_gradient(self, cov: Floats, prior: InverseWishart) -> Floats:
+        """Twice the gradient of `log_density` by the covariances (kinds, p, p), each counted in one of its kinds."""
+        values, size = self.values(cov), self.pattern.shape[0]
+        inner = np.zeros((len(self.pattern.numbers), size, size))
+        for piece, own in zip(self._closed, self._priors(prior)):
+            rows, kind = piece.nodes[0].rows, piece.nodes[0].kinds[0]
+            inner[kind, rows[:, None], rows] += 2.0 * own.gradient(piece.inner(values[piece.values]))
+        return np.asarray(self._left.swapaxes(-1, -2) @ inner @ self._left)
 
     def to_vector(self, cov: Floats, reference: Floats) -> Floats:
         """Coordinates of the free values.
