@@ -485,6 +485,33 @@ def test_contradictions_are_refused(changes, message):
         sse.LinearGaussianSSM(**{**LEVEL, "initial": "diffuse", **changes}).fit(y)
 
 
+def test_sequences_with_matrices_of_their_own_go_end_to_end():
+    """What the refusal says is exact: the likelihood is the sum of those of the sequences."""
+    first, second = data(LEVEL, 0.1), data(LEVEL, 0.1, seed=7)
+    A, Q, b = np.array([0.9, 0.3]).repeat(T), np.array([0.5, 2.0]).repeat(T), np.zeros(2 * T)
+    own = [
+        sse.LinearGaussianSSM(
+            transition=[[a]], process_cov=[[q]], observation=[[1]], measurement_cov=[["r"]], **START
+        ) for a, q in ((0.9, 0.5), (0.3, 2.0))
+    ]  # fmt: skip
+    A[T - 1], Q[T - 1], b[T - 1] = 0.0, START["initial_cov"][0][0], START["initial_mean"][0]
+    whole = sse.LinearGaussianSSM(
+        transition=[[A]], process_cov=[[Q]], state_offset=[b], observation=[[1]], measurement_cov=[["r"]], **START
+    ).fit(np.concatenate([first, second]))
+    r = whole.params_["measurement_cov"].values
+    parts = sum(model.score(y, known(model, y, r)) for model, y in zip(own, (first, second)))
+    assert whole.score(np.concatenate([first, second])) == pytest.approx(parts, rel=1e-12)
+    table = xr.DataArray(np.ones((2, 1, 1)), dims=("sequence", "next_state", "state"))
+    with pytest.raises(
+        ParameterError, match=r"'sequence', .*do not have matrices of their own. Known ones are given row"
+    ):
+        sse.LinearGaussianSSM(**{**LEVEL, "transition": table}, **START).fit([first, second])
+
+
+def known(model, y, r):
+    return model.fit(y).params_.assign(measurement_cov=(("feature", "feature_aux"), r))
+
+
 def test_linked_disturbances_enter_together():
     wide = {"transition": np.eye(2), "observation": [[1, 0]], "measurement_cov": [["r"]], "initial": "diffuse"}
     with pytest.raises(ParameterError, match="links disturbances of which one enters in row 0 and another does not"):

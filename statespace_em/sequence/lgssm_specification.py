@@ -242,6 +242,12 @@ def _transposed(name: str, value: xr.DataArray) -> Any:
         return value.transpose(*dims).values
     if set(value.dims) == {"time", *dims}:
         return value.transpose("time", *dims).values
+    if "sequence" in value.dims:
+        raise ParameterError(
+            f"{name} has dims {value.dims}: sequences do not have matrices of their own. Known ones are given row by "
+            "row of one series, the sequences end to end; its step from one to the next has a transition of 0, and as "
+            "state_offset and process_cov the mean and covariance of a first state."
+        )
     raise ParameterError(f"{name} has dims {value.dims}, expected {dims}, or with a time dim: rename them.")
 
 
