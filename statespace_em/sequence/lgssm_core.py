@@ -267,7 +267,6 @@ class LGSSMCore:
         known = {name: value for name, value in {**self.varying, **given}.items() if name in INPUTS}
         present = [name for name in INPUTS if name not in self.frozen or name in known]
         batch, effects = without_inputs(batch, self.n_states, patterns, rows, known, present)
-        rows = {name: pattern for name, pattern in rows.items() if name not in INPUTS}
         for i in range(n_starts):
             if self.patterns or self.varying:
                 guess = structured_guess(

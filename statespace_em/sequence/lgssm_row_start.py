@@ -27,6 +27,8 @@ def guessed_rows(
     """Parameters for every row from guesses for a typical one; variances are raised until all rows have them."""
     found = {}
     for name, pattern in rows.items():
+        if getattr(guess, name) is None:  # effects of inputs, which have guesses of their own
+            continue
         loading = loadings.get(name)
         about = None if loading is None else typical(loading)
         values = pattern.typical().read(unloaded(getattr(guess, name), about))
