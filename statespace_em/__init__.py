@@ -8,6 +8,8 @@ Models: `GaussianHMM`, `PoissonHMM`, `CategoricalHMM`, `HMM` with any of the `em
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from statespace_em._garbage import pause
+
 if TYPE_CHECKING:  # what is behind the names below, for editors and type checkers
     from statespace_em import (
         checks,
@@ -71,10 +73,11 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'statespace_em' has no attribute {name!r}")
     home = _HOME.get(name)
-    if home is None or home == "sequence":
-        found: object = import_module(".".join(("statespace_em", *([home] if home else []), name)))
-    else:
-        found = getattr(import_module(f"statespace_em.{home}"), name)
+    with pause:
+        if home is None or home == "sequence":
+            found: object = import_module(".".join(("statespace_em", *([home] if home else []), name)))
+        else:
+            found = getattr(import_module(f"statespace_em.{home}"), name)
     globals()[name] = found
     return found
 

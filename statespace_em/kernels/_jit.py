@@ -3,13 +3,14 @@
 # mypy: allow-untyped-calls
 from __future__ import annotations
 
-import gc
 import logging
 import time
 from typing import Any
 
 import numba
 from numba.core import codegen, compiler, event
+
+from statespace_em._garbage import pause
 
 
 class _Unfinished(codegen.JITCodeLibrary):
@@ -105,30 +106,17 @@ class Notice(event.Listener):
             self.began = None
 
 
-class Pause(event.Listener):
-    """Collect no garbage while kernels are compiled: to look through what a compiler makes takes an eighth of the time.
-
-    Compilations contain others; only one thread at a time compiles.
-    """
-
-    def __init__(self) -> None:
-        self.depth = 0
-        self.paused = False
+class Undisturbed(event.Listener):
+    """Collect no garbage while numba compiles or loads: to look for some takes an eighth of the time, or a fifth."""
 
     def on_start(self, what: event.Event) -> None:
-        """Before a function is compiled."""
-        if self.depth == 0 and gc.isenabled() and what.data["dispatcher"].py_func.__module__.startswith(PACKAGE):
-            gc.disable()
-            self.paused = True
-        self.depth += 1
+        """Before a thread takes hold of the compiler."""
+        pause.__enter__()
 
     def on_end(self, what: event.Event) -> None:
         """After it."""
-        self.depth -= 1
-        if self.depth == 0 and self.paused:
-            gc.enable()
-            self.paused = False
+        pause.__exit__()
 
 
-for _listener in (Notice(), Pause()):
-    event.register("numba:compile", _listener)
+event.register("numba:compile", Notice())
+event.register("numba:compiler_lock", Undisturbed())
