@@ -70,7 +70,8 @@ def covariance(name: str, value: Floats, rows: Sequence[Any], *, semi: bool = Fa
     scale = np.abs(whole).max(axis=(1, 2))
     skew = np.abs(whole - whole.swapaxes(1, 2)).max(axis=(1, 2)) > 1e-8 * scale
     smallest = np.linalg.eigvalsh(whole)[:, 0]
-    wrong = skew | ((smallest < -1e-10 * scale) if semi else ~(smallest > 0.0))
+    round_off = 1e-10 * scale + 1e-14 * scale.max()  # of the others, where one is none
+    wrong = skew | ((smallest < -round_off) if semi else ~(smallest > 0.0))
     if not wrong.any():
         return
     i = int(np.argmax(wrong))

@@ -184,7 +184,8 @@ def shape_of(slope: Callable[[Floats], Floats], gradient: Floats) -> Shape | Non
         for _ in range(4):
             at = np.zeros(size)
             at[i] = step
-            rows[i] = (slope(at) - gradient) / step
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is seen below
+                rows[i] = (slope(at) - gradient) / step
             bend = abs(rows[i, i])
             if not np.isfinite(bend):
                 step *= -0.1

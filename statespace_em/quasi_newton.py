@@ -226,13 +226,7 @@ def run_quasi_newton(
     end = run_em(model, data, start, max_iter=most, head=head, slow=SLOW, **options)
     if end.status == "decreased":  # an M-step that is not exact, or round-off in it: the score may know better
         end = end._replace(status="max_iter")
-    if end.status == "converged":
-        try:
-            point = _Ascent(model, data, end, start, max_iter, on_step).start()
-        except UNRESOLVED:
-            return end._replace(status="degenerate")
-        if point is not None and float(point.gradient @ point.gradient) > DOUBT:
-            end = end._replace(status="max_iter")
+    end = _doubted(model, data, end, start)
     stalled = False
     while end.n_steps < max_iter:
         singular = known.is_singular(end.params, start)
@@ -272,10 +266,22 @@ def run_quasi_newton(
             break
         stalled = not converged or gained <= 10.0 * tol
     if end.status == "max_iter":
-        end = run_em(model, data, start, max_iter=max_iter, head=end, **options)
+        end = _doubted(model, data, run_em(model, data, start, max_iter=max_iter, head=end, **options), start)
     if end.status == "decreased" and known.is_singular(end.params, start):  # a peak that arithmetic cannot resolve
         end = end._replace(status="degenerate")
     return end
+
+
+def _doubted(model: Any, data: Any, end: EMResult[P, S], start: P) -> EMResult[P, S]:
+    """Not converged where the score says that there is more to gain."""
+    if end.status != "converged":
+        return end
+    try:
+        point = _Ascent(model, data, end, start, end.n_steps, None).start()
+    except UNRESOLVED:
+        return end._replace(status="degenerate")
+    steep = point is not None and float(point.gradient @ point.gradient) > DOUBT
+    return end._replace(status="max_iter") if steep else end
 
 
 def refine(model: EMModel[P, D, S], data: D, end: EMResult[P, S], start: P) -> EMResult[P, S]:

@@ -8,16 +8,17 @@ belongs at 0 has gradient 0 and negative curvature there, as at any other maximu
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from statespace_em._typing import Floats
 from statespace_em.patterns import Pattern
 from statespace_em.row_patterns import RowPattern
-from statespace_em.sequence.cones import Cone, spectral
+from statespace_em.sequence.cones import spectral
 from statespace_em.sequence.decays import Decaying
 from statespace_em.sequence.lgssm_expectation import Statistics
+from statespace_em.sequence.lgssm_face import Face
 from statespace_em.sequence.lgssm_noise import Block, Noise
 from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.lgssm_row_noise import RowNoise
@@ -104,50 +105,50 @@ class _Values:
         return np.asarray(self.pattern.tangent(self.value(x)).pull_back(gradient) * self.steps)
 
 
+class _Square:
+    """A block of a cone: coordinates are added to the root that its covariance has in the cone."""
+
+    def __init__(self, noise: Noise, block: Block, cov: Floats, began: Floats) -> None:
+        self.noise, self.block, self.cone = noise, block, noise.cone(block, cov + FLOOR * began)
+        self.root = spectral(self.cone.white(cov), lambda v: np.sqrt(np.maximum(v, 0.0)))
+        self.size = self.cone.size
+
+    def value(self, x: Floats) -> Floats:
+        half = self.cone.root @ (self.root + self.cone.element(x))
+        return self.noise.exact(self.block, half @ half.T)
+
+    def pull_back(self, x: Floats, gradient: Floats) -> Floats:
+        half = (self.root + self.cone.element(x)) @ self.cone.root.T @ gradient @ self.cone.root
+        return self.cone.read(half + half.T)
+
+
 class _Squares:
-    """A covariance, block by block a square; where a block is of no cone its free values as they are."""
+    """A covariance, block by block a square, or near the `Face` of a pattern without squares."""
 
     def __init__(self, noise: Noise, origin: Floats, start: Floats) -> None:
-        self.noise, self.origin = noise, noise.inner(origin)
-        self.roots: list[tuple[Block, Cone | None, Floats]] = []
+        self.noise, self.origin, began = noise, noise.inner(origin), noise.inner(start)
+        self.parts: list[tuple[Any, _Square | Face]] = []
         for block in noise.blocks:
             square = np.ix_(block.rows, block.rows)
-            cov, began = self.origin[square], noise.inner(start)[square]
-            if block.kind == "general":
-                self.roots.append((block, None, noise.values(block, cov)))
-                continue
-            cone = noise.cone(block, cov + FLOOR * began)
-            self.roots.append((block, cone, spectral(cone.white(cov), lambda v: np.sqrt(np.maximum(v, 0.0)))))
-        self.size = sum(len(block.values) if cone is None else cone.size for block, cone, _ in self.roots)
+            cov = self.origin[square]
+            general = block.kind == "general"
+            self.parts.append(
+                (square, Face(noise, block, cov) if general else _Square(noise, block, cov, began[square]))
+            )
+        self.size = sum(part.size for _, part in self.parts)
 
     def value(self, x: Floats) -> Floats:
         inner = np.array(self.origin)
-        for block, cone, root in self.roots:
-            square = np.ix_(block.rows, block.rows)
-            if cone is None:
-                size = len(block.values)
-                inner[square] = self.noise.written(block, root + float(np.mean(np.diag(inner[square]))) * x[:size])
-                np.linalg.cholesky(inner[square])
-            else:
-                size = cone.size
-                half = cone.root @ (root + cone.element(x[:size]))
-                inner[square] = self.noise.exact(block, half @ half.T)
-            x = x[size:]
+        for square, part in self.parts:
+            inner[square], x = part.value(x[: part.size]), x[part.size :]
         return self.noise.outer(inner)
 
     def pull_back(self, x: Floats, gradient: Floats) -> Floats:
-        gradient, parts = 0.5 * self.noise.inner_gradient(gradient), []
-        for block, cone, root in self.roots:
-            square = np.ix_(block.rows, block.rows)
-            if cone is None:
-                size, unit = len(block.values), float(np.mean(np.diag(self.origin[square])))
-                parts.append(unit * self.noise.slopes(block, gradient))
-            else:
-                size = cone.size
-                half = (root + cone.element(x[:size])) @ cone.root.T @ gradient[square] @ cone.root
-                parts.append(cone.read(half + half.T))
-            x = x[size:]
-        return np.concatenate([*parts, np.zeros(0)])
+        gradient, found = 0.5 * self.noise.inner_gradient(gradient), []
+        for square, part in self.parts:
+            found.append(part.pull_back(x[: part.size], gradient[square]))
+            x = x[part.size :]
+        return np.concatenate([*found, np.zeros(0)])
 
 
 class _Rows:

@@ -26,6 +26,7 @@ from statespace_em.sequence.lgssm_params import span_of
 SCALES = ("variances", "scale")  # kinds whose free values are variances
 KEPT = 24  # cones
 SCORING_STEPS = 30
+SINGULAR = 1e-14  # share of a variance below which what others leave of it is round-off
 ENOUGH = 1e-13  # relative to the counts: what Fisher scoring still expects to gain when it ends
 
 
@@ -314,8 +315,8 @@ class Noise:
         return self._part(block).build(values)
 
     def slopes(self, block: Block, gradient: Floats) -> Floats:
-        """Derivatives along the free values of a block from the symmetric G with d objective = tr(G d cov)."""
-        return self._part(block).pull_back(self.inner_gradient(gradient)[np.ix_(block.rows, block.rows)])
+        """Derivatives along the free values of a block from the symmetric G with d objective = tr(G d square)."""
+        return self._part(block).pull_back(gradient)
 
     def values(self, block: Block, cov: Floats) -> Floats:
         """Free values of the square of a block."""
@@ -345,6 +346,8 @@ def _fit(cov: Floats, scatter: Floats, counts: Floats) -> float:
     try:
         factor = np.linalg.cholesky(cov)
     except np.linalg.LinAlgError:
+        return -np.inf
+    if (np.square(np.diag(factor)) < SINGULAR * np.diag(cov)).any():
         return -np.inf
     half = np.linalg.solve(factor, scatter)
     trace = np.trace(np.linalg.solve(factor, half.T))
