@@ -173,7 +173,8 @@ def _lead(
             scores[AFTER, j] = value
             best = value if value > best else best
         if not best > -np.inf:
-            scores[BEFORE] = -np.inf
+            for j in range(K):
+                scores[BEFORE, j] = -np.inf
             return
         for j in range(K):
             scores[BEFORE, j] = scores[AFTER, j] - best
@@ -182,7 +183,8 @@ def _lead(
             for j in range(K):
                 same &= said[s // CHECK, j, lane] == scores[BEFORE, j]
             if same:
-                scores[BEFORE] = said[said.shape[0] - 1, :, lane]
+                for j in range(K):
+                    scores[BEFORE, j] = said[said.shape[0] - 1, j, lane]
                 return
 
 
@@ -206,12 +208,14 @@ def _side_by_side(
     said, now = np.zeros((-(-length // CHECK), K, LANES)), np.empty((2, K, LANES))
     one, ends = np.empty((2, K)), said[said.shape[0] - 1]
     for trial in range(GUESSED + 1):
-        one[BEFORE] = scores
+        for k in range(K):
+            one[BEFORE, k] = scores[k]
         for lane in range(LANES):
-            now[BEFORE, :, lane] = one[BEFORE]
-            if trial < GUESSED:
-                one[BEFORE] = ends[:, lane]
-            else:
+            for k in range(K):  # by hand: an assignment of arrays takes longer to compile than all of the rest
+                now[BEFORE, k, lane] = one[BEFORE, k]
+                if trial < GUESSED:
+                    one[BEFORE, k] = ends[k, lane]
+            if trial == GUESSED:
                 _lead(log_b, log_pi, into, starts, singly + lane * length, lane, said, one)
         changed = True
         for check in range(said.shape[0]):
