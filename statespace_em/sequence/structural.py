@@ -21,6 +21,7 @@ from statespace_em.sequence.arma_screen import screened
 from statespace_em.sequence.arma_start import hannan_rissanen
 from statespace_em.sequence.component_sum import ComponentSum
 from statespace_em.sequence.components import Part, built, together
+from statespace_em.sequence.cycle_screen import Tried, screened_cycles
 from statespace_em.sequence.decomposition import View, views
 from statespace_em.sequence.lgssm_specification import Specification
 from statespace_em.sequence.lgssm_start import interpolated
@@ -28,6 +29,7 @@ from statespace_em.sequence.summand import SHARED, Summand, placed
 
 NOISE = "noise_var"
 SCREENED = 23  # starts of an ARMA part beside the first
+CYCLES = 12  # of the data that a cycle starts from
 
 
 class StructuralModel(ComponentSum):
@@ -115,7 +117,7 @@ class StructuralModel(ComponentSum):
         if any("seasonal" in options for options in parts):
             return 2  # a season takes many states: starts are dear, and the one that the data suggest is good
         several = any(kind == "cycle" for kind, _ in self.components) or any(options["q"] for options in parts)
-        least = 6 if several else 3  # the likelihoods of moving averages and of cycles have several tops
+        least = 8 if several else 3  # the likelihoods of moving averages and of cycles have several tops
         return max(least, *(4 * int(own["p"] + own["q"] - 1) for own in parts if _several_tops(own)), 0)
 
     def _names(self) -> list[Any]:
@@ -156,10 +158,14 @@ class StructuralModel(ComponentSum):
         )  # fmt: skip
 
     def _guess_from(self, batch: Batch) -> dict[str, Sequence[float]]:
-        """Coefficients of each ARIMA part that the data suggest, before those that are tried whatever the data."""
+        """Coefficients of ARIMA parts and cycles that the data suggest, and what else is tried for the former."""
         y = interpolated(batch.y, batch.starts)[: batch.starts[1], 0]
         found: dict[str, Sequence[float]] = {}
+        seasons = [options["period"] for kind, options in self.components if kind == "seasonal"]
         for label, part, (kind, options) in zip(self._labels(), self._parts(), self.components):
+            if kind == "cycle" and options["period"] is None and (cycles := screened_cycles(y, CYCLES, seasons)):
+                each = zip(*cycles, strict=True)
+                found |= {f"{label}cycle_{word}": list(own) for word, own in zip(Tried._fields, each)}
             if kind != "arma":
                 continue
             orders = options["p"], options["d"], options["q"]
