@@ -292,7 +292,7 @@ def _log_density(params: GaussianParams, y: Floats, seen: Bools) -> Floats:
 
 def _factors(params: GaussianParams, seen: Bools) -> tuple[Floats, Floats, Floats]:
     """Means (D, K), Cholesky factors (D, D, K) with inverted diagonals, and constants (K,) of the entries seen."""
-    means, cov = params
+    means, cov = params.mean, params.cov
     if not seen.all():
         means, cov = means[:, seen], cov[..., seen, :][..., seen]
     mean, root = np.ascontiguousarray(means.T), np.linalg.cholesky(cov)

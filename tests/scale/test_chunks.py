@@ -412,9 +412,9 @@ def test_workers_are_checked(versions, message):
 
 def test_a_row_explained_without_error_is_found_in_any_chunk():
     class Core:
-        chart = onto_faces = off_faces = is_singular = is_limit = left_to_score = at_zero = vanished = (
-            print  # not asked here
-        )
+        chart = steps_are_exact = onto_faces = off_faces = is_singular = is_limit = left_to_score = at_zero = (
+            vanished
+        ) = print  # not asked here
 
         def unbounded(self, params, batch):
             return bool((batch.y == params).any())
