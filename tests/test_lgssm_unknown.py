@@ -73,3 +73,45 @@ def test_the_sequence_that_does_not_tell_its_start_is_named():
     model.fit(y["long"])
     with pytest.raises(sse.errors.DataError, match="sequence 'blank'"):
         model.e_step(y)
+
+
+FAR_AWAY = {
+    "level": {"transition": [[1.0]], "process_cov": [[1.0]], "observation": [[1.0]], "initial": "diffuse"},
+    "fixed": {"transition": [[1.0]], "process_cov": [[1.0]], "observation": [[1.0]], "initial": "fixed"},
+    "trend": {
+        "transition": [[1.0, 1.0], [0.0, 1.0]], "process_cov": [[1.0, 0.0], [0.0, 0.1]], "observation": [[1.0, 0.0]],
+        "initial": "diffuse", "likelihood": "marginal",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("far", [1e4, 1e6, 1e9])
+@pytest.mark.parametrize("name", FAR_AWAY)
+def test_levels_far_from_zero_cost_no_digits(name, far):
+    """Metres of a map grid, in millimetres: only the digits are lost that y itself has not."""
+    y = gappy(walk(150, 1))
+    y[:3] = np.nan
+    moved = y + far
+    model = sse.LinearGaussianSSM(**FAR_AWAY[name], measurement_cov=[[1.0]])
+    near, params = moved - far, model.parameters()
+    assert model.score(moved, params) == pytest.approx(model.score(near, params), abs=1e-10 + 1e-14 * far)
+    assert model.score([moved, moved], params) == pytest.approx(
+        model.score([near, near], params), abs=1e-9 + 1e-14 * far
+    )
+    shift = far * np.eye(len(FAR_AWAY[name]["transition"]))[0]
+    found = model.e_step(moved, params)
+    np.testing.assert_allclose(
+        found.gamma - shift, model.e_step(near, params).gamma, rtol=0.0, atol=1e-10 + 1e-14 * far
+    )
+    assert float(found.log_likelihood) == pytest.approx(model.score(near, params), abs=1e-10 + 1e-14 * far)
+
+
+@pytest.mark.parametrize(
+    "design", [sse.designs.local_level(), sse.designs.constant_velocity(1)], ids=["level", "motion"]
+)
+def test_fits_far_from_zero_are_those_near_it(design):
+    y = walk(80, 1)
+    moved = y + 2.0**20  # which costs y its last digits only
+    near = moved - 2.0**20
+    fitted, expected = (design.fit(rows).summary()["value"].to_numpy() for rows in (moved, near))
+    np.testing.assert_allclose(fitted, expected, rtol=1e-6)

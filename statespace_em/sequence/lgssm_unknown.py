@@ -31,6 +31,7 @@ from statespace_em.sequence.lgssm_passes import (
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 ENOUGH = 2_048  # rows that mostly tell how much an unknown constant moves y
+FAR = 300.0  # noises that rows may be away from where the filter begins before digits of the likelihood are lost
 DETERMINED = 1e-11  # least information on an unknown constant, in units of its stand-in
 HEAD = 32  # rows of a sequence in which its response to unknown constants is looked for first
 FARTHER = 4  # times as many where it has not died out
@@ -96,6 +97,52 @@ def _moves(params: LGSSMParams, batch: Batch, states: Ints) -> Floats:
     return np.asarray(np.where(effect > 0.0, entries / np.where(effect > 0.0, effect, 1.0), np.inf))
 
 
+def _begun_near(params: LGSSMParams, batch: Batch, states: Ints) -> Floats:
+    """Values (q,) of unknown constants from which the filter does not see y far away; 0 where it is near anyhow.
+
+    No result depends on them, but for round-off: what the innovations lose in squares of the distance is not there
+    for the regression on the constants to give back. The first rows of one sequence tell by least squares without
+    weights, which leaves the distance of others that begin elsewhere.
+    """
+    nothing, seen = np.zeros(len(states)), ~np.isnan(batch.y)
+    if not seen.any():
+        return nothing
+    row = int(np.argmax(seen.any(1)))
+    begin = int(batch.starts[np.searchsorted(batch.starts, row, side="right") - 1])
+    A, Q, C, d, R = (
+        np.asarray(getattr(params, name)) for name in
+        ("transition", "process_cov", "observation", "observation_offset", "measurement_cov")
+    )  # fmt: skip
+    A, Q, C, R = (value if value.ndim == 2 else value[min(row, len(value) - 1)] for value in (A, Q, C, R))
+    noise = np.diagonal(R) + np.einsum("ki,ij,kj->k", C, Q, C)
+    first = np.where(seen[row], batch.y[row] - (d if d.ndim == 1 else d[min(row, len(d) - 1)]), 0.0)
+    if not (np.square(first) > FAR**2 * noise).any():
+        return nothing
+    return _least_squares(params, batch, states, begin, row)
+
+
+def _least_squares(params: LGSSMParams, batch: Batch, states: Ints, begin: int, row: int) -> Floats:
+    """Values (q,) of constants that come nearest to the rows from the first that is seen, states having no noise."""
+    n = len(params.initial_mean)
+    end = min(row + 2 * min(n, HEAD) + 1, int(batch.starts[np.searchsorted(batch.starts, begin, side="right")]))
+    head = batch.cut(begin, end)
+    p, unknown = by_row(params, head), np.eye(n)[:, states]
+    known = np.where(np.isfinite(params.initial_mean), params.initial_mean, 0.0)
+    known[states] = 0.0
+    effects, rest = [], []
+    for t in range(len(head.y)):
+        A, b, C, d = (value[t if len(value) > 1 else 0] for value in (p.A, p.b, p.C, p.d))
+        seen = ~np.isnan(head.y[t])
+        effects.append(C[seen] @ unknown)
+        rest.append(head.y[t, seen] - C[seen] @ known - d[seen])
+        unknown, known = A @ unknown, A @ known + b
+    design = np.concatenate(effects)
+    size = np.sqrt(np.square(design).sum(0))
+    size = np.where(size > 0.0, size, 1.0)
+    found = np.linalg.lstsq(design / size, np.concatenate(rest), rcond=1e-8)[0] / size
+    return np.where(np.isfinite(found), found, 0.0)
+
+
 class Forward(NamedTuple):
     """The filter over some sequences, with stand-ins for what is unknown of their start."""
 
@@ -125,7 +172,10 @@ def proper_start(
         return Start(params, states, np.zeros(0), np.zeros(0, bool))
     variance = _stand_in(params, batch, states) if stand_in is None else stand_in
     cov = np.where(unknown[:, None] | unknown, 0.0, params.initial_cov)
-    mean = np.where(unknown & ~fixed, 0.0, np.nan_to_num(params.initial_mean))
+    mean = np.where(unknown & ~fixed, np.nan, params.initial_mean)
+    if stand_in is None and np.isnan(mean[states]).all():
+        mean[states] = _begun_near(params, batch, states)
+    mean = np.nan_to_num(mean)
     cov[states, states] = np.where(fixed[states], 0.0, variance)
     return Start(params._replace(initial_mean=mean, initial_cov=cov), states, variance, fixed[states])
 
