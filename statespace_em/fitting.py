@@ -66,6 +66,14 @@ class FitOptions(NamedTuple):
         return given
 
 
+class NoBound(NamedTuple):
+    """Why a likelihood has no bound, and what to do about it, beside a prior where that helps."""
+
+    why: str
+    remedy: str
+    prior_helps: bool = True
+
+
 class Fit(NamedTuple):
     """What a fit found."""
 
@@ -200,7 +208,7 @@ def not_converged(
     core: Core,
     names: Sequence[Any],
     order: Ints,
-    no_bound: Callable[[Sequence[Any]], tuple[str, str]],
+    no_bound: Callable[[Sequence[Any]], NoBound],
     cure: Callable[[], str],
     options: FitOptions,
 ) -> list[Complaint]:
@@ -214,9 +222,10 @@ def not_converged(
     if run.status == "degenerate":
         bad = core.degenerate(run.params, run.statistics)
         where = [name for name, at_floor in zip(names, bad[order]) if at_floor]
-        what, remedy = no_bound(where)
-        what = what if where else f"{UNBOUNDED} ({singular}): some rows are explained without error"
-        message = f"{what}. {remedy}, or a prior that keeps variances away from zero: {cure()}."
+        found = no_bound(where)
+        what = found.why if where else f"{UNBOUNDED} ({singular}): some rows are explained without error"
+        prior = f", or a prior that keeps variances away from zero: {cure()}" if found.prior_helps else ""
+        message = f"{what}. {found.remedy}{prior}."
     elif run.status == "max_iter" and options.tol > 0.0:
         message = (
             f"stopped after {run.n_steps} E-steps before it converged: raise max_iter, or loosen tol={options.tol:g}."

@@ -18,7 +18,7 @@ from statespace_em.conditions import check_some, with_conditions
 from statespace_em.core import Core
 from statespace_em.data import Batch, as_batch, fingerprint
 from statespace_em.errors import DataError, NotFittedError, ParameterError
-from statespace_em.fitting import Fit, FitOptions
+from statespace_em.fitting import Fit, FitOptions, NoBound
 from statespace_em.labels import Labels, labelled_rows, posterior_variable, summed
 from statespace_em.later import Later
 from statespace_em.reports import progress_bar, starts_table, trace_table
@@ -80,10 +80,10 @@ class LatentModel(Settings, Uncertain):
     def _cure(self, batch: Batch) -> str:
         """A prior that bounds the likelihood, as a user would write it."""
 
-    def _no_bound(self, states: Sequence[Any]) -> tuple[str, str]:
-        """Why the likelihood has no bound at these states, if any, and what to do about it beside a prior."""
+    def _no_bound(self, states: Sequence[Any]) -> NoBound:
+        """Why the likelihood has no bound at these states, if any, and what to do about it."""
         which = ", ".join(map(repr, states))
-        return (
+        return NoBound(
             f"the likelihood has no bound: the variance of state {which} runs to its floor from every start",
             "Use fewer states",
         )

@@ -61,3 +61,48 @@ def test_long_seasons_are_counted_at_once():
     y = np.random.default_rng(0).normal(size=100)
     assert count(designs.seasonal(48), y) == 2
     assert count(designs.seasonal(48) + designs.ar(1), y) == 4
+
+
+FREE_UNITS = {
+    "all free": ({"states": 1}, True),
+    "two states": ({"states": 2, "measurement_cov": "diagonal"}, True),
+    "a hidden state": ({"observation": [[1, 0]], "transition": "free"}, True),
+    "named loading": ({"transition": [[1]], "observation": [["c"]], "process_cov": "free"}, True),
+    "of one of two": (
+        {"transition": np.eye(2), "observation": [[1, "c"]], "process_cov": "diagonal", "initial": ["known", "diffuse"],
+         "initial_mean": [0, 0], "initial_cov": np.eye(2)}, True,
+    ),
+    "that start known": (
+        {"transition": np.eye(2), "observation": [["c", 1]], "process_cov": "diagonal",
+         "initial": ["known", "diffuse"], "initial_mean": [0, 0], "initial_cov": np.eye(2)}, False,
+    ),
+    "noise of known size": ({"transition": [[1]], "observation": [["c"]], "process_cov": [[1]]}, False),
+    "a known loading": ({"transition": [["phi"]], "observation": [[1]], "process_cov": "free"}, False),
+    "one of two loadings": ({"transition": [[1]], "observation": [[1], ["c"]], "measurement_cov": "diagonal"}, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FREE_UNITS)
+@pytest.mark.filterwarnings("ignore:stopped after:statespace_em.errors.ConvergenceWarning")
+def test_free_units_of_a_diffuse_start_are_told(name):
+    settings, unbounded = FREE_UNITS[name]
+    width = len(settings.get("observation", [0]))
+    y = np.cumsum(np.random.default_rng(2).normal(size=(30, width)), axis=0)
+    model = sse.LinearGaussianSSM(**({"initial": "diffuse"} | settings))
+    if not unbounded:
+        assert model.fit(y, n_starts=1, max_iter=20).status_ != "degenerate"
+        return
+    with pytest.warns(sse.errors.ConvergenceWarning, match=r"units of .* are free, and a diffuse start .*marginal"):
+        model.fit(y, n_starts=1, max_iter=20)
+    assert model.status_ == "degenerate"
+    params = model.params_  # in other units of the state the likelihood is another, by their logarithm
+    diffuse = np.isinf(np.diagonal(params["initial_cov"].values))
+    scale = np.where(diffuse, 10.0, 1.0)
+    other = params.copy(deep=True)
+    other["transition"] = params["transition"] * scale[:, None] / scale
+    other["process_cov"] = params["process_cov"] * np.outer(scale, scale)
+    other["observation"] = params["observation"] / scale
+    change = sse.LinearGaussianSSM(len(scale)).score(y, other) - sse.LinearGaussianSSM(len(scale)).score(y, params)
+    assert change == pytest.approx(diffuse.sum() * np.log(10.0), abs=1e-6)
+    relative = sse.LinearGaussianSSM(len(scale), likelihood="marginal")
+    assert relative.score(y, other) == pytest.approx(relative.score(y, params), abs=1e-6)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from statespace_em._typing import Floats
+from statespace_em._typing import Bools, Floats
 from statespace_em.kernels.null_space import null_space, product
 from statespace_em.patterns import Pattern
 from statespace_em.row_patterns import RowPattern
@@ -27,7 +27,7 @@ def arbitrary(params: LGSSMParams, structure: Structure) -> int:
     first guess is often more symmetric than what it stands for. A first state that is diffuse, fixed or stationary is
     so in any basis.
     """
-    everything, outside = _moves(params, structure)
+    _, everything, outside = _moves(params, structure)
     if not len(everything):
         return 0
     kept = null_space(outside, NOTHING)
@@ -35,8 +35,23 @@ def arbitrary(params: LGSSMParams, structure: Structure) -> int:
     return len(kept) - len(null_space(left, NOTHING))
 
 
-def _moves(params: LGSSMParams, structure: Structure) -> tuple[Floats, Floats]:
-    """What each (X, v) changes (n^2 + n, entries), and the part of it that the structure does not allow."""
+def stretches(params: LGSSMParams, structure: Structure, diffuse: Bools) -> bool:
+    """Whether free parameters can measure states that start diffuse in other units, and leave y as it is.
+
+    A diffuse likelihood moves by the logarithm of the units then, without bound.
+    """
+    free = [structure.patterns[name].touched for name in ("transition", "observation") if structure.is_free(name)]
+    if not any(touched[:, diffuse].any() for touched in free):
+        return False
+    moves, _, outside = _moves(params, structure)
+    n = len(diffuse)
+    X = (null_space(outside, NOTHING) @ moves)[:, : n * n].reshape(-1, n, n)
+    volume = X[:, diffuse, diffuse].sum(1)
+    return bool((np.abs(volume) > NOTHING * np.abs(X).max((1, 2), initial=0.0)).any())
+
+
+def _moves(params: LGSSMParams, structure: Structure) -> tuple[Floats, Floats, Floats]:
+    """Each (X, v) (moves, n^2 + n), what it changes (moves, entries), and what of that the structure does not allow."""
     rng = np.random.default_rng(0)
     skipped = {"measurement_cov"}
     if structure.tied:
@@ -65,11 +80,11 @@ def _moves(params: LGSSMParams, structure: Structure) -> tuple[Floats, Floats]:
     many, one, factors = _rows(params, generic, structure)
     units = _candidates(generic, many, structure, not varies(params, "transition"))
     if not len(units):
-        return np.zeros((0, 0)), np.zeros((0, 0))
+        return units, np.zeros((0, 0)), np.zeros((0, 0))
     moves = _moved(many, one, units[:, : size * size].reshape(-1, size, size), units[:, size * size :])
     changes = {name: moves[name].reshape(len(units), -1) for name in names}
     outside = [_outside(structure, generic, one, factors, name, change) for name, change in changes.items()]
-    return np.hstack(list(changes.values())), np.hstack(outside)
+    return units, np.hstack(list(changes.values())), np.hstack(outside)
 
 
 def _candidates(generic: LGSSMParams, many: LGSSMParams, structure: Structure, steady: bool) -> Floats:

@@ -9,7 +9,8 @@ import numpy as np
 
 from statespace_em._typing import Bools
 from statespace_em.errors import ParameterError
-from statespace_em.labels import show
+from statespace_em.fitting import NoBound
+from statespace_em.labels import listed, show
 from statespace_em.patterns import Pattern
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.lgssm_row_checks import check_same_rows, check_side_of_rows
@@ -96,13 +97,20 @@ def _check_possible(pattern: Pattern, name: str) -> None:
         )
 
 
-def no_bound(initial: str | tuple[str, ...], states: Sequence[Any]) -> tuple[str, str]:
-    """Why the likelihood has no bound, and a remedy; states are named where their fixed start is fitted exactly."""
+def no_bound(spec: Specification, states: Sequence[Any]) -> NoBound:
+    """Why the likelihood has no bound; states are named where it is their start: fixed or diffuse."""
+    diffuse = dict(zip(spec.names, spec.starts_as("diffuse")))
+    if any(diffuse[state] for state in states):
+        return NoBound(
+            f"the likelihood has no bound: units of {listed(states)} are free, and a diffuse start is measured in them",
+            'Fix them by numbers in observation or process_cov, or take likelihood="marginal" or initial="fixed"',
+            prior_helps=False,
+        )
     if states:
-        return (
+        return NoBound(
             "the likelihood has no bound: a first state that is fixed but unknown explains the first row exactly while "
             "a variance of measurement_cov runs to 0, from every start",
             'Use initial="diffuse"',
         )
-    single = initial in ("estimated", "tied", "free")
-    return "", 'Use fewer states, or initial="stationary"' if single else "Use fewer states"
+    single = spec.initial in ("estimated", "tied", "free")
+    return NoBound("", 'Use fewer states, or initial="stationary"' if single else "Use fewer states")

@@ -20,7 +20,7 @@ from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence import lgssm_boundary, lgssm_walls
 from statespace_em.sequence.decays import Decay
 from statespace_em.sequence.flow import Flow
-from statespace_em.sequence.lgssm_basis import arbitrary
+from statespace_em.sequence.lgssm_basis import arbitrary, stretches
 from statespace_em.sequence.lgssm_causal import spread_of_innovations
 from statespace_em.sequence.lgssm_chart import SquareChart, scales
 from statespace_em.sequence.lgssm_constants import constant_errors
@@ -54,9 +54,7 @@ class LGSSMCore:
     process_prior: InverseWishart = InverseWishart()
     measurement_prior: InverseWishart = InverseWishart()
     tied: bool = False  # initial_cov is process_cov; it counts as frozen
-    patterns: Mapping[str, Pattern | RowPattern] = field(
-        default_factory=dict
-    )  # of what is neither frozen nor free as a whole
+    patterns: Mapping[str, Pattern | RowPattern] = field(default_factory=dict)  # of what is neither frozen nor "free"
     varying: Mapping[str, Floats] = field(default_factory=dict)  # fixed values with an entry for every row
     loadings: Mapping[str, Floats] = field(default_factory=dict)  # of process_cov and measurement_cov
     fixed: Bools | None = None  # states (n,) whose first value is fixed but unknown
@@ -351,16 +349,17 @@ class LGSSMCore:
         return isinstance(pattern, Pattern) and not pattern.names and not pattern.constant.any()
 
     def degenerate(self, params: LGSSMParams, statistics: Statistics) -> Bools:
-        """Whether a fixed first state is fitted exactly: the density of the first row has no bound then.
+        """Whether a fixed first state is fitted exactly, or units of a diffuse one are free: nothing bounds these.
 
         Otherwise a variance at zero is a boundary of this model, not a likelihood without bound.
         """
-        if self.fixed is None or not np.isfinite(params.initial_cov).all():
+        diffuse = np.isinf(np.diag(params.initial_cov))
+        if diffuse.any() and self.likelihood != "marginal" and stretches(params, self.structure(params), diffuse):
+            return diffuse
+        if self.fixed is None or diffuse.any():
             return np.zeros(self.n_states, bool)
-        C, R, Q = (
-            value if value.ndim == 2 else value[0]
-            for value in (params.observation, params.measurement_cov, flowed(params, self.flow).process_cov)
-        )
+        found = params.observation, params.measurement_cov, flowed(params, self.flow).process_cov
+        C, R, Q = (value if value.ndim == 2 else value[0] for value in found)
         start = np.where(self.fixed[:, None] | self.fixed, 0.0, params.initial_cov)
         first = C @ start @ C.T + R
         later = first + C @ Q @ C.T

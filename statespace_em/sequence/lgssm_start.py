@@ -65,9 +65,10 @@ def guessed_params(
         right = np.vstack([right, np.eye(windows.shape[1])[: n_states - len(right)]])
     observation = scale[:, None] * right[:, :size].T
     states = windows @ right.T
+    hidden = "transition" not in given and len(given.get("observation", right)) < n_states
     if "observation" in given:
-        observation = given["observation"]
-        states = (y - middle) @ np.linalg.pinv(observation).T
+        own, observation = observation, given["observation"]
+        states = states @ _seen_by(observation, own).T if hidden else (y - middle) @ np.linalg.pinv(observation).T
     before, after = states[:-1][follows[:-1]], states[1:][follows[:-1]]
     transition = np.linalg.lstsq(before, after, rcond=None)[0].T if len(before) > n_states else 0.9 * np.eye(n_states)
     transition = transition / max(np.abs(np.linalg.eigvals(transition)).max(), 1.0)
@@ -87,6 +88,13 @@ def guessed_params(
         np.zeros(n_states),
         middle,
     )
+
+
+def _seen_by(observation: Floats, own: Floats) -> Floats:
+    """Change of basis (n, n) of states that ``own`` sees to some that ``observation`` (D, n) sees alike, D < n."""
+    D = len(observation)
+    hidden, rest = (np.linalg.svd(matrix)[2][D:] for matrix in (observation, own))
+    return np.asarray(np.linalg.pinv(observation) @ own + hidden.T @ rest)
 
 
 def without_inputs(

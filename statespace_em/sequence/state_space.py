@@ -16,6 +16,7 @@ from statespace_em.data import Batch
 from statespace_em.domains import Domain
 from statespace_em.errors import DataError, ParameterError
 from statespace_em.families import check_constant_columns
+from statespace_em.fitting import NoBound
 from statespace_em.inputs import scale_of, takes_inputs
 from statespace_em.labels import Labels, labelled_rows
 from statespace_em.predictive import Predictive, joint_normal, normal
@@ -386,8 +387,8 @@ class StateSpaceModel(DrivenModel):
     def _default_starts(self) -> int:
         return 3
 
-    def _no_bound(self, states: Sequence[Any]) -> tuple[str, str]:
-        return no_bound(self._specification(None).initial, states)
+    def _no_bound(self, states: Sequence[Any]) -> NoBound:
+        return no_bound(self._specification(None), states)
 
     def _cure(self, batch: Batch) -> str:
         var = float(np.nanmean(np.nanvar(batch.y, axis=0)))
