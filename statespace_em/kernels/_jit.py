@@ -107,7 +107,7 @@ class Notice(event.Listener):
 
 
 class Undisturbed(event.Listener):
-    """Collect no garbage while numba compiles or loads: to look for some takes an eighth of the time, or a fifth."""
+    """Collect no garbage while numba compiles or loads: to look for some takes a twentieth of that time or more."""
 
     def on_start(self, what: event.Event) -> None:
         """Before a thread takes hold of the compiler."""

@@ -17,6 +17,15 @@ SETTLED = 1e-10  # relative change of the weights at which they end
 
 
 @part
+def put(vector: Floats, matrix: Floats, to: Floats, onto: Floats) -> None:
+    """Copy by loops: numba compiles the making of error messages for an assignment of arrays."""
+    for i in range(vector.shape[0]):
+        to[i] = vector[i]
+        for j in range(vector.shape[0]):
+            onto[i, j] = matrix[i, j]
+
+
+@part
 def find_own(y: Floats, owner: Ints, g: int, own: Ints) -> int:
     """Fill ``own`` with the entries of the only row of ``y`` that are seen and belong to g (to anyone if g < 0)."""
     p = 0
@@ -143,9 +152,13 @@ def guarded_filter(
     heavy = not np.isnan(nu[0])
     for t in range(N):
         c, r = t * int(len(C) > 1), t * int(len(R) > 1)
-        predicted[t], predicted_cov[t] = mean, cov
-        taken[0], noise[0], weights[:] = y[t], R[r], 1.0
-        outside[t], weight[t], nis[t] = False, 1.0, np.nan
+        put(mean, cov, predicted[t], predicted_cov[t])
+        put(y[t], R[r], taken[0], noise[0])
+        for g in range(G):
+            weights[g] = 1.0
+        for i in range(D):
+            outside[t, i], weight[t, i] = False, 1.0
+        nis[t] = np.nan
         for k in range(ROUNDS):
             value = kalman_step(
                 t, taken, A, b, Q, C, d, noise, mean, cov, filtered, filtered_cov, found, found_cov, later, later_cov
@@ -153,7 +166,7 @@ def guarded_filter(
             if np.isnan(value):
                 return t + 1
             if k == 0:
-                innovation[t], innovation_cov[t] = found, found_cov[0]
+                put(found, found_cov[0], innovation[t], innovation_cov[t])
                 p = find_own(taken, owner, -1, own)
                 if p == 0:
                     break
@@ -173,5 +186,5 @@ def guarded_filter(
             ):
                 break
         log_likelihood[t] = value
-        mean[:], cov[:] = later, later_cov
+        put(later, later_cov, mean, cov)
     return 0
