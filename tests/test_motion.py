@@ -338,6 +338,8 @@ def test_start_and_freeze():
 
 def test_bad_input_of_motion():
     y = simulated(12, T=12)
+    with pytest.raises(ParameterError, match=r"dims is 2\.5, expected 1, 2 or 3, or names of the axes"):
+        sse.designs.constant_velocity(2.5).fit(np.zeros((9, 2)))
     with pytest.raises(ParameterError, match="dims is 4, expected 1, 2 or 3"):
         designs.constant_velocity(4).fit(y)
     with pytest.raises(ParameterError, match="dims names 'x', 'x', expected up to three different axes"):

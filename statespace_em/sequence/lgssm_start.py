@@ -15,7 +15,7 @@ from statespace_em.sequence.lgssm_loading import loaded
 from statespace_em.sequence.lgssm_params import LGSSMParams, effects_of, positions
 from statespace_em.sequence.lgssm_unknown import beginning
 
-SHARES = ((0.3, 0.3), (0.01, 0.5), (1.0, 0.01))  # of the variance of steps of y, given to the state and to the noise
+SHARES = ((0.3, 0.3), (0.001, 0.5), (1.0, 0.01))  # of the variance of steps of y, given to the state and to the noise
 ROUND_OFF = 1e-12  # share of the largest eigenvalue that the smallest of a singular matrix may have
 CALM = 0.98  # spectral radius up to which dynamics do not explode
 ENOUGH = 100_000  # rows of which the windows of a guess are made: they take many times the memory of y

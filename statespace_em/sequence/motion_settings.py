@@ -25,8 +25,8 @@ def axes_of(dims: int | Sequence[str]) -> list[str]:
     ParameterError
         If there are more than three, or two of one name.
     """
-    if isinstance(dims, int | np.integer):
-        if not 1 <= dims <= len(AXES):
+    if isinstance(dims, int | float | np.number):
+        if dims not in range(1, len(AXES) + 1):
             raise ParameterError(f"dims is {dims}, expected 1, 2 or 3, or names of the axes.")
         return list(AXES[: int(dims)])
     axes = [str(name) for name in dims]
