@@ -76,3 +76,17 @@ def test_fits_are_the_same_in_every_unit():
     y = swings()[:120]
     one, other = ((designs.local_level() + designs.cycle()).fit(c * y) for c in (1.0, 1e6))
     assert other.score(1e6 * y) == pytest.approx(one.score(y) - 119 * np.log(1e6), abs=1e-5)
+
+
+def test_a_cycle_turns_one_way_whatever_its_start():
+    y = swings()[:120]
+    model = designs.local_level() + designs.cycle()
+    found = model.fit(y).params_
+    turned = found.copy(deep=True)
+    for row, column in (("cycle", "cycle*"), ("cycle*", "cycle")):
+        where = {"next_state": row, "state": column}
+        turned["transition"].loc[where] = -found["transition"].loc[where]
+    assert model.score(y, turned) == pytest.approx(model.score(y, found), abs=1e-9)
+    again = (designs.local_level() + designs.cycle()).fit(y, start=turned)
+    np.testing.assert_allclose(again.params_["transition"], found["transition"], atol=1e-4)
+    assert again.params_["transition"].sel(next_state="cycle", state="cycle*").item() > 0.0

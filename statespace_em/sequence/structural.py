@@ -150,10 +150,11 @@ class StructuralModel(ComponentSum):
             guesses = {**guesses, **part.guesses}
             if part.view.ndim == 2:
                 regressors |= {names[begin + i]: int(begin) + i for i in range(len(part.states))}
-        averages = [label for label, (kind, _) in zip(self._labels(), self.components) if kind == "arma"]
+        kinds = [(label, kind) for label, (kind, _) in zip(self._labels(), self.components)]
+        several = {word: [label for label, kind in kinds if kind == word] for word in ("arma", "cycle")}
         return Specification(
             names, 1, patterns, varying, tuple(initial), guesses=guesses, regressors=regressors,
-            guess_from=self._guess_from, meant=partial(mirrored, averages) if averages else None,
+            guess_from=self._guess_from, meant=partial(_meant, several) if any(several.values()) else None,
             decays=tuple(decay for part in parts for decay in part.decays),
         )  # fmt: skip
 
@@ -182,6 +183,16 @@ class StructuralModel(ComponentSum):
                 lag = int(stem.removeprefix(word)) - 1
                 found[name] = [float(own[word][lag]) for own in (values, *others)] + ([] if others else [*tried])
         return found
+
+
+def _meant(labels: Mapping[str, Sequence[str]], values: Mapping[str, float]) -> dict[str, float]:
+    """Values that are shown of several with one likelihood: moving averages that can be inverted, cycles that turn up.
+
+    A cycle is the same in distribution whichever way it turns.
+    """
+    found = mirrored(labels["arma"], values)
+    turns = [f"{label}cycle_sin" for label in labels["cycle"]]
+    return found | {name: abs(found[name]) for name in turns if name in found}
 
 
 def _several_tops(options: Mapping[str, Any]) -> bool:
