@@ -11,6 +11,7 @@ from statespace_em._typing import Floats
 PAGE = 1 << 21  # bytes of a large page
 LEAST = 1 << 20  # bytes from which on large pages are worth it
 ASKED = 1 << 22  # bytes from which on numpy asks the system for large pages
+MOST_KEPT = 3 << 23  # bytes of the largest piece that is kept for the next one when it is freed
 
 
 def empty(*shapes: tuple[int, ...]) -> list[Floats]:
@@ -31,3 +32,13 @@ def empty(*shapes: tuple[int, ...]) -> list[Floats]:
         parts.append(room[begin : begin + size].reshape(shape))
         begin += size
     return parts
+
+
+def keep_freed() -> None:
+    """Let memory that is freed be used again, as it is in every process that has once freed something large.
+
+    The allocator of Linux gives pieces back to the system from a size on that grows with the largest it has seen
+    freed (mallopt(3), M_MMAP_THRESHOLD). In a fresh process E-steps of some thousand rows would get all their memory
+    anew, page by page, which takes five times as long as the arithmetic. The piece is never written to.
+    """
+    np.empty(MOST_KEPT, np.uint8)

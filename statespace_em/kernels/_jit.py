@@ -11,6 +11,9 @@ import numba
 from numba.core import codegen, compiler, event
 
 from statespace_em._garbage import pause
+from statespace_em._memory import keep_freed
+
+keep_freed()
 
 
 class _Unfinished(codegen.JITCodeLibrary):
