@@ -54,8 +54,8 @@ def fit_many(
     """Fit the model to each series on its own: thousands of independent fits, one labelled result.
 
     Each fit is what ``model.fit(one, **options)`` finds; a series that cannot be fitted is reported and does not stop
-    the others. Fits of short series hold Python's lock for most of their time, so that two threads take longer than one
-    (600 series of 500 rows: 26 s and 20 s); ``processes`` do help (two of them: 12 s), and so does a Dask cluster.
+    the others. Fits of short series hold Python's lock for most of their time, so that two threads may take longer
+    than one; ``processes`` do help, once they have started, and so does a Dask cluster.
 
     Parameters
     ----------

@@ -15,6 +15,7 @@ import numpy as np
 from statespace_em._typing import Floats
 
 ROWS = 1_000  # of the series that are looked at
+FEWEST = 16  # changes that tell anything
 DAMPINGS = (0.6, 0.8, 0.9, 0.97, 0.995)
 TURNS = 60  # frequencies that are tried
 LONGEST = 1.5  # period, in lengths of the series
@@ -39,11 +40,13 @@ def screened_cycles(y: Floats, n: int, seasons: Sequence[float] = ()) -> list[Tr
     Periods and their fractions in ``seasons`` are left to those.
     """
     changes = np.diff(y[:ROWS])
-    changes = (changes - changes.mean()) * np.hanning(len(changes) + 2)[1:-1] if len(changes) else changes
-    power = np.square(np.abs(np.fft.rfft(changes)[1:]))
-    if len(changes) < 16 or not power.any():
+    if len(changes) < FEWEST:
         return []
-    power *= len(changes) / np.square(np.hanning(len(changes) + 2)).sum() / len(changes)
+    taper = np.hanning(len(changes) + 2)[1:-1]
+    changes = (changes - changes.mean()) * taper
+    power = np.square(np.abs(np.fft.rfft(changes)[1:])) / np.square(taper).sum()
+    if not power.any():
+        return []
     angle = 2.0 * np.pi * np.arange(1, len(power) + 1) / len(changes)
     damping, turn = (grid.ravel() for grid in np.meshgrid(DAMPINGS, _turns(len(y), seasons)))
     difference = 2.0 - 2.0 * np.cos(angle)
