@@ -225,6 +225,12 @@ def test_a_panel_with_its_own_times_is_its_series():
     np.testing.assert_allclose(smoothed["gamma"].sel(sequence="b")[: len(tracks["b"])], one["gamma"], atol=1e-8)
     drifting = designs.local_level(unit="h") + designs.regression(np.arange(50.0) % 3, drifting=True)
     fitted = drifting.fit(tracks, n_starts=1)
+    rows = fitted.parameters_at(tracks["b"])  # regressors of the rows of y, though X has more
+    assert rows["observation"].sizes["hour"] == len(tracks["b"]) < 50
+    found = checks.auxiliary_residuals(tracks, fitted.e_step(tracks), fitted.parameters_at(tracks))
+    alone = checks.auxiliary_residuals(tracks["b"], fitted.e_step(tracks["b"]), rows)
+    padded = found["measurement_shock"].sel(sequence="b")[: len(tracks["b"])]
+    np.testing.assert_allclose(padded, alone["measurement_shock"], rtol=1e-6, atol=1e-9)
     assert fitted.score(tracks) == pytest.approx(sum(fitted.score(y) for y in tracks.values()), abs=1e-8)
 
 
@@ -253,6 +259,11 @@ def test_streams_files_forecasts_and_weights(tmp_path):
     assert np.isfinite(found["state_shock"].sel(state="arma -0").values[5:-1]).all()
     with pytest.raises(DataError, match=r"rows are uneven: pass parameters_at\(y\)"):
         checks.auxiliary_residuals(y, model.e_step(y), model.params_)
+    even = pd.Series(np.cumsum(np.random.default_rng(2).normal(size=30)), 2.0 * np.arange(30.0))
+    walk = designs.local_level(unit="h").fit(even)
+    with pytest.raises(DataError, match=r"but rows are 2 apart, not 1 time: pass parameters_at\(y\)"):
+        checks.auxiliary_residuals(even, walk.e_step(even), walk.params_)
+    checks.auxiliary_residuals(even, walk.e_step(even), walk.parameters_at(even))
     assert model.summary().loc[["level_var", "slope_var", "ar_time"], "unit"].tolist() == [
         "y^2/time",
         "y^2/time^3",

@@ -387,8 +387,6 @@ def test_bad_input_of_motion():
     words = pd.DataFrame(y.values, index=[f"fix {i}" for i in range(12)], columns=["x", "y"])
     with pytest.raises(ParameterError, match=r"the rows are called 'fix 0', \.\.\.: give them dates or numbers"):
         model.at(words, [1.0])
-    with pytest.raises(DataError, match="y has 2 sequences: ask for one at a time"):
-        model.parameters_at([y.to_pandas(), y.to_pandas()])
     with pytest.raises(DataError, match=r"rows are uneven: pass parameters_at\(y\)"):
         checks.auxiliary_residuals(y, model.e_step(y), model.params_)
 
@@ -428,11 +426,46 @@ def test_tracks_with_their_own_times(settings):
             np.testing.assert_allclose(found.sel(sequence=name).values[:n], wanted, rtol=1e-6, atol=1e-7)
         one = model.at(track, [7.5, 90.0])
         np.testing.assert_allclose(there["smoothed"].sel(sequence=name), one["smoothed"], rtol=1e-6, atol=1e-7)
-        steps = model._step_of(model.params_) * np.arange(1, 3) + track.index[-1]
-        later = model.at(track, steps)  # the forecast of each goes on from its own end
+        steps = np.median(np.diff(track.index)) * np.arange(1, 3) + track.index[-1]
+        np.testing.assert_allclose(ahead["timestamp"].sel(sequence=name), steps, rtol=1e-12)
+        later = model.at(track, steps)  # the forecast of each goes on from its own end, in its own step
         np.testing.assert_allclose(ahead["mean"].sel(sequence=name), later["mean"], rtol=1e-6, atol=1e-7)
         np.testing.assert_allclose(ahead["cov"].sel(sequence=name), later["cov"], rtol=1e-6, atol=1e-7)
     assert dict(model.bootstrap(panel, n_replicates=2).sizes)["replicate"] == 2
+
+
+def test_forecasts_and_residuals_of_tracks_with_steps_of_their_own():
+    """A slow sensor and a fast one: what follows is in the step of each, and shocks are those of each alone."""
+    fast, slow = simulated(4, T=40).to_pandas(), simulated(5, T=15).to_pandas()
+    fast.index, slow.index = 0.5 * np.arange(40.0), 7.0 + 3.0 * np.arange(15.0)
+    alone = fast.iloc[[0]]  # one row has no step of its own: that of the others
+    panel = {"fast": fast, "slow": slow, "one": alone}
+    first = {"initial": "known", "initial_mean": np.zeros(4), "initial_cov": 9.0 * np.eye(4)}
+    model = designs.constant_velocity(2, density=0.5, noise=4.0, **first).fit(fast)
+    ahead, whole = model.forecast(panel, 3), model.parameters_at(panel)
+    assert whole["transition"].dims == ("sequence", "time", "next_state", "state")
+    known = model.parameters_at(panel)
+    found = checks.auxiliary_residuals(panel, model.e_step(panel), known)
+    for name, step in (("fast", 0.5), ("slow", 3.0), ("one", 0.5)):
+        own, n = panel[name], len(panel[name])
+        later = model.at(own, own.index[-1] + step * np.arange(1, 4))
+        np.testing.assert_allclose(ahead["mean"].sel(sequence=name), later["mean"], rtol=1e-8)
+        np.testing.assert_allclose(ahead["cov"].sel(sequence=name), later["cov"], rtol=1e-8)
+        single = model.parameters_at(own)
+        led = whole["transition"].sel(sequence=name)[: n - 1]
+        np.testing.assert_allclose(led, single["transition"][:-1], rtol=1e-12)
+        residuals = checks.auxiliary_residuals(own, model.e_step(own), single)
+        for word, value in residuals.items():
+            padded = found[word].sel(sequence=name)
+            np.testing.assert_allclose(padded[:n], value, rtol=1e-6, atol=1e-9)
+            assert np.isnan(padded[n:]).all()
+    dated = {
+        key: frame.set_axis(pd.Timestamp("2024-03-01") + pd.to_timedelta(frame.index, unit="s"))
+        for key, frame in panel.items()
+    }
+    stamps = model.forecast(dated, 3)["timestamp"]
+    later = dated["slow"].index[-1] + pd.to_timedelta([3, 6, 9], unit="s")
+    assert (stamps.sel(sequence="slow").values == later.values).all()
 
 
 def test_copies_of_tracks_estimate_what_one_of_each_does():

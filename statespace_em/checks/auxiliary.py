@@ -29,7 +29,7 @@ def auxiliary_residuals(y: Any, posterior: xr.Dataset, params: xr.Dataset) -> xr
     posterior
         What ``e_step(y)`` returned for them.
     params
-        The parameters that it was computed with; of a model of motion on uneven rows its ``parameters_at(y)``.
+        The parameters that it was computed with; of a model in continuous time its ``parameters_at(y)``.
 
     Returns
     -------
@@ -51,11 +51,10 @@ def auxiliary_residuals(y: Any, posterior: xr.Dataset, params: xr.Dataset) -> xr
         )
     batch, labels, _ = as_batch(y, features=np.atleast_1d(params["feature"].values))
     mean, cov, cross = (_of_rows(posterior[name], labels, dims) for name, dims in MOMENTS.items())
-    if "steps" in str(params["transition"].attrs.get("step", "")) and labels.time not in params["transition"].dims:
-        raise DataError("the dynamics in params are those of one step, but rows are uneven: pass parameters_at(y).")
+    _check_steps(params["transition"], labels)
     number = np.arange(len(mean)) - np.repeat(batch.starts[:-1], batch.lengths)  # of each row in its sequence
-    A, Q, b = (_rows(params, name, number) for name in ("transition", "process_cov", "state_offset"))
-    C, R, d = (_rows(params, name, number) for name in ("observation", "measurement_cov", "observation_offset"))
+    A, Q, b = (_rows(params, name, number, labels) for name in ("transition", "process_cov", "state_offset"))
+    C, R, d = (_rows(params, name, number, labels) for name in ("observation", "measurement_cov", "observation_offset"))
     before = np.setdiff1d(np.arange(len(mean)), batch.starts[1:] - 1)  # rows with one after them
     shock = mean[before + 1] - (A[before] @ mean[before, :, None])[:, :, 0] - b[before]
     linked = A[before] @ cross[before]
@@ -73,6 +72,16 @@ def auxiliary_residuals(y: Any, posterior: xr.Dataset, params: xr.Dataset) -> xr
     return found
 
 
+def _check_steps(transition: xr.DataArray, labels: Labels) -> None:
+    """Refuse dynamics of one step that are not those between the rows."""
+    told = str(transition.attrs.get("step", ""))
+    if "steps" not in told or labels.time in transition.dims:
+        return
+    apart = f"{transition.attrs.get('row_step', 1.0):g} apart, not {told.partition(',')[0]}"
+    rows = "uneven" if "uneven" in told else apart
+    raise DataError(f"the dynamics in params are those of one step, but rows are {rows}: pass parameters_at(y).")
+
+
 def _of_rows(moment: xr.DataArray, labels: Labels, dims: tuple[str, ...]) -> Floats:
     """Moments (N, ...) of the rows of all sequences."""
     lead = [str(dim) for dim in moment.dims if dim not in dims]
@@ -85,7 +94,7 @@ def _of_rows(moment: xr.DataArray, labels: Labels, dims: tuple[str, ...]) -> Flo
     return values[np.arange(shape[-1]) < labels.lengths[:, None]] if sequences else values
 
 
-def _rows(params: xr.Dataset, name: str, number: Ints) -> Floats:
+def _rows(params: xr.Dataset, name: str, number: Ints, labels: Labels) -> Floats:
     """Values (N, ...) of a parameter, constant or one a row; offsets that the model lacks are zero."""
     dims = {
         "transition": ("next_state", "state"), "process_cov": ("state", "state_aux"),
@@ -94,6 +103,8 @@ def _rows(params: xr.Dataset, name: str, number: Ints) -> Floats:
     }[name]  # fmt: skip
     if name not in params:
         return np.zeros((len(number), params.sizes[dims[0]]))
+    if labels.sequence in params[name].dims:
+        return _of_rows(params[name], labels, dims)
     value = params[name].transpose(..., *dims).values
     return np.broadcast_to(value, (len(number), *value.shape)) if value.ndim == len(dims) else value[number]
 

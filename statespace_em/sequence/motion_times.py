@@ -27,7 +27,7 @@ class Grid(NamedTuple):
 
 
 def grid_of(times: Sequence[pd.Index], unit: str, ahead: int) -> Grid:
-    """Gaps between the rows of each sequence, ``ahead`` steps after its end included.
+    """Gaps between the rows of each sequence, ``ahead`` steps of its own median length after its end included.
 
     Raises
     ------
@@ -48,13 +48,19 @@ def grid_of(times: Sequence[pd.Index], unit: str, ahead: int) -> Grid:
         )
     if np.ptp(every) <= EVEN * step:
         return Grid(step)
-    later = np.full(1 + ahead, step)
+    longer = [np.append(own, np.full(1 + ahead, step_of(index, unit, step))) for own, index in zip(gaps, times)]
     if all(len(own) == len(gaps[0]) and np.allclose(own, gaps[0], rtol=EVEN, atol=0.0) for own in gaps):
-        return Grid(step, np.concatenate([gaps[0], later]))
-    begins = np.cumsum([0, *(len(own) + len(later) for own in gaps)])
+        return Grid(step, longer[0])
+    begins = np.cumsum([0, *(len(own) for own in longer)])
     place = np.concatenate([begin + np.arange(len(own) + 1) for begin, own in zip(begins, gaps)])
-    rows = np.concatenate([np.arange(len(own) + len(later)) for own in gaps])
-    return Grid(step, np.concatenate([np.concatenate([own, later]) for own in gaps]), place, rows)
+    rows = np.concatenate([np.arange(len(own)) for own in longer])
+    return Grid(step, np.concatenate(longer), place, rows)
+
+
+def step_of(index: pd.Index, unit: str, otherwise: float) -> float:
+    """Median step between the rows of one sequence; another where it has one row."""
+    gaps = gaps_of(index, unit)
+    return float(np.median(gaps)) if len(gaps) else otherwise
 
 
 def gaps_of(index: pd.Index, unit: str) -> Floats:

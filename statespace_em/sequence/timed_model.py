@@ -13,7 +13,7 @@ import xarray as xr
 
 from statespace_em._typing import Floats
 from statespace_em.core import Core
-from statespace_em.errors import DataError, ParameterError
+from statespace_em.errors import ParameterError
 from statespace_em.fitting import Fit, FitOptions
 from statespace_em.labels import Labels
 from statespace_em.predictive import Predictive
@@ -24,7 +24,7 @@ from statespace_em.sequence.lgssm_params import positions
 from statespace_em.sequence.lgssm_specification import DIMS
 from statespace_em.sequence.motion_rows import labelled_at, squared, times_ahead, unit_of, units_of, with_times
 from statespace_em.sequence.motion_stream import Dynamics, MotionStream
-from statespace_em.sequence.motion_times import Grid, grid_of
+from statespace_em.sequence.motion_times import Grid, grid_of, step_of
 from statespace_em.sequence.shocks import shock_gradients
 from statespace_em.sequence.state_space import StateSpaceModel
 from statespace_em.sequence.stream_kalman import check_streams
@@ -200,24 +200,25 @@ class TimedModel(Timed):
         return view
 
     def parameters_at(self, y: Any, params: xr.Dataset | None = None) -> xr.Dataset:
-        """Parameters with the dynamics of every row of y, (time, ...): those that lead to the row after it.
+        """Parameters at every row of y, ([sequence,] time, ...): the dynamics that lead from it to the next.
 
         This is what `checks.auxiliary_residuals` needs where rows are uneven.
         """
         known = self._known(params)
-        batch, labels, _ = self._read(y, known)
-        if labels.sequence is not None:
-            raise DataError(f"y has {len(labels.keys)} sequences: ask for one at a time.")
         bound = self._on(y, known, base=self._step_of(known), held=self._own(known))
-        grid, n_rows = bound._grid, len(batch.y)
+        batch, labels, _ = bound._read(y, known)
+        grid, entries = bound._grid, positions(batch)
         assert grid is not None
         assert bound._held is not None
-        gaps = np.full(n_rows, grid.step) if grid.gaps is None else grid.gaps[:n_rows]
-        flow = bound._flow.over(gaps)
-        found = zip(("transition", "process_cov"), flow.matrices(*bound._held))
-        rows = {name: ((labels.time, *DIMS[name]), value[flow.kinds]) for name, value in found}
-        shown: xr.Dataset = known.assign(rows).assign_coords(labels.time_coords())
-        return shown
+        flow = bound._flow.over(np.full(len(batch.y), grid.step) if grid.gaps is None else grid.gaps[entries])
+        found = dict(zip(("transition", "process_cov"), flow.matrices(*bound._held)))
+        rows = {name: (DIMS[name], value[flow.kinds]) for name, value in found.items()}
+        view = bound._view(bound._pieces(bound._base))
+        if view.ndim == 3:
+            known, rows["observation"] = known.drop_dims("time"), (DIMS["observation"], view[entries])
+        shown = labels.dataset(rows, {})
+        whole: xr.Dataset = known.assign({name: shown[name].variable for name in rows})
+        return whole.assign_coords(labels.time_coords())
 
     def stream(  # type: ignore[override]  # a stream all the same
         self,
@@ -290,12 +291,18 @@ class TimedModel(Timed):
     def _future(self, y: Any, horizon: int, params: xr.Dataset, *said: Any) -> tuple[xr.Dataset, Predictive]:
         found, predictive = StateSpaceModel._future(self._until(horizon), y, horizon, params, *said)
         labels = self._read(y, params)[1]
-        if labels.sequence is not None or labels.time in found.coords:
+        if labels.time in found.coords:
             return found, predictive
         grid = self._on(y, params)._grid
         assert grid is not None
-        later = times_ahead(labels.times[0], grid.step, self.unit, horizon)
-        return (found if later is None else found.assign_coords({labels.time: ("horizon", later)})), predictive
+        steps = [grid.step if grid.gaps is None else step_of(times, self.unit, grid.step) for times in labels.times]
+        later = [times_ahead(times, step, self.unit, horizon) for times, step in zip(labels.times, steps)]
+        if any(times is None for times in later):
+            return found, predictive
+        if labels.sequence is None:
+            return found.assign_coords({labels.time: ("horizon", later[0])}), predictive
+        stamps = np.array([list(times) for times in later if times is not None])
+        return found.assign_coords(timestamp=((labels.sequence, "horizon"), stamps)), predictive
 
     def _simulated(
         self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *said: Any
