@@ -37,14 +37,14 @@ __all__ = [
 
 @jit
 def filter_means(
-    y: Floats, first: Bools, slot: Ints, A: Floats, b: Floats, C: Floats, d: Floats, m0: Floats,
+    y: Floats, first: Bools, slot: Ints, A: Floats, b: Floats, C: Floats, d: Floats, m0: Floats, begun: Floats,
     gain: Floats, whiten: Floats, log_norm: Floats,
     predicted: Floats, filtered: Floats, log_likelihood: Floats, innovation: Floats,
 ) -> None:  # fmt: skip
     """Fill E[s[t] | y[..t-1]], E[s[t] | y[..t]] and log p(y[t] | y[..t-1]) in nats (blank row: 0).
 
-    ``innovation`` (N, D), NaN where y is missing, may have no rows: not wanted. ``slot`` and the stacks from
-    `filter_covariances`.
+    ``begun`` (n,) is predicted of the first row, which may be in the middle of a sequence; of others m0. ``innovation``
+    (N, D), NaN where y is missing, may have no rows: not wanted. ``slot`` and the stacks from `filter_covariances`.
     """
     N, D = y.shape
     n = m0.shape[0]
@@ -66,9 +66,9 @@ def filter_means(
             )  # fmt: skip
             t += m - 1
             continue
-        if first[t]:
+        if t == 0 or first[t]:
             for i in range(n):
-                predicted[t, i] = m0[i]
+                predicted[t, i] = begun[i] if t == 0 else m0[i]
         else:
             _predict(t, A, b, filtered, predicted)
         for i in range(n):
@@ -106,19 +106,23 @@ def _predict(t: int, A: Floats, b: Floats, filtered: Floats, predicted: Floats) 
 
 @jit
 def smooth_means(
-    first: Bools, slot: Ints, J: Floats, predicted: Floats, filtered: Floats, mean: Floats
+    first: Bools, slot: Ints, J: Floats, predicted: Floats, filtered: Floats, mean: Floats, ahead: Floats,
+    goes_on: bool,
 ) -> int:  # fmt: skip
     """Fill E[s[t] | y]; return 0, or 1 + the latest row whose mean is not finite. ``J`` from `smooth_covariances`.
+
+    ``ahead`` (n,) becomes what the rows add to the prediction of their first state. Where the last sequence
+    ``goes_on`` it is given for the row after the last.
 
     What later rows add to the filtered mean is J times what they and the next row add to its prediction: differences
     throughout, so that no digits are lost to the level of the states. ``mean`` may be ``filtered``.
     """
     N, n = mean.shape
-    added, news, ahead = np.empty(n), np.empty(n), np.empty(n)
+    added, news = np.zeros(n), ahead.copy()
     t = N - 1
     while t >= 0:
         s, m = slot[t], 1
-        if t == N - 1 or first[t + 1]:
+        if first[t + 1] if t < N - 1 else not goes_on:
             for i in range(n):
                 added[i], news[i] = 0.0, filtered[t, i] - predicted[t, i]
                 mean[t, i] = filtered[t, i]
@@ -142,6 +146,8 @@ def smooth_means(
                 for i in range(n):
                     if not abs(mean[row, i]) < np.inf:
                         return 1 + row
+    for i in range(n):
+        ahead[i] = added[i] + news[i]
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Passes of the Kalman filter and the RTS smoother over a batch: distinct covariances once, sequences over threads."""
+"""Passes of the Kalman filter and the RTS smoother over a batch: distinct covariances once, means over threads."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from statespace_em.data import Batch
 from statespace_em.errors import SingularInnovationError
 from statespace_em.kernels import kalman, pairs
 from statespace_em.sequence.lgssm_params import LGSSMParams, RowParams, by_row
+from statespace_em.sequence.lgssm_pieces import Piece, pieces, rows_remembered
 from statespace_em.shared import Matrices, SharedRows, pays, stack_of
 
 T = TypeVar("T")
@@ -269,8 +270,30 @@ def filter_covariances(part: Part, known: Filtered) -> tuple[Filtered, Gains]:
 
 def filter_means(part: Part, gains: Gains, out: Filtered) -> None:
     """Fill the means of the filter and the log-likelihoods."""
+
+    def memory(row: int) -> int:
+        slot = gains.slot[row]
+        A, C = (value[row if len(value) > 1 else 0] for value in (part.p.A, part.p.C))
+        return rows_remembered(A - A @ gains.gain[slot].T @ C, out.predicted_cov[slot])
+
+    def fill(piece: Piece) -> None:
+        begun = part.mean
+        if piece.lead:
+            before = slice(piece.begin - piece.lead, piece.begin + 1)
+            lead = blank_filtered(part.y[before], len(begun), innovations=False)
+            _filter_rows(part, gains, before, np.zeros(len(begun)), lead)
+            begun = lead.predicted_mean[-1].copy()
+        rows = slice(piece.begin, piece.end)
+        _filter_rows(part, gains, rows, begun, out.cut(rows))
+
+    _threads.run([partial(fill, piece) for piece in pieces(gains.slot, part.first, memory, forward=True)])
+
+
+def _filter_rows(part: Part, gains: Gains, rows: slice, begun: Floats, out: Filtered) -> None:
+    """Pass over some rows, given what is predicted of the first of them."""
+    p = part.p.cut(rows.start, rows.stop)
     kalman.filter_means(
-        part.y, part.first, gains.slot, part.p.A, part.p.b, part.p.C, part.p.d, part.mean, *gains[1:],
+        part.y[rows], part.first[rows], gains.slot[rows], p.A, p.b, p.C, p.d, part.mean, begun, *gains[1:],
         out.predicted_mean, out.filtered_mean, out.log_likelihood, out.innovation,
     )  # fmt: skip
 
@@ -300,9 +323,29 @@ def _smooth_covariances(part: Part, gains: Gains, known: Filtered) -> tuple[Floa
 
 
 def _smooth_means(part: Part, gains: Gains, known: Filtered, J: Floats, mean: Floats) -> None:
-    status = kalman.smooth_means(part.first, gains.slot, J, known.predicted_mean, known.filtered_mean, mean)
-    if status:
-        raise SingularInnovationError(part.rows.start + status - 1)
+    """Fill the means of the smoother; ``mean`` may be that of the filter."""
+
+    def memory(row: int) -> int:
+        return rows_remembered(J[gains.slot[row]], known.filtered_cov[gains.slot[row]])
+
+    def run(begin: int, end: int, ahead: Floats, into: Floats, *, goes_on: bool) -> int:
+        rows = slice(begin, end)
+        moments = known.predicted_mean[rows], known.filtered_mean[rows]
+        status: int = kalman.smooth_means(part.first[rows], gains.slot[rows], J, *moments, into, ahead, goes_on)
+        return status
+
+    found = pieces(gains.slot, part.first, memory, forward=False)
+    aheads = np.zeros((len(found), mean.shape[1]))
+    for piece, ahead in zip(found, aheads):  # before the means of the filter are gone
+        if piece.lead:
+            run(piece.end, piece.end + piece.lead, ahead, np.empty((piece.lead, len(ahead))), goes_on=False)
+    tasks = [
+        partial(run, piece.begin, piece.end, ahead, mean[piece.begin : piece.end], goes_on=piece.lead > 0)
+        for piece, ahead in zip(found, aheads)
+    ]
+    for piece, status in reversed(list(zip(found, _threads.run(tasks)))):
+        if status:
+            raise SingularInnovationError(part.rows.start + piece.begin + status - 1)
 
 
 # threads

@@ -50,11 +50,11 @@ def run(y, p, first=None, *, alike=None, form=lambda kernel: kernel, status=0):
         alike = ALIKE if all(len(p[k]) == 1 for k in (0, 2, 3, 5)) else NONE
     assert covariances(y, first, alike, p.A, p.Q, p.C, p.R, p.P0, slot, pc, fc, *gains, S) == status
     if status == 0:
-        form(kalman.filter_means)(y, first, slot, p.A, p.b, p.C, p.d, p.m0, *gains, pm, fm, ll, v)
+        form(kalman.filter_means)(y, first, slot, p.A, p.b, p.C, p.d, p.m0, p.m0, *gains, pm, fm, ll, v)
         turned = np.empty((n, n)) if n > kalman.FEW_STATES else None
         lowest = form(kalman.smooth_covariances)(first, slot, p.A, p.Q, pc, fc, J, place, c, x, turned)
         assert lowest == place.min()
-        assert form(kalman.smooth_means)(first, slot, J, pm, fm, m) == 0
+        assert form(kalman.smooth_means)(first, slot, J, pm, fm, m, np.empty(n), False) == 0
         for which, stacks in ((slot, (pc, fc, S)), (place, (c, x))):
             for stack in stacks:
                 form(kalman.expand)(which, stack)
@@ -371,7 +371,7 @@ def test_innovations_are_optional():
     none = np.empty((0, 2)), np.empty((0, 2, 2))
     first = firsts([y])
     assert kalman.filter_covariances(y, first, ALIKE, p.A, p.Q, p.C, p.R, p.P0, slot, pc, fc, *gains, none[1]) == 0
-    kalman.filter_means(y, first, slot, p.A, p.b, p.C, p.d, p.m0, *gains, pm, fm, ll, none[0])
+    kalman.filter_means(y, first, slot, p.A, p.b, p.C, p.d, p.m0, p.m0, *gains, pm, fm, ll, none[0])
     np.testing.assert_array_equal(fc[slot], full.filtered_cov)
     np.testing.assert_array_equal(ll, full.contributions)
 
@@ -396,7 +396,8 @@ def test_smoother_status_names_the_row():
     r = run(rng.normal(size=(9, 1)), p)
     r.filtered_mean[4] = np.inf
     J = np.tile(0.1 * np.eye(2), (9, 1, 1))
-    assert kalman.smooth_means(firsts([r.mean]), np.arange(9), J, r.predicted_mean, r.filtered_mean, r.mean) == 1 + 4
+    means = r.predicted_mean, r.filtered_mean, r.mean
+    assert kalman.smooth_means(firsts([r.mean]), np.arange(9), J, *means, np.empty(2), False) == 1 + 4
 
 
 @pytest.mark.parametrize("varying", [(), ("A", "b", "Q")], ids=["constant", "varying"])
