@@ -10,7 +10,8 @@ from statespace_em import _threads
 from statespace_em.data import Batch
 from statespace_em.errors import SingularInnovationError
 from statespace_em.sequence import lgssm_passes as passes
-from statespace_em.sequence import lgssm_pieces
+from statespace_em.sequence import lgssm_pieces, lgssm_sums
+from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_params import LGSSMParams
 
 N_ROWS = 1500
@@ -54,6 +55,39 @@ def test_pieces_are_the_whole(kind, n_states, threads, monkeypatch):
     for value, expected in zip(found, whole):
         expected = np.asarray(expected)
         np.testing.assert_allclose(value, expected, rtol=1e-11, atol=1e-13 * np.nanmax(np.abs(expected), initial=0.0))
+
+
+def sums_of(params, batch, unknown):
+    core = LGSSMCore(len(params.initial_mean), ())
+    if unknown == "diffuse":
+        params = params._replace(initial_cov=np.diag([np.inf, *np.diag(params.initial_cov)[1:]]))
+    elif unknown == "fixed":
+        params = params._replace(initial_mean=np.full(len(params.initial_mean), np.nan))
+    sums, total = core.e_step(params, batch)
+    return [*sums[:12], *sums.gradients, total]
+
+
+@pytest.mark.parametrize("unknown", ["known", "diffuse", "fixed"])
+@pytest.mark.parametrize("n_states", [1, 3, 6])
+def test_sums_of_pieces_are_those_of_the_whole(n_states, unknown, monkeypatch):
+    params, batch = case("whole", n_states)
+    if unknown != "known":
+        params = params._replace(initial_cov=np.diag(np.diag(params.initial_cov)))
+    whole = sums_of(params, batch, unknown)
+    in_pieces(monkeypatch)
+    monkeypatch.setattr(lgssm_sums, "FEW", 1)
+    cuts, original = [], lgssm_sums._cut
+    monkeypatch.setattr(lgssm_sums, "_cut", lambda *args: cuts.append(original(*args)) or cuts[-1])
+    found = sums_of(params, batch, unknown)
+    assert [len(cut) for cut in cuts] == [5]
+    for value, expected in zip(found, whole):
+        if expected is not None:
+            expected = np.asarray(expected)
+            np.testing.assert_allclose(value, expected, rtol=1e-11, atol=1e-11 * np.abs(expected).max(initial=0.0))
+    with _threads.limited(1):
+        for value, expected in zip(sums_of(params, batch, unknown), found):
+            if expected is not None:
+                np.testing.assert_array_equal(value, expected)
 
 
 def cuts_of(params, batch, *, forward, monkeypatch):

@@ -94,7 +94,7 @@ def _groups(y: Floats, starts: Ints, own: Ints) -> Ints:
 
 def _long(begin: int, n_rows: int, complete: bool) -> Section:
     rows = slice(begin, begin + n_rows)
-    piece = _piece(np.array([begin]), np.array([n_rows]), np.zeros(1, np.int64), np.zeros(1, np.int64), side=False)
+    piece = single(begin, n_rows, 0)
     return Section(rows, np.zeros(0, bool), np.zeros(0), (piece,), (piece,), np.ones(1), complete, long=True)
 
 
@@ -170,8 +170,13 @@ def headed(piece: Piece, length: Ints) -> Piece:
 def blocks_of(section: Section) -> list[tuple[slice, Piece]]:
     """Blocks that a long series is taken in: their rows, and these as a piece of their own."""
     assert isinstance(section.rows, slice)
-    found, nothing = [], np.zeros(1, np.int64)
+    found = []
     for begin in range(section.rows.start, section.rows.stop, BLOCK):
         rows = slice(begin, min(begin + BLOCK, section.rows.stop))
-        found.append((rows, _piece(np.array([begin]), np.array([rows.stop - begin]), nothing, nothing, side=False)))
+        found.append((rows, single(begin, rows.stop - begin, 0)))
     return found
+
+
+def single(begin: int, length: int, offset: int) -> Piece:
+    """Return some rows of one sequence as a piece of their own."""
+    return _piece(np.array([begin]), np.array([length]), np.array([offset]), np.zeros(1, np.int64), side=False)

@@ -11,10 +11,11 @@ import numpy as np
 from statespace_em import _threads
 from statespace_em._typing import Floats, Ints
 from statespace_em.kernels.steady import ROWS
-from statespace_em.sequence import lgssm_plan
+from statespace_em.sequence import lgssm_pieces, lgssm_plan
 from statespace_em.sequence import lgssm_sweeps as sweeps
 from statespace_em.sequence.lgssm_passes import FEW
-from statespace_em.sequence.lgssm_plan import Piece, Section, blocks_of, headed
+from statespace_em.sequence.lgssm_pieces import rows_remembered
+from statespace_em.sequence.lgssm_plan import Piece, Section, blocks_of, headed, single
 from statespace_em.sequence.lgssm_sweeps import Covs, Entry, Pass, Raw
 from statespace_em.sequence.lgssm_unknown import regressed
 
@@ -113,8 +114,9 @@ def _look(work: Pass, section: Section) -> Look:
         return _look_along(work, section)
     covs, cross = sweeps.filter_covariances(work, section, section.rows, section.begins, _entry(work)), []
     for piece in section.pieces:
-        store = sweeps.forward_means(work, covs, piece, work.mean)[0]
-        cross.append(sweeps.cross_sums(work, covs, piece, store))
+        head = headed(piece, sweeps.responding(covs, piece))
+        store = sweeps.forward_means(work, covs, head, work.mean)[0]
+        cross.append(sweeps.cross_sums(work, covs, head, store))
     return Look(_gram_of_kinds(covs, section), cross, [], 0.0)
 
 
@@ -144,8 +146,9 @@ def _section(work: Pass, section: Section, values: list[Floats | None], ledger: 
         return None, 0.0
 
     tasks: list[Callable[[], tuple[Raw | None, float]]] = [covariances]
-    for piece, value in zip(section.pieces, values):
-        tasks.append(partial(_piece_sums, work, covs, section, piece, value, raw))
+    for whole, value in zip(section.pieces, values):
+        for cut in _cut(work, covs, section, whole) if raw is None else [Cut(whole)]:
+            tasks.append(partial(_piece_sums, work, covs, section, cut, value, raw))
     if len(work.start.states):
         root = _roots(work, _gram_of_kinds(covs, section)) * np.sqrt(section.n_kinds)[:, None, None]
         for e in range(root.shape[2]):
@@ -172,13 +175,50 @@ def _roots(work: Pass, gram: Floats) -> Floats:
     return root
 
 
+class Cut(NamedTuple):
+    """Sequences, or a piece of a long one with what is passed over before and after it for nothing but to come in."""
+
+    piece: Piece
+    before: Piece | None = None
+    after: Piece | None = None
+
+
+def _cut(work: Pass, covs: Covs, section: Section, whole: Piece) -> list[Cut]:
+    """Cut a long series that has settled into pieces of their own, see `lgssm_pieces`."""
+    (begin, *others), length, offset = whole.begin, int(whole.length[0]), int(whole.offset[0])
+    if others or not section.complete or len(work.p.alike) != 1 or length <= lgssm_pieces.PIECE:
+        return [Cut(whole)]
+
+    def memory(row: int) -> int:
+        slot, A = covs.slot[offset + row], work.p.A[0]
+        return rows_remembered(A - A @ covs.gain[slot].T @ work.p.C[0], covs.predicted[slot])
+
+    def rows(first: int, last: int) -> Piece:
+        return single(begin + first, last - first, offset + first)
+
+    first = np.zeros(length, bool)
+    found = lgssm_pieces.pieces(covs.slot[offset : offset + length], first, memory, forward=True)
+    if len(work.start.states) and covs.reach[offset] > found[0].end:
+        return [Cut(whole)]
+    ahead = [*(piece.lead for piece in found[1:]), 0]
+    return [
+        Cut(
+            rows(piece.begin, piece.end), rows(piece.begin - piece.lead, piece.begin) if piece.lead else None,
+            rows(piece.end, min(piece.end + lead, length)) if lead else None,
+        )
+        for piece, lead in zip(found, ahead)
+    ]  # fmt: skip
+
+
 def _piece_sums(
-    work: Pass, covs: Covs, section: Section, piece: Piece, value: Floats | None, raw: Raw | None
+    work: Pass, covs: Covs, section: Section, cut: Cut, value: Floats | None, raw: Raw | None
 ) -> tuple[Raw, float]:
     """Sums of the means of some sequences, and their log-likelihood."""
-    store, log_likelihood, _ = sweeps.forward_means(work, covs, piece, work.mean)
+    piece, starts = cut.piece, cut.before is None
+    mean = work.mean if cut.before is None else sweeps.forward_means(work, covs, cut.before, 0.0 * work.mean)[2]
+    store, log_likelihood, mean = sweeps.forward_means(work, covs, piece, mean)
     total = float(log_likelihood.sum())
-    if len(work.start.states):
+    if len(work.start.states) and starts:
         if value is None:
             kinds, kind = np.unique(piece.kind, return_inverse=True)
             gram = _gram_of_kinds(covs, section)[kinds]
@@ -188,8 +228,11 @@ def _piece_sums(
             )  # fmt: skip
             value, total = solved.value, total + float(solved.log_likelihood.sum())
         sweeps.shifted(work, covs, piece, value, store)
-    raw = raw or sweeps.blank(work)
-    sweeps.backward_means(work, covs, piece, store, 1.0, None, raw)
+    raw, end = raw or sweeps.blank(work), np.zeros(len(work.mean))
+    if cut.after is not None:
+        later = sweeps.forward_means(work, covs, cut.after, mean)[0]
+        sweeps.backward_means(work, covs, cut.after, later, 1.0, end, sweeps.blank(work), starts=False)
+    sweeps.backward_means(work, covs, piece, store, 1.0, end, raw, starts=starts, goes_on=cut.after is not None)
     return raw, total
 
 

@@ -104,10 +104,9 @@ def _begun_near(params: LGSSMParams, batch: Batch, states: Ints) -> Floats:
     for the regression on the constants to give back. The first rows of one sequence tell by least squares without
     weights, which leaves the distance of others that begin elsewhere.
     """
-    nothing, seen = np.zeros(len(states)), ~np.isnan(batch.y)
-    if not seen.any():
+    nothing, row = np.zeros(len(states)), _first_seen(batch.y)
+    if row is None:
         return nothing
-    row = int(np.argmax(seen.any(1)))
     begin = int(batch.starts[np.searchsorted(batch.starts, row, side="right") - 1])
     A, Q, C, d, R = (
         np.asarray(getattr(params, name)) for name in
@@ -115,10 +114,19 @@ def _begun_near(params: LGSSMParams, batch: Batch, states: Ints) -> Floats:
     )  # fmt: skip
     A, Q, C, R = (value if value.ndim == 2 else value[min(row, len(value) - 1)] for value in (A, Q, C, R))
     noise = np.diagonal(R) + np.einsum("ki,ij,kj->k", C, Q, C)
-    first = np.where(seen[row], batch.y[row] - (d if d.ndim == 1 else d[min(row, len(d) - 1)]), 0.0)
+    first = np.nan_to_num(batch.y[row] - (d if d.ndim == 1 else d[min(row, len(d) - 1)]))
     if not (np.square(first) > FAR**2 * noise).any():
         return nothing
     return _least_squares(params, batch, states, begin, row)
+
+
+def _first_seen(y: Floats) -> int | None:
+    """Number of the first row with an entry."""
+    for begin in range(0, len(y), ENOUGH):
+        found = np.flatnonzero(~np.isnan(y[begin : begin + ENOUGH]).all(1))
+        if found.size:
+            return begin + int(found[0])
+    return None
 
 
 def _least_squares(params: LGSSMParams, batch: Batch, states: Ints, begin: int, row: int) -> Floats:
