@@ -47,6 +47,16 @@ def test_the_spread_of_innovations_needs_no_means(missing):
     np.testing.assert_array_equal(spread_of_innovations(params, batch), expected)
 
 
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+def test_the_spread_of_innovations_of_a_long_series_is_found_by_blocks(missing, monkeypatch):
+    params, batch = case(missing)
+    batch = Batch(batch.y, np.array([0, len(batch.y)]))
+    expected = np.asarray(passes.kalman_filter(params, batch, innovations=True).innovation_cov)
+    monkeypatch.setattr(passes, "BLOCK", 50)
+    np.testing.assert_allclose(passes.innovation_covs(params, batch), expected, rtol=1e-13)
+    assert passes.innovation_covs(params, batch.cut(0, 50)).shape == (50, 2, 2)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("block", [1, 64, 10_000])
 @pytest.mark.parametrize("missing", [0.0, 0.1])

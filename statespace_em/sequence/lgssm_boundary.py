@@ -25,6 +25,7 @@ NONE = 1e-13  # share that is the round-off of none, along directions that are n
 LIFTS = (1.0, 0.1, 1e-2, 1e-3, 1e-4)  # nats that its slope promises, tried for a variance that does not
 TINY = 1e-4  # of the largest variance at the start: a start that says nothing of where a variance belongs
 EXACT = 1e-10  # share of its scale below which a variance is none, and a row is explained without error
+AT_ONCE = 65_536  # rows whose covariances are looked at together
 
 
 def onto_faces(structure: Structure, params: LGSSMParams, start: LGSSMParams) -> Iterator[LGSSMParams]:
@@ -205,7 +206,9 @@ def explains_exactly(innovation_cov: Floats) -> bool:
     sd = np.sqrt(np.nanmedian(variance, axis=0))
     if not (sd > 0.0).all():
         return True
-    white = innovation_cov / np.outer(sd, sd)
-    gaps = np.isnan(white)
-    white = np.where(gaps, np.eye(len(sd)), white)
-    return bool(np.linalg.eigvalsh(white)[:, 0].min() < EXACT)
+    for begin in range(0, len(innovation_cov), AT_ONCE):
+        white = innovation_cov[begin : begin + AT_ONCE] / np.outer(sd, sd)
+        white = np.where(np.isnan(white), np.eye(len(sd)), white)
+        if np.linalg.eigvalsh(white)[:, 0].min() < EXACT:
+            return True
+    return False

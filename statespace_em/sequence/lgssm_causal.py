@@ -17,6 +17,7 @@ from statespace_em.sequence.lgssm_unknown import (
     Forward,
     Start,
     covariances,
+    first_seen,
     heads,
     is_diffuse,
     proper_start,
@@ -94,7 +95,7 @@ def _stand_in(params: LGSSMParams, batch: Batch) -> Floats | None:
         for name in ("transition", "observation", "process_cov", "measurement_cov")
     )
     noise = np.diagonal(R[0] + C[0] @ Q[0] @ C[0].T)
-    row = int(np.argmax(~np.isnan(batch.y).all(1)))
+    row = first_seen(batch.y) or 0
     square = np.where(np.isnan(batch.y[row]), 0.0, batch.y[row]) ** 2
     square = np.where(square > 0.0, square, noise)
     scale = np.where(noise > 0.0, np.sqrt(noise) * np.sqrt(square), square)

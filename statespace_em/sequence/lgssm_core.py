@@ -199,7 +199,8 @@ class LGSSMCore:
     def unbounded(self, params: LGSSMParams, data: Batch) -> bool:
         """Whether some row is predicted without error."""
         cov = spread_of_innovations(flowed(params, self.flow), data)
-        return lgssm_boundary.explains_exactly(np.where(np.isfinite(cov), cov, np.nan))
+        cov[~np.isfinite(cov)] = np.nan
+        return lgssm_boundary.explains_exactly(cov)
 
     def onto_faces(self, params: LGSSMParams, start: LGSSMParams) -> Iterator[LGSSMParams]:
         """Parameters with small variances at exactly 0, or with roots on the unit circle."""

@@ -68,6 +68,13 @@ class Part(NamedTuple):
     mean: Floats  # (n,), of the first state
     cov: Floats  # (n, n)
 
+    def cut(self, begin: int, end: int) -> Part:
+        """Take some of the rows, the first of which begins a sequence."""
+        first = self.first[begin:end].copy()
+        first[0] = True
+        rows = slice(self.rows.start + begin, min(self.rows.start + end, self.rows.stop))
+        return Part(self.y[begin:end], first, rows, self.p.cut(begin, end), self.mean, self.cov)
+
 
 def kalman_filter(params: LGSSMParams, batch: Batch, *, innovations: bool = False) -> Filtered:
     """Causal moments of every row.
@@ -91,12 +98,21 @@ def innovation_covs(params: LGSSMParams, batch: Batch) -> Floats:
     SingularInnovationError
         As `kalman_filter`.
     """
+    found = np.empty((len(batch.y), batch.y.shape[1], batch.y.shape[1]))
 
-    def found(part: Part) -> Floats:
-        known, gains = filter_covariances(part, blank_filtered(part.y, len(part.mean), innovations=True))
-        return np.asarray(np.asarray(known.innovation_cov)[gains.slot])
+    def fill(part: Part) -> None:
+        alone = not part.first[1:].any()
+        for begin in range(0, len(part.y), BLOCK) if alone else (0,):  # of a long series a block at a time
+            block = part.cut(begin, begin + BLOCK) if alone else part
+            known, gains = filter_covariances(block, blank_filtered(block.y, len(part.mean), innovations=True))
+            np.take(np.asarray(known.innovation_cov), gains.slot, 0, found[block.rows], "clip")
+            if block.rows.stop < part.rows.stop:
+                A, Q = (value[len(block.y) - 1 if len(value) > 1 else 0] for value in (block.p.A, block.p.Q))
+                cov = A @ np.asarray(known.filtered_cov)[gains.slot[-1]] @ A.T + Q
+                part = part._replace(cov=(cov + cov.T) / 2.0)
 
-    return np.concatenate(each(params, batch, found))
+    each(params, batch, fill)
+    return found
 
 
 def smoother(params: LGSSMParams, batch: Batch) -> tuple[Smoothed, Floats]:

@@ -104,7 +104,7 @@ def _begun_near(params: LGSSMParams, batch: Batch, states: Ints) -> Floats:
     for the regression on the constants to give back. The first rows of one sequence tell by least squares without
     weights, which leaves the distance of others that begin elsewhere.
     """
-    nothing, row = np.zeros(len(states)), _first_seen(batch.y)
+    nothing, row = np.zeros(len(states)), first_seen(batch.y)
     if row is None:
         return nothing
     begin = int(batch.starts[np.searchsorted(batch.starts, row, side="right") - 1])
@@ -120,7 +120,7 @@ def _begun_near(params: LGSSMParams, batch: Batch, states: Ints) -> Floats:
     return _least_squares(params, batch, states, begin, row)
 
 
-def _first_seen(y: Floats) -> int | None:
+def first_seen(y: Floats) -> int | None:
     """Number of the first row with an entry."""
     for begin in range(0, len(y), ENOUGH):
         found = np.flatnonzero(~np.isnan(y[begin : begin + ENOUGH]).all(1))
