@@ -15,6 +15,7 @@ from statespace_em.sequence.lgssm_noise import Block, Noise
 NEAR = 0.1  # of the next eigenvalue, below which the smallest is taken by its root; variances being 1
 NEWTON = 50  # steps to a value of the eigenvalue, which is concave in the free values
 CLOSE = 1e-15  # from it, at which they end
+FAR = 1e-10  # from it, at which they have failed
 LEAST = 1e-14  # eigenvalue on the face: no round-off may make it negative
 
 
@@ -71,6 +72,8 @@ class Face:
             values = values + change * self.up
             if abs(target - least) < CLOSE:
                 return np.asarray(values)
+        if abs(target - least) > FAR:  # else round-off keeps it from coming nearer
+            raise np.linalg.LinAlgError("no free values with this smallest eigenvalue were found")
         return np.asarray(values)
 
     def _least(self, values: Floats) -> tuple[float, Floats]:
