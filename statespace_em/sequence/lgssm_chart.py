@@ -19,6 +19,7 @@ from statespace_em.sequence.cones import spectral
 from statespace_em.sequence.decays import Decaying
 from statespace_em.sequence.lgssm_expectation import Statistics
 from statespace_em.sequence.lgssm_face import Face
+from statespace_em.sequence.lgssm_level import moved_together
 from statespace_em.sequence.lgssm_noise import Block, Noise
 from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.lgssm_row_noise import RowNoise
@@ -30,11 +31,12 @@ Gradients = Callable[[LGSSMParams, Statistics], dict[str, Floats]]  # of the obj
 
 
 class Scales(NamedTuple):
-    """Units in which the parameters are of order 1."""
+    """Units in which the parameters are of order 1, and where the states are."""
 
     state: Floats  # (n, n), root of the covariance of the states over time
     step: Floats  # (n, n), root of that of their steps
     feature: Floats  # (D,), standard deviation of what one step brings to y
+    level: Floats  # (n,), mean of the states over time
 
 
 def scales(params: LGSSMParams, sums: Statistics) -> Scales:
@@ -59,7 +61,7 @@ def scales(params: LGSSMParams, sums: Statistics) -> Scales:
     state = vectors * np.sqrt(np.maximum(values, 1e-12 * max(values[-1], 1e-300)))
     white = np.linalg.solve(state, np.linalg.solve(state, Q).T)
     share = max(np.sqrt(max(np.trace(white), 0.0) / n), 1e-2)
-    return Scales(state, share * state, np.sqrt(feature))
+    return Scales(state, share * state, np.sqrt(feature), middle)
 
 
 class _Side(Protocol):
@@ -200,6 +202,9 @@ class SquareChart:
         self.size = sum(side.size for side in self.sides.values())
         self.decaying = self.sides.get("transition") if structure.decays else None
         assert self.decaying is None or isinstance(self.decaying, Decaying)
+        self.together = moved_together(
+            structure, params, units.level, *(np.linalg.norm(each, axis=1) for each in (units.state, units.step))
+        )
 
     def params(self, x: Floats) -> LGSSMParams:
         """Parameters at the coordinates ``x`` (size,)."""
@@ -208,6 +213,8 @@ class SquareChart:
             values[name] = self.structure.rows_of(name, self.sides[name].value(part))
         if self.decaying is not None and "process_cov" in parts:
             values["process_cov"] = values["process_cov"] * self._scale(parts)
+        if self.together is not None:
+            values["state_offset"] = self.together.offset(parts["state_offset"], values)
         return self.structure.complete(values)
 
     def gradient(self, x: Floats, params: LGSSMParams, statistics: Statistics) -> Floats:
@@ -217,6 +224,11 @@ class SquareChart:
         if scaled:
             found["process_cov"], whole = found["process_cov"] * self._scale(own), found["process_cov"]
         parts = {name: self.sides[name].pull_back(part, found[name]) for name, part in own.items()}
+        if self.together is not None:
+            moved = self.together.pull_back(own["state_offset"], params._asdict(), found["state_offset"])
+            for name in parts.keys() & {"transition", "observation"}:
+                parts[name] = self.sides[name].pull_back(own[name], found[name] + moved[name])
+            parts["state_offset"] = moved["state_offset"]
         if scaled:
             assert isinstance(self.decaying, Decaying)
             parts["transition"] += self.decaying.pull_back_scale(own["transition"], params.process_cov, whole)

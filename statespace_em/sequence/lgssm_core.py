@@ -26,6 +26,7 @@ from statespace_em.sequence.lgssm_chart import SquareChart, scales
 from statespace_em.sequence.lgssm_constants import constant_errors
 from statespace_em.sequence.lgssm_expectation import Statistics, e_step, flowed, planned
 from statespace_em.sequence.lgssm_filter import smooth
+from statespace_em.sequence.lgssm_level import level_of
 from statespace_em.sequence.lgssm_loading import loaded, typical
 from statespace_em.sequence.lgssm_mstep import SIDES, coefficients, m_step
 from statespace_em.sequence.lgssm_params import DOMAINS, INPUTS, LGSSMParams, varies
@@ -33,10 +34,10 @@ from statespace_em.sequence.lgssm_passes import Smoothed, pair_moments, pair_sum
 from statespace_em.sequence.lgssm_plan import Section
 from statespace_em.sequence.lgssm_posterior import posterior_sums
 from statespace_em.sequence.lgssm_priors import SidePrior
-from statespace_em.sequence.lgssm_row_checks import values_of_rows
+from statespace_em.sequence.lgssm_row_checks import going_on, values_of_rows
 from statespace_em.sequence.lgssm_row_noise import RowNoise
 from statespace_em.sequence.lgssm_row_start import guessed_rows, typical_value
-from statespace_em.sequence.lgssm_start import guessed_params, structured_guess, without_inputs
+from statespace_em.sequence.lgssm_start import CALM, guessed_params, structured_guess, without_inputs
 from statespace_em.sequence.lgssm_stationary import undamped
 from statespace_em.sequence.lgssm_structure import Structure, structure_for
 
@@ -266,10 +267,13 @@ class LGSSMCore:
         known = {name: value for name, value in {**self.varying, **given}.items() if name in INPUTS}
         present = [name for name in INPUTS if name not in self.frozen or name in known]
         batch, effects = without_inputs(batch, self.n_states, patterns, rows, known, present)
+        level = None if self.flow is not None else level_of(batch, self.n_states, self.patterns, self.frozen, given)
+        batch = batch if level is None else level.out_of(batch)
+        most = 1.0 if self.stationary is None and level is None else CALM
         for i in range(n_starts):
             if self.patterns or self.varying:
                 guess = structured_guess(
-                    batch, self.n_states, patterns, self.varying, {**given, **about}, i, offset=centred,
+                    batch, self.n_states, patterns, self.varying, {**given, **about}, i, offset=centred, most=most,
                     guesses=self.guesses, rng=rng, draws=self.flow is None,
                     loadings={name: typical(loading) for name, loading in self.loadings.items()},
                 )  # fmt: skip
@@ -278,8 +282,9 @@ class LGSSMCore:
                     driven = own.build(patterns["process_cov"].read(guess.process_cov)[: len(own.names)])
                     guess = guess._replace(process_cov=driven)
             else:
-                guess = guessed_params(batch, self.n_states, extra=i, offset=centred, given=given)
+                guess = guessed_params(batch, self.n_states, extra=i, offset=centred, given=given, most=most)
                 guess = guess._replace(initial_cov=guess.process_cov) if "initial_cov" in self.frozen else guess
+            guess = guess if level is None else level.told(guess)
             values = guess._asdict() | effects | dict(given)
             yield self.structure(guess).complete(values)
 
@@ -315,7 +320,7 @@ class LGSSMCore:
             for name, pattern in self.patterns.items()
             if isinstance(pattern, Pattern) and not pattern.names
         }
-        values = {**constants, **self.varying, **arrays, **self._going_on(arrays)}
+        values = {**constants, **self.varying, **arrays, **going_on(self.varying, arrays)}
         for name, pattern in self.patterns.items():
             if isinstance(pattern, RowPattern) and name in values:
                 values[name] = values_of_rows(pattern, values[name], self.loadings.get(name))
@@ -329,15 +334,6 @@ class LGSSMCore:
         params = LGSSMParams(**values)
         follows = self.stationary is not None and "initial_cov" not in arrays
         return self.structure(params).complete(values) if follows else params
-
-    def _going_on(self, arrays: Mapping[str, Floats]) -> dict[str, Floats]:
-        """What is known for every row, where parameters found on fewer rows have only the beginning of it."""
-        there = {name: own for name, own in self.varying.items() if name in arrays}
-        return {
-            name: own
-            for name, own in there.items()
-            if len(arrays[name]) < len(own) and np.array_equal(arrays[name], own[: len(arrays[name])])
-        }
 
     def may_move(self, name: str) -> bool:
         """Whether the M-step can change a parameter."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -175,3 +175,13 @@ def values_of_rows(pattern: RowPattern, value: Floats, loading: Floats | None) -
             f"the parameters are for {len(value)} rows, in which {lost[0]!r} has no factor: its value is not known."
         )
     return loaded(pattern.build(pattern.read(unloaded(value, loading))), loading)
+
+
+def going_on(known: Mapping[str, Floats], arrays: Mapping[str, Floats]) -> dict[str, Floats]:
+    """What is ``known`` for every row, where parameters found on fewer rows have only the beginning of it."""
+    there = {name: own for name, own in known.items() if name in arrays}
+    return {
+        name: own
+        for name, own in there.items()
+        if len(arrays[name]) < len(own) and np.array_equal(arrays[name], own[: len(arrays[name])])
+    }

@@ -45,12 +45,13 @@ def _windows(y: Floats, starts: Ints, length: int) -> tuple[Floats, Bools]:
 
 
 def guessed_params(
-    batch: Batch, n_states: int, *, extra: int, offset: bool, given: Mapping[str, Floats]
+    batch: Batch, n_states: int, *, extra: int, offset: bool, given: Mapping[str, Floats], most: float = 1.0
 ) -> LGSSMParams:
     """Subspace guess (Van Overschee & De Moor 1996, simplified): states are the principal scores of windows.
 
     Where ``observation`` is given, states are what it sees of y, so that all guesses are in its basis. ``extra``
-    lengthens the windows, ``offset`` takes the mean of y for an offset. The first `ENOUGH` rows tell.
+    lengthens the windows, ``offset`` takes the mean of y for an offset; ``most`` bounds the spectral radius of the
+    dynamics. The first `ENOUGH` rows tell.
     """
     batch = beginning(batch, ENOUGH)
     y = interpolated(batch.y, batch.starts)
@@ -71,7 +72,7 @@ def guessed_params(
         states = states @ _seen_by(observation, own).T if hidden else (y - middle) @ np.linalg.pinv(observation).T
     before, after = states[:-1][follows[:-1]], states[1:][follows[:-1]]
     transition = np.linalg.lstsq(before, after, rcond=None)[0].T if len(before) > n_states else 0.9 * np.eye(n_states)
-    transition = transition / max(np.abs(np.linalg.eigvals(transition)).max(), 1.0)
+    transition = transition / max(np.abs(np.linalg.eigvals(transition)).max() / most, 1.0)
     transition = given.get("transition", transition)
     noise = after - before @ transition.T if len(before) > n_states else states
     error = y - middle - states @ observation.T
@@ -137,6 +138,7 @@ def structured_guess(
     which: int,
     *,
     offset: bool,
+    most: float,
     guesses: Mapping[str, Sequence[float]],
     loadings: Mapping[str, Floats],
     rng: np.random.Generator,
@@ -153,7 +155,7 @@ def structured_guess(
     fixed |= {name: value.mean(0) for name, value in varying.items()}
     usable = {name: value for name, value in {**fixed, **given}.items() if name in ("observation", "transition")}
     free = offset and "observation_offset" not in fixed
-    found = guessed_params(batch, n_states, extra=which, offset=free, given=usable)
+    found = guessed_params(batch, n_states, extra=which, offset=free, given=usable, most=most)
     if "observation" in patterns and "observation" not in usable:
         found = _in_units(found, patterns["observation"], patterns.get("transition"), batch.y)
     guess = found._asdict()
