@@ -267,7 +267,9 @@ class LGSSMCore:
         known = {name: value for name, value in {**self.varying, **given}.items() if name in INPUTS}
         present = [name for name in INPUTS if name not in self.frozen or name in known]
         batch, effects = without_inputs(batch, self.n_states, patterns, rows, known, present)
-        level = None if self.flow is not None else level_of(batch, self.n_states, self.patterns, self.frozen, given)
+        level = None
+        if self.flow is None and "observation_offset" not in self.varying and "observation" not in rows:
+            level = level_of(batch, self.n_states, patterns, self.frozen, given)
         batch = batch if level is None else level.out_of(batch)
         most = 1.0 if self.stationary is None and level is None else CALM
         for i in range(n_starts):
@@ -277,6 +279,7 @@ class LGSSMCore:
                     guesses=self.guesses, rng=rng, draws=self.flow is None,
                     loadings={name: typical(loading) for name, loading in self.loadings.items()},
                 )  # fmt: skip
+                guess = guess if level is None else level.told(guess)
                 guess = guess._replace(**guessed_rows(rows, guess, self.loadings))
                 if self.flow is not None:
                     driven = own.build(patterns["process_cov"].read(guess.process_cov)[: len(own.names)])
@@ -284,7 +287,7 @@ class LGSSMCore:
             else:
                 guess = guessed_params(batch, self.n_states, extra=i, offset=centred, given=given, most=most)
                 guess = guess._replace(initial_cov=guess.process_cov) if "initial_cov" in self.frozen else guess
-            guess = guess if level is None else level.told(guess)
+                guess = guess if level is None else level.told(guess)
             values = guess._asdict() | effects | dict(given)
             yield self.structure(guess).complete(values)
 

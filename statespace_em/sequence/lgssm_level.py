@@ -14,7 +14,6 @@ import numpy as np
 from statespace_em._typing import Floats
 from statespace_em.data import Batch
 from statespace_em.patterns import Pattern, fixed, from_word
-from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.lgssm_structure import Structure
 
@@ -50,13 +49,13 @@ class Level(NamedTuple):
 def level_of(
     batch: Batch,
     n_states: int,
-    patterns: Mapping[str, Pattern | RowPattern],
+    patterns: Mapping[str, Pattern],
     held: Collection[str],
     given: Mapping[str, Floats],
 ) -> Level | None:
     """Level of y for a model whose free offset of the states takes it up; None where states do not settle by it.
 
-    ``patterns`` are of what is not free as a whole nor ``held`` at 0; ``given`` are values to start at.
+    ``patterns`` are of what is not free as a whole nor ``held``, in a typical row; ``given`` are values to start at.
     """
     D = batch.y.shape[1]
     shapes = {"transition": (n_states,) * 2, "observation": (D, n_states), "state_offset": (n_states,)}
@@ -64,26 +63,30 @@ def level_of(
     own = {**whole, "observation_offset": fixed(np.zeros(D)), **patterns}
     A, C = (_any_value(own[name], name in held, given.get(name)) for name in ("transition", "observation"))
     offset, constant, view = (own[name] for name in ("state_offset", "observation_offset", "observation"))
-    if A is None or C is None or not isinstance(offset, Pattern) or not isinstance(constant, Pattern):
-        return None
     absent = "observation_offset" in held or ("observation_offset" in patterns and not constant.names)
-    if not absent or "state_offset" in held or {"state_offset", "observation_offset"} & set(given):
+    if (
+        A is None
+        or C is None
+        or not absent
+        or "state_offset" in held
+        or {"state_offset", "observation_offset"} & set(given)
+    ):
         return None
     away = np.linalg.svd(np.eye(n_states) - A, compute_uv=False)
     if not offset.names or offset.products or not away[-1] > APART * max(away[0], 1.0):
         return None
     middle = np.nan_to_num(np.nanmean(batch.y, axis=0)) - constant.constant
-    if isinstance(view, Pattern) and view.names and "observation" not in given:
+    if view.names and "observation" not in given:
         return Level(middle, offset, view)
     levels = C @ _levels(A, offset)[0]
     return Level(levels @ np.linalg.pinv(levels) @ middle, offset, fixed(C))
 
 
-def _any_value(pattern: Pattern | RowPattern, held: bool, given: Floats | None) -> Floats | None:
+def _any_value(pattern: Pattern, held: bool, given: Floats | None) -> Floats | None:
     """Some value of a matrix, as good as any other; None where every row has its own."""
     if given is not None:
         return given if given.ndim == 2 else None
-    if held or not isinstance(pattern, Pattern):
+    if held:
         return None
     return pattern.build(np.random.default_rng(0).uniform(-0.5, 0.5, len(pattern.names)))
 
