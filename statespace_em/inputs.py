@@ -18,6 +18,7 @@ from statespace_em._typing import Floats
 from statespace_em.data import Batch, as_batch
 from statespace_em.errors import DataError, ParameterError
 from statespace_em.labels import Labels, listed, show
+from statespace_em.segments import matched
 
 
 class Inputs(NamedTuple):
@@ -27,6 +28,7 @@ class Inputs(NamedTuple):
     times: tuple[pd.Index, ...]
     names: list[Any]  # of the k inputs
     one: bool  # whether a single table serves all sequences
+    keys: list[Any] = []  # names of the sequences
 
     def arranged(self, names: Sequence[Any]) -> Inputs:
         """Put the columns in the order of these names, where both have names.
@@ -58,11 +60,12 @@ class Inputs(NamedTuple):
         DataError
             If a row of y has none.
         """
-        if not self.one and len(self.parts) != len(labels.times):
-            raise DataError(f"inputs= has {len(self.parts)} sequences, but y has {len(labels.times)}.")
+        which = [0] * len(labels.times)
+        if not self.one:
+            which = matched(self.keys, labels.keys.tolist(), "inputs= has")
         found = []
-        for i, (key, times) in enumerate(zip(labels.keys, labels.times)):
-            part, own = (self.parts[0], self.times[0]) if self.one else (self.parts[i], self.times[i])
+        for i, key, times in zip(which, labels.keys, labels.times):
+            part, own = self.parts[i], self.times[i]
             where = "" if labels.sequence is None else f" of {labels.sequence} {show(key)}"
             begin = 0
             if not (_is_numbered(own) or _is_numbered(times)):
@@ -116,8 +119,8 @@ def _is_numbered(index: pd.Index) -> bool:
     return isinstance(index, pd.RangeIndex) and index.start == 0 and index.step == 1
 
 
-def read_inputs(inputs: Any, unsorted: Any) -> Inputs:
-    """Read inputs from any container that y may be in.
+def read_inputs(inputs: Any, unsorted: Any, told: str = "inputs=") -> Inputs:
+    """Read inputs, or other columns that are ``told`` so, from any container that y may be in.
 
     Raises
     ------
@@ -127,12 +130,12 @@ def read_inputs(inputs: Any, unsorted: Any) -> Inputs:
     try:
         given, labels, _ = as_batch(inputs, unsorted=unsorted)
     except DataError as error:
-        raise DataError(f"inputs= cannot be read: {error}") from None
+        raise DataError(f"{told} cannot be read: {error}") from None
     if np.isnan(given.y).any():
         row, column = (int(i) for i in np.argwhere(np.isnan(given.y))[0])
-        raise DataError(f"inputs= is missing ({labels.where(row, column)}): inputs must be known, fill the gap.")
+        raise DataError(f"{told} is missing ({labels.where(row, column)}): it must be known, fill the gap.")
     parts = tuple(given.y[a:b] for a, b in zip(given.starts[:-1], given.starts[1:]))
-    return Inputs(parts, labels.times, list(labels.features), labels.sequence is None)
+    return Inputs(parts, labels.times, list(labels.features), labels.sequence is None, labels.keys.tolist())
 
 
 def one_row(inputs: Any, names: Sequence[Any], where: str, what: str = "inputs") -> Floats:

@@ -5,6 +5,8 @@
   ``[[{"beta": x}]]``;
 * as a sum of names times arrays: ``{"r": w}`` with w (rows, ...) or, the same for one name, ``("r", w)``;
 * row by row: an array (rows, ...) of numbers and expressions.
+
+Where rows are those of each sequence of a panel, see `row_panels`, they are read end to end.
 """
 
 from __future__ import annotations
@@ -13,23 +15,26 @@ import hashlib
 import pickle
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from statespace_em._typing import AnyArray, Floats
 from statespace_em.errors import ParameterError
 from statespace_em.patterns import Pattern, fixed, terms_of
+from statespace_em.row_panels import has_panels, spread
 from statespace_em.row_patterns import RowPattern
+from statespace_em.segments import Segments, row_of
 
+Read: TypeAlias = tuple[RowPattern | Pattern | Floats, Segments | None]
 KEPT = 32  # matrices read last, so that a long one is not read anew for every question
-_read: dict[bytes, RowPattern | Pattern | Floats] = {}
+_read: dict[bytes, Read] = {}
 _reading = threading.Lock()
 
 
 def is_by_row(value: Any, ndim: int) -> bool:
     """Whether a matrix of so many dimensions is written for every row."""
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) or has_panels(value, ndim):
         return True
     if isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str) and np.ndim(value[1]) > 0:
         return np.ndim(value[1]) == ndim + 1 or (np.ndim(value[1]) == 1 and ndim == 2)
@@ -40,8 +45,8 @@ def is_by_row(value: Any, ndim: int) -> bool:
     )
 
 
-def from_rows(value: Any, name: str, ndim: int) -> RowPattern | Pattern | Floats:
-    """Pattern of a matrix written for every row; its numbers (T, ...) where it has no names.
+def from_rows(value: Any, name: str, ndim: int) -> Read:
+    """Pattern of a matrix written for every row, its numbers (T, ...) where it has no names; and whose rows they are.
 
     Raises
     ------
@@ -51,7 +56,8 @@ def from_rows(value: Any, name: str, ndim: int) -> RowPattern | Pattern | Floats
     key = hashlib.blake2b(pickle.dumps((value, name, ndim))).digest()
     with _reading:
         if key not in _read:
-            found = _assembled(value, name, ndim)
+            plain, segments = spread(value, name, ndim)
+            found = _assembled(plain, name, ndim, segments), segments
             while len(_read) >= KEPT:
                 del _read[next(iter(_read))]
             _read[key] = found
@@ -60,6 +66,7 @@ def from_rows(value: Any, name: str, ndim: int) -> RowPattern | Pattern | Floats
 
 def shape_of(value: Any, ndim: int) -> tuple[int, ...] | None:
     """Shape of one row of a matrix written for every row; None where only reading it would tell."""
+    value = spread(value, "a matrix", ndim)[0]
     if isinstance(value, Mapping):
         shapes = [np.shape(array) for array in value.values()]
         if ndim == 2 and any(len(shape) == 1 for shape in shapes):
@@ -102,8 +109,8 @@ def check_symmetric_rows(pattern: RowPattern, name: str) -> None:
 class _Terms:
     """What has been read so far: numbers and factors by entry, constant or by row."""
 
-    def __init__(self, name: str, shape: tuple[int, ...], n_rows: int) -> None:
-        self.name, self.shape, self.n_rows = name, shape, n_rows
+    def __init__(self, name: str, shape: tuple[int, ...], n_rows: int, segments: Segments | None) -> None:
+        self.name, self.shape, self.n_rows, self.segments = name, shape, n_rows, segments
         self.numbers = np.zeros((n_rows, *shape))
         self.factors: dict[tuple[str, tuple[int, ...]], Floats] = {}
 
@@ -179,7 +186,8 @@ class _Terms:
         if not np.isfinite(found).all():
             row = int(np.argmin(np.isfinite(np.broadcast_to(found, self.n_rows))))
             raise ParameterError(
-                f"{self.name} has {np.broadcast_to(found, self.n_rows)[row]} at {place} in row {row}, expected a "
+                f"{self.name} has {np.broadcast_to(found, self.n_rows)[row]} at {place} in "
+                f"{row_of(row, self.segments)}, expected a "
                 "finite number or a name: what is known must be so in every row, what is not needs a name."
             )
         return found
@@ -209,17 +217,17 @@ class _Terms:
         )  # fmt: skip
 
 
-def _assembled(value: Any, name: str, ndim: int) -> RowPattern | Pattern | Floats:
+def _assembled(value: Any, name: str, ndim: int, segments: Segments | None) -> RowPattern | Pattern | Floats:
     if isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str):
         value = {value[0]: value[1]}
     if isinstance(value, Mapping):
-        return _summed(value, name, ndim)
+        return _summed(value, name, ndim, segments)
     if isinstance(value, np.ndarray) or _depth(value, ndim) == ndim + 1:
-        return _row_by_row(value, name, ndim)
+        return _row_by_row(value, name, ndim, segments)
     entries = dict(zip(_places(value, ndim, name), _entries(value, ndim)))
     lengths = [length for entry in entries.values() for length in _lengths(entry)]
     shape = (len(value), len(value[0])) if ndim == 2 else (len(value),)
-    terms = _Terms(name, shape, lengths[0] if lengths else 1)
+    terms = _Terms(name, shape, lengths[0] if lengths else 1, segments)
     for place, entry in entries.items():
         terms.add_entry(place, entry)
     return terms.pattern() if lengths else _constant(terms.pattern())
@@ -232,7 +240,7 @@ def _constant(found: RowPattern | Floats) -> Pattern:
     return Pattern(found.names, found.numbers[0], found.dense(0, 1)[:, 0])
 
 
-def _summed(value: Mapping[Any, Any], name: str, ndim: int) -> RowPattern | Pattern | Floats:
+def _summed(value: Mapping[Any, Any], name: str, ndim: int, segments: Segments | None) -> RowPattern | Pattern | Floats:
     """Sum of names times arrays; one number a row stands for a matrix with one entry."""
     arrays = {}
     for word, factor in value.items():
@@ -251,7 +259,7 @@ def _summed(value: Mapping[Any, Any], name: str, ndim: int) -> RowPattern | Patt
             raise ParameterError(
                 f"{name} has an array of shape {array.shape} for {word!r}, expected {(n_rows, *shape)}."
             )
-    terms = _Terms(name, shape, n_rows)
+    terms = _Terms(name, shape, n_rows, segments)
     for word, array in arrays.items():
         for place in np.ndindex(shape):
             terms.add_scaled(place, word, array[(..., *place)])
@@ -259,12 +267,12 @@ def _summed(value: Mapping[Any, Any], name: str, ndim: int) -> RowPattern | Patt
     return terms.pattern() if vary else _constant(terms.pattern())
 
 
-def _row_by_row(value: Any, name: str, ndim: int) -> RowPattern | Floats:
+def _row_by_row(value: Any, name: str, ndim: int, segments: Segments | None) -> RowPattern | Floats:
     """Matrices of numbers and expressions, one a row."""
     array = value if isinstance(value, np.ndarray) else np.array(value, dtype=object)
     if array.ndim != ndim + 1:
         raise ParameterError(f"{name} is given for every row, in matrices of different shapes.")
-    terms = _Terms(name, array.shape[1:], len(array))
+    terms = _Terms(name, array.shape[1:], len(array), segments)
     for place in np.ndindex(array.shape[1:]):
         column = array[(slice(None), *place)]
         if array.dtype.kind in "fiub":

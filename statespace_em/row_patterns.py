@@ -135,9 +135,9 @@ class RowPattern:
         constant = np.tensordot(weight, self.numbers, 1)
         return Pattern(self.names, constant, design.reshape(len(self.names), *self.shape))
 
-    def unseen(self, n_rows: int) -> list[str]:
-        """Names without a factor in the first rows."""
-        seen = (self.factors[:, np.unique(self.kind[:n_rows])] != 0.0).any(1)
+    def unseen(self, rows: Ints | slice) -> list[str]:
+        """Names without a factor in some of the rows."""
+        seen = (self.factors[:, np.unique(self.kind[rows])] != 0.0).any(1)
         return [name for j, name in enumerate(self.names) if not seen[self.owner == j].any()]
 
     def renamed(self, prefix: str) -> RowPattern:

@@ -272,8 +272,8 @@ class Uncertain(ABC):
             params = self._schema().label(fit.arrays, fit.labels.features, fit.symbols)
             return params, fit.chosen.status, fit.chosen.trace[-1].log_likelihood
 
-        def draw(times: pd.Index, number: int) -> tuple[AnyArray, AnyArray]:
-            drawn = self._drawn(times, known, number)
+        def draw(which: int, number: int) -> tuple[AnyArray, AnyArray]:
+            drawn = self._drawn(labels, which, known, number)
             return np.asarray(drawn["y"].values), np.asarray(drawn["state"].values)
 
         return replicates(
@@ -327,9 +327,9 @@ class Uncertain(ABC):
             diagnose.speed(found, diagnose.rate_of_em(core, batch, information))
         return found.table()
 
-    def _drawn(self, times: pd.Index, params: xr.Dataset, seed: int) -> xr.Dataset:
-        """Simulate a sequence with these times."""
-        return self.sample(len(times), params, seed=seed)
+    def _drawn(self, labels: Labels, which: int, params: xr.Dataset, seed: int) -> xr.Dataset:
+        """Simulate one of the sequences of y, at its times."""
+        return self.sample(len(labels.times[which]), params, seed=seed)
 
     def _errors(
         self, y: Any, params: xr.Dataset | None, of: Quantities, freeze: Any, states: Any, weights: Any

@@ -24,11 +24,11 @@ LAYERS = {
         *("_garbage", "_memory", "_threads", "_typing", "_validate", "boundary", "domains", "em", "errors", "kernels"),
         *("later", "mixing", "priors", "quasi_newton"),
     ),
-    1: ("continuous", "emissions", "patterns", "predictive", "row_entries", "row_patterns", "start", "structure"),
+    1: ("continuous", "emissions", "patterns", "predictive", "row_patterns", "start", "structure"),
     2: (
         *("containers", "core", "data", "families", "fitting", "geodesy", "labels", "matching", "reports"),
         *("conditions", "constraints", "diagnostics", "inputs", "order", "residuals", "scale", "schema", "shared"),
-        *("storage", "ties"),
+        *("row_entries", "row_panels", "segments", "storage", "ties"),
     ),
     3: ("model", "settings", "uncertainty"),
     4: ("many", "sequence", "static"),

@@ -178,25 +178,26 @@ def predictive_check(
     _validate.at_least("n_replicates", n_replicates, 1, whole=True)
     if not isinstance(statistics, Mapping) or not statistics:
         raise ParameterError("statistics is empty or no dict: name at least one function of y.")
-    batch, labels, symbols = model._read(y, model._known(None))
+    known = model._known(None)
+    batch, labels, symbols = model._read(y, known)
     blank: Any = np.nan if symbols is None else None
 
-    def asked(draw: Callable[[slice], AnyArray]) -> dict[str, float]:
+    def asked(draw: Callable[[int, slice], AnyArray]) -> dict[str, float]:
         parts = {}
-        for key, first, last in zip(labels.keys, batch.starts, batch.starts[1:]):
+        for which, (key, first, last) in enumerate(zip(labels.keys, batch.starts, batch.starts[1:])):
             rows = slice(int(first), int(last))
-            parts[key] = np.where(np.isnan(batch.y[rows]), blank, draw(rows))
+            parts[key] = np.where(np.isnan(batch.y[rows]), blank, draw(which, rows))
         whole = next(iter(parts.values())) if labels.sequence is None else parts
         return {name: _number(name, function(whole)) for name, function in statistics.items()}
 
     book = None if symbols is None else name_array([*symbols, None]).astype(object)  # missing codes take the last
     observed = asked(
-        lambda rows: batch.y[rows] if book is None else book[np.nan_to_num(batch.y[rows], nan=-1).astype(int)]
+        lambda _, rows: batch.y[rows] if book is None else book[np.nan_to_num(batch.y[rows], nan=-1).astype(int)]
     )
     rng = np.random.default_rng(seed)
 
-    def simulated(rows: slice) -> AnyArray:
-        drawn = model.sample(rows.stop - rows.start, seed=int(rng.integers(2**31)))["y"].values
+    def simulated(which: int, rows: slice) -> AnyArray:
+        drawn = model._drawn(labels, which, known, int(rng.integers(2**31)))["y"].values
         return np.asarray(drawn, dtype=float if book is None else object).reshape(batch.y[rows].shape)
 
     table = pd.DataFrame([asked(simulated) for _ in range(n_replicates)])

@@ -79,11 +79,11 @@ def likelihood_ratio_bootstrap(
 
     def draw() -> Any:
         parts = {}
-        for key, index, begin, end in zip(labels.keys, labels.times, batch.starts[:-1], batch.starts[1:]):
-            values = smaller.sample(int(end - begin), seed=int(rng.integers(2**31)))["y"]
+        for i, (key, begin, end) in enumerate(zip(labels.keys, batch.starts[:-1], batch.starts[1:])):
+            values = smaller._drawn(labels, i, smaller.params_, int(rng.integers(2**31)))["y"]
             codes = np.asarray(values.values) if symbols is None else _codes(values.values, symbols)
             codes = np.where(np.isnan(batch.y[begin:end]), np.nan, codes.astype(float))
-            parts[key] = table_of(codes, labels.features, index, symbols)
+            parts[key] = table_of(codes, labels.features, labels.times[i], symbols)
         return parts if labels.sequence is not None else next(iter(parts.values()))
 
     with warnings.catch_warnings():

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from statespace_em import _threads
@@ -16,7 +15,8 @@ from statespace_em.data import Batch
 from statespace_em.labels import Labels
 from statespace_em.matching import aligned
 
-Draw = Callable[[pd.Index, int], tuple[np.ndarray, np.ndarray]]  # times, seed -> y (rows, D) and their states
+Draw = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
+# number of the sequence, seed -> y (rows, D) and their states
 Refit = Callable[[Any, Any, Any], tuple[xr.Dataset, str, float]]
 # y, known states, weights -> parameters, status, log-likelihood
 
@@ -44,16 +44,17 @@ def replicates(
         def one(own: Sequence[int]) -> tuple[xr.Dataset, str, float]:
             parts, states = [], []
             for i, (length, begin, number) in enumerate(zip(batch.lengths, batch.starts, own)):
-                rows, hidden = draw(labels.times[i], int(number))
-                drawn = _with_gaps(rows, missing[begin : begin + length], labels)
+                rows, hidden = draw(i, int(number))
+                table = _with_gaps(rows, missing[begin : begin + length], labels)
                 if batch.known is not None:
                     shown = hidden.astype(object)
                     shown[batch.known[begin : begin + length] < 0] = None
                     states.append(shown)
-                parts.append(drawn.assign_coords(time=labels.times[i].rename("time")))  # a model may know its rows
+                parts.append(table.assign_coords(time=labels.times[i].rename("time")))  # a model may know its rows
             single = labels.sequence is None
             known = None if batch.known is None else states[0] if single else states
-            params, status, objective = refit(parts[0] if single else parts, known, _weights(batch, single))
+            drawn = parts[0] if single else dict(zip(labels.keys.tolist(), parts))
+            params, status, objective = refit(drawn, known, _weights(batch, single))
             step()
             return params if named else aligned(core, params, reference), status, objective
 

@@ -14,12 +14,13 @@ from statespace_em.data import Batch
 from statespace_em.errors import DataWarning
 from statespace_em.labels import Labels, labelled_rows
 from statespace_em.predictive import Predictive
+from statespace_em.segments import Segments
 from statespace_em.sequence.components import NOISY
 from statespace_em.sequence.decomposition import View, check_asked, decomposed, told_units
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_filter import smooth
 from statespace_em.sequence.lgssm_params import positions
-from statespace_em.sequence.regressors import check_ahead, check_times
+from statespace_em.sequence.regressors import check_ahead, check_times, segments_of
 from statespace_em.sequence.state_space import StateSpaceModel
 
 MANY = 150  # states from which a season is told to be dear
@@ -95,6 +96,9 @@ class ComponentSum(StateSpaceModel):
         return noisy if self.noise == "auto" else self.noise == "free"
 
     # regressors know the rows of y
+
+    def _segments(self) -> Segments | None:
+        return segments_of(self.components)
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
         super()._check_data(batch, labels, freeze)

@@ -30,6 +30,7 @@ from statespace_em.sequence.motion_settings import (
 )
 from statespace_em.sequence.motion_times import Grid
 from statespace_em.sequence.pieces import BUILDERS, called, check_different, moving, seen_in
+from statespace_em.sequence.regressors import of_sequence, plain_options
 from statespace_em.sequence.structural import NOISE, StructuralModel
 from statespace_em.sequence.summand import SHARED, Summand, placed
 from statespace_em.sequence.timed_model import TimedModel
@@ -130,7 +131,7 @@ class ContinuousModel(ComponentSum, TimedModel):
         _validate.one_of("noise", self.noise, ("auto", "free", "zero"))
         pieces: list[Piece] = []
         size = 1 if self._sensors is None else len(self._sensors.owner)
-        rows = None if self._grid is None else self._grid.rows
+        rows, segments = None if self._grid is None else self._grid.rows, self._segments()
         for i, (kind, options) in enumerate(self.components):
             _validate.one_of("component", kind, (*BUILDERS, "motion"))
             if kind == "motion":
@@ -142,8 +143,7 @@ class ContinuousModel(ComponentSum, TimedModel):
                 continue
             more: dict[str, Any] = {"base": base} if kind == "cycle" else {}
             more |= {"rows": rows} if kind == "regression" else {}
-            own = {name: value for name, value in options.items() if name != "on"}
-            piece = BUILDERS[kind](self._label(i), **own, **more)
+            piece = BUILDERS[kind](self._label(i), **plain_options(options, segments), **more)
             for columns, suffix in self._places(options.get("on"), kind):
                 pieces.append(seen_in(called(piece, suffix), columns, size))
         check_different(pieces)
@@ -188,6 +188,14 @@ class ContinuousModel(ComponentSum, TimedModel):
     def _noisy(self) -> bool:
         noise = self._measurement_noise()
         return bool(noise.touched.any() or noise.constant.any())
+
+    def _drawn(self, labels: Labels, which: int, params: xr.Dataset, seed: int) -> xr.Dataset:
+        segments = self._segments()
+        if segments is None:
+            return TimedModel._drawn(self, labels, which, params, seed)
+        components = of_sequence(self.components, segments.numbers(labels)[which])
+        alone = ContinuousModel(**(self.get_params() | {"components": components}))
+        return TimedModel._drawn(alone, labels, which, params.drop_dims("time"), seed)
 
     def _views(self, y: Any, params: xr.Dataset | None, labels: Labels) -> list[View]:
         return piece_views(self._on(y, params)._pieces(1.0), list(labels.features))

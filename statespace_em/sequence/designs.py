@@ -12,13 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-import pandas as pd
-
 from statespace_em import _validate
 from statespace_em.errors import ParameterError
 from statespace_em.sequence.continuous_model import ContinuousModel
 from statespace_em.sequence.motion_model import MotionModel
+from statespace_em.sequence.regressors import columns_of
 from statespace_em.sequence.structural import StructuralModel
 
 __all__ = [
@@ -189,7 +187,9 @@ def regression(X: Any, *, drifting: bool = False, start: Literal["diffuse", "fix
     Parameters
     ----------
     X
-        Array (T, k), Series or DataFrame with the rows of y, and of its future where forecasts are wanted.
+        Array (T, k), Series or DataFrame with the rows of y, and of its future where forecasts are wanted. One table
+        serves several sequences; a dict or list of tables, a frame with two index levels or a DataArray with a dim
+        of sequences has one for each, in which a coefficient has one variance and each sequence a value of its own.
     drifting
         Whether coefficients are random walks.
     start
@@ -210,21 +210,7 @@ def regression(X: Any, *, drifting: bool = False, start: Literal["diffuse", "fix
     """
     _validate.one_of("drifting", drifting, (True, False))
     _validate.one_of("start", start, ("diffuse", "fixed"))
-    frame = X.to_frame() if isinstance(X, pd.Series) else X
-    rows = np.asarray(frame, dtype=float)
-    rows = rows[:, None] if rows.ndim == 1 else rows
-    if rows.ndim != 2 or not rows.size:
-        raise ParameterError(f"X has shape {np.shape(X)}, expected (rows, columns).")
-    if not np.isfinite(rows).all():
-        row, column = np.argwhere(~np.isfinite(rows))[0]
-        raise ParameterError(f"X has {rows[row, column]} in row {row}, column {column}: regressors must be known.")
-    named = isinstance(frame, pd.DataFrame)
-    names = [str(name) for name in frame.columns] if named else [f"x{j}" for j in range(rows.shape[1])]
-    plain = named and not frame.index.equals(pd.RangeIndex(len(frame)))
-    options = {
-        "X": rows.tolist(), "names": names, "drifting": drifting, "start": start,
-        "times": [str(time) for time in frame.index] if plain else None,
-    }  # fmt: skip
+    options = columns_of(X) | {"drifting": drifting, "start": start}
     return StructuralModel([("regression", options)])
 
 

@@ -11,9 +11,10 @@ import xarray as xr
 from statespace_em.data import Batch
 from statespace_em.errors import DataError, ParameterError
 from statespace_em.inputs import Inputs, read_inputs, takes_inputs
-from statespace_em.labels import Labels
+from statespace_em.labels import Labels, listed
 from statespace_em.scale.chunks import is_chunked
 from statespace_em.scale.said import Beside, names_of
+from statespace_em.segments import Segments
 from statespace_em.sequence.base import SequenceModel
 from statespace_em.sequence.lgssm_specification import Specification
 
@@ -28,6 +29,10 @@ class DrivenModel(SequenceModel):
     @abstractmethod
     def _settle(self, y: Any) -> None:
         """Complete what a fit to y found."""
+
+    def _segments(self) -> Segments | None:
+        """Rows that each sequence of a panel has matrices for; None where all have the same."""
+        return None
 
     _inputs: Inputs | None = None  # known to the copy of the model that answers a question with ``inputs=``
     _given: Any = None  # inputs of chunked data, of which only the names are read
@@ -94,6 +99,9 @@ class DrivenModel(SequenceModel):
 
     def _read(self, y: Any, params: xr.Dataset | None) -> tuple[Batch, Labels, list[Any] | None]:
         batch, labels, symbols = SequenceModel._read(self, y, params)
+        segments = self._segments()
+        if segments is not None:
+            batch = batch._replace(place=segments.places(labels))
         if self._inputs is None:
             return batch, labels, symbols
         if params is not None and "input" in params.dims:
@@ -103,7 +111,32 @@ class DrivenModel(SequenceModel):
             known = read_inputs(self._given, self.unsorted).arranged(known.names)
         return known.beside(batch, labels), labels, symbols
 
+    def _known(self, params: xr.Dataset | None, *, needed: bool = True) -> Any:
+        found, segments = SequenceModel._known(self, params, needed=needed), self._segments()
+        if segments is None or found is None or found.sizes.get("time", segments.n_rows) == segments.n_rows:
+            return found
+        spec = self._specification(None)
+        told = [name for name in spec.by_row if name in found and name not in spec.varying]
+        if told:
+            raise ParameterError(
+                f"{told[0]} in the parameters has {found.sizes['time']} rows, but those of the sequences "
+                f"{listed(segments.keys)} are {segments.n_rows}: fit the model that has all rows, those of the future "
+                "too, and ask it."
+            )
+        return found.drop_dims("time")
+
+    def _check_ahead(self, labels: Labels, horizon: int) -> None:
+        """Refuse a future that what each sequence has of its own does not reach."""
+        segments = self._segments()
+        if segments is not None:
+            segments.check_ahead(labels, horizon)
+
     def _beside(self, params: xr.Dataset | None) -> Beside | None:
+        if self._segments() is not None:
+            raise DataError(
+                "y is in chunks, but the model has matrices for each of its sequences: pass y.compute() if it fits in "
+                "memory."
+            )
         if self._given is None or self._inputs is None:
             return None
         if params is not None and "input" in params.dims:

@@ -107,8 +107,8 @@ def density_dataset(forecast: xr.Dataset, predictive: Predictive, at: Any) -> xr
 
 
 def one_sequence(batch: Batch, labels: Labels) -> int:
-    """Last row of the one sequence there is, or DataError."""
-    if labels.sequence is not None:
+    """Last row of the one sequence there is, a panel of one too, or DataError."""
+    if len(labels.keys) > 1:
         raise DataError(f"y has {len(labels.keys)} sequences: simulate how one of them goes on.")
     return len(batch.y) - 1
 

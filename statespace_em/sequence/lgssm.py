@@ -13,7 +13,9 @@ from statespace_em.errors import ParameterError
 from statespace_em.labels import state_names
 from statespace_em.patterns import Pattern, fixed, from_word
 from statespace_em.priors import InverseWishart, MatrixNormal
+from statespace_em.row_panels import common, end_to_end
 from statespace_em.row_patterns import RowPattern
+from statespace_em.segments import Segments
 from statespace_em.sequence.decays import found_in
 from statespace_em.sequence.lgssm_checks import check
 from statespace_em.sequence.lgssm_loading import loaded, loaded_rows
@@ -24,6 +26,7 @@ from statespace_em.sequence.lgssm_specification import (
     Specification,
     initial_words,
     loading_of,
+    segments_in,
     sizes_of,
     written,
 )
@@ -131,6 +134,14 @@ class LinearGaussianSSM(StateSpaceModel):
     >>> model.summary().index.get_level_values("parameter").tolist()
     ['before', 'after', 'r']
 
+    Sensors that report when and as accurately as they like, one a sequence, with one scale:
+
+    >>> halves = {"early": flow[:50], "late": flow[50:]}
+    >>> own = {"early": accuracy[:50], "late": accuracy[50:]}
+    >>> model = sse.LinearGaussianSSM(**level, process_cov=[["q"]], measurement_cov=[[{"r": own}]]).fit(halves)
+    >>> model.summary().index.get_level_values("parameter").tolist()
+    ['q', 'r']
+
     An intervention, the dam of 1899; a coefficient with a season in the transition; the slope of a regressor in the
     view of a state:
 
@@ -193,11 +204,25 @@ class LinearGaussianSSM(StateSpaceModel):
     @property
     def _sized(self) -> dict[str, Any]:
         """Arguments that tell the number of states or features."""
-        loads = {"process_cov": self.process_loading, "measurement_cov": self.measurement_loading}
-        given = {name: value for name, value in loads.items() if value is not None}
+        given = self._loads
         return {name: getattr(self, name) for name in DIMS if name not in given} | {
             name: np.eye(np.shape(value)[-2]) for name, value in given.items() if np.ndim(value) in (2, 3)
         }
+
+    @property
+    def _loads(self) -> dict[str, Any]:
+        """How disturbances enter, by the covariance that is written for them; rows of all sequences end to end."""
+        given = {"process_cov": self.process_loading, "measurement_cov": self.measurement_loading}
+        return {
+            name: end_to_end(value, name.replace("cov", "loading"))[0]
+            for name, value in given.items()
+            if value is not None
+        }
+
+    def _segments(self) -> Segments | None:
+        given = {name: segments_in(name, getattr(self, name)) for name in MATRICES}
+        given |= {name: end_to_end(getattr(self, name), name)[1] for name in ("process_loading", "measurement_loading")}
+        return common({name: own for name, own in given.items() if own is not None})
 
     def _default_starts(self) -> int:
         spec = self._specification(None)
@@ -232,21 +257,23 @@ class LinearGaussianSSM(StateSpaceModel):
         patterns: dict[str, Pattern | RowPattern] = {}
         varying: dict[str, Floats] = {}
         absent = tuple(n for n in OPTIONAL if isinstance(getattr(self, n), str) and getattr(self, n) == "zero")
-        loads = {"process_cov": self.process_loading, "measurement_cov": self.measurement_loading}
+        loads, segments = self._loads, self._segments()
         loadings: dict[str, Floats] = {}
         for name in MATRICES:
             value, shape = getattr(self, name), tuple(sizes[DIM_KIND[dim]] for dim in DIMS[name])
-            found = written(name, value, shape) if name not in absent and loads.get(name) is None else None
-            if loads.get(name) is not None:
-                loadings[name] = loading_of(name.replace("cov", "loading"), loads[name], shape[0])
-                found = self._under_loading(name, value, loadings)
+            found = None
+            if name in loads:
+                loadings[name] = self._loading(name, loads[name], shape[0], segments)
+                found = self._under_loading(name, value, loadings, segments)
+            elif name not in absent:
+                found = written(name, value, shape, segments)
             if isinstance(found, Pattern | RowPattern):
                 patterns[name] = found
             elif found is not None:
                 varying[name] = found
         initial = initial_words(self.initial, names)
         patterns |= self._first_state(names, initial)
-        spec = Specification(names, sizes["feature"], patterns, varying, initial, loadings, absent)
+        spec = Specification(names, sizes["feature"], patterns, varying, initial, loadings, absent, segments=segments)
         stationary = spec.starts_as("stationary")
         if stationary.any():  # else nothing decays, and all entries of large matrices would be made for nothing
             whole = {name: from_word("free", (len(names),) * 2, name, symmetric=name in COVARIANCES) for name in MOVING}
@@ -256,11 +283,21 @@ class LinearGaussianSSM(StateSpaceModel):
         _check_stable(spec)
         return spec
 
-    def _under_loading(self, name: str, value: Any, loadings: dict[str, Floats]) -> Pattern | RowPattern | Floats:
+    def _loading(self, name: str, value: Any, size: int | None, segments: Segments | None) -> Floats:
+        """How disturbances enter: a matrix, or one a row, those of all sequences end to end."""
+        word = name.replace("cov", "loading")
+        found = loading_of(word, value, size)
+        if segments is None or found.ndim == 2 or end_to_end(getattr(self, word), word)[1] is not None:
+            return found
+        return segments.of_each(found, word)
+
+    def _under_loading(
+        self, name: str, value: Any, loadings: dict[str, Floats], segments: Segments | None
+    ) -> Pattern | RowPattern | Floats:
         """Pattern of the disturbances; what is known for every row, multiplied out, which takes the loading away."""
         loading = loadings[name]
         size = loading.shape[-1]
-        found = written(name, value, (size, size))
+        found = written(name, value, (size, size), segments)
         if found is None:
             found = from_word("free", (size, size), name, symmetric=True)
         by_row = loading.ndim == 3

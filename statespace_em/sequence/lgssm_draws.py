@@ -40,7 +40,9 @@ def smoothed_draws(params: LGSSMParams, batch: Batch, n: int, rng: np.random.Gen
     for begin in range(0, n, each):
         count = min(each, n - begin)
         inputs = None if batch.inputs is None else np.tile(batch.inputs, (count, 1))
-        many = batch._replace(y=np.tile(batch.y, (count, 1)), starts=np.arange(count + 1) * length, inputs=inputs)
+        place = None if batch.place is None else np.tile(batch.place, count)
+        starts = np.arange(count + 1) * length
+        many = batch._replace(y=np.tile(batch.y, (count, 1)), starts=starts, inputs=inputs, place=place)
         p = by_row(params, many)
         states = np.empty((count * length, size))
         kalman.draw_states(

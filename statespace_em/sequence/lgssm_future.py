@@ -48,11 +48,16 @@ def ahead(params: LGSSMParams, length: int, inputs: Floats) -> LGSSMParams:
 
     ``inputs`` (horizon + 1, k) begin at that row, and so do matrices that vary.
     """
-    later = {name: getattr(params, name)[length - 1 :] for name in ROWWISE if varies(params, name)}
-    for name, value in later.items():
-        if len(value) < len(inputs):
-            raise DataError(f"{name} is given for {length - 1 + len(value)} rows: give it for the future too.")
-    return driven(params._replace(**later), inputs)
+    onwards = later(params, length - 1)
+    for name in ROWWISE:
+        if varies(params, name) and len(getattr(onwards, name)) < len(inputs):
+            raise DataError(f"{name} is given for {len(getattr(params, name))} rows: give it for the future too.")
+    return driven(onwards, inputs)
+
+
+def later(params: LGSSMParams, begin: int) -> LGSSMParams:
+    """Parameters whose matrices that vary begin at a row."""
+    return params._replace(**{name: getattr(params, name)[begin:] for name in ROWWISE if varies(params, name)})
 
 
 def future_moments(params: LGSSMParams, mean: Floats, cov: Floats, lengths: Ints, horizon: int) -> Future:

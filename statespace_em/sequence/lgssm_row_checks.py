@@ -12,6 +12,7 @@ from statespace_em.labels import show
 from statespace_em.patterns import Pattern
 from statespace_em.priors import InverseWishart, MatrixNormal
 from statespace_em.row_patterns import RowPattern
+from statespace_em.segments import Segments, row_of
 from statespace_em.sequence.lgssm_loading import loaded, unloaded
 from statespace_em.sequence.lgssm_row_noise import RowNoise
 from statespace_em.sequence.lgssm_specification import Specification
@@ -38,7 +39,7 @@ def check_side_of_rows(spec: Specification, coefficients: Sequence[str], cov: st
     n_rows = max(spec.by_row.values())
     pattern = spec.patterns.get(cov)
     if isinstance(pattern, RowPattern):
-        _check_variances(pattern, cov)
+        _check_variances(pattern, cov, spec.segments)
     silent = _silent(spec, cov, n_rows)
     if silent is None or not silent.any():
         return
@@ -48,8 +49,8 @@ def check_side_of_rows(spec: Specification, coefficients: Sequence[str], cov: st
         if free.any():
             row, entry = (int(i) for i in np.argwhere(free)[0])
             raise ParameterError(
-                f"{name} has a free entry for {kind} {show(labels[entry])} in row {row}, where {cov} has no noise: fix "
-                "the entry there, or give the row a variance."
+                f"{name} has a free entry for {kind} {show(labels[entry])} in {row_of(row, spec.segments)}, where "
+                f"{cov} has no noise: fix the entry there, or give the row a variance."
             )
 
 
@@ -89,9 +90,13 @@ def _free(spec: Specification, name: str, silent: Bools) -> Bools:
     return np.asarray(free[pattern.kind])
 
 
-def _check_variances(pattern: RowPattern, name: str) -> None:
+def _check_variances(pattern: RowPattern, name: str, segments: Segments | None) -> None:
     """Refuse variances with negative factors or numbers, and covariances of what has no variance."""
     size = pattern.shape[0]
+
+    def row(kind: int) -> str:
+        return row_of(int(pattern.first[kind]), segments)
+
     for i in range(size):
         own = np.flatnonzero(pattern.place == i * size + i)
         factors, numbers = pattern.factors[own], pattern.numbers[:, i, i]
@@ -101,15 +106,14 @@ def _check_variances(pattern: RowPattern, name: str) -> None:
             kind = int(np.argmax(wrong))
             word = pattern.names[pattern.owner[own[int(np.argmax(factors[:, kind] != 0.0))]]]
             raise ParameterError(
-                f"{name} has {factors[:, kind].sum():g} times {word!r} as the variance at ({i}, {i}) in row "
-                f"{pattern.first[kind]}: a factor of a variance is at least 0."
+                f"{name} has {factors[:, kind].sum():g} times {word!r} as the variance at ({i}, {i}) in "
+                f"{row(kind)}: a factor of a variance is at least 0."
             )
         fixed = ~(factors != 0.0).any(0)
         if (fixed & (numbers < 0.0)).any():
             kind = int(np.argmax(fixed & (numbers < 0.0)))
             raise ParameterError(
-                f"{name} has the variance {numbers[kind]:g} at ({i}, {i}) in row {pattern.first[kind]}, expected at "
-                "least 0."
+                f"{name} has the variance {numbers[kind]:g} at ({i}, {i}) in {row(kind)}, expected at least 0."
             )
         linked = (pattern.numbers[:, i] != 0.0).any(1)
         for e in np.flatnonzero(pattern.place // size == i):
@@ -117,7 +121,7 @@ def _check_variances(pattern: RowPattern, name: str) -> None:
         empty = fixed & (numbers == 0.0) & linked
         if empty.any():
             raise ParameterError(
-                f"{name} has a covariance at ({i}, ...) in row {pattern.first[int(np.argmax(empty))]}, where the "
+                f"{name} has a covariance at ({i}, ...) in {row(int(np.argmax(empty)))}, where the "
                 "variance is 0: give it a variance there, or drop the covariance."
             )
 
@@ -169,7 +173,7 @@ def values_of_rows(pattern: RowPattern, value: Floats, loading: Floats | None) -
     """
     if len(value) >= pattern.n_rows:
         return value
-    lost = pattern.unseen(len(value))
+    lost = pattern.unseen(slice(len(value)))
     if lost:
         raise ParameterError(
             f"the parameters are for {len(value)} rows, in which {lost[0]!r} has no factor: its value is not known."

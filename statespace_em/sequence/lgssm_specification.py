@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,9 @@ from statespace_em.errors import ParameterError
 from statespace_em.labels import listed
 from statespace_em.patterns import Pattern, check_symmetric, fixed, from_entries, from_word
 from statespace_em.row_entries import check_symmetric_rows, from_rows, is_by_row, shape_of
+from statespace_em.row_panels import has_panels
 from statespace_em.row_patterns import RowPattern
+from statespace_em.segments import Segments
 from statespace_em.sequence.decays import Decay
 from statespace_em.sequence.flow import Flow
 from statespace_em.sequence.lgssm_loading import check_ranks, loaded, unloaded
@@ -57,6 +59,7 @@ class Specification:
     guess_from: Callable[[Batch], Mapping[str, Sequence[float]]] | None = None  # first values that the data suggest
     meant: Callable[[Mapping[str, float]], dict[str, float]] | None = None  # of values of one likelihood, by name
     decays: tuple[Decay, ...] = ()  # of states that start stationary
+    segments: Segments | None = None  # whose rows they are, where sequences have some of their own
 
     def starts_as(self, word: str) -> Bools:
         """Which states (n,) start in this way."""
@@ -139,10 +142,13 @@ class Specification:
         return tuple(name for name in DIMS if name not in ({*self.known, *told} - estimated))
 
 
-def written(name: str, value: Any, shape: tuple[int | None, ...]) -> Pattern | RowPattern | Floats | None:
+def written(
+    name: str, value: Any, shape: tuple[int | None, ...], all_of: Segments | None = None
+) -> Pattern | RowPattern | Floats | None:
     """Pattern of one argument, an array with a leading axis of rows, or None for "free" as a whole.
 
-    ``shape`` may have None where the number of features is not known yet; words then have no pattern.
+    ``shape`` may have None where the number of features is not known yet; words then have no pattern. ``all_of`` are
+    the rows of a model in which sequences have some of their own: what they share is the same for each.
     """
     symmetric = name in COVARIANCES
     if isinstance(value, str):
@@ -156,7 +162,9 @@ def written(name: str, value: Any, shape: tuple[int | None, ...]) -> Pattern | R
         value = _transposed(name, value)
     pattern: Pattern | RowPattern
     if name in ROWWISE and is_by_row(value, NDIM[name]):
-        found = from_rows(value, name, NDIM[name])
+        found, segments = from_rows(value, name, NDIM[name])
+        if all_of is not None and segments is None:
+            found = for_each(found, name, all_of)
         own = found.shape[1:] if isinstance(found, np.ndarray) else found.shape
         _check_shape(name, own, shape)
         if symmetric:
@@ -174,6 +182,20 @@ def written(name: str, value: Any, shape: tuple[int | None, ...]) -> Pattern | R
     if symmetric and not pattern.names:
         _validate.covariance(name, pattern.constant, (), semi=True)
     return pattern
+
+
+def for_each(found: RowPattern | Pattern | Floats, name: str, segments: Segments) -> RowPattern | Pattern | Floats:
+    """What all sequences share, row by row, for the rows of each."""
+    if isinstance(found, RowPattern):
+        return replace(found, kind=segments.of_each(found.kind, name))
+    return segments.of_each(found, name) if isinstance(found, np.ndarray) else found
+
+
+def segments_in(name: str, value: Any) -> Segments | None:
+    """Sequences whose rows an argument is written for; None where it is the same for all."""
+    if isinstance(value, xr.DataArray):
+        value = _transposed(name, value)
+    return from_rows(value, name, NDIM[name])[1] if has_panels(value, NDIM[name]) else None
 
 
 def _check_rows(name: str, found: RowPattern | Pattern | Floats) -> None:
@@ -242,11 +264,13 @@ def _transposed(name: str, value: xr.DataArray) -> Any:
         return value.transpose(*dims).values
     if set(value.dims) == {"time", *dims}:
         return value.transpose("time", *dims).values
+    other = [dim for dim in value.dims if dim not in ("time", *dims)]
+    if "time" in value.dims and len(other) == 1 and len(value.dims) == len(dims) + 2:
+        return value.transpose(other[0], "time", *dims)
     if "sequence" in value.dims:
         raise ParameterError(
-            f"{name} has dims {value.dims}: sequences do not have matrices of their own. Known ones are given row by "
-            "row of one series, the sequences end to end; its step from one to the next has a transition of 0, and as "
-            "state_offset and process_cov the mean and covariance of a first state."
+            f"{name} has dims {value.dims}: what each sequence has of its own is given for its rows, those of its "
+            "future too, with a time dim: .expand_dims(time=n) where it is the same in all n."
         )
     raise ParameterError(f"{name} has dims {value.dims}, expected {dims}, or with a time dim: rename them.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -14,7 +15,7 @@ from statespace_em.errors import DataError, ParameterError
 from statespace_em.patterns import Pattern, fixed
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.lgssm_loading import loaded, unloaded
-from statespace_em.sequence.lgssm_params import DOMAINS
+from statespace_em.sequence.lgssm_params import DOMAINS, positions
 from statespace_em.sequence.lgssm_row_checks import values_of_rows
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
 
@@ -35,6 +36,8 @@ def check_values(arrays: Mapping[str, Floats]) -> None:
 
 def check_rows(spec: Specification, batch: Batch) -> None:
     """Refuse data longer than a matrix that is given for every row."""
+    if spec.segments is not None:  # of each sequence, which has been found there
+        return
     longest = int(np.diff(batch.starts).max())
     for name, length in spec.by_row.items():
         if length < longest:
@@ -46,11 +49,18 @@ def check_rows(spec: Specification, batch: Batch) -> None:
             )
 
 
-def check_names(spec: Specification, batch: Batch) -> None:
-    """Refuse to estimate what no row of y depends on."""
-    longest = int(np.diff(batch.starts).max())
+def check_names(spec: Specification, batch: Batch, keys: Sequence[Any]) -> None:
+    """Refuse to estimate what no row of y depends on, and names that are those of the sequences."""
+    rows = np.unique(positions(batch))
     for name, pattern in spec.patterns.items():
-        lost = pattern.unseen(longest) if isinstance(pattern, RowPattern) else []
+        if isinstance(pattern, RowPattern) and len(keys) > 1 and set(pattern.names) == set(keys):
+            first, second = pattern.names[:2]
+            raise DataError(
+                f"{name} is written with the names {first!r}, {second!r}, ..., which are those of the sequences of y. "
+                f"Factors of each sequence stand under one name, {{'r': {{{first!r}: ..., {second!r}: ...}}}}, known "
+                f"numbers under 1, {{1: {{{first!r}: ...}}}}; values of each, call otherwise."
+            )
+        lost = pattern.unseen(rows) if isinstance(pattern, RowPattern) else []
         if lost:
             raise DataError(
                 f"{name} has {lost[0]!r} in rows after the last of y only: y says nothing of it, give it a number."

@@ -22,12 +22,14 @@ class Grid(NamedTuple):
     gaps: Floats | None = None  # (G,), from each row to the next; None where all are the step
     place: Ints | None = None  # (N,), gap after each row; None where it is the number in its sequence
     rows: Ints | None = (
-        None  # (G,), number in its sequence of the row before each gap; None where it is that of the gap
+        None  # (G,), number of the row before each gap, among those of matrices; None where it is that of the gap
     )
 
 
-def grid_of(times: Sequence[pd.Index], unit: str, ahead: int) -> Grid:
+def grid_of(times: Sequence[pd.Index], unit: str, ahead: int, begins: Ints | None = None) -> Grid:
     """Gaps between the rows of each sequence, ``ahead`` steps of its own median length after its end included.
+
+    ``begins`` are the first rows of what sequences have of their own, where they have.
 
     Raises
     ------
@@ -49,11 +51,14 @@ def grid_of(times: Sequence[pd.Index], unit: str, ahead: int) -> Grid:
     if np.ptp(every) <= EVEN * step:
         return Grid(step)
     longer = [np.append(own, np.full(1 + ahead, step_of(index, unit, step))) for own, index in zip(gaps, times)]
-    if all(len(own) == len(gaps[0]) and np.allclose(own, gaps[0], rtol=EVEN, atol=0.0) for own in gaps):
+    if begins is None and all(
+        len(own) == len(gaps[0]) and np.allclose(own, gaps[0], rtol=EVEN, atol=0.0) for own in gaps
+    ):
         return Grid(step, longer[0])
-    begins = np.cumsum([0, *(len(own) for own in longer)])
-    place = np.concatenate([begin + np.arange(len(own) + 1) for begin, own in zip(begins, gaps)])
-    rows = np.concatenate([np.arange(len(own)) for own in longer])
+    ends = np.cumsum([len(own) for own in longer])
+    place = np.concatenate([end - len(own) + np.arange(len(gap) + 1) for end, own, gap in zip(ends, longer, gaps)])
+    first = np.zeros(len(longer), np.int64) if begins is None else begins
+    rows = np.concatenate([begin + np.arange(len(own)) for begin, own in zip(first, longer)])
     return Grid(step, np.concatenate(longer), place, rows)
 
 

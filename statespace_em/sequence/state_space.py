@@ -24,19 +24,18 @@ from statespace_em.priors import InverseWishart, MatrixNormal
 from statespace_em.scale.lazily import chunkwise
 from statespace_em.schema import Schema, state_coords
 from statespace_em.sequence.base import future_dataset
-from statespace_em.sequence.driven import DrivenModel
+from statespace_em.sequence.drawn_model import DrawnModel
 from statespace_em.sequence.filter_answer import filter_dataset
 from statespace_em.sequence.filter_row import By, Guard, owners
-from statespace_em.sequence.future import future_paths, one_sequence
 from statespace_em.sequence.guarded import guarded
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_checks import no_bound
 from statespace_em.sequence.lgssm_core import LGSSMCore
-from statespace_em.sequence.lgssm_draws import lagged, simulated, smoothed_draws
+from statespace_em.sequence.lgssm_draws import lagged
 from statespace_em.sequence.lgssm_filter import estimated_start, smooth
-from statespace_em.sequence.lgssm_future import Future, ahead, future_draws, future_moments, predicted_rows
+from statespace_em.sequence.lgssm_future import Future, ahead, future_moments, predicted_rows
 from statespace_em.sequence.lgssm_impute import completed, imputed
-from statespace_em.sequence.lgssm_params import INPUTS, PARAMETERS, by_row, driven, positions
+from statespace_em.sequence.lgssm_params import INPUTS, PARAMETERS, LGSSMParams, by_row, positions
 from statespace_em.sequence.lgssm_row_checks import check_with_rows
 from statespace_em.sequence.lgssm_specification import DIMS
 from statespace_em.sequence.lgssm_values import check_given, check_names, check_rows, check_values, held_at, plain
@@ -46,7 +45,7 @@ from statespace_em.sequence.stream_kalman import KalmanStream, check_streams
 LIKELIHOODS = ("diffuse", "full", "marginal")
 
 
-class StateSpaceModel(DrivenModel):
+class StateSpaceModel(DrawnModel):
     """A linear-Gaussian state-space model whose matrices a `Specification` describes."""
 
     likelihood: str
@@ -116,14 +115,16 @@ class StateSpaceModel(DrivenModel):
         _, tree, batch, labels, _ = self._ready(y, params, states, weights)
         with labelled_rows(labels):
             end = smooth(tree, batch)[0]
-        last, lengths = batch.starts[1:] - 1, batch.lengths
+        self._check_ahead(labels, horizon)
+        last = batch.starts[1:] - 1
+        there = positions(batch)[last] + 1
         if self._inputs is None:
-            found = future_moments(tree, end.mean[last], end.cov[last], positions(batch)[last] + 1, horizon)
+            found = future_moments(tree, end.mean[last], end.cov[last], there, horizon)
         else:  # each sequence has inputs of its own
             rows = self._inputs.ahead(labels, horizon)
             parts = [
-                future_moments(ahead(tree, int(length), own), end.mean[[i]], end.cov[[i]], np.array([1]), horizon)
-                for i, length, own in zip(last, lengths, rows)
+                future_moments(ahead(tree, int(row), own), end.mean[[i]], end.cov[[i]], np.array([1]), horizon)
+                for i, row, own in zip(last, there, rows)
             ]
             found = Future(*(np.concatenate(each) for each in zip(*parts)))
         variance = np.diagonal(found.signal_cov, axis1=-2, axis2=-1)
@@ -151,19 +152,6 @@ class StateSpaceModel(DrivenModel):
         shown = np.where(blind[:, :, None] | blind[:, None, :], np.nan, cov)
         return joint_normal(np.where(blind, np.nan, batch.y), np.where(blind, np.nan, known.innovation), shown)
 
-    def _simulated(
-        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *said: Any
-    ) -> xr.Dataset:
-        _, tree, batch, labels, known = self._ready(y, params, *said)
-        with labelled_rows(labels):
-            end = smooth(tree, batch)[0]
-        last, length = one_sequence(batch, labels), len(batch.y)
-        if self._inputs is not None:
-            tree, length = ahead(tree, length, self._inputs.ahead(labels, horizon)[0]), 1
-        states, drawn = future_draws(tree, end.mean[last], end.cov[last], length, horizon, n_paths, rng)
-        known = known.assign_coords(feature=labels.features)  # parameters that are all fixed tell none
-        return future_paths(states, drawn, known).assign_coords(state_name=self._names())
-
     @takes_inputs
     def fixed_lag(self, y: Any, lag: int, params: xr.Dataset | None = None) -> xr.Dataset:
         """States as they were known ``lag`` rows later: ``smoothed`` and ``smoothed_cov``; 0 is `filter`."""
@@ -176,19 +164,6 @@ class StateSpaceModel(DrivenModel):
         for name in dataset.data_vars:
             dataset[name].attrs["conditioning"] = f"1:t+{lag}"
         return dataset
-
-    @takes_inputs
-    def simulate_smoothed(
-        self, y: Any, n_paths: int, params: xr.Dataset | None = None, *, seed: int | None = None
-    ) -> Any:
-        """Draw paths of the states given all of y: a DataArray (path, time, state_name); see `smoothed_draws`."""
-        _validate.at_least("n_paths", n_paths, 1, whole=True)
-        _, tree, batch, labels, _ = self._ready(y, params)
-        one_sequence(batch, labels)
-        with labelled_rows(labels):
-            states = smoothed_draws(tree, batch, int(n_paths), np.random.default_rng(seed))
-        coords = {**labels.time_coords(), "state_name": self._names()}
-        return xr.DataArray(states, coords, ("path", labels.time, "state_name"), "state", {"conditioning": "1:T"})
 
     @takes_inputs
     @chunkwise
@@ -242,33 +217,16 @@ class StateSpaceModel(DrivenModel):
         >>> dict(stream.dataset(steps[:3]).filtered.sizes)            # labelled, as filter(y) does
         {'time': 3, 'state': 1}
         """
-        known = self._specification(None).sized(self._known(params))
-        tree = self._core(n_features=known.sizes["feature"]).build(self._schema().arrays(known))
+        known, tree = self._plain_parameters(params)
         check_streams(tree, self.likelihood)
         names = owners(by, known["feature"].values.tolist(), self._sensor_names())
         guard = Guard.of(gate, dof, names, tree.measurement_cov)
         spec = self._specification(known.sizes["feature"])
         return KalmanStream(self, known, tree, self.likelihood, spec, guard)
 
-    @takes_inputs
-    def sample(self, n_steps: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:
-        """Simulate one sequence: ``state`` (time, state) and ``y`` (time, feature).
-
-        States with a diffuse start begin at 0, for nothing else is known of them.
-        """
-        _validate.at_least("n_steps", n_steps, 1, whole=True)
-        self._check_driven()
+    def _plain_parameters(self, params: xr.Dataset | None) -> tuple[xr.Dataset, LGSSMParams]:
         known = self._specification(None).sized(self._known(params))
-        tree = self._core(n_features=known.sizes["feature"]).build(self._schema().arrays(known))
-        if self._inputs is not None:
-            if len(self._inputs.parts[0]) < n_steps:
-                raise DataError(f"inputs= has {len(self._inputs.parts[0])} rows, but {n_steps} are asked for.")
-            tree = driven(tree, self._inputs.parts[0][:n_steps])
-        states, y = simulated(tree, n_steps, np.random.default_rng(seed))
-        return xr.Dataset(
-            {"state": (("time", "component"), states), "y": (("time", "feature"), y)},
-            {"time": np.arange(n_steps), "component": self._names(), "feature": known["feature"].values},
-        ).rename(component="state_name")
+        return known, self._core(n_features=known.sizes["feature"]).build(self._schema().arrays(known))
 
     def summary(self) -> pd.DataFrame:
         """What was estimated, one row an entry: parameter, row and column by name, value.
@@ -373,7 +331,7 @@ class StateSpaceModel(DrivenModel):
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
         core = self._core(batch=batch, freeze=freeze)
-        check_names(self._specification(batch.y.shape[1]), batch)
+        check_names(self._specification(batch.y.shape[1]), batch, labels.keys.tolist())
         moving = [name for name in ("transition", "process_cov") if name not in freeze and core.may_move(name)]
         if moving and self.process_prior.is_flat and (np.diff(batch.starts) < 2).all():
             raise DataError("no sequence has two rows: the dynamics have no estimate. Freeze them, or give a prior.")

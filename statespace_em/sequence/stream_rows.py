@@ -57,8 +57,13 @@ class RowMatrices:
 
     def _own(self, name: str, number: int) -> Floats:
         value = getattr(self.params, name)
+        how = "regressors=..." if name == "observation" and self.spec.regressors else f"matrices={{{name!r}: ...}}"
+        if self.spec.segments is not None:
+            raise DataError(
+                f"{name} is given for each of the sequences {listed(self.spec.segments.keys)}, a stream is none of "
+                f"them: give it with the row, update(row, {how})."
+            )
         if number >= len(value):
-            how = "regressors=..." if name == "observation" and self.spec.regressors else f"matrices={{{name!r}: ...}}"
             raise DataError(
                 f"{name} is given for {len(value)} rows, but row {number + 1} comes: give it with the row, "
                 f"update(row, {how})."

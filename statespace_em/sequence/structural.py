@@ -25,6 +25,7 @@ from statespace_em.sequence.cycle_screen import Tried, screened_cycles
 from statespace_em.sequence.decomposition import View, views
 from statespace_em.sequence.lgssm_specification import Specification
 from statespace_em.sequence.lgssm_start import interpolated
+from statespace_em.sequence.regressors import plain_options
 from statespace_em.sequence.summand import SHARED, Summand, placed
 
 NOISE = "noise_var"
@@ -107,8 +108,9 @@ class StructuralModel(ComponentSum):
             raise ParameterError(
                 f"a component is on {alone!r}: add it to the motion that this is a sensor or column of."
             )
+        segments = self._segments()
         return [
-            built(kind, label, {n: v for n, v in options.items() if n != "on"})
+            built(kind, label, plain_options(options, segments))
             for label, (kind, options) in zip(self._labels(), self.components)
         ]
 
@@ -155,7 +157,7 @@ class StructuralModel(ComponentSum):
         return Specification(
             names, 1, patterns, varying, tuple(initial), guesses=guesses, regressors=regressors,
             guess_from=self._guess_from, meant=partial(_meant, several) if any(several.values()) else None,
-            decays=tuple(decay for part in parts for decay in part.decays),
+            decays=tuple(decay for part in parts for decay in part.decays), segments=self._segments(),
         )  # fmt: skip
 
     def _guess_from(self, batch: Batch) -> dict[str, Sequence[float]]:

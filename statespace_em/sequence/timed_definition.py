@@ -84,7 +84,12 @@ class Timed(StateSpaceModel):
     def _on(self, y: Any, params: xr.Dataset | None, *, base: float | None = None, held: Own | None = None) -> Self:
         """Copy of this model that knows the times of the rows of y."""
         even = self.step is not None or is_chunked(y)
-        grid = self._usual(params) if even else grid_of(self._read(y, params)[1].times, self.unit, self._ahead)
+        if even:
+            grid = self._usual(params)
+        else:
+            labels, segments = self._read(y, params)[1], self._segments()
+            begins = None if segments is None else segments.begins[segments.numbers(labels)]
+            grid = grid_of(labels.times, self.unit, self._ahead, begins)
         return self._at(grid, grid.step if base is None else base, held)
 
     def _at(self, grid: Grid, base: float, held: Own | None) -> Self:
@@ -172,7 +177,7 @@ class Timed(StateSpaceModel):
         ]
         return Specification(
             self._names(), view.shape[-2], patterns, varying, tuple(words), guesses=guesses, flow=bends,
-            decays=tuple(fading),
+            decays=tuple(fading), segments=self._segments(),
         )  # fmt: skip
 
     def _view(self, pieces: Sequence[Piece]) -> Floats:

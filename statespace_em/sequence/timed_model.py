@@ -285,7 +285,8 @@ class TimedModel(Timed):
         told = known["transition"].attrs.get("row_step") if "transition" in known else None
         return self._usual(known).step if self.step is not None or told is None else float(told)
 
-    def _drawn(self, times: pd.Index, params: xr.Dataset, seed: int) -> xr.Dataset:
+    def _drawn(self, labels: Labels, which: int, params: xr.Dataset, seed: int) -> xr.Dataset:
+        times = labels.times[which]
         return self.sample(times if self.step is None else len(times), params, seed=seed)
 
     def _future(self, y: Any, horizon: int, params: xr.Dataset, *said: Any) -> tuple[xr.Dataset, Predictive]:

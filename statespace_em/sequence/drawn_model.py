@@ -1,0 +1,97 @@
+"""Linear-Gaussian models that simulate: new sequences, futures, and states given y."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from statespace_em import _validate
+from statespace_em._typing import Floats
+from statespace_em.errors import DataError
+from statespace_em.inputs import takes_inputs
+from statespace_em.labels import Labels, labelled_rows, listed
+from statespace_em.sequence.driven import DrivenModel
+from statespace_em.sequence.future import future_paths, one_sequence
+from statespace_em.sequence.lgssm_draws import simulated, smoothed_draws
+from statespace_em.sequence.lgssm_filter import smooth
+from statespace_em.sequence.lgssm_future import ahead, future_draws, later
+from statespace_em.sequence.lgssm_params import LGSSMParams, driven, positions
+
+
+class DrawnModel(DrivenModel):
+    """A linear-Gaussian state-space model from which sequences are drawn."""
+
+    @abstractmethod
+    def _plain_parameters(self, params: xr.Dataset | None) -> tuple[xr.Dataset, LGSSMParams]:
+        """Parameters with the columns of y that they are for, labelled and plain."""
+
+    def _simulated(
+        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *said: Any
+    ) -> xr.Dataset:
+        _, tree, batch, labels, known = self._ready(y, params, *said)
+        with labelled_rows(labels):
+            end = smooth(tree, batch)[0]
+        last = one_sequence(batch, labels)
+        self._check_ahead(labels, horizon)
+        length = int(positions(batch)[last]) + 1
+        if self._inputs is not None:
+            tree, length = ahead(tree, length, self._inputs.ahead(labels, horizon)[0]), 1
+        states, drawn = future_draws(tree, end.mean[last], end.cov[last], length, horizon, n_paths, rng)
+        known = known.assign_coords(feature=labels.features)  # parameters that are all fixed tell none
+        return future_paths(states, drawn, known).assign_coords(state_name=self._names())
+
+    @takes_inputs
+    def simulate_smoothed(
+        self, y: Any, n_paths: int, params: xr.Dataset | None = None, *, seed: int | None = None
+    ) -> Any:
+        """Draw paths of the states given all of y: a DataArray (path, time, state_name); see `smoothed_draws`."""
+        _validate.at_least("n_paths", n_paths, 1, whole=True)
+        _, tree, batch, labels, _ = self._ready(y, params)
+        one_sequence(batch, labels)
+        with labelled_rows(labels):
+            states = smoothed_draws(tree, batch, int(n_paths), np.random.default_rng(seed))
+        coords = {**replace(labels, sequence=None).time_coords(), "state_name": self._names()}
+        return xr.DataArray(states, coords, ("path", labels.time, "state_name"), "state", {"conditioning": "1:T"})
+
+    @takes_inputs
+    def sample(self, n_steps: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:
+        """Simulate one sequence: ``state`` (time, state) and ``y`` (time, feature).
+
+        States with a diffuse start begin at 0, for nothing else is known of them.
+        """
+        _validate.at_least("n_steps", n_steps, 1, whole=True)
+        self._check_driven()
+        segments = self._segments()
+        if segments is not None:
+            raise DataError(
+                f"sample makes one sequence, but the model has matrices for each of {listed(segments.keys)}: write it "
+                "with those of one of them."
+            )
+        inputs = None if self._inputs is None else self._inputs.parts[0]
+        return self._sampled(n_steps, params, seed, 0, inputs)
+
+    def _drawn(self, labels: Labels, which: int, params: xr.Dataset, seed: int) -> xr.Dataset:
+        segments, n_steps = self._segments(), len(labels.times[which])
+        begin = 0 if segments is None else int(segments.begins[segments.numbers(labels)[which]])
+        inputs = None if self._inputs is None else self._inputs.of_rows(labels)[which]
+        return self._sampled(n_steps, params, seed, begin, inputs)
+
+    def _sampled(
+        self, n_steps: int, params: xr.Dataset | None, seed: int | None, begin: int, inputs: Floats | None
+    ) -> xr.Dataset:
+        """Simulate a sequence whose first row is this one of the matrices that vary."""
+        known, tree = self._plain_parameters(params)
+        tree = later(tree, begin)
+        if inputs is not None:
+            if len(inputs) < n_steps:
+                raise DataError(f"inputs= has {len(inputs)} rows, but {n_steps} are asked for.")
+            tree = driven(tree, inputs[:n_steps])
+        states, y = simulated(tree, n_steps, np.random.default_rng(seed))
+        return xr.Dataset(
+            {"state": (("time", "component"), states), "y": (("time", "feature"), y)},
+            {"time": np.arange(n_steps), "component": self._names(), "feature": known["feature"].values},
+        ).rename(component="state_name")
