@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from reprlib import repr as short
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from statespace_em._typing import Floats
 from statespace_em.domains import Domain
-from statespace_em.errors import ParameterError
+from statespace_em.errors import ParameterError, UsageTypeError
 
 SUM_TOLERANCE = 1e-8
+
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
+
+
+def called(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
+    """Refuse arguments that the function does not have in words that say which it has."""
+    own = inspect.signature(function)
+    bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in own.parameters.values()]
+    expected = f"{function.__name__}{inspect.Signature(bare)}"
+
+    @wraps(function)
+    def checked(*args: Arguments.args, **options: Arguments.kwargs) -> Answer:
+        try:
+            own.bind(*args, **options)
+        except TypeError as error:
+            given = [*map(short, args), *(f"{name}={short(value)}" for name, value in options.items())]
+            raise UsageTypeError(
+                f"{function.__name__}({', '.join(given)}): {error}. It is called as {expected}."
+            ) from None
+        return function(*args, **options)
+
+    return checked
 
 
 def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:

@@ -17,6 +17,10 @@ class ParameterError(StateSpaceError, ValueError):
     """A parameter or an option has a value that cannot be used."""
 
 
+class UsageTypeError(ParameterError, TypeError):
+    """Arguments that a function does not have, or something added that cannot be."""
+
+
 class RowError(DataError):
     """A row cannot be explained; the cores give its number, the models its label."""
 

@@ -89,3 +89,73 @@ def test_dates_with_a_time_zone_are_written_in_utc(tmp_path):
         again = back.indexes["time"].tz_localize("UTC").tz_convert("Europe/Berlin")
         assert list(again) == list(dates)
         np.testing.assert_array_equal(back["gamma"].values, found["gamma"].values)
+
+
+velocity = designs.constant_velocity
+
+
+NO_SENSORS = r"sensors is \['gps'\], expected how many there are, or names with the states"
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (
+            lambda: designs.local_level(3),
+            r"local_level\(3\): too many positional .* called as local_level\(\*, unit",
+        ),
+        (
+            lambda: designs.arima(1, 1),
+            r"arima\(1, 1\): missing a required argument: 'q'. It is called as arima\(p",
+        ),
+        (lambda: designs.seasonal(), r"seasonal\(\): missing a required argument: 'period'"),
+        (lambda: velocity(2, dt=3.0), "a setting of constant_velocity is 'dt', expected one of 'density', 'noise'"),
+        (lambda: designs.regression("ab"), "X is no table of numbers .*code categories as columns of 0 and 1"),
+        (lambda: designs.arima(0, 1, 1, seasonal=12), r"seasonal is 12, expected \(P, D, Q, period\)"),
+        (lambda: designs.cycle(np.inf), "period is inf, expected a finite number above 0"),
+        (lambda: velocity(0), "dims is 0, expected 1, 2 or 3, or names of the axes"),
+        (lambda: velocity(4), "dims is 4, expected 1, 2 or 3, or names of the axes"),
+        (lambda: velocity(True), "dims is True, expected 1, 2 or 3"),
+        (lambda: velocity("xy"), "dims is 'xy', expected 1, 2 or 3, or names of the axes in a list"),
+        (lambda: velocity(None), "dims is None, expected 1, 2 or 3"),
+        (lambda: velocity(["a", "a"]), "dims names 'a', 'a', expected up to three different axes"),
+        (lambda: velocity([]), "dims names no axis, expected up to three"),
+        (lambda: velocity(unit="parsec"), "unit is 'parsec', expected a unit of time: 'W', 'D', 'h', 'min', 's', 'ms'"),
+        (lambda: velocity(unit=3), "unit is 3, expected a unit of time"),
+        (lambda: designs.local_level(unit="month"), "unit is 'month', expected a unit of time"),
+        (lambda: velocity(step=0), "step is 0, expected the time between rows, a number above 0"),
+        (
+            lambda: velocity(sensors=["gps"]),
+            r"sensors is \['gps'\], expected how many there are, or names with the states",
+        ),
+        (lambda: velocity(likelihood="x"), "likelihood is 'x', expected one of 'diffuse', 'full', 'marginal'"),
+        (lambda: velocity(unsorted="x"), "unsorted is 'x', expected one of 'error', 'sort'"),
+        (lambda: velocity(measurement_prior=3), "measurement_prior is 3, expected priors.InverseWishart"),
+        (lambda: velocity(initial_mean=[0] * 4), "is given, but initial is 'diffuse': leave them out, or say initial="),
+        (lambda: designs.coordinated_turn("a"), "rate is 'a', expected a number, radians per unit of time"),
+        (
+            lambda: designs.local_level() + 3,
+            r"3 of type int is no design that can be added; .*local_trend\(\) \+ s",
+        ),
+        (lambda: "a" + designs.local_level(unit="h"), "'a' of type str is no design"),
+        (lambda: velocity() + 3, "3 of type int is no design"),
+        (lambda: designs.local_level() + designs.ar, "of type function is no design that can be added: call it first"),
+        (lambda: sse.LinearGaussianSSM(1) + designs.ar(1), "written out in one LinearGaussianSSM"),
+    ],
+)
+def test_refused_where_it_is_written(make, match):
+    with pytest.raises(ParameterError, match=match):
+        make()
+
+
+def test_a_unit_that_was_set_later_is_refused_where_rows_have_no_dates_too():
+    with pytest.raises(ParameterError, match="unit is 'parsec', expected a unit of time"):
+        velocity().set_params(unit="parsec").fit(np.zeros((9, 2)))
+
+
+def test_sum_adds_designs():
+    assert repr(sum([designs.local_level(), designs.ar(1)])) == repr(designs.local_level() + designs.ar(1))
+
+
+def test_a_sensor_of_one_state_may_name_it_without_a_list():
+    assert velocity(sensors={"gps": "x"})._sensors.states == ["x"]

@@ -6,6 +6,7 @@ import pytest
 
 import statespace_em as sse
 from statespace_em import designs
+from statespace_em.errors import ParameterError
 
 ROWS, AHEAD, STEP = 60, 6, 0.5
 X = np.cos(np.arange(ROWS + AHEAD) ** 1.5)
@@ -96,9 +97,9 @@ def test_a_motion_alone_is_the_same_in_both_forms():
 
 
 def test_what_is_no_model_cannot_be_added():
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="of type GaussianHMM is no design that can be added"):
         designs.constant_velocity(1) + sse.GaussianHMM(2)
-    with pytest.raises(TypeError):
+    with pytest.raises(ParameterError, match="of type GaussianHMM is no design that can be added"):
         sse.GaussianHMM(2) + designs.constant_velocity(1)
 
 

@@ -41,13 +41,16 @@ writes into DIR, all at once when everything is done:
                   p(NAME | row)          mixture: the rows are independent
                 lgssm: mean(NAME | all data), sd(NAME | all data), and the same | data so far
   a picture     regimes.png (hidden Markov models), components.png (mixtures), track.png (lgssm of
-                positions in a plane), states.png (other lgssm)
+                positions in a plane), states.png (other lgssm; of sums the components)
 
 lgssm designs (default: velocity for two columns called east, north or x, y; free with --states; else level):
-  level     each column is a random walk seen through noise
-  velocity  each column is a position whose velocity is a random walk, per unit of the time column (dates and
-            durations: seconds); noise covariances are estimated, the starting point is vague
+  level     local_level() of one column; of several each is a random walk, with covariances of steps and of noise
+  velocity  constant_velocity of the columns, acceleration: constant_acceleration, at the times of the time column
+            (dates and durations in seconds), even or not
   free      every matrix is estimated, for --states K; the basis of the states is arbitrary
+  others    a sum as statespace_em.designs has it in Python, in quotes: "local_trend() + seasonal(12)", "ar(2) +
+            constant()", "arima(0, 1, 1)", "local_level(unit='h')", "coordinated_turn(0.1, ['east', 'north'])"
+            Nothing is known of the first state (exact diffuse), and the likelihood is that of the design in Python.
 
 examples:
   statespace-em fit gaussian-hmm --dataset stocks --states 3 --out run
@@ -55,6 +58,7 @@ examples:
   statespace-em fit poisson-hmm counts.csv --time day --columns calls --names quiet,busy --out run
   statespace-em fit categorical-hmm panel.parquet --sequence patient --states 3 --out run
   statespace-em fit lgssm --dataset radar --out run
+  statespace-em fit lgssm passengers.csv --design "local_trend() + seasonal(12)" --out run
   statespace-em fit mixture --family gaussian --dataset old_faithful --names short,long --out run
 """
 
@@ -187,18 +191,16 @@ def _add_states(to: Parser) -> None:
 
 def _add_design(to: Parser) -> None:
     to.add_argument_group("lgssm").add_argument(
-        "--design", choices=("free", "level", "velocity"), help="see below for what they are and which is the default"
+        "--design", metavar="DESIGN", help="see below for what they are and which is the default"
     )
 
 
 def _add_search(to: Parser) -> None:
     group = to.add_argument_group("fit")
-    group.add_argument("--starts", type=int, metavar="N", help="starts of EM (default: 10; lgssm: 1)")
+    group.add_argument("--starts", type=int, metavar="N", help="starts of EM (default: those of the model in Python)")
     group.add_argument("--seed", type=int, default=0, help="of the starts (default: 0)")
     group.add_argument("--max-iter", type=int, default=1000, metavar="N", help="most E-steps (default: 1000)")
-    group.add_argument(
-        "--tol", type=float, metavar="NATS", help="gain still to come at which to stop (default: 1e-8; lgssm: 1e-5)"
-    )
+    group.add_argument("--tol", type=float, default=1e-8, metavar="NATS", help="gain to come at which to stop (1e-8)")
     group.add_argument("--progress", action="store_true", help="show a progress bar")
 
 

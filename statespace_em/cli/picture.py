@@ -9,10 +9,12 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-import statespace_em as sse
-from statespace_em.cli.models import PLANES, VELOCITY
+from statespace_em import designs
+from statespace_em.cli.design import PLANES
 from statespace_em.model import LatentModel
+from statespace_em.sequence.component_sum import ComponentSum
 from statespace_em.sequence.hidden_markov import HiddenMarkovModel
+from statespace_em.sequence.state_space import StateSpaceModel
 
 DPI = 150
 
@@ -21,10 +23,9 @@ def picture_name(model: LatentModel, y: pd.DataFrame) -> str:
     """File that the picture of a run goes to."""
     if isinstance(model, HiddenMarkovModel):
         return "regimes.png"
-    if isinstance(model, sse.LinearGaussianSSM):
-        moving = any(str(name).startswith(VELOCITY) for name in model.params_["state"].values)
+    if isinstance(model, StateSpaceModel):
         plane = {str(name).lower() for name in y.columns} in PLANES
-        return "track.png" if y.shape[1] == 2 and (plane or moving) else "states.png"
+        return "track.png" if y.shape[1] == 2 and (plane or isinstance(model, designs.MotionModel)) else "states.png"
     return "components.png"
 
 
@@ -57,6 +58,9 @@ def _figure(name: str, model: LatentModel, y: pd.DataFrame, posterior: xr.Datase
         _title(panels[0], f"Most probable path of states: with hindsight, data 1:T{some}", sequence)
     elif name == "track.png":
         panels = [plotting.plot_track(y, posterior, model.params_, sequence=sequence)]
+        _title(panels[0], panels[0].get_title(loc="left"), sequence)
+    elif name == "states.png" and isinstance(model, ComponentSum) and len(model.components) > 1:
+        panels = plotting.plot_components(model.decompose(y), sequence=sequence)
         _title(panels[0], panels[0].get_title(loc="left"), sequence)
     elif name == "states.png":
         panels = plotting.plot_states(y, posterior, model.params_, sequence=sequence)

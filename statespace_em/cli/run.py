@@ -54,8 +54,7 @@ def _fit(options: argparse.Namespace) -> int:
     models.check_options(options)
     output.check_folder(target, force=options.force)
     y = read(options, models.kind_of(options))
-    wanted = models.plan(options, y)
-    model = wanted.model.fit(y, start=wanted.start, freeze=wanted.freeze, **models.fit_options(options))
+    model = models.wanted(options, y).fit(y, **models.fit_options(options))
     posterior = model.e_step(y)
     found = compare.table({"model": model}, y).to_dict("index")["model"]
     print(tables.headline(model, y))

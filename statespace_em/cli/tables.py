@@ -12,6 +12,7 @@ import statespace_em as sse
 from statespace_em.labels import show
 from statespace_em.model import LatentModel
 from statespace_em.sequence.hidden_markov import HiddenMarkovModel
+from statespace_em.sequence.state_space import StateSpaceModel
 
 
 def decoded_table(model: LatentModel, y: pd.DataFrame, posterior: xr.Dataset) -> pd.DataFrame:
@@ -24,7 +25,7 @@ def decoded_table(model: LatentModel, y: pd.DataFrame, posterior: xr.Dataset) ->
         known = model.filter(y)
         for words, variable in (("all data", posterior["gamma"]), ("data so far", known["filtered"])):
             columns |= {f"p({name} | {words})": rows.flat(variable.sel(state=name)) for name in names}
-    elif isinstance(model, sse.LinearGaussianSSM):
+    elif isinstance(model, StateSpaceModel):
         known = model.filter(y)
         for words, mean, cov in (
             ("all data", posterior["gamma"], posterior["cov"]),
@@ -86,9 +87,9 @@ def ending(model: LatentModel, log_likelihood: float) -> str:
 
 
 def summary(model: LatentModel) -> str:
-    """Write the parameters for people: a row a state; matrices for a linear-Gaussian model."""
+    """Write the parameters for people: a row a state, or a name; matrices for a linear-Gaussian model of matrices."""
     if not isinstance(model, sse.LinearGaussianSSM):
-        return _as_text(model.summary())
+        return _as_text(_without_blank_levels(model.summary()))
     parts = []
     for name, values in model.params_.data_vars.items():
         table = pd.DataFrame(np.atleast_2d(values.values), columns=values[values.dims[-1]].values)
@@ -96,6 +97,13 @@ def summary(model: LatentModel) -> str:
         what = " (row: the next state, column: the state now)" if name == "transition" else ""
         parts.append(f"{name}{what}\n{_as_text(table)}")
     return "\n\n".join(parts)
+
+
+def _without_blank_levels(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the levels of rows and columns of matrices where every value has a name of its own."""
+    index = table.index
+    blank: Any = [i for i in range(1, index.nlevels) if not any(index.get_level_values(i).astype(str))]
+    return table.droplevel(blank).rename_axis(None) if blank else table
 
 
 def _as_text(table: pd.DataFrame) -> str:

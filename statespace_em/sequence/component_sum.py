@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import xarray as xr
@@ -22,15 +22,20 @@ from statespace_em.sequence.lgssm_filter import smooth
 from statespace_em.sequence.lgssm_params import positions
 from statespace_em.sequence.regressors import check_ahead, check_times, segments_of
 from statespace_em.sequence.state_space import StateSpaceModel
+from statespace_em.sequence.summand import Addable, placed
 
 MANY = 150  # states from which a season is told to be dear
 
 
-class ComponentSum(StateSpaceModel):
+class ComponentSum(Addable, StateSpaceModel):
     """What sums of components answer, from row to row and in continuous time alike."""
 
     components: Sequence[Any]
     noise: str
+
+    def on(self, where: str) -> Self:
+        """The same of one sensor, or of one column, of the motion that it is added to."""
+        return type(self)(**(self.get_params() | {"components": placed(self.components, where)}))
 
     def decompose(
         self,

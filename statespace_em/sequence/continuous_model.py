@@ -31,8 +31,8 @@ from statespace_em.sequence.motion_settings import (
 from statespace_em.sequence.motion_times import Grid
 from statespace_em.sequence.pieces import BUILDERS, called, check_different, moving, seen_in
 from statespace_em.sequence.regressors import of_sequence, plain_options
-from statespace_em.sequence.structural import NOISE, StructuralModel
-from statespace_em.sequence.summand import SHARED, Summand, placed
+from statespace_em.sequence.structural import NOISE
+from statespace_em.sequence.summand import SHARED, Summand
 from statespace_em.sequence.timed_model import TimedModel
 
 
@@ -81,18 +81,6 @@ class ContinuousModel(ComponentSum, TimedModel):
         self.measurement_prior = measurement_prior
         self.unsorted = unsorted
 
-    def __add__(self, other: Any) -> Any:
-        """Both side by side; settings are those of the left one."""
-        return added(self, other)
-
-    def __radd__(self, other: Any) -> Any:
-        """As `__add__`."""
-        return added(other, self)
-
-    def on(self, where: str) -> ContinuousModel:
-        """The same of one sensor, or of one column, of the motion that it is added to."""
-        return ContinuousModel(**(self.get_params() | {"components": placed(self.components, where)}))
-
     def summary(self) -> pd.DataFrame:
         """What was estimated: ``value`` and ``unit``."""
         return with_units(TimedModel.summary(self), self.params_)
@@ -102,6 +90,9 @@ class ContinuousModel(ComponentSum, TimedModel):
     def _summand(self) -> Summand:
         settings = {name: getattr(self, name) for name in (*SHARED, "noise")}
         return Summand(self.components, self.unit, self.step, settings)
+
+    def _sum(self, left: Summand, right: Summand) -> ContinuousModel:
+        return side_by_side(left, right)
 
     @property
     def _motion(self) -> Motion | None:
@@ -239,7 +230,7 @@ class ContinuousModel(ComponentSum, TimedModel):
         return found
 
 
-def added(left: Any, right: Any) -> Any:
+def side_by_side(*sides: Summand) -> ContinuousModel:
     """Sum of which one side at least is in continuous time.
 
     Raises
@@ -247,13 +238,12 @@ def added(left: Any, right: Any) -> Any:
     ParameterError
         If the sides contradict each other.
     """
-    if not all(isinstance(side, StructuralModel | TimedModel) for side in (left, right)):
-        return NotImplemented
-    sides = [side._summand() for side in (left, right)]
     components = [component for side in sides for component in side.components]
     if sum(kind == "motion" for kind, _ in components) > 1:
         raise ParameterError("two motions cannot be added: the target has one, say it along all axes together.")
-    settings = dict(sides[0].settings)
+    if not all(side.settings.get("process_prior", InverseWishart()).is_flat for side in sides):
+        raise ParameterError("process_prior is of noise per row: a sum in continuous time does not take it.")
+    settings = {name: value for name, value in sides[0].settings.items() if name != "process_prior"}
     for name in ("unit", "step"):
         told = list(dict.fromkeys(value for side in sides if (value := getattr(side, name)) is not None))
         if len(told) > 1:

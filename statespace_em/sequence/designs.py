@@ -9,8 +9,11 @@ times of the rows from y, even or not, and are in units of these.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
+
+import numpy as np
 
 from statespace_em import _validate
 from statespace_em.errors import ParameterError
@@ -32,9 +35,25 @@ Structural: TypeAlias = StructuralModel | ContinuousModel
 def _design(kind: str, options: dict[str, Any], unit: str | None = None) -> Structural:
     """Model of one component: per row, or in continuous time where a unit is given."""
     components = [(kind, options)]
-    return StructuralModel(components) if unit is None else ContinuousModel(components, unit=unit)
+    return StructuralModel(components) if unit is None else ContinuousModel(components, unit=unit)._checked()
 
 
+def _check_period(period: float, unit: str | None) -> None:
+    """Refuse periods that rows cannot tell."""
+    _validate.at_least("period", period, 2.0 if unit is None else 0.0)
+    if period == 0.0 or np.isinf(period):
+        raise ParameterError(f"period is {period}, expected a finite number above 0.")
+
+
+def _motion(kind: Any, dims: Any, settings: dict[str, Any], rate: float = 0.0) -> MotionModel:
+    """Model of motion; all that it has beside these may be set."""
+    own = [name for name in inspect.signature(MotionModel).parameters if name not in ("kind", "dims", "rate")]
+    for name in settings:
+        _validate.one_of(f"a setting of {kind}", name, own)
+    return MotionModel(kind, dims, rate=rate, **settings)._checked()
+
+
+@_validate.called
 def local_level(*, unit: str | None = None) -> Structural:
     """Random walk plus noise: "level_var", "noise_var" (Durbin & Koopman 2012, ch. 2).
 
@@ -63,6 +82,7 @@ def local_level(*, unit: str | None = None) -> Structural:
     return _design("local_level", {}, unit)
 
 
+@_validate.called
 def local_trend(*, unit: str | None = None) -> Structural:
     """Level whose slope is a random walk, plus noise: "level_var", "slope_var", "noise_var".
 
@@ -72,11 +92,13 @@ def local_trend(*, unit: str | None = None) -> Structural:
     return _design("local_trend", {}, unit)
 
 
+@_validate.called
 def smooth_trend(*, unit: str | None = None) -> Structural:
     """Integrated random walk plus noise: "slope_var", "noise_var"; with ``unit=`` an integrated Wiener process."""
     return _design("smooth_trend", {}, unit)
 
 
+@_validate.called
 def seasonal(
     period: float,
     kind: Literal["trigonometric", "dummy"] = "trigonometric",
@@ -100,7 +122,7 @@ def seasonal(
     unit
         As of `local_level`.
     """
-    _validate.at_least("period", period, 2.0 if unit is None else 0.0)
+    _check_period(period, unit)
     _validate.one_of("kind", kind, ("trigonometric", "dummy"))
     options: dict[str, Any] = {"period": int(period) if float(period).is_integer() else float(period), "kind": kind}
     if harmonics is not None:
@@ -111,6 +133,7 @@ def seasonal(
     return _design("seasonal", options, unit)
 
 
+@_validate.called
 def cycle(period: float | None = None, *, unit: str | None = None) -> Structural:
     """Damped stochastic cycle plus noise: "cycle_damping", "cycle_period" (rows), "cycle_var", "noise_var".
 
@@ -118,10 +141,11 @@ def cycle(period: float | None = None, *, unit: str | None = None) -> Structural
     continuous time: damping and variance are per unit, and "cycle_time" is how long a swing takes to fade to 1 / e.
     """
     if period is not None:
-        _validate.at_least("period", period, 2.0 if unit is None else 0.0)
+        _check_period(period, unit)
     return _design("cycle", {"period": None if period is None else float(period)}, unit)
 
 
+@_validate.called
 def ar(p: int, *, unit: str | None = None) -> Structural:
     """Stationary autoregression without measurement noise: "ar1", ..., "arma_var"; exact likelihood.
 
@@ -133,6 +157,7 @@ def ar(p: int, *, unit: str | None = None) -> Structural:
     return _design("arma", {"p": int(p), "q": 0, "d": 0}, unit)
 
 
+@_validate.called
 def arma(p: int, q: int) -> StructuralModel:
     """Stationary autoregressive moving average: "ar1", ..., "ma1", ..., "arma_var"; exact likelihood.
 
@@ -149,6 +174,7 @@ def arma(p: int, q: int) -> StructuralModel:
     return arima(p, 0, q)
 
 
+@_validate.called
 def arima(p: int, d: int, q: int, seasonal: Sequence[int] | None = None) -> StructuralModel:
     """ARMA of the d-th difference; the first d values are diffuse, so missing rows cost nothing else.
 
@@ -173,7 +199,7 @@ def arima(p: int, d: int, q: int, seasonal: Sequence[int] | None = None) -> Stru
         _validate.at_least(name, value, 0, whole=True)
     options: dict[str, Any] = {"p": int(p), "q": int(q), "d": int(d)}
     if seasonal is not None:
-        if len(seasonal) != 4:
+        if not isinstance(seasonal, Sequence) or len(seasonal) != 4:
             raise ParameterError(f"seasonal is {seasonal!r}, expected (P, D, Q, period).")
         for name, value, least in zip(("P", "D", "Q", "period"), seasonal, (0, 0, 0, 2)):
             _validate.at_least(f"{name} of seasonal", value, least, whole=True)
@@ -181,6 +207,7 @@ def arima(p: int, d: int, q: int, seasonal: Sequence[int] | None = None) -> Stru
     return StructuralModel([("arma", options)])
 
 
+@_validate.called
 def regression(X: Any, *, drifting: bool = False, start: Literal["diffuse", "fixed"] = "diffuse") -> StructuralModel:
     """Regression on known columns, with coefficients that are fixed or drift as random walks ("<column>_var").
 
@@ -214,12 +241,14 @@ def regression(X: Any, *, drifting: bool = False, start: Literal["diffuse", "fix
     return StructuralModel([("regression", options)])
 
 
+@_validate.called
 def constant(*, start: Literal["fixed", "diffuse"] = "fixed") -> StructuralModel:
     """A level that never moves, plus noise where nothing else has any; ``start`` as in `regression`."""
     _validate.one_of("start", start, ("fixed", "diffuse"))
     return StructuralModel([("constant", {"start": start})])
 
 
+@_validate.called
 def constant_velocity(dims: int | Sequence[str] = 2, **settings: Any) -> MotionModel:
     """Target whose velocity is a random walk: "acceleration_density" (y^2 / time^3), "noise_var" (y^2).
 
@@ -248,21 +277,23 @@ def constant_velocity(dims: int | Sequence[str] = 2, **settings: Any) -> MotionM
     >>> model.summary().loc[["acceleration_density", "noise_var"], "value"].round(2).tolist()   # simulated: 0.3, 625
     [0.28, 637.96]
     """
-    return MotionModel("constant_velocity", dims, **settings)
+    return _motion("constant_velocity", dims, settings)
 
 
+@_validate.called
 def constant_acceleration(dims: int | Sequence[str] = 2, **settings: Any) -> MotionModel:
     """Target whose acceleration is a random walk: "jerk_density" (y^2 / time^5), "noise_var".
 
     Arguments as of `constant_velocity`.
     """
-    return MotionModel("constant_acceleration", dims, **settings)
+    return _motion("constant_acceleration", dims, settings)
 
 
+@_validate.called
 def coordinated_turn(rate: float, dims: int | Sequence[str] = 2, **settings: Any) -> MotionModel:
     """Target that turns at a known rate (radians per unit of time) in the plane of its first two axes.
 
     White acceleration disturbs it: "acceleration_density", "noise_var". A third axis has constant velocity. A positive
     rate turns from the first axis to the second. Settings as in `constant_velocity`.
     """
-    return MotionModel("coordinated_turn", dims, rate=rate, **settings)
+    return _motion("coordinated_turn", dims, settings, rate=rate)

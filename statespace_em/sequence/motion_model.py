@@ -13,7 +13,7 @@ from statespace_em._typing import Floats
 from statespace_em.errors import ParameterError
 from statespace_em.patterns import Pattern
 from statespace_em.priors import InverseWishart
-from statespace_em.sequence.continuous_model import added
+from statespace_em.sequence.continuous_model import ContinuousModel, side_by_side
 from statespace_em.sequence.flow import Piece
 from statespace_em.sequence.motion import Motion
 from statespace_em.sequence.motion_rows import with_units
@@ -27,12 +27,12 @@ from statespace_em.sequence.motion_settings import (
 )
 from statespace_em.sequence.motion_times import Grid
 from statespace_em.sequence.pieces import moving
-from statespace_em.sequence.summand import SHARED, Summand
+from statespace_em.sequence.summand import SHARED, Addable, Summand
 from statespace_em.sequence.timed_definition import values_of
 from statespace_em.sequence.timed_model import TimedModel
 
 
-class MotionModel(TimedModel):
+class MotionModel(Addable, TimedModel):
     """A target that white noise pushes, in continuous time; made by `statespace_em.designs`.
 
     The dynamics over each step follow exactly from the time coordinate of y, whatever its gaps: ``params_`` shows
@@ -100,14 +100,6 @@ class MotionModel(TimedModel):
         self.measurement_prior = measurement_prior
         self.unsorted = unsorted
 
-    def __add__(self, other: Any) -> Any:
-        """The motion and other components: what each axis does beside it."""
-        return added(self, other)
-
-    def __radd__(self, other: Any) -> Any:
-        """As `__add__`; settings are those of the left one."""
-        return added(other, self)
-
     def summary(self) -> pd.DataFrame:
         """What was estimated: ``value`` and ``unit`` of the densities and of the noise of each sensor."""
         return with_units(TimedModel.summary(self), self.params_)
@@ -118,6 +110,9 @@ class MotionModel(TimedModel):
         own = ("kind", "dims", "rate", "density", "noise", "sensors", "initial", "initial_mean", "initial_cov")
         options = {name: getattr(self, name) for name in own}
         return Summand([("motion", options)], self.unit, self.step, {name: getattr(self, name) for name in SHARED})
+
+    def _sum(self, left: Summand, right: Summand) -> ContinuousModel:
+        return side_by_side(left, right)
 
     @property
     def _motion(self) -> Motion:

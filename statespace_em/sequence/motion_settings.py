@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,13 +25,13 @@ def axes_of(dims: int | Sequence[str]) -> list[str]:
     ParameterError
         If there are more than three, or two of one name.
     """
-    if isinstance(dims, int | float | np.number):
-        if dims not in range(1, len(AXES) + 1):
-            raise ParameterError(f"dims is {dims}, expected 1, 2 or 3, or names of the axes.")
-        return list(AXES[: int(dims)])
+    if isinstance(dims, int | np.integer) and not isinstance(dims, bool) and 1 <= dims <= len(AXES):
+        return list(AXES[:dims])
+    if isinstance(dims, str) or not isinstance(dims, Iterable):
+        raise ParameterError(f"dims is {dims!r}, expected 1, 2 or 3, or names of the axes in a list.")
     axes = [str(name) for name in dims]
     if not 1 <= len(axes) <= len(AXES) or len(set(axes)) < len(axes):
-        raise ParameterError(f"dims names {listed(axes)}, expected up to three different axes.")
+        raise ParameterError(f"dims names {listed(axes) or 'no axis'}, expected up to three different axes.")
     return axes
 
 
@@ -39,6 +39,8 @@ def motion_of(kind: str, dims: int | Sequence[str], rate: float, density: Any) -
     """What moves and what drives it."""
     _validate.one_of("kind", kind, tuple(ORDERS))
     axes, turns = axes_of(dims), kind == "coordinated_turn"
+    if not isinstance(rate, int | float | np.number):
+        raise ParameterError(f"rate is {rate!r}, expected a number, radians per unit of time.")
     if turns and (len(axes) < 2 or not np.isfinite(rate) or not rate):
         raise ParameterError(f"a turn of rate {rate} along {listed(axes)}: it needs two axes and a rate that is not 0.")
     if not turns and rate:
@@ -86,7 +88,8 @@ def sensors_of(sensors: int | Mapping[str, Sequence[str]], moves: Motion) -> Sen
     """
     axes = moves.states[: len(moves.view)]
     if isinstance(sensors, Mapping):
-        owners = {f"_{name}": [str(state) for state in states] for name, states in sensors.items()}
+        each = {name: [states] if isinstance(states, str) else states for name, states in sensors.items()}
+        owners = {f"_{name}": [str(state) for state in states] for name, states in each.items()}
         for owner, states in owners.items():
             strange = [state for state in states if state not in moves.states]
             if strange or not states:
@@ -95,7 +98,11 @@ def sensors_of(sensors: int | Mapping[str, Sequence[str]], moves: Motion) -> Sen
         if not owners:
             raise ParameterError("sensors is empty, expected names with the states that each measures.")
     else:
-        _validate.at_least("sensors", sensors, 1, whole=True)
+        if not isinstance(sensors, int | np.integer) or isinstance(sensors, bool) or sensors < 1:
+            raise ParameterError(
+                f"sensors is {sensors!r}, expected how many there are, or names with the states that each measures, "
+                'such as {"gps": ["x", "y"]}.'
+            )
         owners = {f"_{s + 1}" if sensors > 1 else "": axes for s in range(int(sensors))}
     columns = [(owner, state) for owner, states in owners.items() for state in states]
     places = [moves.states.index(state) for _, state in columns]
@@ -148,6 +155,11 @@ def first_state(initial: str, mean: Any, cov: Any, names: Sequence[str]) -> dict
     _validate.one_of("initial", initial, ("diffuse", "fixed", "known"))
     n = len(names)
     if initial != "known":
+        if mean is not None or cov is not None:
+            raise ParameterError(
+                f"initial_mean or initial_cov is given, but initial is {initial!r}: leave them out, or say "
+                'initial="known".'
+            )
         at, spread = (0.0, np.inf) if initial == "diffuse" else (np.nan, 0.0)
         return {"initial_mean": fixed(np.full(n, at)), "initial_cov": fixed(np.diag(np.full(n, spread)))}
     if mean is None or cov is None:

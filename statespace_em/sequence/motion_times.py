@@ -12,6 +12,7 @@ from statespace_em._typing import Floats, Ints
 from statespace_em.errors import DataError, ParameterError
 from statespace_em.labels import show
 
+UNITS = ("W", "D", "h", "min", "s", "ms", "us", "ns")
 EVEN = 1e-9  # relative difference up to which gaps are the same
 
 
@@ -87,10 +88,23 @@ def unit_length(unit: str, index: pd.DatetimeIndex | pd.TimedeltaIndex) -> float
     ParameterError
         If the unit is none.
     """
+    return float(length_of(unit) / pd.Timedelta(f"1 {index.unit}"))
+
+
+def length_of(unit: str) -> pd.Timedelta:
+    """How long a unit of time is.
+
+    Raises
+    ------
+    ParameterError
+        If the unit is none, or is not always as long, as a month.
+    """
     try:
-        return float(pd.Timedelta(f"1 {unit}") / pd.Timedelta(f"1 {index.unit}"))
+        if isinstance(unit, str) and unit.strip():
+            return pd.Timedelta(f"1 {unit}")
     except ValueError:
-        raise ParameterError(f"unit is {unit!r}, expected a unit of time such as 's', 'h' or 'D'.") from None
+        pass
+    raise ParameterError(f"unit is {unit!r}, expected a unit of time: {', '.join(map(repr, UNITS))}.")
 
 
 def index_of(times: Any, like: pd.Index) -> pd.Index:

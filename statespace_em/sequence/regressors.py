@@ -58,7 +58,10 @@ def _is_panel(X: Any) -> bool:
 
 def _columns_of_one(X: Any) -> dict[str, Any]:
     frame = X.to_frame() if isinstance(X, pd.Series) else X
-    rows = np.asarray(frame, dtype=float)
+    try:
+        rows = np.asarray(frame, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"X is no table of numbers ({error}): code categories as columns of 0 and 1.") from None
     rows = rows[:, None] if rows.ndim == 1 else rows
     if rows.ndim != 2 or not rows.size:
         raise ParameterError(f"X has shape {np.shape(X)}, expected (rows, columns).")

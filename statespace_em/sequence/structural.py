@@ -26,7 +26,7 @@ from statespace_em.sequence.decomposition import View, views
 from statespace_em.sequence.lgssm_specification import Specification
 from statespace_em.sequence.lgssm_start import interpolated
 from statespace_em.sequence.regressors import plain_options
-from statespace_em.sequence.summand import SHARED, Summand, placed
+from statespace_em.sequence.summand import SHARED, Summand
 
 NOISE = "noise_var"
 SCREENED = 23  # starts of an ARMA part beside the first
@@ -68,22 +68,12 @@ class StructuralModel(ComponentSum):
         self.measurement_prior = measurement_prior
         self.unsorted = unsorted
 
-    def __add__(self, other: Any) -> StructuralModel:
-        """Both components side by side; settings are those of the left one."""
-        if not isinstance(other, StructuralModel):
-            return NotImplemented
-        settings = self.get_params() | {"components": [*self.components, *other.components]}
-        return StructuralModel(**settings)
-
-    def on(self, where: str) -> StructuralModel:
-        """The same of one sensor, or of one column, of the motion that it is added to."""
-        return StructuralModel(**(self.get_params() | {"components": placed(self.components, where)}))
-
     def _summand(self) -> Summand:
-        if not self.process_prior.is_flat:
-            raise ParameterError("process_prior is of noise per row: a sum in continuous time does not take it.")
-        settings = {name: getattr(self, name) for name in (*SHARED, "noise")}
+        settings = {name: getattr(self, name) for name in (*SHARED, "noise", "process_prior")}
         return Summand(self.components, None, None, settings)
+
+    def _sum(self, left: Summand, right: Summand) -> StructuralModel:
+        return StructuralModel([*left.components, *right.components], **left.settings)
 
     def _views(self, y: Any, params: xr.Dataset | None, labels: Labels) -> list[View]:
         return views(self.components, self._parts())

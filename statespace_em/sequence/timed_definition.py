@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import xarray as xr
 
+from statespace_em import _validate
 from statespace_em._typing import Floats
 from statespace_em.data import Batch
 from statespace_em.errors import ParameterError
@@ -20,8 +21,8 @@ from statespace_em.scale.chunks import is_chunked
 from statespace_em.sequence.decays import Decay
 from statespace_em.sequence.flow import Flow, Piece
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
-from statespace_em.sequence.motion_times import Grid, grid_of
-from statespace_em.sequence.state_space import StateSpaceModel
+from statespace_em.sequence.motion_times import Grid, grid_of, length_of
+from statespace_em.sequence.state_space import LIKELIHOODS, StateSpaceModel
 
 FOLLOW = ("transition", "process_cov", "observation")  # known once the steps and the own parameters are
 
@@ -81,8 +82,23 @@ class Timed(StateSpaceModel):
         place = None if self._grid is None else self._grid.place
         return (batch if place is None else batch._replace(place=place)), labels, symbols
 
+    def _checked(self) -> Self:
+        """Refuse settings that contradict each other, whatever y is."""
+        length_of(self.unit)
+        if self.step is not None and not (isinstance(self.step, int | float | np.number) and 0.0 < self.step < np.inf):
+            raise ParameterError(f"step is {self.step!r}, expected the time between rows, a number above 0.")
+        _validate.one_of("likelihood", self.likelihood, LIKELIHOODS)
+        _validate.one_of("unsorted", self.unsorted, ("error", "sort"))
+        if not isinstance(self.measurement_prior, InverseWishart):
+            raise ParameterError(
+                f"measurement_prior is {self.measurement_prior!r}, expected priors.InverseWishart(...)."
+            )
+        self._specification(None)
+        return self
+
     def _on(self, y: Any, params: xr.Dataset | None, *, base: float | None = None, held: Own | None = None) -> Self:
         """Copy of this model that knows the times of the rows of y."""
+        length_of(self.unit)
         even = self.step is not None or is_chunked(y)
         if even:
             grid = self._usual(params)
