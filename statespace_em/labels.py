@@ -293,6 +293,13 @@ def posterior_variable(posterior: xr.Dataset, name: str) -> xr.DataArray:
     return posterior[name]
 
 
+def seeing(dataset: xr.Dataset, rows: str) -> xr.Dataset:
+    """Say in every variable which rows it has seen, such as "1:T"."""
+    for name in dataset.data_vars:
+        dataset.variables[name].attrs["conditioning"] = rows
+    return dataset
+
+
 def summed(variable: xr.DataArray, dims: tuple[str, ...]) -> Floats:
     """Sum over time and sequences, whatever they are called; the blank last sample does not count."""
     return np.asarray(variable.sum([d for d in variable.dims if d not in dims]).transpose(*dims).values, dtype=float)

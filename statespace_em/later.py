@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, final, overload
 
+from statespace_em.errors import NotFittedError
+
 T = TypeVar("T")
 
 
@@ -45,7 +47,9 @@ class Lazily(Generic[T]):
             return self
         own = vars(model)
         if self.name not in own:
-            raise AttributeError(f"{type(model).__name__!r} object has no attribute {self.name!r}")
+            raise NotFittedError(
+                f"{type(model).__name__!r} object has no attribute {self.name!r} yet: call fit(y) first."
+            )
         if isinstance(own[self.name], Later):
             own[self.name] = own[self.name].value()
         value: T = own[self.name]

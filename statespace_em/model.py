@@ -17,9 +17,9 @@ from statespace_em.boundary import HasBoundary, is_bounded
 from statespace_em.conditions import check_some, with_conditions
 from statespace_em.core import Core
 from statespace_em.data import Batch, as_batch, fingerprint
-from statespace_em.errors import DataError, NotFittedError, ParameterError
+from statespace_em.errors import DataError, ParameterError
 from statespace_em.fitting import Fit, FitOptions, NoBound
-from statespace_em.labels import Labels, labelled_rows, posterior_variable, summed
+from statespace_em.labels import Labels, labelled_rows, posterior_variable, seeing, summed
 from statespace_em.later import Later
 from statespace_em.reports import progress_bar, starts_table, trace_table
 from statespace_em.scale.chunks import Chunks, cut, is_chunked
@@ -262,8 +262,7 @@ class LatentModel(Settings, Uncertain):
         others = {name: xr.Variable(dims, value) for name, (dims, value) in posterior.sums.items()}
         others["log_likelihood"] = labels.per_sequence(posterior.log_likelihood)
         dataset = labels.dataset(posterior.rows, state_coords(self._names()), others)
-        for name in dataset.data_vars:
-            dataset.variables[name].attrs["conditioning"] = "1:T"
+        seeing(dataset, "1:T")
         dataset.variables["log_likelihood"].attrs["units"] = "nats"
         return dataset
 
@@ -335,16 +334,6 @@ class LatentModel(Settings, Uncertain):
         return self._schema().dataset(arrays)
 
     # helpers of the above
-
-    def _known(self, params: xr.Dataset | None, *, needed: bool = True) -> Any:
-        if params is None:
-            params = getattr(self, "params_", None)
-        if params is None and needed:
-            raise NotFittedError(
-                f"this {type(self).__name__} has no parameters yet: call fit(y) first, or pass "
-                "params=model.parameters(...)."
-            )
-        return params
 
     def _read(self, y: Any, params: xr.Dataset | None) -> tuple[Batch, Labels, list[Any] | None]:
         """Read y; with parameters, its columns and symbols are theirs."""

@@ -7,7 +7,7 @@ import xarray as xr
 
 from statespace_em import _validate
 from statespace_em.data import Batch
-from statespace_em.labels import Labels
+from statespace_em.labels import Labels, seeing
 from statespace_em.predictive import Predictive
 
 
@@ -17,8 +17,7 @@ def labelled_residuals(predictive: Predictive, batch: Batch, labels: Labels, see
     pit, normal = predictive.scores(batch.y, np.random.default_rng(seed))
     rows = {"pit": (("feature",), pit), "residual": (("feature",), normal)}
     dataset = labels.dataset(rows, {"feature": labels.features})
-    for name in rows:
-        dataset[name].attrs["conditioning"] = "1:t-1"
+    seeing(dataset, "1:t-1")
     dataset["pit"].attrs["description"] = "uniform on (0, 1) under the model, independent over rows and columns"
     dataset["residual"].attrs["description"] = "standard normal under the model, independent over rows and columns"
     return dataset

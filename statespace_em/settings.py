@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from abc import ABC, abstractmethod
+from abc import ABC
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from statespace_em import _validate, storage
-from statespace_em.errors import FileFormatError
+from statespace_em.errors import FileFormatError, NotFittedError
 from statespace_em.later import Lazily, settled
 
 
@@ -31,9 +31,22 @@ class Settings(ABC):
         """Everything, for copies on disk and elsewhere."""
         return settled(self)
 
-    @abstractmethod
     def _known(self, params: xr.Dataset | None, *, needed: bool = True) -> Any:
-        """Parameters given, or those of the fit."""
+        """Parameters given, or those of the fit, or those that the settings tell."""
+        if params is None:
+            params = getattr(self, "params_", None)
+        if params is None:
+            params = self._told()
+        if params is None and needed:
+            raise NotFittedError(
+                f"this {type(self).__name__} has no parameters yet: call fit(y) first, or pass "
+                "params=model.parameters(...)."
+            )
+        return params
+
+    def _told(self) -> xr.Dataset | None:
+        """Parameters of a model whose settings leave nothing free; None of others."""
+        return None
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Constructor arguments by name."""

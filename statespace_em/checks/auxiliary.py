@@ -10,7 +10,7 @@ import xarray as xr
 from statespace_em._typing import Floats, Ints
 from statespace_em.data import as_batch
 from statespace_em.errors import DataError
-from statespace_em.labels import Labels, listed
+from statespace_em.labels import Labels, listed, seeing
 
 MOMENTS = {"gamma": ("state",), "cov": ("state", "state_aux"), "cross_cov": ("state", "next_state")}
 EXACT = 1e-9  # share of a variance below which its difference from another is round-off
@@ -67,9 +67,7 @@ def auxiliary_residuals(y: Any, posterior: xr.Dataset, params: xr.Dataset) -> xr
         {"state_shock": (("state",), state), "measurement_shock": (("feature",), measurement)},
         {"feature": params["feature"].values, "state": posterior["gamma"]["state"].values},
     )
-    for name in found.data_vars:
-        found[name].attrs["conditioning"] = "1:T"
-    return found
+    return seeing(found, "1:T")
 
 
 def _check_steps(transition: xr.DataArray, labels: Labels) -> None:

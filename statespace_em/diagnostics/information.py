@@ -92,6 +92,8 @@ def observed_information(core: Core, arrays: Mapping[str, Floats], batch: Batch)
     tree = tree if limit is None else limit.params
     try:
         centre = core.to_vector(tree, tree)
+        if core.n_free(tree) == 0:
+            raise ParameterError("nothing in the model is free: there is no estimate to have a standard error.")
         if centre is None:
             raise ParameterError("the family does not state the domains of its parameters: it has no standard errors.")
         reference = core.from_vector(centre, tree)

@@ -15,7 +15,7 @@ from statespace_em._typing import AnyArray
 from statespace_em.core import Core
 from statespace_em.data import Batch
 from statespace_em.errors import FileFormatError
-from statespace_em.labels import Labels, labelled_rows
+from statespace_em.labels import Labels, labelled_rows, seeing
 from statespace_em.model import LatentModel
 from statespace_em.predictive import Predictive
 from statespace_em.residuals import labelled_residuals
@@ -105,9 +105,7 @@ class SequenceModel(LatentModel):
             if at:
                 found["quantile"] = (("level", "feature"), np.stack(list(at.values()), axis=1))
             dataset = labels.dataset(found, {**features, "level": levels})
-        for name in dataset.data_vars:
-            dataset[name].attrs["conditioning"] = "1:t-1"
-        return dataset
+        return seeing(dataset, "1:t-1")
 
     def residuals(
         self, y: Any, params: xr.Dataset | None = None, *, states: Any = None, weights: Any = None, seed: int = 0

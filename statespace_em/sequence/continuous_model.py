@@ -83,7 +83,7 @@ class ContinuousModel(ComponentSum, TimedModel):
 
     def summary(self) -> pd.DataFrame:
         """What was estimated: ``value`` and ``unit``."""
-        return with_units(TimedModel.summary(self), self.params_)
+        return with_units(TimedModel.summary(self), self._known(None))
 
     # what the model is made of
 

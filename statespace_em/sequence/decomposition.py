@@ -12,7 +12,7 @@ from scipy.special import ndtri
 from statespace_em import _validate
 from statespace_em._typing import Bools, Floats
 from statespace_em.errors import ParameterError
-from statespace_em.labels import Labels
+from statespace_em.labels import Labels, seeing
 from statespace_em.sequence.components import Part
 from statespace_em.sequence.flow import Piece
 
@@ -153,8 +153,7 @@ def decomposed(
     if len(features) > 1:
         told["column"] = [view.column for view in views]
     dataset = dataset.assign_coords({name: ("component", each) for name, each in told.items()})
-    for variable in dataset.data_vars:
-        dataset.variables[variable].attrs["conditioning"] = "1:T" if of == "smoothed" else "1:t"
+    seeing(dataset, "1:T" if of == "smoothed" else "1:t")
     return dataset.assign_attrs({"level": level} | ({"units": units} if units else {}))
 
 

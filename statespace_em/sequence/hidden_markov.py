@@ -34,7 +34,7 @@ from statespace_em.families import (
     emission_summary,
     shown_dims,
 )
-from statespace_em.labels import Dims, Labels, labelled_rows, name_array, named, state_names
+from statespace_em.labels import Dims, Labels, labelled_rows, name_array, named, seeing, state_names
 from statespace_em.order import rule
 from statespace_em.predictive import Predictive, mixture, rosenblatt
 from statespace_em.priors import Dirichlet
@@ -212,9 +212,7 @@ class HiddenMarkovModel(SequenceModel):
             variables["mean"] = (("feature",), predictive.mean())
             variables["variance"] = (("feature",), predictive.variance())
         dataset = future_dataset(variables, labels, coords)
-        for name in dataset.data_vars:
-            dataset[name].attrs["conditioning"] = "1:T"
-        return dataset, predictive
+        return seeing(dataset, "1:T"), predictive
 
     def _one_step(self, core: Core, tree: Any, batch: Batch) -> Predictive:
         known = core.filter(tree, batch)  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@ import numpy as np
 
 from statespace_em._typing import Bools, Floats
 from statespace_em.data import Batch
+from statespace_em.errors import ParameterError
 from statespace_em.kernels import adjoint_constants
 from statespace_em.sequence.lgssm_expectation import marginal_terms
 from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, varies
@@ -27,8 +28,11 @@ from statespace_em.shared import replaced
 
 def causal(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:
     """Causal moments of every row with innovations; infinite variances where a diffuse start is not yet determined."""
-    begin = params.initial_mean
-    params = params._replace(initial_mean=np.where(np.isnan(begin), 0.0, begin))  # what nobody knows yet counts as 0
+    if np.isnan(params.initial_mean).any():
+        raise ParameterError(
+            "the first state is fixed but unknown, and at the time it has no estimate yet: fit(y) first, give the "
+            'parameters an initial_mean, or take initial="diffuse".'
+        )
     start = proper_start(params, batch, stand_in=_stand_in(params, batch))
     if not len(start.states):
         return kalman_filter(start.params, batch, innovations=True)

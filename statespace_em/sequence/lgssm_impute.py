@@ -7,7 +7,7 @@ import xarray as xr
 
 from statespace_em._typing import Floats
 from statespace_em.data import Batch
-from statespace_em.labels import Labels
+from statespace_em.labels import Labels, seeing
 from statespace_em.sequence.lgssm_params import LGSSMParams, by_row
 from statespace_em.sequence.lgssm_passes import Smoothed
 
@@ -41,6 +41,4 @@ def imputed(mean: Floats, variance: Floats, level: float, labels: Labels) -> xr.
     values = {"mean": mean, "variance": variance, "lower": mean - half, "upper": mean + half}
     rows = {name: (("feature",), value) for name, value in values.items()}
     dataset = labels.dataset(rows, {"feature": labels.features})
-    for name in dataset.data_vars:
-        dataset.variables[name].attrs["conditioning"] = "1:T"
-    return dataset
+    return seeing(dataset, "1:T")

@@ -102,7 +102,7 @@ class MotionModel(Addable, TimedModel):
 
     def summary(self) -> pd.DataFrame:
         """What was estimated: ``value`` and ``unit`` of the densities and of the noise of each sensor."""
-        return with_units(TimedModel.summary(self), self.params_)
+        return with_units(TimedModel.summary(self), self._known(None))
 
     # what the model is made of
 

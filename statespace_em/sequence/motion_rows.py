@@ -11,7 +11,7 @@ import xarray as xr
 
 from statespace_em._typing import Floats, Ints
 from statespace_em.data import Batch
-from statespace_em.labels import Labels
+from statespace_em.labels import Labels, seeing
 from statespace_em.sequence.motion_times import index_of, unit_length
 
 
@@ -50,9 +50,7 @@ def labelled_at(
     used = {dim for dims, _ in values.values() for dim in dims}
     own = {dim: value for dim, value in coords.items() if dim in used}
     found = xr.Dataset(data, {labels.time: wider.times, **keys, **own})
-    for name in found.data_vars:
-        found[name].attrs["conditioning"] = "1:T"
-    return found
+    return seeing(found, "1:T")
 
 
 def times_ahead(index: pd.Index, step: float, unit: str, horizon: int) -> pd.Index | None:

@@ -18,7 +18,7 @@ from statespace_em.errors import DataError, ParameterError
 from statespace_em.families import check_constant_columns
 from statespace_em.fitting import NoBound
 from statespace_em.inputs import scale_of, takes_inputs
-from statespace_em.labels import Labels, labelled_rows
+from statespace_em.labels import Labels, labelled_rows, seeing
 from statespace_em.predictive import Predictive, joint_normal, normal
 from statespace_em.priors import InverseWishart, MatrixNormal
 from statespace_em.scale.lazily import chunkwise
@@ -136,10 +136,7 @@ class StateSpaceModel(DrawnModel):
             "cov": (("feature", "feature_aux"), found.signal_cov),
         }
         coords = {**state_coords(self._names()), "feature": labels.features, "feature_aux": labels.features}
-        dataset = future_dataset(variables, labels, coords)
-        for name in dataset.data_vars:
-            dataset[name].attrs["conditioning"] = "1:T"
-        return dataset, normal(found.signal, variance)
+        return seeing(future_dataset(variables, labels, coords), "1:T"), normal(found.signal, variance)
 
     def _one_step(self, core: Core, tree: Any, batch: Batch) -> Predictive:
         known, p = causal(tree, batch, self.likelihood), by_row(tree, batch)
@@ -160,10 +157,7 @@ class StateSpaceModel(DrawnModel):
         with labelled_rows(labels):
             mean, cov = lagged(tree, batch, lag, self.likelihood)
         rows = {"smoothed": (("state",), mean), "smoothed_cov": (("state", "state_aux"), cov)}
-        dataset = labels.dataset(rows, state_coords(self._names()))
-        for name in dataset.data_vars:
-            dataset[name].attrs["conditioning"] = f"1:t+{lag}"
-        return dataset
+        return seeing(labels.dataset(rows, state_coords(self._names())), f"1:t+{lag}")
 
     @takes_inputs
     @chunkwise
@@ -260,6 +254,13 @@ class StateSpaceModel(DrawnModel):
         return named_domains(self._specification(None), names)
 
     # what LatentModel asks for
+
+    def _told(self) -> xr.Dataset | None:
+        schema, spec = self._schema(), self._specification(None)
+        if schema.required or spec.starts_as("fixed").any():
+            return None
+        core = self._core(n_features=spec.n_features)
+        return schema.label(core.flatten(core.build({})), pd.RangeIndex(spec.n_features or 1), None)
 
     @abstractmethod
     def _derived(self, values: Mapping[str, float]) -> dict[str, float]:

@@ -136,10 +136,11 @@ class Timed(StateSpaceModel):
         """Own parameters behind those that are shown."""
         missing = [name for name in FOLLOW[:2] if name not in params]
         flow = self._flow_over(self._step_of(params))
-        if missing and (missing[0] == "transition" or flow.names_of(free=True)):
+        own = flow.own_transition()
+        if missing and ((missing[0] == "transition" and own.names) or flow.names_of(free=True)):
             raise ParameterError(f"the parameters have no {missing[0]}: pass what fit found, or fix it in the model.")
         cov = params["process_cov"].transpose(*DIMS["process_cov"]).values if "process_cov" in params else None
-        return Own(values_of(params, "transition"), flow.own_cov(cov))
+        return Own(values_of(params, "transition") if "transition" in params else own.constant, flow.own_cov(cov))
 
     def _flow_over(self, step: float) -> Flow:
         """Pieces over one step."""
