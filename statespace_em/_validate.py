@@ -55,6 +55,13 @@ def at_least(name: str, value: Any, smallest: float, *, whole: bool = False) -> 
         raise ParameterError(f"{name} is {_shown(value)}, expected {kind} of at least {smallest:g}.")
 
 
+def generator(seed: int | np.random.Generator | None) -> np.random.Generator:
+    """Source of random numbers: new each time for None."""
+    if seed is not None and not isinstance(seed, np.random.Generator):
+        at_least("seed", seed, 0, whole=True)
+    return np.random.default_rng(seed)
+
+
 def domain(name: str, value: Floats, kind: Domain, rows: Sequence[Any], remedy: str = "") -> None:
     """Check a parameter against its domain, see `statespace_em.domains`; ``rows`` names its first axis."""
     if kind == "simplex":

@@ -79,10 +79,8 @@ def sample(posterior: xr.Dataset, n_paths: int, *, seed: int | None = None) -> x
     (('path', 'year'), True)
     """
     _validate.at_least("n_paths", n_paths, 1, whole=True)
-    if seed is not None:
-        _validate.at_least("seed", seed, 0, whole=True)
     own = posterior_chain(posterior)
-    rng = np.random.default_rng(seed)
+    rng = _validate.generator(seed)
     found = np.empty((n_paths, len(own.gamma)), dtype=np.int64)
     steps = own.transition if len(own.transition) else np.eye(len(own.initial))[None]
     steps = np.concatenate([steps, steps[-1:]])  # as many as rows, so that the kernel takes them as varying

@@ -29,6 +29,7 @@ class Schema:
     optional: tuple[str, ...] = ()  # parameters that may be left out
     symbols: Sequence[Any] | None = None  # given at construction
     coords: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # of dims that neither states nor data name
+    check_written: Callable[[Mapping[str, Floats]], None] = lambda arrays: None  # what a user writes down, besides
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -113,7 +114,7 @@ class Schema:
             plain[name] = _numbers(name, value)
             _fill_coords(name, plain[name], dims[name], coords)
         dataset = pack(plain, dims, coords)
-        self.arrays(dataset, partial=True)
+        self.check_written(self.arrays(dataset, partial=True))
         return dataset
 
 

@@ -412,6 +412,32 @@ def test_a_singular_prediction(no_work):
     refused(no_work, SingularInnovationError, message, lambda: model.score(y, params))
 
 
+@pytest.mark.parametrize("seed", ["a", -1, 1.5, True])
+def test_seeds(seed):
+    y, model = np.arange(30.0) % 7, sse.designs.local_level()
+    params = model.parameters(process_cov=[[1.0]], measurement_cov=[[1.0]])
+    chain = sse.PoissonHMM(1).fit(y)
+    asked = (
+        lambda: model.sample(3, params, seed=seed),
+        lambda: model.simulate(y, 2, 3, params, seed=seed),
+        lambda: model.simulate_smoothed(y, 3, params, seed=seed),
+        lambda: model.residuals(y, params, seed=seed),
+        lambda: model.fit(y, seed=seed),
+        lambda: chain.sample(3, seed=seed),
+        lambda: sse.paths.sample(chain.e_step(y), 3, seed=seed),
+        lambda: sse.Mixture(2, sse.emissions.Poisson()).sample(3, params, seed=seed),
+    )
+    for ask in asked:
+        with pytest.raises(ParameterError, match=f"seed is {seed!r}, expected a whole number of at least 0"):
+            ask()
+
+
+def test_a_generator_is_a_seed():
+    model = sse.PoissonHMM(1).fit(np.arange(30.0) % 7)
+    drawn = [model.sample(5, seed=seed)["y"].values for seed in (3, np.random.default_rng(3))]
+    np.testing.assert_array_equal(*drawn)
+
+
 def test_files(no_work, tmp_path):
     path = tmp_path / "model.nc"
     with pytest.raises(FileNotFoundError, match=r"there is no file .*model\.nc"):

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import xarray as xr
 from oracles_diffuse import diffuse
 from oracles_gaussian import Parameters, completed, posterior, random_parameters, simulate
 
@@ -380,13 +381,40 @@ def test_contradictions_are_refused(arguments, message):
 def test_starts_and_data_that_do_not_fit_are_refused():
     y = data(30, 0.0)
     model = sse.LinearGaussianSSM(transition=SHEAR, observation=WIDE, initial="diffuse")
+    off = {"transition": (("next_state", "state"), np.eye(2))}
     with pytest.raises(ParameterError, match="transition in start is not of the structure"):
-        model.fit(y, start=model.parameters(transition=np.eye(2)))
+        model.fit(y, start=xr.Dataset(off))
     with pytest.raises(ParameterError, match="y has 2 columns, but the matrices of the model are for 3"):
         model.fit(y[:, :2])
     params = model.parameters(transition=[[0.5, 0.3], [0, 0.5]], process_cov=np.eye(2), measurement_cov=np.eye(3))
     with pytest.raises(UndeterminedStartError, match=r"time 0 begins a sequence .*diffuse"):
         model.score(np.full((4, 3), np.nan), params)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "message"),
+    [
+        ({"transition": [[1]], "observation": [[1]]}, {"transition": [[2]]},
+         r"transition is not of the structure given to the model: \(next_state 0, state 0\) is 2, where the model has 1"),
+        ({"states": ["u", "v"], "transition": [["phi", 0], [0, "phi"]]}, {"transition": [[0.5, 0.1], [0, 0.5]]},
+         r"\(next_state 'u', state 'v'\) is 0.1, where the model has 0; its fixed entries must have their values"),
+        ({"states": ["u", "v"], "transition": [["phi", 0], [0, "phi"]]}, {"transition": [[0.5, 0], [0, 0.7]]},
+         r"\(next_state 'v', state 'v'\) is 0.7, where the model has 0.6; .* tied ones the same. Names in the model"),
+        ({"states": 1, "observation": [[1]], "measurement_cov": [[3]]}, {"measurement_cov": [[2]]},
+         r"measurement_cov is not .* \(feature 0, feature_aux 0\) is 2, where the model has 3"),
+    ],
+)  # fmt: skip
+def test_parameters_that_are_written_down_must_have_the_structure(arguments, given, message):
+    model = sse.LinearGaussianSSM(**arguments)
+    with pytest.raises(ParameterError, match=message):
+        model.parameters(**given)
+
+
+def test_parameters_of_a_motion_may_be_over_any_step():
+    model = sse.designs.constant_velocity(1, noise=3.0)
+    assert model.parameters(transition=[[1.0, 2.5], [0.0, 1.0]])["transition"].values[0, 1] == 2.5
+    with pytest.raises(ParameterError, match="measurement_cov is not of the structure"):
+        model.parameters(measurement_cov=[[2.0]])
 
 
 def test_imputed_entries_match_dense_conditioning():

@@ -194,7 +194,7 @@ def predictive_check(
     observed = asked(
         lambda _, rows: batch.y[rows] if book is None else book[np.nan_to_num(batch.y[rows], nan=-1).astype(int)]
     )
-    rng = np.random.default_rng(seed)
+    rng = _validate.generator(seed)
 
     def simulated(which: int, rows: slice) -> AnyArray:
         drawn = model._drawn(labels, which, known, int(rng.integers(2**31)))["y"].values

@@ -253,7 +253,7 @@ class SequenceModel(LatentModel):
         """
         _validate.at_least("horizon", horizon, 1, whole=True)
         _validate.at_least("n_paths", n_paths, 1, whole=True)
-        rng, said = np.random.default_rng(seed), (states, weights)
+        rng, said = _validate.generator(seed), (states, weights)
         draws = parameter_draws(self._known(params))
         parts = [
             self._simulated(y, horizon, n_paths // len(draws) + (i < n_paths % len(draws)), own, rng, *said)

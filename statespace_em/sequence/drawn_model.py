@@ -53,7 +53,7 @@ class DrawnModel(DrivenModel):
         _, tree, batch, labels, _ = self._ready(y, params)
         one_sequence(batch, labels)
         with labelled_rows(labels):
-            states = smoothed_draws(tree, batch, int(n_paths), np.random.default_rng(seed))
+            states = smoothed_draws(tree, batch, int(n_paths), _validate.generator(seed))
         coords = {**replace(labels, sequence=None).time_coords(), "state_name": self._names()}
         return xr.DataArray(states, coords, ("path", labels.time, "state_name"), "state", {"conditioning": "1:T"})
 
@@ -90,7 +90,7 @@ class DrawnModel(DrivenModel):
             if len(inputs) < n_steps:
                 raise DataError(f"inputs= has {len(inputs)} rows, but {n_steps} are asked for.")
             tree = driven(tree, inputs[:n_steps])
-        states, y = simulated(tree, n_steps, np.random.default_rng(seed))
+        states, y = simulated(tree, n_steps, _validate.generator(seed))
         return xr.Dataset(
             {"state": (("time", "component"), states), "y": (("time", "feature"), y)},
             {"time": np.arange(n_steps), "component": self._names(), "feature": known["feature"].values},

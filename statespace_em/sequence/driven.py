@@ -70,6 +70,12 @@ class DrivenModel(SequenceModel):
             bound.fit(y, **options)
             self.__dict__.update({name: value for name, value in vars(bound).items() if name.endswith("_")})
             return self
+        if is_chunked(y) and self._specification(None).starts_as("fixed").any():
+            raise DataError(
+                'y is in chunks, but a first state that is "fixed" is one constant for all sequences, which chunks do '
+                'not tell one by one: take the start "diffuse", where each sequence has its own, or pass y.compute() '
+                "if it fits in memory."
+            )
         super().fit(y, **options)
         self._settle(y)
         return self

@@ -264,7 +264,7 @@ class HiddenMarkovModel(SequenceModel):
         known = self._known(params)
         core = self._core(n_symbols=known.sizes.get("symbol"))
         tree = core.build(self._schema().arrays(known))
-        path, y = core.sample(tree, n_steps, np.random.default_rng(seed))  # type: ignore[attr-defined]
+        path, y = core.sample(tree, n_steps, _validate.generator(seed))  # type: ignore[attr-defined]
         return drawn_dataset(name_array(self._names())[path], y, known)
 
     def summary(self) -> pd.DataFrame:

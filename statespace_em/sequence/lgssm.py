@@ -21,6 +21,7 @@ from statespace_em.sequence.lgssm_checks import check
 from statespace_em.sequence.lgssm_loading import loaded, loaded_rows
 from statespace_em.sequence.lgssm_params import INPUTS
 from statespace_em.sequence.lgssm_specification import (
+    DIM_KIND,
     DIMS,
     OPTIONAL,
     Specification,
@@ -332,12 +333,6 @@ class LinearGaussianSSM(StateSpaceModel):
         mean[words == "fixed"] = np.nan
         cov[words == "diffuse", words == "diffuse"] = np.inf
         return {"initial_mean": fixed(mean), "initial_cov": fixed(cov)}
-
-
-DIM_KIND = {
-    "state": "state", "next_state": "state", "state_aux": "state", "feature": "feature", "feature_aux": "feature",
-    "input": "input",
-}  # fmt: skip
 
 
 def _check_stable(spec: Specification) -> None:

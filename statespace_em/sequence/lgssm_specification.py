@@ -40,6 +40,10 @@ DIMS = {
 OPTIONAL = ("state_offset", "observation_offset", "state_input", "observation_input")  # "zero" leaves them out
 INITIAL = ("estimated", "free", "known", "tied", "diffuse", "fixed", "stationary")
 MIXED = ("diffuse", "fixed", "known", "stationary")  # may differ from state to state
+DIM_KIND = {
+    "state": "state", "next_state": "state", "state_aux": "state", "feature": "feature", "feature_aux": "feature",
+    "input": "input",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

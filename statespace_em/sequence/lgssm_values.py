@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,28 @@ from statespace_em import _validate
 from statespace_em._typing import Floats
 from statespace_em.data import Batch
 from statespace_em.errors import DataError, ParameterError
+from statespace_em.labels import show
 from statespace_em.patterns import Pattern, fixed
 from statespace_em.row_patterns import RowPattern
+from statespace_em.schema import Schema
 from statespace_em.sequence.lgssm_loading import loaded, unloaded
-from statespace_em.sequence.lgssm_params import DOMAINS, positions
+from statespace_em.sequence.lgssm_params import DOMAINS, INPUTS, positions
 from statespace_em.sequence.lgssm_row_checks import values_of_rows
-from statespace_em.sequence.lgssm_specification import DIMS, Specification
+from statespace_em.sequence.lgssm_specification import DIM_KIND, DIMS, Specification
+
+
+def schema_of(spec: Specification, inputs: Sequence[Any] | None, of_steps: Collection[str]) -> Schema:
+    """Names and dims of the parameters; ``of_steps`` are those that depend on the step between rows."""
+    there = {name: own for name, own in DIMS.items() if name not in set(INPUTS) & set(spec.absent)}
+    dims = {name: ("time", *own) if name in spec.by_row else own for name, own in there.items()}
+    coords: dict[str, Any] = {"time": range(max(spec.by_row.values()))} if spec.by_row else {}
+    if inputs is not None:
+        coords["input"] = inputs
+
+    def check_written(arrays: Mapping[str, Floats]) -> None:
+        check_given(spec, {name: value for name, value in arrays.items() if name not in of_steps}, "")
+
+    return Schema(spec.names, lambda n_features: dims, check_values, spec.known, None, coords, check_written)
 
 
 def check_values(arrays: Mapping[str, Floats]) -> None:
@@ -67,8 +83,8 @@ def check_names(spec: Specification, batch: Batch, keys: Sequence[Any]) -> None:
             )
 
 
-def check_given(spec: Specification, given: Mapping[str, Floats]) -> None:
-    """Refuse a start that the structure does not allow."""
+def check_given(spec: Specification, given: Mapping[str, Floats], where: str = " in start") -> None:
+    """Refuse values that the structure does not allow."""
     for name, value in given.items():
         if name not in spec.patterns or name in ("initial_mean", "initial_cov"):
             continue
@@ -78,12 +94,24 @@ def check_given(spec: Specification, given: Mapping[str, Floats]) -> None:
         own = value.shape[1:] if isinstance(pattern, RowPattern) else value.shape
         shape = pattern.shape if loading is None else (loading.shape[-2],) * 2
         if shape != own:
-            raise ParameterError(f"{name} has shape {own} in start, the model has {shape}.")
+            raise ParameterError(f"{name} has shape {own}{where}, the model has {shape}.")
         if not holds(pattern, loading, value):
             raise ParameterError(
-                f"{name} in start is not of the structure given to the model: its fixed entries must have their "
-                "values, and tied ones the same."
+                f"{name}{where} is not of the structure given to the model: {_entry_off(spec, name, value)}its fixed "
+                f"entries must have their values, and tied ones the same. Names in the model make {name} free."
             )
+
+
+def _entry_off(spec: Specification, name: str, value: Floats) -> str:
+    """Say which entry is furthest from what the structure makes of the others."""
+    pattern = spec.patterns[name]
+    if isinstance(pattern, RowPattern) or name in spec.loadings:
+        return ""
+    allowed = pattern.build(pattern.read(value))
+    where = np.unravel_index(np.abs(value - allowed).argmax(), value.shape)
+    labels: dict[str, Sequence[Any]] = {"state": spec.names, "feature": range(len(value)), "input": range(len(value.T))}
+    at = ", ".join(f"{dim} {show(labels[DIM_KIND[dim]][int(i)])}" for dim, i in zip(DIMS[name], where))
+    return f"({at}) is {value[where]:g}, where the model has {allowed[where]:g}; "
 
 
 def held_at(

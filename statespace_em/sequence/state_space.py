@@ -35,10 +35,10 @@ from statespace_em.sequence.lgssm_draws import lagged
 from statespace_em.sequence.lgssm_filter import estimated_start, smooth
 from statespace_em.sequence.lgssm_future import Future, ahead, future_moments, predicted_rows
 from statespace_em.sequence.lgssm_impute import completed, imputed
-from statespace_em.sequence.lgssm_params import INPUTS, PARAMETERS, LGSSMParams, by_row, positions
+from statespace_em.sequence.lgssm_params import PARAMETERS, LGSSMParams, by_row, positions
 from statespace_em.sequence.lgssm_row_checks import check_with_rows
 from statespace_em.sequence.lgssm_specification import DIMS
-from statespace_em.sequence.lgssm_values import check_given, check_names, check_rows, check_values, held_at, plain
+from statespace_em.sequence.lgssm_values import check_given, check_names, check_rows, held_at, plain, schema_of
 from statespace_em.sequence.named import named_domains, named_values
 from statespace_em.sequence.stream_kalman import KalmanStream, check_streams
 
@@ -53,6 +53,7 @@ class StateSpaceModel(DrawnModel):
     measurement_prior: InverseWishart
     transition_prior: MatrixNormal = MatrixNormal()
     observation_prior: MatrixNormal = MatrixNormal()
+    _of_steps: tuple[str, ...] = ()  # parameters that depend on the step between rows
 
     def _settle(self, y: Any) -> None:
         unknown = self._specification(None).starts_as("fixed")
@@ -274,15 +275,8 @@ class StateSpaceModel(DrawnModel):
         return "real"
 
     def _schema(self) -> Schema:
-        spec = self._specification(None)
-        there = {name: own for name, own in DIMS.items() if name not in set(INPUTS) & set(spec.absent)}
-        dims = {name: ("time", *own) if name in spec.by_row else own for name, own in there.items()}
-        coords: dict[str, Any] = {}
-        if spec.by_row:
-            coords["time"] = range(max(spec.by_row.values()))
-        if self._inputs is not None:
-            coords["input"] = self._inputs.names
-        return Schema(self._names(), lambda n_features: dims, check_values, spec.known, coords=coords)
+        inputs = None if self._inputs is None else self._inputs.names
+        return schema_of(self._specification(None), inputs, self._of_steps)
 
     def _core(
         self,

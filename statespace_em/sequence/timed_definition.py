@@ -41,6 +41,7 @@ class Timed(StateSpaceModel):
     unit: str
 
     process_prior = InverseWishart()
+    _of_steps = FOLLOW
 
     # the times of the rows: a copy of the model knows them while a question about y is answered
 

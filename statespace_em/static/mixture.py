@@ -267,7 +267,7 @@ class Mixture(LatentModel):
     def sample(self, n_rows: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:
         """Draw rows: ``state`` (time,), the name of the component, and ``y`` (time, feature)."""
         _validate.at_least("n_rows", n_rows, 1, whole=True)
-        known, rng = self._known(params), np.random.default_rng(seed)
+        known, rng = self._known(params), _validate.generator(seed)
         tree = self._core(n_symbols=known.sizes.get("symbol")).build(self._schema().arrays(known))
         states = rng.choice(len(tree.weight), size=n_rows, p=tree.weight / tree.weight.sum())
         y = self.emission.sample(tree.emission, states, rng)

@@ -410,6 +410,25 @@ def test_workers_are_checked(versions, message):
         check_workers(client)
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        sse.LinearGaussianSSM(transition=[[1]], observation=[[1]], initial="fixed"),
+        sse.designs.constant_velocity(1, initial="fixed"),
+        sse.designs.constant(),
+    ],
+    ids=["matrices", "motion", "constant"],
+)
+def test_one_constant_for_all_sequences_is_refused_before_work(model):
+    def never(block):
+        raise AssertionError("a chunk was read")
+
+    y = xr.DataArray(np.zeros((6, 20)), dims=("sequence", "time")).chunk(sequence=2)
+    y = y.copy(data=y.data.map_blocks(never, dtype=float, meta=np.zeros((0, 0))))
+    with pytest.raises(DataError, match=r'"fixed" is one constant for all sequences, .* take the start "diffuse"'):
+        model.fit(y)
+
+
 def test_a_row_explained_without_error_is_found_in_any_chunk():
     class Core:
         chart = steps_are_exact = onto_faces = off_faces = is_singular = is_limit = left_to_score = at_zero = (
