@@ -395,7 +395,7 @@ def test_starts_and_data_that_do_not_fit_are_refused():
     ("arguments", "given", "message"),
     [
         ({"transition": [[1]], "observation": [[1]]}, {"transition": [[2]]},
-         r"transition is not of the structure given to the model: \(next_state 0, state 0\) is 2, where the model has 1"),
+         r"transition is not of the structure given to the model: \(next_state 0, state 0\) is 2, where the model"),
         ({"states": ["u", "v"], "transition": [["phi", 0], [0, "phi"]]}, {"transition": [[0.5, 0.1], [0, 0.5]]},
          r"\(next_state 'u', state 'v'\) is 0.1, where the model has 0; its fixed entries must have their values"),
         ({"states": ["u", "v"], "transition": [["phi", 0], [0, "phi"]]}, {"transition": [[0.5, 0], [0, 0.7]]},

@@ -56,6 +56,11 @@ def check_rows(spec: Specification, batch: Batch) -> None:
         return
     longest = int(np.diff(batch.starts).max())
     for name, length in spec.by_row.items():
+        if length < longest and name == "observation" and spec.regressors:
+            raise DataError(
+                f"X of the regression has {length} rows, but y has {longest}: give X a row for every row of y, and for "
+                "those after it where forecasts are wanted."
+            )
         if length < longest:
             dims = ", ".join(("time", *DIMS[name]))
             shape = spec.patterns[name].shape if name in spec.patterns else spec.varying[name].shape[1:]

@@ -195,8 +195,13 @@ class Timed(StateSpaceModel):
         ]
         return Specification(
             self._names(), view.shape[-2], patterns, varying, tuple(words), guesses=guesses, flow=bends,
-            decays=tuple(fading), segments=self._segments(),
+            decays=tuple(fading), segments=self._segments(), regressors=self._regressors(pieces),
         )  # fmt: skip
+
+    def _regressors(self, pieces: Sequence[Piece]) -> dict[Any, int]:
+        """States that are coefficients of known columns, and where they are."""
+        known = [piece.view.ndim == 3 for piece in pieces for _ in piece.states]
+        return {name: i for i, (name, is_known) in enumerate(zip(self._names(), known)) if is_known}
 
     def _view(self, pieces: Sequence[Piece]) -> Floats:
         """Observation matrix (D, n), or (T, D, n) where columns are known for every row."""
