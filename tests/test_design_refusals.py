@@ -165,6 +165,6 @@ def test_a_sensor_of_one_state_may_name_it_without_a_list():
     "beside", [designs.local_level(), designs.local_level(unit="s"), velocity(1)], ids=["rows", "time", "motion"]
 )
 def test_regressors_that_end_before_y(beside):
-    match = "X of the regression is given for 10 rows, but y has 40: give X a row for every row of y, and for those after it"
+    match = "X of the regression is given for 10 rows, but y has 40: give X a row for every row of y, and for those"
     with pytest.raises(DataError, match=match):
         (beside + designs.regression(np.arange(10.0))).fit(np.arange(40.0) % 7)

@@ -58,8 +58,8 @@ def check_rows(spec: Specification, batch: Batch) -> None:
     for name, length in spec.by_row.items():
         if length < longest and name == "observation" and spec.regressors:
             raise DataError(
-                f"X of the regression is given for {length} rows, but y has {longest}: give X a row for every row of y, and for "
-                "those after it where forecasts are wanted."
+                f"X of the regression is given for {length} rows, but y has {longest}: give X a row for every row of "
+                "y, and for those after it where forecasts are wanted."
             )
         if length < longest:
             dims = ", ".join(("time", *DIMS[name]))
