@@ -89,6 +89,47 @@ def add_product(sign: float, M: Floats, X: Floats, out: Floats) -> None:
 
 
 @bare
+def add_sparse(M: Floats, X: Floats, out: Floats) -> None:
+    """Add M X to ``out``, row by row, without the rows of X that count for nothing: most M are nearly empty."""
+    for i in range(M.shape[0]):
+        for k in range(M.shape[1]):
+            a = M[i, k]
+            if a != 0.0:
+                for j in range(X.shape[1]):
+                    out[i, j] += a * X[k, j]
+
+
+@bare
+def add_sparse_turned(M: Floats, X: Floats, out: Floats) -> None:
+    """Add M' X to ``out``, as `add_sparse`."""
+    for k in range(M.shape[0]):
+        for i in range(M.shape[1]):
+            a = M[k, i]
+            if a != 0.0:
+                for j in range(X.shape[1]):
+                    out[i, j] += a * X[k, j]
+
+
+@bare
+def sandwich_rows(F: Floats, P: Floats, base: Floats, work: Floats, out: Floats) -> None:
+    """As `sandwich`, for many states."""
+    n = F.shape[0]
+    for i in range(n):
+        for j in range(n):
+            work[i, j] = 0.0
+    add_sparse(F, P, work)
+    turn(work, out)
+    for i in range(n):
+        for j in range(n):
+            work[i, j] = base[max(i, j), min(i, j)]
+    add_sparse(F, out, work)
+    for i in range(n):
+        for j in range(i + 1):
+            out[i, j] = work[i, j]
+            out[j, i] = work[i, j]
+
+
+@bare
 def solve_rows(factor: Floats, inverse: Floats, x: Floats) -> None:
     """Replace ``x`` by inv(L') inv(L) x, in the order of `solve_lower` and `solve_upper`, rows at a time."""
     n = x.shape[0]

@@ -23,6 +23,8 @@ import numpy as np
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.kernels._jit import bare, inlined, jit
 from statespace_em.kernels._linalg import settled
+from statespace_em.kernels.adjoint_wide import backward_rows
+from statespace_em.kernels.kalman_covariances import FEW_STATES
 
 SHORTEST = 16  # rows before the backward covariance recursion is asked whether it has settled
 ONE_STEP = np.int64(1)  # see kalman_covariances.py
@@ -50,7 +52,7 @@ def backward_covariances(
     Sinv, CS, cD, cC = np.zeros((D, D)), np.zeros((D, n)), np.zeros((D, D)), np.zeros((D, n))
     old, mark = np.zeros((n, n)), np.zeros((n, n))
     M, AI, MP = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
-    V, IA, IKC, work = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
+    V, IA, KM = np.zeros((n, n)), np.zeros((n, n)), np.zeros((D, n))
     seen = np.zeros(counts.shape[1], np.bool_)
     age, still = np.int64(0), False
     t = N
@@ -64,13 +66,18 @@ def backward_covariances(
             age, still = np.int64(0), False
             if t == N - 1 or slot[t + 1] != f:
                 inverse(whiten[f], Sinv)
-                _closed_loop(C[h], gain[f], Sinv, IKC, CS)
+                _whitened(C[h], Sinv, CS)
         if follow == 0.0:
             for i in range(n):
                 for j in range(n):
                     info[i, j] = 0.0
-        _backward_covs(A[a], follow == 0.0, info, filtered_cov[f], AI, M, MP, IA, V)
-        _row_covs(c, gain[f], Sinv, M, MP, cD, cC, work)
+        if follow == 0.0:
+            M[:], MP[:], IA[:], V[:] = 0.0, 0.0, 0.0, 0.0
+        elif n > FEW_STATES:
+            backward_rows(A[a], info, filtered_cov[f], AI, M, MP, IA, V)
+        else:
+            _backward_covs(A[a], info, filtered_cov[f], AI, M, MP, IA, V)
+        _row_covs(c, gain[f], Sinv, M, MP, cD, cC, KM)
         if age >= SHORTEST and age & (age - 1) == 0 and not still:  # asked at ages 32, 64, 128, ...
             if age > SHORTEST and settled(old, info, ONE_STEP) and settled(mark, info, age // 2):
                 still = True
@@ -104,7 +111,7 @@ def backward_covariances(
         for i in range(n):
             for j in range(n):
                 old[i, j] = info[i, j]
-        _update_info(c, C[h], CS, IKC, M, info, work)
+        _update_info(c, C[h], CS, gain[f], KM, M, info, cC)
         age += 1
         t -= m - 1
         if begins[t]:
@@ -152,15 +159,9 @@ def inverse(whiten: Floats, Sinv: Floats) -> None:
 
 
 @inlined
-def _closed_loop(C: Floats, gain: Floats, Sinv: Floats, IKC: Floats, CS: Floats) -> None:
-    """I - K C and inv(S) C."""
+def _whitened(C: Floats, Sinv: Floats, CS: Floats) -> None:
+    """inv(S) C."""
     D, n = C.shape
-    for i in range(n):
-        for j in range(n):
-            value = 1.0 if i == j else 0.0
-            for k in range(D):
-                value -= gain[k, i] * C[k, j]
-            IKC[i, j] = value
     for k in range(D):
         for j in range(n):
             value = 0.0
@@ -171,15 +172,10 @@ def _closed_loop(C: Floats, gain: Floats, Sinv: Floats, IKC: Floats, CS: Floats)
 
 @inlined
 def _backward_covs(
-    A: Floats, last: bool, info: Floats, P_f: Floats, AI: Floats, M: Floats, MP: Floats, IA: Floats, V: Floats
+    A: Floats, info: Floats, P_f: Floats, AI: Floats, M: Floats, MP: Floats, IA: Floats, V: Floats
 ) -> None:
     """M = A' I A, M P_f, I A P_f, and P_f M P_f, which the future takes from P_f."""
     n = P_f.shape[0]
-    if last:
-        for i in range(n):
-            for j in range(n):
-                M[i, j], MP[i, j], IA[i, j], V[i, j] = 0.0, 0.0, 0.0, 0.0
-        return
     for i in range(n):
         for j in range(n):
             value = 0.0
@@ -212,9 +208,9 @@ def _backward_covs(
 
 @inlined
 def _row_covs(
-    count: float, gain: Floats, Sinv: Floats, M: Floats, MP: Floats, cD: Floats, cC: Floats, work: Floats
+    count: float, gain: Floats, Sinv: Floats, M: Floats, MP: Floats, cD: Floats, cC: Floats, KM: Floats
 ) -> None:
-    """D = inv(S) + K' M K, and K' (I - M P_f), what uncertainty of v and s together takes from the gradient of C."""
+    """D = inv(S) + K' M K, K' M, and K' (I - M P_f), what uncertainty of v and s takes from the gradient of C."""
     D, n = gain.shape
     for k in range(D):
         for j in range(n):
@@ -223,30 +219,34 @@ def _row_covs(
                 value -= gain[k, i] * MP[i, j]
                 other += gain[k, i] * M[i, j]
             cC[k, j] = value
-            work[0, j] = other
+            KM[k, j] = other
         for h in range(D):
             value = count * Sinv[k, h]
             for j in range(n):
-                value += work[0, j] * gain[h, j]
+                value += KM[k, j] * gain[h, j]
             cD[k, h] = value
 
 
 @inlined
-def _update_info(count: float, C: Floats, CS: Floats, IKC: Floats, M: Floats, info: Floats, work: Floats) -> None:
-    """C' inv(S) C + (I - K C)' M (I - K C)."""
+def _update_info(
+    count: float, C: Floats, CS: Floats, gain: Floats, KM: Floats, M: Floats, info: Floats, work: Floats
+) -> None:  # fmt: skip
+    """C' inv(S) C + (I - K C)' M (I - K C); M is overwritten."""
     D, n = C.shape
     for i in range(n):
         for j in range(n):
-            value = 0.0
-            for k in range(n):
-                value += M[i, k] * IKC[k, j]
-            work[i, j] = value
-    for i in range(n):
-        for j in range(i + 1):
-            value = 0.0
-            for k in range(n):
-                value += IKC[k, i] * work[k, j]
+            value = M[i, j]
             for k in range(D):
-                value += count * C[k, i] * CS[k, j]
+                value -= C[k, i] * KM[k, j]
+            M[i, j] = value
+        for k in range(D):
+            value = 0.0
+            for j in range(n):
+                value += M[i, j] * gain[k, j]
+            work[k, i] = value
+        for j in range(i + 1):
+            value = M[i, j]
+            for k in range(D):
+                value += count * C[k, i] * CS[k, j] - work[k, i] * C[k, j]
             info[i, j] = value
             info[j, i] = value

@@ -19,6 +19,7 @@ from statespace_em.kernels._linalg import (
     cholesky,
     find_seen,
     sandwich,
+    sandwich_rows,
     settled,
     solve_lower,
     solve_upper,
@@ -82,7 +83,10 @@ def filter_covariances(
                         predicted[s, i, j] = predicted[before, i, j]
             else:
                 a, q = (t - 1) * int(A.shape[0] > 1), (t - 1) * int(Q.shape[0] > 1)
-                sandwich(A[a], filtered[before], Q[q], work, predicted[s])
+                if n > FEW_STATES:
+                    sandwich_rows(A[a], filtered[before], Q[q], work, predicted[s])
+                else:
+                    sandwich(A[a], filtered[before], Q[q], work, predicted[s])
             p = find_seen(y, t, seen)
             c, r = t * int(C.shape[0] > 1), t * int(R.shape[0] > 1)
             norm = innovation_terms(p, seen, C[c], R[r], predicted[s], innovation_cov, s, L, inverse, CP)
