@@ -127,18 +127,20 @@ class _Terms:
 
     def add_expression(self, place: tuple[int, ...], entry: Any, rows: Any = slice(None)) -> None:
         """Add an expression in some of the rows."""
-        for term, factor in self._linear(place, entry).items():
+        for term, factor in self._linear(place, entry, rows[0] if isinstance(rows, list) else 0).items():
             where = np.zeros(self.n_rows)
             where[rows] = factor
             self.add(place, term, where)
 
-    def _linear(self, place: tuple[int, ...], entry: Any) -> dict[str, float]:
+    def _linear(self, place: tuple[int, ...], entry: Any, row: int = 0) -> dict[str, float]:
         """Names in an expression with their factors; the number has no name."""
         terms = terms_of(entry, self.name, place)
-        if any(len(term) > 1 for term in terms):
+        product = next((term for term in terms if len(term) > 1), None)
+        if product is not None:
             raise ParameterError(
-                f"{self.name} has the entry {entry!r} at {place}, a product, but it is given for every row: there "
-                "entries are linear in names."
+                f"{self.name} has the entry {entry!r} at {place} in {row_of(row, self.segments)}, a product, but it is "
+                f"given for every row: there entries are linear in names. Give the product a name of its own, such as "
+                f"{'_'.join(product)!r}, which is then free of these."
             )
         return {term[0] if term else "": factor for term, factor in terms.items()}
 

@@ -453,7 +453,10 @@ def test_sizes_and_kinds_that_are_read():
         ),
         ({"measurement_cov": [[{"r": np.where(LATE, np.nan, 1.0)}]]}, r"has nan at \(0, 0\) in row 15"),
         ({"transition": [[{"a": X, "b": X[:7]}]]}, r"entry at \(0, 0\) for 7 rows, others are for 24"),
-        ({"transition": [[np.where(LATE, "a*b", "a")]]}, "'a\\*b' at .*, a product, but it is given for every row"),
+        (
+            {"transition": [[np.where(LATE, "a*b", "a")]]},
+            "'a\\*b' at .* in row 15, a product, but it is given for every row.* a name of its own, such as 'a_b'",
+        ),
         ({"transition": [[np.where(LATE, "a**2", "a")]]}, "expected a number, a name, or an expression"),
         ({"observation": {"a": np.ones((T, 1, 2))}}, r"observation has shape \(1, 2\), expected \(1, 1\)"),
         ({"transition": {"a": "x"}}, "'a': 'x', expected a name with an array of numbers"),
@@ -466,7 +469,7 @@ def test_sizes_and_kinds_that_are_read():
         ({"process_cov": {"q": W}, "process_prior": InverseWishart(3, [[1.0]])}, "process_prior is a prior on a proc"),
         (
             {"transition": [[{"a": W}]], "transition_prior": MatrixNormal([[0.0]], [[1.0]])},
-            "transition_prior is a prior on one transition, but transition has names for every row",
+            r"transition_prior is a prior on one transition, but transition has names for every row \('a'\): leave the",
         ),
         ({"process_loading": np.ones((T, 1, 2)), "process_cov": "diagonal"}, "2 columns of rank 1 in row 0"),
         ({"process_loading": np.zeros((T, 1, 1))}, "column 0 of zeros in all rows"),

@@ -8,7 +8,7 @@ import numpy as np
 
 from statespace_em._typing import Bools, Floats
 from statespace_em.errors import ParameterError
-from statespace_em.labels import show
+from statespace_em.labels import listed, show
 from statespace_em.patterns import Pattern
 from statespace_em.priors import InverseWishart, MatrixNormal
 from statespace_em.row_patterns import RowPattern
@@ -149,7 +149,10 @@ def check_with_rows(
             )
         if own and not prior.is_flat:
             matrix = names[0]
-            raise ParameterError(f"{matrix}_prior is a prior on one {matrix}, but {own[0]} has names for every row.")
+            raise ParameterError(
+                f"{matrix}_prior is a prior on one {matrix}, but {own[0]} has names for every row "
+                f"({listed(spec.patterns[own[0]].names)}): leave the prior out, or write {own[0]} for all rows alike."
+            )
     moving = [name for name in ("transition", "state_offset", "process_cov") if name in spec.by_row]
     if spec.starts_as("stationary").any() and moving:
         raise ParameterError(
