@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from statespace_em._typing import Floats
+from statespace_em._typing import Bools, Floats
 from statespace_em.domains import Domain
 from statespace_em.errors import ParameterError, UsageTypeError
 
@@ -100,6 +100,8 @@ def covariance(name: str, value: Floats, rows: Sequence[Any], *, semi: bool = Fa
     if not value.size:
         return
     whole = value.reshape(-1, *value.shape[-2:])
+    each = np.flatnonzero(_differs(whole.reshape(len(whole), -1)))  # those of rows are mostly like the one before
+    whole = whole[each]
     scale = np.abs(whole).max(axis=(1, 2))
     skew = np.abs(whole - whole.swapaxes(1, 2)).max(axis=(1, 2)) > 1e-8 * scale
     smallest = np.linalg.eigvalsh(whole)[:, 0]
@@ -108,9 +110,9 @@ def covariance(name: str, value: Floats, rows: Sequence[Any], *, semi: bool = Fa
     if not wrong.any():
         return
     i = int(np.argmax(wrong))
-    which = ""
+    which, number = "", int(each[i])
     if value.ndim == 3:
-        which = f" of state {_shown(rows[i])}" if i < len(rows) else f" of row {i}"
+        which = f" of state {_shown(rows[number])}" if number < len(rows) else f" of row {number}"
     if skew[i]:
         raise ParameterError(f"{name}{which} is not symmetric: pass (cov + cov.T) / 2 if that is what you mean.")
     kind = "semi-definite" if semi else "definite"
@@ -118,6 +120,14 @@ def covariance(name: str, value: Floats, rows: Sequence[Any], *, semi: bool = Fa
         f"{name}{which} is not positive {kind} (smallest eigenvalue {smallest[i]:.3g}): "
         "check the order of its rows, or add variance to the diagonal."
     )
+
+
+def _differs(rows: Floats) -> Bools:
+    """Whether each row (N, m) is another than the one before it."""
+    found = np.zeros(len(rows), bool)
+    found[0] = True
+    found[1 + np.flatnonzero(rows[1:] != rows[:-1]) // rows.shape[1]] = True
+    return found
 
 
 def positive(name: str, value: Floats, rows: Sequence[Any] = (), *, zero: bool = False) -> None:

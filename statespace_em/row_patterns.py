@@ -89,7 +89,7 @@ class RowPattern:
         """Free values of arrays (T, ...), of those of the first rows, or of one array: those that come closest."""
         kinds, own = np.arange(len(self.numbers)), arrays
         if arrays.ndim > len(self.shape):
-            kinds, rows = np.unique(self.kind[: len(arrays)], return_index=True)
+            kinds, rows, _ = occurring(self.kind[: len(arrays)], len(self.numbers))
             own = arrays[rows]
         normal, right = np.zeros((len(self.names),) * 2), np.zeros(len(self.names))
         off = (own - self.numbers[kinds]).reshape(len(kinds), -1)
@@ -137,9 +137,23 @@ class RowPattern:
 
     def unseen(self, rows: Ints | slice) -> list[str]:
         """Names without a factor in some of the rows."""
-        seen = (self.factors[:, np.unique(self.kind[rows])] != 0.0).any(1)
+        kinds = occurring(self.kind[rows], len(self.numbers))[0]
+        seen = (self.factors[:, kinds] != 0.0).any(1)
         return [name for j, name in enumerate(self.names) if not seen[self.owner == j].any()]
 
     def renamed(self, prefix: str) -> RowPattern:
         """Put a word before every name."""
         return replace(self, names=tuple(f"{prefix}{name}" for name in self.names))
+
+
+def occurring(numbers: Ints, below: int) -> tuple[Ints, Ints, Ints]:
+    """Which of the numbers below a bound occur, where each does first, and which of these each entry is.
+
+    As of `numpy.unique`, without its sorting.
+    """
+    first = np.full(below, len(numbers), np.int64)
+    first[numbers[::-1]] = np.arange(len(numbers))[::-1]
+    there = np.flatnonzero(first < len(numbers))
+    which = np.zeros(below, np.int64)
+    which[there] = np.arange(len(there))
+    return there, first[there], which[numbers]

@@ -55,12 +55,14 @@ def check_side_of_rows(spec: Specification, coefficients: Sequence[str], cov: st
 
 
 def _silent(spec: Specification, cov: str, n_rows: int) -> Bools | None:
-    """Which states or features (T, p) have no noise in which rows; None where nobody knows yet."""
+    """Which states or features (T, p) have no noise in which rows; None where all have, or nobody knows yet."""
     pattern, loading = spec.patterns.get(cov), spec.loadings.get(cov)
     if isinstance(pattern, RowPattern):
         noisy = (pattern.numbers != 0.0).any(2)
         for place, factor in zip(pattern.place, pattern.factors):
             noisy[:, place // pattern.shape[0]] |= factor != 0.0
+        if loading is None and noisy.all():
+            return None
         noisy = noisy[pattern.kind]
     elif pattern is not None:
         noisy = np.broadcast_to(pattern.linked.any(1), (n_rows, len(pattern.constant)))

@@ -12,7 +12,7 @@ import numpy as np
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.patterns import Pattern, beside, fixed, from_word
-from statespace_em.row_patterns import RowPattern
+from statespace_em.row_patterns import RowPattern, occurring
 from statespace_em.sequence.decays import Decay, Decaying, Placed, placed
 from statespace_em.sequence.lgssm_alike import ALIKE
 from statespace_em.sequence.lgssm_noise import Noise
@@ -288,11 +288,16 @@ def _kinds(params: LGSSMParams, patterns: Mapping[str, Any], names: tuple[str, .
     own = [patterns[name] for name in names if isinstance(patterns.get(name), RowPattern)]
     if not own:
         return None
-    columns = [pattern.kind for pattern in own]
     if cov not in patterns and varies(params, cov):
-        columns.append(np.arange(len(own[0].kind)))
-    _, first, of_row = np.unique(np.column_stack(columns), axis=0, return_index=True, return_inverse=True)
-    return RowKinds(np.asarray(of_row).ravel(), first)
+        return RowKinds(*[np.arange(own[0].n_rows)] * 2)
+    first, of_row = occurring(own[0].kind, len(own[0].numbers))[1:]
+    for pattern in own[1:]:
+        both, below = of_row * len(pattern.numbers) + pattern.kind, len(first) * len(pattern.numbers)
+        if below > 4 * len(both):
+            _, first, of_row = np.unique(both, return_index=True, return_inverse=True)
+        else:
+            _, first, of_row = occurring(both, below)
+    return RowKinds(of_row, first)
 
 
 def structure_for(
