@@ -167,7 +167,7 @@ class LatentModel(Settings, Uncertain):
         each thread sequences of 16 384 rows in all, or one of up to 65 536, or as many as take 105 MB (of 2**20 where
         nothing is missing, which takes 8 (n + D + 2) bytes a row); a longer one goes in blocks of 16 384, 8 (3 n**2 +
         n) bytes each besides, and a third to two thirds slower (a million rows with gaps, n = 4, D = 2: 50 MB at the
-        peak). Where a fit has converged it looks once at every innovation, some 500 bytes a row of that size. Of data
+        peak). Where a fit has converged it looks once at every innovation, some 90 bytes a row of that size. Of data
         in chunks, a few times that of the chunks that are worked on at the time, and a sample of 50 000 rows.
         """
         options = FitOptions(start, freeze, n_starts, max_iter, tol, accelerate, seed, threads, progress)

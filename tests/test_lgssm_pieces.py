@@ -76,8 +76,8 @@ def test_sums_of_pieces_are_those_of_the_whole(n_states, unknown, monkeypatch):
     whole = sums_of(params, batch, unknown)
     in_pieces(monkeypatch)
     monkeypatch.setattr(lgssm_sums, "FEW", 1)
-    cuts, original = [], lgssm_sums._cut
-    monkeypatch.setattr(lgssm_sums, "_cut", lambda *args: cuts.append(original(*args)) or cuts[-1])
+    cuts, original = [], lgssm_sums.cuts_of
+    monkeypatch.setattr(lgssm_sums, "cuts_of", lambda *args: cuts.append(original(*args)) or cuts[-1])
     found = sums_of(params, batch, unknown)
     assert [len(cut) for cut in cuts] == [5]
     for value, expected in zip(found, whole):

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 
 from statespace_em import _threads
 from statespace_em._typing import Floats, Ints
 from statespace_em.kernels.steady import ROWS
-from statespace_em.sequence import lgssm_pieces, lgssm_plan
 from statespace_em.sequence import lgssm_sweeps as sweeps
+from statespace_em.sequence.lgssm_along import Look, along, look_along
+from statespace_em.sequence.lgssm_cuts import Cut, back, cuts_of, into
+from statespace_em.sequence.lgssm_handover import handed_over
+from statespace_em.sequence.lgssm_ledger import Ledger, added, entry_of, roots_of, sum_of
 from statespace_em.sequence.lgssm_passes import FEW
-from statespace_em.sequence.lgssm_pieces import rows_remembered
-from statespace_em.sequence.lgssm_plan import Piece, Section, blocks_of, headed, single
-from statespace_em.sequence.lgssm_sweeps import Covs, Entry, Pass, Raw
+from statespace_em.sequence.lgssm_plan import Piece, Section, headed
+from statespace_em.sequence.lgssm_sweeps import Covs, Pass, Raw
 from statespace_em.sequence.lgssm_unknown import regressed
 
 
@@ -44,18 +46,6 @@ class Sums(NamedTuple):
     log_likelihood: float  # nats
 
 
-class Ledger(NamedTuple):
-    """Where sums are added: those of means, and those of covariances."""
-
-    raw: Raw
-    covs: tuple[Floats, ...]
-
-    @classmethod
-    def blank(cls, work: Pass) -> Self:
-        """Nothing yet."""
-        return cls(sweeps.blank(work), sweeps.blank_covariances(work))
-
-
 def sums_of(work: Pass, sections: tuple[Section, ...]) -> Sums:
     """Log-likelihood, gradients and moments of all sequences; always added in the same order.
 
@@ -69,18 +59,8 @@ def sums_of(work: Pass, sections: tuple[Section, ...]) -> Sums:
             values, mean, gain = _estimated(work, sections)
         tasks = [partial(_section, work, section, value, ledger) for section, value in zip(sections, values)]
         found = _threads.run(tasks)
-    whole = ledger or _added([own for own, _ in found])
+    whole = ledger or added([own for own, _ in found])
     return _sums(work, whole, mean, gain + sum(value for _, value in found))
-
-
-def _added(parts: list[Ledger]) -> Ledger:
-    if len(parts) == 1:
-        return parts[0]
-    return Ledger(_sum_of([part.raw for part in parts]), _folded([part.covs for part in parts]))
-
-
-def _sum_of(raws: list[Raw]) -> Raw:
-    return raws[0] if len(raws) == 1 else Raw(*(np.sum(each, axis=0) for each in zip(*raws)))
 
 
 def _estimated(work: Pass, sections: tuple[Section, ...]) -> tuple[list[list[Floats | None]], Floats, float]:
@@ -100,29 +80,15 @@ def _estimated(work: Pass, sections: tuple[Section, ...]) -> tuple[list[list[Flo
     return [[next(parts) for _ in section.pieces] for section in sections], mean, float(solved.log_likelihood.sum())
 
 
-class Look(NamedTuple):
-    """What a pass forward says on unknown constants, and where a long series can be entered."""
-
-    gram: Floats  # (kinds, q, q)
-    cross: list[Floats]  # (S, q), by piece
-    entries: list[Entry]
-    log_likelihood: float
-
-
 def _look(work: Pass, section: Section) -> Look:
     if section.long:
-        return _look_along(work, section)
-    covs, cross = sweeps.filter_covariances(work, section, section.rows, section.begins, _entry(work)), []
+        return look_along(work, section)
+    covs, cross = sweeps.filter_covariances(work, section, section.rows, section.begins, entry_of(work)), []
     for piece in section.pieces:
         head = headed(piece, sweeps.responding(covs, piece))
         store = sweeps.forward_means(work, covs, head, work.mean)[0]
         cross.append(sweeps.cross_sums(work, covs, head, store))
     return Look(_gram_of_kinds(covs, section), cross, [], 0.0)
-
-
-def _entry(work: Pass) -> Entry:
-    q = work.directions.shape[1]
-    return Entry(work.mean, work.cov, work.directions, np.zeros((q, q)), np.zeros(len(work.mean)))
 
 
 def _gram_of_kinds(covs: Covs, section: Section) -> Floats:
@@ -135,8 +101,10 @@ def _gram_of_kinds(covs: Covs, section: Section) -> Floats:
 def _section(work: Pass, section: Section, values: list[Floats | None], ledger: Ledger | None) -> tuple[Ledger, float]:
     """Sums of one section, added to the ledger if there is one, and the log-likelihood."""
     if section.long:
-        return _along(work, section, values[0], ledger)
-    covs = sweeps.filter_covariances(work, section, section.rows, section.begins, _entry(work))
+        return along(work, section, values[0], ledger)
+    if (done := handed_over(work, section, ledger)) is not None:
+        return done
+    covs = sweeps.filter_covariances(work, section, section.rows, section.begins, entry_of(work))
     by_covs = ledger.covs if ledger else sweeps.blank_covariances(work)
     raw = ledger.raw if ledger else None
 
@@ -147,67 +115,17 @@ def _section(work: Pass, section: Section, values: list[Floats | None], ledger: 
 
     tasks: list[Callable[[], tuple[Raw | None, float]]] = [covariances]
     for whole, value in zip(section.pieces, values):
-        for cut in _cut(work, covs, section, whole) if raw is None else [Cut(whole)]:
+        for cut in cuts_of(work, covs, section, whole) if raw is None else [Cut(whole)]:
             tasks.append(partial(_piece_sums, work, covs, section, cut, value, raw))
     if len(work.start.states):
-        root = _roots(work, _gram_of_kinds(covs, section)) * np.sqrt(section.n_kinds)[:, None, None]
+        root = roots_of(work, _gram_of_kinds(covs, section)) * np.sqrt(section.n_kinds)[:, None, None]
         for e in range(root.shape[2]):
             for piece in section.kinds:
-                along = np.ascontiguousarray(root[piece.kind, :, e])
-                tasks.append(partial(_spread_sums, work, covs, piece, along, raw))
+                way = np.ascontiguousarray(root[piece.kind, :, e])
+                tasks.append(partial(_spread_sums, work, covs, piece, way, raw))
     found = _threads.run(tasks)
     total = sum(value for _, value in found)
-    return ledger or Ledger(_sum_of([own for own, _ in found if own]), by_covs), total
-
-
-def _roots(work: Pass, gram: Floats) -> Floats:
-    """Roots (kinds, q, own) of the covariances of diffuse constants."""
-    begins = np.zeros(len(gram), np.int64)
-    nothing = np.zeros(gram.shape[:2])
-    fixed = np.zeros(len(work.start.fixed), bool)
-    own = np.flatnonzero(~work.start.fixed)
-    block = gram[:, own[:, None], own]
-    root = np.zeros((*gram.shape[:2], len(own)))
-    found = regressed(
-        block, nothing[:, own], None, work.start.stand_in[own], begins, fixed=fixed[own], likelihood=work.likelihood
-    )
-    root[:, own] = found.root
-    return root
-
-
-class Cut(NamedTuple):
-    """Sequences, or a piece of a long one with what is passed over before and after it for nothing but to come in."""
-
-    piece: Piece
-    before: Piece | None = None
-    after: Piece | None = None
-
-
-def _cut(work: Pass, covs: Covs, section: Section, whole: Piece) -> list[Cut]:
-    """Cut a long series that has settled into pieces of their own, see `lgssm_pieces`."""
-    (begin, *others), length, offset = whole.begin, int(whole.length[0]), int(whole.offset[0])
-    if others or not section.complete or len(work.p.alike) != 1 or length <= lgssm_pieces.PIECE:
-        return [Cut(whole)]
-
-    def memory(row: int) -> int:
-        slot, A = covs.slot[offset + row], work.p.A[0]
-        return rows_remembered(A - A @ covs.gain[slot].T @ work.p.C[0], covs.predicted[slot])
-
-    def rows(first: int, last: int) -> Piece:
-        return single(begin + first, last - first, offset + first)
-
-    first = np.zeros(length, bool)
-    found = lgssm_pieces.pieces(covs.slot[offset : offset + length], first, memory, forward=True)
-    if len(work.start.states) and covs.reach[offset] > found[0].end:
-        return [Cut(whole)]
-    ahead = [*(piece.lead for piece in found[1:]), 0]
-    return [
-        Cut(
-            rows(piece.begin, piece.end), rows(piece.begin - piece.lead, piece.begin) if piece.lead else None,
-            rows(piece.end, min(piece.end + lead, length)) if lead else None,
-        )
-        for piece, lead in zip(found, ahead)
-    ]  # fmt: skip
+    return ledger or Ledger(sum_of([own for own, _ in found if own]), by_covs), total
 
 
 def _piece_sums(
@@ -215,8 +133,7 @@ def _piece_sums(
 ) -> tuple[Raw, float]:
     """Sums of the means of some sequences, and their log-likelihood."""
     piece, starts = cut.piece, cut.before is None
-    mean = work.mean if cut.before is None else sweeps.forward_means(work, covs, cut.before, 0.0 * work.mean)[2]
-    store, log_likelihood, mean = sweeps.forward_means(work, covs, piece, mean)
+    store, log_likelihood, mean = sweeps.forward_means(work, covs, piece, into(work, covs, cut, work.mean))
     total = float(log_likelihood.sum())
     if len(work.start.states) and starts:
         if value is None:
@@ -228,11 +145,8 @@ def _piece_sums(
             )  # fmt: skip
             value, total = solved.value, total + float(solved.log_likelihood.sum())
         sweeps.shifted(work, covs, piece, value, store)
-    raw, end = raw or sweeps.blank(work), np.zeros(len(work.mean))
-    if cut.after is not None:
-        later = sweeps.forward_means(work, covs, cut.after, mean)[0]
-        sweeps.backward_means(work, covs, cut.after, later, 1.0, end, sweeps.blank(work), starts=False)
-    sweeps.backward_means(work, covs, piece, store, 1.0, end, raw, starts=starts, goes_on=cut.after is not None)
+    raw = raw or sweeps.blank(work)
+    back(work, covs, cut, store, mean, raw, starts=starts)
     return raw, total
 
 
@@ -279,103 +193,3 @@ def _both(below: Floats) -> Floats:
     diagonal = np.arange(below.shape[-1])
     whole[..., diagonal, diagonal] *= 0.5
     return whole
-
-
-# a long series, block by block
-
-
-def _enter(work: Pass, section: Section, rows: slice, entry: Entry, room: Covs | None) -> Covs:
-    return sweeps.filter_covariances(work, section, rows, np.arange(rows.stop - rows.start) == 0, entry, room)
-
-
-def _look_along(work: Pass, section: Section) -> Look:
-    """Run the filter over a long series, and keep what it enters each block with."""
-    entry, entries, total = _entry(work), [], 0.0
-    cross, covs = np.zeros((1, work.directions.shape[1])), None
-    for rows, piece in blocks_of(section):
-        entries.append(entry)
-        covs = _enter(work, section, rows, entry, covs)
-        store, log_likelihood, mean = sweeps.forward_means(work, covs, piece, entry.mean)
-        cross += sweeps.cross_sums(work, covs, piece, store)
-        total += float(log_likelihood.sum())
-        cov = _predicted(work, covs, rows.stop - 1)
-        settled = section.complete and len(covs.slot) > 1 and covs.slot[-1] == covs.slot[-2]
-        settled = settled and work.p.settle(rows.stop - 1, rows.stop + lgssm_plan.BLOCK)
-        reach = int(covs.reach[0]) if covs.end.size else 0
-        known = np.array(covs.gram[reach - 1]) if reach else entry.known
-        entry = Entry(mean, cov, covs.end, known, covs.largest, bool(settled))
-    return Look(entry.known[None], [cross], entries, total)
-
-
-def _predicted(work: Pass, covs: Covs, row: int) -> Floats:
-    """Covariance of the state after the last row; where the recursion has settled it stays as it is."""
-    last = covs.slot[-1]
-    if len(covs.slot) > 1 and covs.slot[-2] == last:
-        return np.array(covs.predicted[last])
-    A, Q = (value[row if len(value) > 1 else 0] for value in (work.p.A, work.p.Q))
-    cov = A @ covs.filtered[last] @ A.T + Q
-    return np.asarray((cov + cov.T) / 2.0)
-
-
-def _along(work: Pass, section: Section, value: Floats | None, ledger: Ledger | None) -> tuple[Ledger, float]:
-    """Sums of one long series: the filter once to the end, then again block by block before the pass back."""
-    look = _look_along(work, section)
-    total, roots = look.log_likelihood, np.zeros((1, 0, 0))
-    if len(work.start.states):
-        if value is None:
-            solved = regressed(
-                look.gram, look.cross[0], None, work.start.stand_in, section.pieces[0].begin,
-                fixed=work.start.fixed, likelihood=work.likelihood,
-            )  # fmt: skip
-            value, total = solved.value, total + float(solved.log_likelihood.sum())
-        roots = _roots(work, look.gram)
-    info, futures = np.zeros(work.cov.shape), [np.zeros(len(work.mean)) for _ in range(1 + roots.shape[2])]
-    raws = [ledger.raw if ledger else sweeps.blank(work) for _ in futures]
-    by_covs = ledger.covs if ledger else sweeps.blank_covariances(work)
-    blocks = blocks_of(section)
-    last, room = len(blocks) - 1, None
-    for i in range(last, -1, -1):
-        (rows, piece), entry = blocks[i], look.entries[i]
-        covs = room = _enter(work, section, rows, entry, room)
-        ends = {"starts": i == 0, "goes_on": i < last}
-        tasks: list[Callable[[], None]] = [
-            partial(_real_block, work, covs, piece, entry, value, futures[0], raws[0], ends),
-            *(
-                partial(_unknown_block, work, covs, piece, np.ascontiguousarray(roots[:, :, e]), futures[1 + e],
-                        raws[1 + e], ends)
-                for e in range(roots.shape[2])
-            ),
-        ]  # fmt: skip
-
-        def covariances(covs: Covs = covs, rows: slice = rows, i: int = i) -> None:
-            after = 0.0 if i == last else 1.0
-            count = np.ones(len(covs.slot))
-            sweeps.backward_covariances(work, covs, rows, count, after, info, by_covs, starts=i == 0)
-
-        _threads.run([*tasks, covariances])
-    return ledger or Ledger(_sum_of(raws), by_covs), total
-
-
-def _real_block(
-    work: Pass, covs: Covs, piece: Piece, entry: Entry, value: Floats | None, end: Floats, raw: Raw,
-    ends: dict[str, bool],
-) -> None:  # fmt: skip
-    store = sweeps.forward_means(work, covs, piece, entry.mean)[0]
-    if value is not None:
-        sweeps.shifted(work, covs, piece, value, store)
-    sweeps.backward_means(work, covs, piece, store, 1.0, end, raw, **ends)
-
-
-def _unknown_block(
-    work: Pass, covs: Covs, piece: Piece, root: Floats, end: Floats, raw: Raw, ends: dict[str, bool]
-) -> None:
-    if not covs.reach[0]:
-        return  # nothing is left of the start, and nothing comes from behind
-    head = headed(piece, sweeps.responding(covs, piece))
-    store = np.zeros((head.n_tiles, len(work.mean) + work.y.shape[1], ROWS))
-    sweeps.shifted(work, covs, head, root, store)
-    sweeps.backward_means(work, covs, head, store, 0.0, end, raw, **ends)
-
-
-def _folded(parts: list[tuple[Floats, ...]]) -> tuple[Floats, ...]:
-    return tuple(np.sum(each, axis=0) for each in zip(*parts))

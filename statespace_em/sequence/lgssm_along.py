@@ -1,0 +1,107 @@
+"""E-step over one long linear-Gaussian series: block by block, since its filter is not to be kept in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from statespace_em import _threads
+from statespace_em._typing import Floats
+from statespace_em.kernels.steady import ROWS
+from statespace_em.sequence import lgssm_plan
+from statespace_em.sequence import lgssm_sweeps as sweeps
+from statespace_em.sequence.lgssm_ledger import Ledger, enter, entry_of, predicted_after, roots_of, sum_of
+from statespace_em.sequence.lgssm_plan import Piece, Section, blocks_of, headed
+from statespace_em.sequence.lgssm_sweeps import Covs, Entry, Pass, Raw
+from statespace_em.sequence.lgssm_unknown import regressed
+
+
+class Look(NamedTuple):
+    """What a pass forward says on unknown constants, and where a long series can be entered."""
+
+    gram: Floats  # (kinds, q, q)
+    cross: list[Floats]  # (S, q), by piece
+    entries: list[Entry]
+    log_likelihood: float
+
+
+def look_along(work: Pass, section: Section) -> Look:
+    """Run the filter over a long series, and keep what it enters each block with."""
+    entry, entries, total = entry_of(work), [], 0.0
+    cross, covs = np.zeros((1, work.directions.shape[1])), None
+    for rows, piece in blocks_of(section):
+        entries.append(entry)
+        covs = enter(work, section, rows, entry, covs)
+        store, log_likelihood, mean = sweeps.forward_means(work, covs, piece, entry.mean)
+        cross += sweeps.cross_sums(work, covs, piece, store)
+        total += float(log_likelihood.sum())
+        cov = predicted_after(work, covs, rows.stop - 1)
+        settled = section.complete and len(covs.slot) > 1 and covs.slot[-1] == covs.slot[-2]
+        settled = settled and work.p.settle(rows.stop - 1, rows.stop + lgssm_plan.BLOCK)
+        reach = int(covs.reach[0]) if covs.end.size else 0
+        known = np.array(covs.gram[reach - 1]) if reach else entry.known
+        entry = Entry(mean, cov, covs.end, known, covs.largest, bool(settled))
+    return Look(entry.known[None], [cross], entries, total)
+
+
+def along(work: Pass, section: Section, value: Floats | None, ledger: Ledger | None) -> tuple[Ledger, float]:
+    """Sums of one long series: the filter once to the end, then again block by block before the pass back."""
+    look = look_along(work, section)
+    total, roots = look.log_likelihood, np.zeros((1, 0, 0))
+    if len(work.start.states):
+        if value is None:
+            solved = regressed(
+                look.gram, look.cross[0], None, work.start.stand_in, section.pieces[0].begin,
+                fixed=work.start.fixed, likelihood=work.likelihood,
+            )  # fmt: skip
+            value, total = solved.value, total + float(solved.log_likelihood.sum())
+        roots = roots_of(work, look.gram)
+    info, futures = np.zeros(work.cov.shape), [np.zeros(len(work.mean)) for _ in range(1 + roots.shape[2])]
+    raws = [ledger.raw if ledger else sweeps.blank(work) for _ in futures]
+    by_covs = ledger.covs if ledger else sweeps.blank_covariances(work)
+    blocks = blocks_of(section)
+    last, room = len(blocks) - 1, None
+    for i in range(last, -1, -1):
+        (rows, piece), entry = blocks[i], look.entries[i]
+        covs = room = enter(work, section, rows, entry, room)
+        ends = {"starts": i == 0, "goes_on": i < last}
+        tasks: list[Callable[[], None]] = [
+            partial(_real_block, work, covs, piece, entry, value, futures[0], raws[0], ends),
+            *(
+                partial(_unknown_block, work, covs, piece, np.ascontiguousarray(roots[:, :, e]), futures[1 + e],
+                        raws[1 + e], ends)
+                for e in range(roots.shape[2])
+            ),
+        ]  # fmt: skip
+
+        def covariances(covs: Covs = covs, rows: slice = rows, i: int = i) -> None:
+            after = 0.0 if i == last else 1.0
+            count = np.ones(len(covs.slot))
+            sweeps.backward_covariances(work, covs, rows, count, after, info, by_covs, starts=i == 0)
+
+        _threads.run([*tasks, covariances])
+    return ledger or Ledger(sum_of(raws), by_covs), total
+
+
+def _real_block(
+    work: Pass, covs: Covs, piece: Piece, entry: Entry, value: Floats | None, end: Floats, raw: Raw,
+    ends: dict[str, bool],
+) -> None:  # fmt: skip
+    store = sweeps.forward_means(work, covs, piece, entry.mean)[0]
+    if value is not None:
+        sweeps.shifted(work, covs, piece, value, store)
+    sweeps.backward_means(work, covs, piece, store, 1.0, end, raw, **ends)
+
+
+def _unknown_block(
+    work: Pass, covs: Covs, piece: Piece, root: Floats, end: Floats, raw: Raw, ends: dict[str, bool]
+) -> None:
+    if not covs.reach[0]:
+        return  # nothing is left of the start, and nothing comes from behind
+    head = headed(piece, sweeps.responding(covs, piece))
+    store = np.zeros((head.n_tiles, len(work.mean) + work.y.shape[1], ROWS))
+    sweeps.shifted(work, covs, head, root, store)
+    sweeps.backward_means(work, covs, head, store, 0.0, end, raw, **ends)

@@ -1,0 +1,133 @@
+"""E-step over one series whose diffuse constants are told by its first rows, but never forgotten.
+
+Seasonal patterns and slopes that hardly change, say. To carry q of them along takes q passes over all rows. Where the
+first rows, the head, tell them, they are handed over: what is predicted of the state after the head, with the constants
+estimated, is an ordinary first state of the rows that follow. Going back, these rows say r on it, with variance I (see
+`kernels.adjoint`). With W the response of the state to the constants and G the information of the head on them,
+
+    E[constants | y] = their estimate + inv(G) W' r,    Cov(constants | y) = inv(G) - inv(G) W' I W inv(G)
+
+and given the constants, of which the state is then no longer unsure, the rows that follow say r, with variance
+I + I W inv(G - W' I W) W' I: a matrix inversion lemma away from de Jong (1991).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from statespace_em import _threads
+from statespace_em._typing import Floats
+from statespace_em.kernels.steady import ROWS
+from statespace_em.sequence import lgssm_sweeps as sweeps
+from statespace_em.sequence.lgssm_cuts import Cut, back, cuts_of, into
+from statespace_em.sequence.lgssm_ledger import Ledger, enter, entry_of, predicted_after, sum_of
+from statespace_em.sequence.lgssm_plan import Piece, Section, single
+from statespace_em.sequence.lgssm_sweeps import Covs, Entry, Pass, Raw
+from statespace_em.sequence.lgssm_unknown import regressed
+
+FEW = 4  # constants below which carrying them along is no loss
+SHORTEST = 32  # rows of a head
+ROWS_EACH = 2  # of it for each constant
+SHARE = 256  # of all rows that it is: what it does not tell costs digits
+TOLD = 1e-4  # least information on a constant, in units of its stand-in
+LEAST = 1e-14  # share of the variance of a constant, given the head, that the rows after it leave
+
+
+class _Head(NamedTuple):
+    """First rows, and what they tell of the constants."""
+
+    rows: slice
+    covs: Covs
+    piece: Piece
+    store: Floats
+    value: Floats  # (1, q), estimates of the constants
+    root: Floats  # (q, q), its outer product with itself is their covariance
+    moved: Floats  # (n, q), by the columns of the root the state after the head
+    log_likelihood: float
+
+
+def handed_over(work: Pass, section: Section, ledger: Ledger | None) -> tuple[Ledger, float] | None:
+    """Sums of a section that is one such series, added to the ledger if there is one; None if it is not."""
+    q, n_rows = len(work.start.states), len(section.begins)
+    n_head = max(SHORTEST, ROWS_EACH * q, n_rows // SHARE)
+    alone = len(section.pieces) == 1 and len(section.pieces[0].begin) == 1
+    if q < FEW or not alone or work.start.fixed.any() or 2 * n_head > n_rows:
+        return None
+    section = section._replace(long=True)  # whose rows go by number
+    assert isinstance(section.rows, slice)
+    begin, end = section.rows.start, section.rows.stop
+    head = _head(work, section, slice(begin, begin + n_head))
+    if head is None:
+        return None
+    cov = predicted_after(work, head.covs, head.rows.stop - 1) + head.moved @ head.moved.T
+    n = len(work.mean)
+    mean = sweeps.forward_means(work, head.covs, head.piece, work.mean)[2] + head.covs.end @ head.value[0]
+    entry = Entry(mean, (cov + cov.T) / 2.0, np.zeros((n, 0)), np.zeros((0, 0)), np.zeros(n))
+    by_covs = ledger.covs if ledger else sweeps.blank_covariances(work)
+    raw, total, info, future = _rest(work, section, slice(head.rows.stop, end), entry, by_covs, ledger)
+    _head_sums(work, head, info, future, raw, by_covs)
+    return ledger or Ledger(raw, by_covs), head.log_likelihood + total
+
+
+def _head(work: Pass, section: Section, rows: slice) -> _Head | None:
+    """Filter over the first rows; None where they forget the constants, or do not tell them."""
+    covs = enter(work, section, rows, entry_of(work), None)
+    n_rows = rows.stop - rows.start
+    gram = covs.gram[n_rows - 1]
+    if covs.reach[0] < n_rows or not np.linalg.eigvalsh(gram)[0] > TOLD:
+        return None
+    piece = single(rows.start, n_rows, 0)
+    store, log_likelihood, _ = sweeps.forward_means(work, covs, piece, work.mean)
+    solved = regressed(
+        gram[None], sweeps.cross_sums(work, covs, piece, store), None, work.start.stand_in, piece.begin,
+        fixed=work.start.fixed, likelihood=work.likelihood,
+    )  # fmt: skip
+    total = float(log_likelihood.sum() + solved.log_likelihood.sum())
+    root = solved.root[0]
+    return _Head(rows, covs, piece, store, solved.value, root, covs.end @ root, total)
+
+
+def _rest(
+    work: Pass, section: Section, rows: slice, entry: Entry, by_covs: tuple[Floats, ...], ledger: Ledger | None
+) -> tuple[Raw, float, Floats, Floats]:
+    """Sums of means and the log-likelihood of the rows after the head; what they say on their first state."""
+    covs = enter(work, section, rows, entry, None)
+    n_rows = rows.stop - rows.start
+    whole, info = single(rows.start, n_rows, 0), np.zeros(work.cov.shape)
+
+    def covariances() -> None:
+        sweeps.backward_covariances(work, covs, rows, np.ones(n_rows), 0.0, info, by_covs, starts=False)
+
+    def means(cut: Cut) -> tuple[Raw, float, Floats]:
+        store, log_likelihood, mean = sweeps.forward_means(work, covs, cut.piece, into(work, covs, cut, entry.mean))
+        raw = ledger.raw if ledger else sweeps.blank(work)
+        return raw, float(log_likelihood.sum()), back(work, covs, cut, store, mean, raw, starts=False)
+
+    cuts = [Cut(whole)] if ledger else cuts_of(work, covs, section, whole)
+    tasks: list[Callable[[], Any]] = [*(partial(means, cut) for cut in cuts), covariances]
+    *found, _ = _threads.run(tasks)
+    raws, gains, futures = zip(*found)
+    return ledger.raw if ledger else sum_of(list(raws)), sum(gains), info, futures[0]
+
+
+def _head_sums(work: Pass, head: _Head, info: Floats, future: Floats, raw: Raw, by_covs: tuple[Floats, ...]) -> None:
+    """Add the sums of the head, given what the rows after it say on the state they begin with."""
+    said = info @ head.moved
+    left, vectors = np.linalg.eigh(np.eye(len(head.root)) - head.moved.T @ said)
+    deviation = np.sqrt(np.maximum(left, LEAST))
+    futures = said @ vectors / deviation
+    value = head.value + (head.root @ (head.moved.T @ future))[None]
+    info = info + futures @ futures.T
+    count = np.ones(len(head.covs.slot))
+    sweeps.shifted(work, head.covs, head.piece, value, head.store)
+    sweeps.backward_covariances(work, head.covs, head.rows, count, 1.0, info, by_covs)
+    sweeps.backward_means(work, head.covs, head.piece, head.store, 1.0, future, raw, goes_on=True)
+    for way, said_of in zip((head.root @ vectors * deviation).T, futures.T):
+        store = np.zeros((head.piece.n_tiles, len(work.mean) + work.y.shape[1], ROWS))
+        sweeps.shifted(work, head.covs, head.piece, np.ascontiguousarray(way[None]), store)
+        ahead = -np.ascontiguousarray(said_of)
+        sweeps.backward_means(work, head.covs, head.piece, store, 0.0, ahead, raw, goes_on=True)

@@ -1,0 +1,103 @@
+"""Constants handed over to the state after the first rows give what carrying them to the end gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import statespace_em as sse
+from statespace_em.sequence import lgssm_handover, lgssm_sums
+
+designs = sse.designs
+
+
+def series(n_rows, *, gaps=False, level=0.0):
+    rng = np.random.default_rng(n_rows)
+    time = np.arange(n_rows)
+    y = rng.normal(size=n_rows).cumsum() * 0.1 + rng.normal(size=n_rows) + 0.01 * time + np.sin(time / 2.0) + level
+    if gaps:
+        y[rng.random(n_rows) < 0.2] = np.nan
+    return y
+
+
+def factors(n_rows):
+    return np.random.default_rng(3).normal(size=(n_rows, 4))
+
+
+CASES = {
+    "monthly": (lambda n: designs.local_trend() + designs.seasonal(12), {}),
+    "gaps": (lambda n: designs.local_trend() + designs.seasonal(12), {"gaps": True}),
+    "far": (lambda n: designs.local_trend() + designs.seasonal(7), {"level": 1e6}),
+    "dummies": (lambda n: designs.local_level() + designs.seasonal(6, kind="dummy"), {}),
+    "regression": (lambda n: designs.local_level() + designs.regression(factors(n)), {"gaps": True}),
+    "drifting": (lambda n: designs.local_level() + designs.regression(factors(n), drifting=True), {}),
+    "polynomials": (lambda n: designs.constant_velocity(2), {}),
+}
+
+
+def sums_of(model, y, values):
+    core, tree, batch, *_ = model._ready(y, values, freeze=())
+    statistics, log_likelihood = core.e_step(tree, batch)
+    g = statistics.gradients
+    return {
+        "log_likelihood": log_likelihood, "S_ww": statistics.S_ww, "S_vv": statistics.S_vv, "S_zz": statistics.S_zz,
+        "S_wz": statistics.S_wz, "S_vz": statistics.S_vz, "first_outer": statistics.first_outer, "Q": g.Q, "R": g.R,
+        "A": g.A, "C": g.C, "e": g.e,
+    }  # fmt: skip
+
+
+def fitted(case, n_rows):
+    build, options = CASES[case]
+    y, model = series(n_rows, **options), build(n_rows)
+    if case == "polynomials":
+        y = np.column_stack([y, series(n_rows + 1)[1:]])
+    return model.fit(y, max_iter=2, n_starts=1), y
+
+
+@pytest.mark.filterwarnings("ignore::statespace_em.errors.ConvergenceWarning")
+@pytest.mark.parametrize("n_rows", [100, 700])
+@pytest.mark.parametrize("case", CASES)
+def test_sums_are_those_of_constants_carried_along(case, n_rows, monkeypatch):
+    model, y = fitted(case, n_rows)
+    done = []
+    monkeypatch.setattr(
+        lgssm_sums, "handed_over", lambda *args: done.append(lgssm_handover.handed_over(*args)) or done[-1]
+    )
+    found = sums_of(model, y, model.params_)
+    assert case == "polynomials" or done[-1] is not None  # those of a moving target are forgotten
+    monkeypatch.setattr(lgssm_sums, "handed_over", lambda *args: None)
+    expected = sums_of(model, y, model.params_)
+    for name, value in expected.items():
+        scale = max(np.abs(value).max(), 1.0, CASES[case][1].get("level", 0.0))
+        np.testing.assert_allclose(found[name], value, rtol=1e-8, atol=1e-8 * scale, err_msg=name)
+    assert found["log_likelihood"] == pytest.approx(expected["log_likelihood"], abs=1e-8)
+
+
+@pytest.mark.parametrize("likelihood", ["diffuse", "full", "marginal"])
+def test_the_score_is_that_of_differences(likelihood):
+    y = series(150, gaps=True)
+    transition = np.zeros((6, 6))  # a trend, an alternation, a wave of four rows, and an autoregression
+    transition[:2, :2], transition[3:5, 3:5] = [[1, 1], [0, 1]], [[0, 1], [-1, 0]]
+    transition[2, 2], transition[5, 5] = -1.0, 0.9
+    model = sse.LinearGaussianSSM(
+        transition=transition, process_cov=np.diag([0.1, 0, 0, 0, 0, 0.2]), observation=[[1, 0, 1, 1, 0, 1]],
+        measurement_cov="free", initial=["diffuse"] * 5 + ["stationary"], likelihood=likelihood,
+    )  # fmt: skip
+    core, tree, batch, *_ = model._ready(y, model.parameters(measurement_cov=[[1.3]]), freeze=())
+    found = core.e_step(tree, batch)[0].gradients.R[0]
+    step = 1e-4 * tree.measurement_cov
+    up, down = (
+        core.e_step(tree._replace(measurement_cov=tree.measurement_cov + sign * step), batch)[1] for sign in (1, -1)
+    )
+    np.testing.assert_allclose(0.5 * found, (up - down) / (2 * step), rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::statespace_em.errors.ConvergenceWarning")
+def test_what_the_head_does_not_tell_is_carried_along(monkeypatch):
+    y = series(300)
+    y[:60] = np.nan
+    model = designs.local_trend() + designs.seasonal(12)
+    model.fit(y, max_iter=2, n_starts=1)
+    found = model.score(y)
+    monkeypatch.setattr(lgssm_sums, "handed_over", lambda *args: None)
+    assert found == model.score(y)
