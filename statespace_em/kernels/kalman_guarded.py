@@ -160,7 +160,7 @@ def guarded_filter(
             outside[t, i], weight[t, i] = False, 1.0
         nis[t] = np.nan
         for k in range(ROUNDS):
-            value = kalman_step(
+            value, _ = kalman_step(
                 t, taken, A, b, Q, C, d, noise, mean, cov, filtered, filtered_cov, found, found_cov, later, later_cov
             )
             if np.isnan(value):

@@ -15,12 +15,13 @@ def kalman_step(
     t: int, y: Floats, A: Floats, b: Floats, Q: Floats, C: Floats, d: Floats, R: Floats, mean: Floats, cov: Floats,
     filtered: Floats, filtered_cov: Floats, innovation: Floats, innovation_cov: Floats, later: Floats,
     later_cov: Floats,
-) -> float:  # fmt: skip
+) -> tuple[float, float]:  # fmt: skip
     """Filter the only row of ``y`` (1, D), with noise R (1, D, D), from its prediction ``mean``, ``cov``.
 
     A, b, Q, C, d are those of one row or of several, of which t is this one, as it is in ``filtered`` and its
     covariance. Fills the innovation and the prediction of the next row, ``later``. Returns log p(row | rows before)
-    in nats; NaN where the innovation covariance is not positive definite.
+    in nats, NaN where the innovation covariance is not positive definite, and the innovation's normalised square, NaN
+    where nothing was measured.
     """
     D, n = C.shape[1:]
     seen, v, L, inverse, whiten = np.empty(D, np.int64), np.empty(D), np.empty((D, D)), np.empty(D), np.empty((D, D))
@@ -32,7 +33,7 @@ def kalman_step(
     p = find_seen(y, 0, seen)
     log_norm = innovation_terms(p, seen, C[c], R[0], P, innovation_cov, 0, L, inverse, CP)
     if not log_norm < np.inf:
-        return np.nan
+        return np.nan, np.nan
     filter_gain(p, seen, L, inverse, CP, K, gain, whiten)
     joseph(p, seen, C[c], R[0], P, CP, K, work, filtered_cov[t])
     square = update_mean(y, C[c], d[t * int(len(d) > 1)], mean, gain, whiten, filtered[t], innovation, v)
@@ -41,7 +42,7 @@ def kalman_step(
         for j in range(n):
             later[i] += A[a, i, j] * filtered[t, j]
     sandwich(A[a], filtered_cov[t], Q[q], work, later_cov)
-    return log_norm - 0.5 * square
+    return log_norm - 0.5 * square, square if p > 0 else np.nan
 
 
 @inlined

@@ -69,7 +69,7 @@ class Guard:
     owner: Ints  # (D,), number of what each column is judged, or weighted, together with
     dof: Floats  # (G,), of the Student-t noise of each owner; NaN: it is normal
 
-    @property
+    @cached_property
     def judges(self) -> bool:
         """Whether anything is kept out."""
         return not (np.isnan(self.gate) and np.isnan(self.dof).all())
@@ -225,14 +225,14 @@ def _plain(
     filtered, filtered_cov = np.empty((1, n)), np.empty((1, n, n))
     innovation, innovation_cov = np.empty(size), np.empty((1, size, size))
     later = np.empty(n), np.empty((n, n))
-    value = kalman_row.kalman_step(
+    value, square = kalman_row.kalman_step(
         0, y[None], *matrices, mean, cov, filtered, filtered_cov, innovation, innovation_cov, *later
     )
-    if np.isnan(value):
+    if value != value:
         raise SingularInnovationError(number)
     step = KalmanStep(
-        time, filtered[0], mean, filtered_cov[0], cov, innovation, innovation_cov[0], value,
-        square_of(innovation, innovation_cov[0]), np.zeros(size, bool), np.ones(size),
+        time, filtered[0], mean, filtered_cov[0], cov, innovation, innovation_cov[0], value, square,
+        np.zeros(size, bool), np.ones(size),
     )  # fmt: skip
     return step, *later
 

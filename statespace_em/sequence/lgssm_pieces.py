@@ -1,8 +1,8 @@
 """Pieces of a long series that can be passed over side by side, since a settled filter forgets.
 
 Of what a pass is begun with, L^h is left after h rows of one gain, the filter following x[t + 1] = L x[t] + c[t]. A
-pass that begins that many rows before a piece, with any state at all, comes to it with the same numbers. Cuts of a sequence
-depend on its own rows, not on the number of threads, and not on the sequences beside it.
+pass that begins that many rows before a piece, with any state at all, comes to it with the same numbers. Cuts of a
+sequence depend on its own rows, not on the number of threads, and not on the sequences beside it.
 """
 
 from __future__ import annotations

@@ -95,15 +95,17 @@ class KalmanStream(Stream[KalmanStep]):
         every row, by name, with the names of the model: ``{"measurement_cov": [[{"r": 2.5}]]}``. Left out, they are
         those that the model has for as many rows.
         """
-        where = f"time {show(self.n_rows if time is None else time)}"
         if self._names or inputs is not None:
-            self._inputs = one_row(inputs, self._names, where)
+            self._inputs = one_row(inputs, self._names, self._where(time))
         if self._varying.names or regressors is not None or matrices is not None:
-            self._row = self._varying.at(self.n_rows, where, matrices, regressors)
+            self._row = self._varying.at(self.n_rows, self._where(time), matrices, regressors)
         return Stream.update(self, row, time, state=state)
 
+    def _where(self, time: Any) -> str:
+        return f"time {show(self.n_rows if time is None else time)}"
+
     def _advance(self, y: Floats, time: Any, known: int) -> KalmanStep:
-        if not np.isfinite(self._cov).all():
+        if len(self._early) and not np.isfinite(self._cov).all():
             return self._advance_early(y, time)
         if self._names or self._row:
             tree = self._varying.over({name: value[None] for name, value in self._row.items()})
