@@ -26,6 +26,7 @@ Status: TypeAlias = Literal["converged", "max_iter", "decreased", "degenerate"]
 OnStep: TypeAlias = Callable[["Step"], None]
 
 ROUND_OFF = 64 * float(np.finfo(float).eps)
+TIE = ROUND_OFF / 4  # of an objective, within which runs are taken to have ended together
 NOISE = 1e-8  # nats: what the log-likelihood of data at a level far above their noise loses to round-off
 CONFIRM = 3  # consecutive steps that must agree that the gain still to come is small
 WINDOW = 2  # steps over which an accelerated gain is measured: single ones are erratic
@@ -366,5 +367,12 @@ def found_by(runs: Sequence[EMResult[P, S]]) -> int:
 
 
 def best_of(runs: Sequence[EMResult[P, S]]) -> int:
-    """Index of the highest objective among the runs that are not degenerate, or among all if all are."""
-    return max(range(len(runs)), key=lambda i: (runs[i].status != "degenerate", runs[i].objective))
+    """Index of the highest objective among the runs that are not degenerate, or among all if all are.
+
+    Of those that end together to round-off it is the first that converged: which of them is higher hangs on the order
+    of sums, such as over chunks, and their parameters agree to half of the digits only.
+    """
+    sound = [i for i in range(len(runs)) if runs[i].status != "degenerate"] or list(range(len(runs)))
+    highest = max(runs[i].objective for i in sound)
+    together = [i for i in sound if runs[i].objective >= highest - TIE * abs(highest)] or sound
+    return min(together, key=lambda i: runs[i].status != "converged")

@@ -284,6 +284,20 @@ def test_a_repeat_of_a_degenerate_run_does_not_win_unpolished():
     assert em.best_of(runs) == 2
 
 
+def test_of_starts_that_end_together_the_first_that_converged_wins():
+    def run(objective, status="converged"):
+        return em.EMResult(None, None, (em.Step(1, objective, 0.0),), status, 1)
+
+    ends = [run(-3e4), run(-3e4 - 1e-3), run(-3e4 + 1e-11)]
+    assert em.best_of(ends) == 0
+    assert em.best_of(ends[1:]) == 1
+    assert em.best_of([run(-3e4, "max_iter"), *ends]) == 1
+    assert em.best_of([run(-3e4 - 1e-8), *ends]) == 1  # not round-off
+    assert em.best_of([run(-2e4, "degenerate"), *ends]) == 1
+    assert em.best_of([run(-np.inf), run(-np.inf)]) == 0
+    assert em.best_of([run(-1.0), run(0.0), run(1e-300)]) == 2
+
+
 class Overflows(Slow):
     """Coordinates of extrapolated points overflow; the EM steps are fine."""
 
