@@ -77,8 +77,15 @@ class Information:
         return np.where(still | unknown, np.nan, errors), unknown & ~still
 
 
-def observed_information(core: Core, arrays: Mapping[str, Floats], batch: Batch) -> Information:
+def observed_information(
+    core: Core,
+    arrays: Mapping[str, Floats],
+    batch: Batch,
+    score_at: Callable[[Any], Callable[[Floats], Floats]] | None = None,
+) -> Information:
     """Information at parameters given as named arrays.
+
+    ``score_at(reference)`` makes the gradient at coordinates; None takes that of the objective of the core.
 
     Raises
     ------
@@ -98,7 +105,7 @@ def observed_information(core: Core, arrays: Mapping[str, Floats], batch: Batch)
             raise ParameterError("the family does not state the domains of its parameters: it has no standard errors.")
         reference = core.from_vector(centre, tree)
         basis = _directions(core, centre, reference, None if limit is None else limit.held)
-        score = _score_of(core, batch, reference)
+        score = score_of(core, batch, reference) if score_at is None else score_at(reference)
         here = basis.T @ score(centre)
         slopes = [_difference(lambda x: basis.T @ score(x), centre, direction) for direction in basis.T]
     except UnstableDynamicsError as error:
@@ -164,7 +171,7 @@ def _directions(core: Core, centre: Floats, reference: Any, held: Bools | None) 
     return np.asarray(right[singular > RANK * max(1.0, float(singular.max(initial=0.0)))].T)
 
 
-def _score_of(core: Core, batch: Batch, reference: Any) -> Callable[[Floats], Floats]:
+def score_of(core: Core, batch: Batch, reference: Any) -> Callable[[Floats], Floats]:
     """Gradient of log-likelihood plus log prior at coordinates."""
 
     def prior(x: Floats) -> Floats:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,18 +17,12 @@ from statespace_em.fitting import FitOptions
 from statespace_em.labels import Labels, labelled_rows
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.filter_row import By, owners
-from statespace_em.sequence.lgssm_params import positions
-from statespace_em.sequence.lgssm_specification import DIMS, Specification
-from statespace_em.sequence.state_space import StateSpaceModel
-from statespace_em.sequence.student import (
-    best_dof,
-    divergence,
-    expected_weights,
-    shape_and_rate,
-    squared_distances,
-)
+from statespace_em.sequence.lgssm_specification import DIMS
+from statespace_em.sequence.student import best_dof, divergence, expected_weights, shape_and_rate
+from statespace_em.sequence.student_errors import student_errors
 from statespace_em.sequence.timed_definition import Own, values_of
 from statespace_em.sequence.timed_model import TimedModel
+from statespace_em.sequence.weighted_rows import WeightedRows, distances, numbered
 
 STEPS = 6  # of EM between two updates of the weights
 
@@ -43,6 +36,25 @@ class StudentFit(NamedTuple):
     dof: Any  # a number; a dict by sensor where each has its own
     trace: pd.DataFrame  # the objective, nats
     converged: bool
+    by: By = "row"  # what has a weight of its own
+
+    def standard_errors(self, y: Any, *, inputs: Any = None) -> xr.Dataset:
+        """Standard errors of the named values, with weights that follow them; see `student_errors.student_errors`.
+
+        Parameters
+        ----------
+        y, inputs
+            Those of the fit.
+
+        Examples
+        --------
+        >>> import statespace_em as sse
+        >>> flow = sse.datasets.nile()
+        >>> found = sse.robust.fit_student(sse.designs.local_level(), flow)
+        >>> found.standard_errors(flow)["noise_var"].round(-1).item()         # of 10730
+        2390.0
+        """
+        return student_errors(self.model, y, self.dof, self.by, inputs)
 
 
 def fit_student(
@@ -102,7 +114,7 @@ def fit_student(
     inner = driven._on(y, None) if isinstance(driven, TimedModel) else driven
     batch, labels, _ = inner._read(y, None)
     names = owners(by, labels.features.tolist(), model._sensor_names())
-    owner = np.array([list(dict.fromkeys(names)).index(name) for name in names])
+    owner = numbered(names)
     n_owners = int(owner.max()) + 1
     belongs = owner[:, None] == np.arange(n_owners)  # (D, G)
     seen = ~np.isnan(batch.y)
@@ -111,7 +123,7 @@ def fit_student(
     weight, bound = np.ones(entries.shape), np.full(len(batch.y), -np.inf)  # no distribution yet: not in the bound
     start, trace, converged = None, [-np.inf], False
     for _ in range(max_iter):
-        now = _Weighted(inner, np.sqrt(weight)[:, owner], batch)
+        now = WeightedRows(inner, np.sqrt(weight)[:, owner], batch)
         _check_apart(now, owner, names)
         scaled = _like(y, labels, now.factor * batch.y)
         with labelled_rows(labels):
@@ -142,10 +154,10 @@ def fit_student(
     )["weight"]
     freedom = float(nu[0]) if single else dict(zip(dict.fromkeys(names), nu.tolist()))
     table = pd.DataFrame({"objective": trace[2:]}).rename_axis("iteration")
-    return StudentFit(found, posterior, weights, freedom, table, converged)
+    return StudentFit(found, posterior, weights, freedom, table, converged, by)
 
 
-def _check_apart(now: _Weighted, owner: Ints, names: Sequence[Any]) -> None:
+def _check_apart(now: WeightedRows, owner: Ints, names: Sequence[Any]) -> None:
     """Refuse noise that may be correlated between columns with weights of their own."""
     pattern = now._specification(len(owner)).patterns.get("measurement_cov")
     apart = owner[:, None] != owner
@@ -173,68 +185,17 @@ def _named(posterior: xr.Dataset, labels: Labels) -> xr.Dataset:
     return posterior if labels.sequence is None else posterior.rename({"sequence": labels.sequence})
 
 
-class _Weighted(StateSpaceModel):
-    """The model of entries that are multiplied by known factors: its noise has the same covariance in every row."""
-
-    def __init__(self, inner: StateSpaceModel, factor: Floats, batch: Batch) -> None:
-        self.inner, self.factor, self.batch = inner, factor, batch
-        self.likelihood = inner.likelihood
-        self.process_prior, self.measurement_prior = inner.process_prior, inner.measurement_prior
-        self.unsorted, self._inputs = inner.unsorted, inner._inputs
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        return {"inner": self.inner, "factor": self.factor, "batch": self.batch}
-
-    @property
-    def plain_view(self) -> Floats:
-        """Observation matrix (D, n), or (N, D, n) by row, of entries as they are."""
-        spec = self.inner._specification(None)
-        view = spec.value("observation")
-        if view is None or not {"observation_offset", "observation_input"} <= set(spec.absent):
-            raise ParameterError(
-                "observation is not known, or there is an observation_offset or observation_input: Student-t noise "
-                "needs a fixed observation and nothing beside it, as designs have it."
-            )
-        return view if view.ndim == 2 else view[positions(self.batch)]
-
-    def _read(self, y: Any, params: xr.Dataset | None) -> tuple[Batch, Labels, list[Any] | None]:
-        batch, labels, symbols = StateSpaceModel._read(self, y, params)
-        return batch._replace(place=np.arange(len(batch.y))), labels, symbols  # factors differ from row to row
-
-    def _specification(self, n_features: int | None) -> Specification:
-        spec = self.inner._specification(n_features)
-        place = positions(self.batch)
-        patterns = {
-            name: pattern.at(place) if isinstance(pattern, RowPattern) else pattern
-            for name, pattern in spec.patterns.items()
-            if name != "observation"
-        }
-        varying = {name: value[place] for name, value in spec.varying.items()}
-        varying["observation"] = self.factor[:, :, None] * self.plain_view
-        flow = None if spec.flow is None else spec.flow.placed(place)
-        return replace(spec, patterns=patterns, varying=varying, flow=flow)
-
-    def _names(self) -> list[Any]:
-        return self.inner._names()
-
-    def _derived(self, values: Any) -> dict[str, float]:
-        return {}
-
-
 def _distances(
     view: Floats, params: xr.Dataset, posterior: xr.Dataset, labels: Labels, batch: Batch, owners: Ints
 ) -> Floats:
     """Expected squared Mahalanobis distances (N, G) of what is seen from what the states say, by owner."""
     mean = labels.flat(posterior["gamma"], ("state",))
     cov = labels.flat(posterior["cov"], ("state", "state_aux"))
-    seen = ~np.isnan(batch.y)
-    error = np.where(seen, batch.y - (view @ mean[:, :, None])[:, :, 0], 0.0)
-    square = error[:, :, None] * error[:, None, :] + view @ cov @ np.swapaxes(view, -1, -2)
     noise = params["measurement_cov"].transpose(..., "feature", "feature_aux").values
-    return squared_distances(square, seen, noise, owners)
+    return distances(batch.y, view, mean, cov, noise, owners)
 
 
-def _unscaled(model: Any, inner: Any, params: xr.Dataset, now: _Weighted) -> xr.Dataset:
+def _unscaled(model: Any, inner: Any, params: xr.Dataset, now: WeightedRows) -> xr.Dataset:
     """Parameters of the model from those of its scaled rows."""
     if isinstance(model, TimedModel):
         own = Own(*(values_of(params, name) for name in ("transition", "process_cov")))

@@ -1,0 +1,106 @@
+"""Standard errors of a fit with Student-t noise: from the curvature of the bound, its weights always at their best."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from statespace_em._typing import Floats
+from statespace_em.diagnostics import standard_errors as errors_of
+from statespace_em.diagnostics.information import observed_information, score_of
+from statespace_em.errors import InformationWarning, ParameterError
+from statespace_em.labels import labelled_rows
+from statespace_em.sequence.filter_row import By, owners
+from statespace_em.sequence.lgssm_expectation import flowed
+from statespace_em.sequence.lgssm_filter import smooth
+from statespace_em.sequence.lgssm_params import positions
+from statespace_em.sequence.student import expected_weights
+from statespace_em.sequence.timed_model import TimedModel
+from statespace_em.sequence.weighted_rows import WeightedRows, distances, numbered
+
+ROUNDS = 1000  # of states and weights in turn
+SETTLED = 1e-11  # change of a weight that counts as none
+
+
+def student_errors(model: Any, y: Any, dof: Any, by: By, inputs: Any = None) -> xr.Dataset:
+    """Standard errors of the named values of a model with Student-t noise, given its degrees of freedom.
+
+    The information is that of the variational bound that the fit has maximised, states and weights at their best for
+    all values: by the envelope theorem its slope is the score of the model with these weights held. As the bound takes
+    weights and states for independent of each other, the errors tend to be too small.
+
+    Parameters
+    ----------
+    model
+        With the parameters found.
+    y, inputs
+        Those of the fit.
+    dof
+        Degrees of freedom: a number, or a dict of them by owner.
+    by
+        What has a weight of its own.
+
+    Raises
+    ------
+    ParameterError
+        If no value of the model has a name.
+    """
+    driven = model if inputs is None else model._driven_by(inputs, y)
+    timed = isinstance(driven, TimedModel)
+    known = driven._known(None)
+    inner = driven._on(y, known, base=driven._step_of(known)) if timed else driven
+    batch, labels, _ = inner._read(y, known)
+    place = positions(batch)
+    names = owners(by, labels.features.tolist(), model._sensor_names())
+    owner = numbered(names)
+    nu = np.array([dof[name] for name in dict.fromkeys(names)] if isinstance(dof, dict) else [float(dof)])
+    now = WeightedRows(inner, np.ones((len(batch.y), len(owner))), batch)
+    params = inner._start(known) if timed else known
+    params = params.isel(time=place).drop_vars("time", errors="ignore") if "time" in params.dims else params
+    rows = batch._replace(place=np.arange(len(batch.y)))
+    arrays = now._schema().arrays(params.drop_vars("observation", errors="ignore"))
+    core = now._core(batch=rows, given=now._given_by(arrays))
+    told = driven._named if timed else now._named
+    if not told(core, core.build(arrays)):
+        raise ParameterError(
+            f"no value of this {type(model).__name__} has a name of its own, and it is for those that there are "
+            'standard errors here: write it with names, as in measurement_cov=[["r"]].'
+        )
+    view, seen = now.plain_view, ~np.isnan(batch.y)
+    entries = seen.astype(float) @ (owner[:, None] == np.arange(len(nu)))
+    weight = np.ones(entries.shape)
+
+    def settled(tree: Any) -> tuple[Any, Any]:
+        """Rows and parameters with the weights that are best for these parameters."""
+        nonlocal weight
+        for _ in range(ROUNDS):
+            factor = np.sqrt(weight)[:, owner]
+            seen_as, moved = rows._replace(y=factor * batch.y), tree._replace(observation=factor[:, :, None] * view)
+            states = smooth(flowed(moved, core.flow), seen_as, core.likelihood)[0]
+            cov = np.asarray(states.cov)
+            distance = distances(batch.y, view, states.mean, cov, tree.measurement_cov, owner)
+            before = weight
+            weight = np.where(entries > 0, expected_weights(nu, entries, distance)[0], 1.0)
+            if np.abs(weight - before).max() <= SETTLED:
+                break
+        return seen_as, moved
+
+    def score(reference: Any) -> Callable[[Floats], Floats]:
+        def at(x: Floats) -> Floats:
+            seen_as, moved = settled(core.from_vector(x, reference))
+            there = reference._replace(observation=moved.observation)
+            return score_of(core, seen_as, there)(x)
+
+        return at
+
+    with labelled_rows(labels):
+        information = observed_information(core, arrays, rows, score)
+    for message in errors_of.complaints(information, {}):
+        warnings.warn(message, InformationWarning, stacklevel=3)
+    found = errors_of.named_errors(information, partial(told, core))
+    return xr.Dataset({name: ((), float(value)) for name, value in found.items()})
