@@ -228,7 +228,7 @@ class LinearGaussianSSM(StateSpaceModel):
     def _default_starts(self) -> int:
         spec = self._specification(None)
         found = spec.value("transition") is None or spec.value("observation") is None
-        return 9 if found and len(spec.names) > 1 else 3  # several unknown factors explain y in several ways
+        return 12 if found and len(spec.names) > 1 else 3  # several unknown factors explain y in several ways
 
     def _names(self) -> list[Any]:
         if self.states is not None:

@@ -26,8 +26,8 @@ from statespace_em.sequence.lgssm_chart import SquareChart, scales
 from statespace_em.sequence.lgssm_constants import constant_errors
 from statespace_em.sequence.lgssm_expectation import Statistics, e_step, flowed, planned
 from statespace_em.sequence.lgssm_filter import smooth
-from statespace_em.sequence.lgssm_level import level_of
-from statespace_em.sequence.lgssm_loading import loaded, typical
+from statespace_em.sequence.lgssm_guesses import Free, guesses
+from statespace_em.sequence.lgssm_loading import loaded
 from statespace_em.sequence.lgssm_mstep import SIDES, coefficients, m_step
 from statespace_em.sequence.lgssm_params import DOMAINS, INPUTS, LGSSMParams, varies
 from statespace_em.sequence.lgssm_passes import Smoothed, pair_moments, pair_sums
@@ -36,8 +36,6 @@ from statespace_em.sequence.lgssm_posterior import posterior_sums
 from statespace_em.sequence.lgssm_priors import SidePrior
 from statespace_em.sequence.lgssm_row_checks import going_on, values_of_rows
 from statespace_em.sequence.lgssm_row_noise import RowNoise
-from statespace_em.sequence.lgssm_row_start import guessed_rows, typical_value
-from statespace_em.sequence.lgssm_start import CALM, guessed_params, structured_guess, without_inputs
 from statespace_em.sequence.lgssm_stationary import undamped
 from statespace_em.sequence.lgssm_structure import Structure, structure_for
 
@@ -249,47 +247,13 @@ class LGSSMCore:
     def starts(
         self, batch: Batch, n_starts: int, rng: np.random.Generator, given: Mapping[str, Floats]
     ) -> Iterator[LGSSMParams]:
-        """Guesses from the principal directions of windows of y, each start with a longer window.
-
-        An initial covariance that is held is that of one step: a wide one would be overcome by a change of basis
-        in which it is small, a vanishing one makes the likelihood unbounded where the measurement noise vanishes.
-        """
-        centred = "observation_offset" not in self.frozen
-        rows = {name: own for name, own in self.patterns.items() if isinstance(own, RowPattern)}
-        patterns = {name: own.typical() if isinstance(own, RowPattern) else own for name, own in self.patterns.items()}
-        about = {
-            name: typical_value(own, given[name], self.loadings.get(name))
-            for name, own in rows.items()
-            if name in given
-        }
-        if self.flow is not None:  # guess the noise that the states gather, of which the pattern is what drives it
-            own, patterns["process_cov"] = patterns["process_cov"], self.flow.shown_cov()
-        known = {name: value for name, value in {**self.varying, **given}.items() if name in INPUTS}
-        present = [name for name in INPUTS if name not in self.frozen or name in known]
-        batch, effects = without_inputs(batch, self.n_states, patterns, rows, known, present)
-        level = None
-        if self.flow is None and "observation_offset" not in self.varying and "observation" not in rows:
-            level = level_of(batch, self.n_states, patterns, self.frozen, given)
-        batch = batch if level is None else level.out_of(batch)
-        most = 1.0 if self.stationary is None and level is None else CALM
-        for i in range(n_starts):
-            if self.patterns or self.varying:
-                guess = structured_guess(
-                    batch, self.n_states, patterns, self.varying, {**given, **about}, i, offset=centred, most=most,
-                    guesses=self.guesses, rng=rng, draws=self.flow is None,
-                    loadings={name: typical(loading) for name, loading in self.loadings.items()},
-                )  # fmt: skip
-                guess = guess if level is None else level.told(guess)
-                guess = guess._replace(**guessed_rows(rows, guess, self.loadings))
-                if self.flow is not None:
-                    driven = own.build(patterns["process_cov"].read(guess.process_cov)[: len(own.names)])
-                    guess = guess._replace(process_cov=driven)
-            else:
-                guess = guessed_params(batch, self.n_states, extra=i, offset=centred, given=given, most=most)
-                guess = guess._replace(initial_cov=guess.process_cov) if "initial_cov" in self.frozen else guess
-                guess = guess if level is None else level.told(guess)
-            values = guess._asdict() | effects | dict(given)
-            yield self.structure(guess).complete(values)
+        """Guesses, see `statespace_em.sequence.lgssm_guesses`."""
+        free = Free(
+            self.n_states, self.frozen, self.patterns, self.varying, self.loadings, self.guesses, self.flow,
+            self.stationary is not None,
+        )  # fmt: skip
+        for values in guesses(free, batch, n_starts, rng, given):
+            yield self.structure(LGSSMParams(**values)).complete(values)
 
     def posterior(self, params: LGSSMParams, batch: Batch, *, pairs: bool) -> Posterior:
         """Posterior of every row."""

@@ -69,7 +69,7 @@ def guessed_params(
     hidden = "transition" not in given and len(given.get("observation", right)) < n_states
     if "observation" in given:
         own, observation = observation, given["observation"]
-        states = states @ _seen_by(observation, own).T if hidden else (y - middle) @ np.linalg.pinv(observation).T
+        states = states @ seen_by(observation, own).T if hidden else (y - middle) @ np.linalg.pinv(observation).T
     before, after = states[:-1][follows[:-1]], states[1:][follows[:-1]]
     transition = np.linalg.lstsq(before, after, rcond=None)[0].T if len(before) > n_states else 0.9 * np.eye(n_states)
     transition = transition / max(np.abs(np.linalg.eigvals(transition)).max() / most, 1.0)
@@ -91,7 +91,7 @@ def guessed_params(
     )
 
 
-def _seen_by(observation: Floats, own: Floats) -> Floats:
+def seen_by(observation: Floats, own: Floats) -> Floats:
     """Change of basis (n, n) of states that ``own`` sees to some that ``observation`` (D, n) sees alike, D < n."""
     D = len(observation)
     hidden, rest = (np.linalg.svd(matrix)[2][D:] for matrix in (observation, own))

@@ -1,0 +1,109 @@
+"""Where EM for the linear-Gaussian model starts, one guess after the other.
+
+The first come from the principal directions of windows of y, each with a longer window. Of several states that are free
+as a whole every other one of the next is at a top of Whittle's likelihood; what is left is drawn at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from statespace_em._typing import Floats
+from statespace_em.data import Batch
+from statespace_em.patterns import Pattern
+from statespace_em.row_patterns import RowPattern
+from statespace_em.sequence.flow import Flow
+from statespace_em.sequence.lgssm_level import Level, level_of
+from statespace_em.sequence.lgssm_loading import typical
+from statespace_em.sequence.lgssm_params import INPUTS, LGSSMParams
+from statespace_em.sequence.lgssm_row_start import guessed_rows, typical_value
+from statespace_em.sequence.lgssm_start import CALM, SHARES, guessed_params, structured_guess, without_inputs
+from statespace_em.sequence.spectral_start import in_place_of, spectral_starts
+
+
+class Free(NamedTuple):
+    """What is free in a model, in the terms of `statespace_em.sequence.lgssm_core.LGSSMCore`."""
+
+    n_states: int
+    frozen: tuple[str, ...]
+    patterns: Mapping[str, Pattern | RowPattern]
+    varying: Mapping[str, Floats]
+    loadings: Mapping[str, Floats]
+    guesses: Mapping[str, Sequence[float]]
+    flow: Flow | None
+    stationary: bool
+
+    @property
+    def rows(self) -> dict[str, RowPattern]:
+        """Patterns of what changes over rows."""
+        return {name: own for name, own in self.patterns.items() if isinstance(own, RowPattern)}
+
+    @property
+    def typical(self) -> dict[str, Pattern]:
+        """Patterns of a typical row."""
+        return {name: own.typical() if isinstance(own, RowPattern) else own for name, own in self.patterns.items()}
+
+
+def guesses(
+    free: Free, batch: Batch, n_starts: int, rng: np.random.Generator, given: Mapping[str, Floats]
+) -> Iterator[dict[str, Any]]:
+    """Values by name to start at.
+
+    An initial covariance that is held is that of one step: a wide one would be overcome by a change of basis
+    in which it is small, a vanishing one makes the likelihood unbounded where the measurement noise vanishes.
+    """
+    centred, n = "observation_offset" not in free.frozen, free.n_states
+    rows, patterns = free.rows, free.typical
+    about = {
+        name: typical_value(own, given[name], free.loadings.get(name)) for name, own in rows.items() if name in given
+    }
+    if free.flow is not None:  # guess the noise that the states gather, of which the pattern is what drives it
+        own, patterns["process_cov"] = patterns["process_cov"], free.flow.shown_cov()
+    known = {name: value for name, value in {**free.varying, **given}.items() if name in INPUTS}
+    present = [name for name in INPUTS if name not in free.frozen or name in known]
+    batch, effects = without_inputs(batch, n, patterns, rows, known, present)
+    level = _level(free, batch, given)
+    batch = batch if level is None else level.out_of(batch)
+    tops: list[LGSSMParams] = []
+    if n_starts > len(SHARES) and _any_dynamics(free, batch, given):
+        tops = spectral_starts(batch, n, np.random.default_rng(0), centred=centred or level is not None)
+    most = CALM if free.stationary or level is not None else 1.0
+    for i in range(n_starts):
+        if free.patterns or free.varying:
+            guess = structured_guess(
+                batch, n, patterns, free.varying, {**given, **about}, i, offset=centred, most=most,
+                guesses=free.guesses, rng=rng, draws=free.flow is None,
+                loadings={name: typical(loading) for name, loading in free.loadings.items()},
+            )  # fmt: skip
+        else:
+            guess = guessed_params(batch, n, extra=i, offset=centred, given=given, most=most)
+            guess = guess._replace(initial_cov=guess.process_cov) if "initial_cov" in free.frozen else guess
+        if tops and i >= len(SHARES) and (i - len(SHARES)) % 2 == 0:  # the others at random
+            top, noise = tops.pop(0), free.patterns.get("measurement_cov")
+            guess = in_place_of(guess, top, {*free.patterns, *free.frozen, *given})
+            if isinstance(noise, Pattern) and noise.names and "measurement_cov" not in free.loadings:
+                guess = guess._replace(measurement_cov=noise.build(noise.read(top.measurement_cov)))
+        guess = guess if level is None else level.told(guess)
+        guess = guess._replace(**guessed_rows(rows, guess, free.loadings))
+        if free.flow is not None:
+            guess = guess._replace(
+                process_cov=own.build(patterns["process_cov"].read(guess.process_cov)[: len(own.names)])
+            )
+        yield guess._asdict() | effects | dict(given)
+
+
+def _level(free: Free, batch: Batch, given: Mapping[str, Floats]) -> Level | None:
+    """Level that an offset of the states takes up, where y is seen alike in every row."""
+    if free.flow is not None or "observation_offset" in free.varying or "observation" in free.rows:
+        return None
+    return level_of(batch, free.n_states, free.typical, free.frozen, given)
+
+
+def _any_dynamics(free: Free, batch: Batch, given: Mapping[str, Floats]) -> bool:
+    """Whether several states are free as a whole, and seen in one column, alike in every row."""
+    bound = {*free.patterns, *free.frozen, *free.varying, *free.loadings, *given}
+    alone = free.flow is None and "observation" not in {*free.rows, *free.varying} and free.n_states > 1
+    return alone and batch.y.shape[1] == 1 and not bound & {"transition", "process_cov"}
