@@ -45,8 +45,9 @@ def whittle_tops(y: Floats, p: int, q: int, n: int, *, noise: bool, rng: np.rand
     angle = 2.0 * np.pi * np.arange(1, len(power) + 1) / len(x)
     z = np.exp(-1j * np.outer(np.arange(max(p, q) + 1), angle))
     theta = _places(p, q, noise, rng)
-    theta, misfit = _climbed(theta, z, power, share, p, q)
-    log_shape = np.log(_spectrum(theta, z, p, q)[0])
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # steps too far are not taken
+        theta, misfit = _climbed(theta, z, power, share, p, q)
+        log_shape = np.log(_spectrum(theta, z, p, q)[0])
     chosen: list[int] = []
     for i in np.argsort(np.round(misfit, 5), kind="stable"):  # equal ones in the same order in all units of y
         if np.isfinite(misfit[i]) and (np.abs(log_shape[chosen] - log_shape[i]) @ share > ALIKE).all():
