@@ -49,8 +49,9 @@ class SingularInnovationError(RowError):
     """The predicted distribution of an observation has no density."""
 
     explanation = (
-        "has a predicted covariance that is not positive definite: give measurement_cov a positive diagonal, a prior "
-        'to the noise that vanishes, or, where it is the first row of a fixed state, initial="diffuse"'
+        "has a predicted covariance that is not positive definite: give measurement_cov a positive diagonal (where it "
+        "has one, a larger: noise below 1e-14 of the variance that states bring is lost to rounding), a prior to the "
+        'noise that vanishes, or, where it is the first row of a fixed state, initial="diffuse"'
     )
 
 

@@ -25,6 +25,7 @@ MOST_STARTS = 24  # of a model with an exact score
 SHORT = 2_048  # rows below which most of a step is work of Python, whose threads wait for each other
 FEW_STARTS, MANY_ROWS = 3, 10_000  # of a model with an exact score
 LONGER = 48  # E-steps after which ascents on an exact score are ranked: most are then nearly at their top
+RECENT = 10  # E-steps whose gain tells how far a run was from its end
 ENOUGH_LOWER = 2  # starts that ended lower before one that ended higher is suspected to be chance
 
 
@@ -227,9 +228,7 @@ def not_converged(
         prior = f", or a prior that keeps variances away from zero: {cure()}" if found.prior_helps else ""
         message = f"{what}. {found.remedy}{prior}."
     elif run.status == "max_iter" and options.tol > 0.0:
-        message = (
-            f"stopped after {run.n_steps} E-steps before it converged: raise max_iter, or loosen tol={options.tol:g}."
-        )
+        message = _stopped(run, options)
     elif run.status == "decreased":
         message = (
             f"the objective fell by more than round-off ({singular}); the best parameters are kept. "
@@ -238,6 +237,19 @@ def not_converged(
     else:
         return []
     return [(ConvergenceWarning, message)]
+
+
+def _stopped(run: em.EMResult[Any, Any], options: FitOptions) -> str:
+    """Say how far a run came, and what takes it on: more steps, or, where it had some left, something else."""
+    recent = [step.objective for step in run.trace[-RECENT - 1 :]]
+    gained = f" (the last {len(recent) - 1} gained {recent[-1] - recent[0]:.2g} nats)" if len(recent) > 1 else ""
+    said = f"stopped after {run.n_steps} E-steps before it converged{gained}"
+    if run.n_steps >= options.max_iter:
+        return f"{said}: raise max_iter, or loosen tol={options.tol:g}."
+    return (
+        f"{said}: the score is still steep, but no step along it led higher, and more of them will not. Go on from "
+        "there, as in fit(y, start=model.params_), bring columns to like scales, or try more starts by n_starts=."
+    )
 
 
 def found_once(runs: Sequence[em.EMResult[Any, Any]], chosen: em.EMResult[Any, Any]) -> list[Complaint]:

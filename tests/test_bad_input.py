@@ -438,6 +438,15 @@ def test_a_generator_is_a_seed():
     np.testing.assert_array_equal(*drawn)
 
 
+def test_noise_that_is_lost_to_rounding():
+    y = np.random.default_rng(0).normal(size=(20, 1)).cumsum(0) + np.zeros(2)
+    level = {"transition": [[1]], "process_cov": [[1]], "observation": [[1], [1]], "initial": "diffuse"}
+    model = sse.LinearGaussianSSM(**level, measurement_cov=1e-18 * np.eye(2))
+    with pytest.raises(sse.errors.SingularInnovationError, match="has one, a larger: noise below 1e-14 of the"):
+        model.score(y)
+    assert np.isfinite(sse.LinearGaussianSSM(**level, measurement_cov=1e-12 * np.eye(2)).score(y))
+
+
 def test_files(no_work, tmp_path):
     path = tmp_path / "model.nc"
     with pytest.raises(FileNotFoundError, match=r"there is no file .*model\.nc"):

@@ -275,6 +275,22 @@ def test_streams_files_forecasts_and_weights(tmp_path):
     assert np.isfinite(model.score(y, draws.isel(draw=2)))
 
 
+def test_a_cycle_turns_one_way_whatever_its_start():
+    """The other has the same likelihood, and which of them a fit ended in was chance; as of cycles on rows."""
+    t = np.cumsum(np.random.default_rng(4).exponential(1.0, 120))
+    y = pd.Series(np.sin(2.0 * np.pi * t / 9.0) + np.random.default_rng(5).normal(0.0, 0.4, 120), t)
+    model = designs.local_level(unit="s") + designs.cycle(9.0)
+    found = model.fit(y, n_starts=1).params_
+    turned = found.copy(deep=True)
+    for row, column in (("cycle", "cycle*"), ("cycle*", "cycle")):
+        turned["transition"].loc[{"next_state": row, "state": column}] *= -1.0
+    assert model.score(y, turned) == pytest.approx(model.score(y, found), abs=1e-9)
+    again = (designs.local_level(unit="s") + designs.cycle(9.0)).fit(y, start=turned)
+    for params in (found, again.params_):
+        assert params["transition"].sel(next_state="cycle", state="cycle*").item() > 0.0
+    np.testing.assert_allclose(again.summary()["value"], model.summary()["value"], rtol=1e-3)
+
+
 def test_blank_rows_change_nothing():
     y = simulated(("local_level",))
     model = designs.local_level(unit="h").fit(y)

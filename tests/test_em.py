@@ -1,5 +1,6 @@
 """The EM engine: what a fit returns, that it climbs, where it stops, and what it leaves alone."""
 
+import re
 import warnings
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import statespace_em as sse
-from statespace_em import em
+from statespace_em import em, fitting
 from statespace_em.domains import lifted
 from statespace_em.errors import ConvergenceWarning, ImpossibleObservationError, ParameterError
 from statespace_em.mixing import Anderson
@@ -409,3 +410,27 @@ def test_only_what_grows_next_to_zero_is_raised(image, raises):
         np.testing.assert_allclose(raised.sum(1), 1.0, rtol=1e-15)
         assert raised[0, 0] > 1e-5
         assert raised[1, 0] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("n_steps", "message"),
+    [
+        (
+            50,
+            r"^stopped after 50 E-steps before it converged \(the last 10 gained 0.2 nats\): raise max_iter,",
+        ),
+        (
+            30,
+            r"\(the last 10 gained 0.2 nats\): the score is still steep, but no step along it led higher, .* start=m",
+        ),
+    ],
+)
+def test_a_run_that_did_not_converge_says_how_far_it_was_and_what_helps(n_steps, message):
+    model = sse.GaussianHMM(1).fit(np.random.default_rng(0).normal(size=20))
+    core = model._core()
+    trace = tuple(em.Step(n_steps - 12 + i, -40.0 + 0.02 * i, 0.0) for i in range(13))
+    run = em.EMResult(core.build(model._schema().arrays(model.params_)), None, trace, "max_iter", n_steps)
+    options = fitting.FitOptions(max_iter=50)
+    ((category, said),) = fitting.not_converged(run, core, [0], np.zeros(1, int), model._no_bound, str, options)
+    assert category is ConvergenceWarning
+    assert re.search(message, said), said

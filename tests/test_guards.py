@@ -198,8 +198,11 @@ def test_settings_that_contradict_each_other(guard, message):
     with pytest.raises(DataError, match="GaussianHMM has no Kalman filter to put a gate into"):
         checks.gated(sse.GaussianHMM(2), series())
     exact = two(np.diag([1.0, 0.0]))
-    with pytest.raises(ParameterError, match="no noise for column 2: what is measured without error cannot be Student"):
+    with pytest.raises(ParameterError, match="no noise for column 1: what is measured without error cannot be Student"):
         exact.stream(given(exact), dof=4.0)
+    named = pd.DataFrame(np.zeros((3, 2)), columns=["east", "north"])
+    with pytest.raises(ParameterError, match="no noise for column 'north': what is measured without error cannot be"):
+        exact.filter(named, given(exact), dof=4.0)
     with pytest.raises(ParameterError, match="dof has no 1, expected one for each of 0, 1"):
         model.filter(np.zeros((3, 2)), given(model), dof={0: 4.0}, by="feature")
     marginal = level(initial="diffuse", likelihood="marginal")

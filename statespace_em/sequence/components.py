@@ -89,6 +89,11 @@ def cycle(label: str, *, period: float | None) -> Part:
     return Part(["cycle", "cycle*"], turn, cov, np.array([1.0, 0.0]), ["stationary"] * 2, guesses, (decay,))
 
 
+def turning_up(names: Sequence[str], values: Mapping[str, float]) -> dict[str, float]:
+    """Values with cycles that turn one way: a cycle is the same in distribution whichever way it turns."""
+    return {**values, **{name: abs(values[name]) for name in names if name in values}}
+
+
 def arma(label: str, *, p: int, q: int, d: int, seasonal: Sequence[int] = (0, 0, 0, 1)) -> Part:
     """ARIMA(p, d, q)(P, D, Q)s: past values, then w = sum of ar * w before + e + sum of ma * e before, and the past e.
 

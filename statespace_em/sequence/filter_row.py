@@ -75,7 +75,7 @@ class Guard:
         return not (np.isnan(self.gate) and np.isnan(self.dof).all())
 
     @classmethod
-    def of(cls, gate: float | None, dof: Any, names: Sequence[Any], noise: Floats) -> Guard:
+    def of(cls, gate: float | None, dof: Any, names: Sequence[Any], noise: Floats, features: Sequence[Any]) -> Guard:
         """Check the settings; ``names`` (D,) says what each column is judged with, ``noise`` is that of the rows."""
         order = list(dict.fromkeys(names))
         owner = np.array([order.index(name) for name in names], dtype=np.int64)
@@ -86,7 +86,7 @@ class Guard:
                 "gate and dof are both given: a gate leaves outliers out, Student-t noise weighs them."
             )
         if dof is not None:
-            _check_weighted(owner, names, noise)
+            _check_weighted(owner, names, noise, features)
         return cls(np.nan if gate is None else gate, owner, _degrees(dof, order))
 
     def array(self) -> Floats:
@@ -143,7 +143,7 @@ def _degrees(dof: Any, order: Sequence[Any]) -> Floats:
     return values
 
 
-def _check_weighted(owner: Ints, names: Sequence[Any], noise: Floats) -> None:
+def _check_weighted(owner: Ints, names: Sequence[Any], noise: Floats, features: Sequence[Any]) -> None:
     """Refuse Student-t noise where there is none, or where columns weighted apart are correlated."""
     linked = (noise != 0.0).reshape(-1, *noise.shape[-2:]).any(0) & (owner[:, None] != owner)
     if linked.any():
@@ -155,8 +155,8 @@ def _check_weighted(owner: Ints, names: Sequence[Any], noise: Floats) -> None:
     none = (np.diagonal(noise, axis1=-2, axis2=-1) == 0.0).reshape(-1, len(owner)).any(0)
     if none.any():
         raise ParameterError(
-            f"measurement_cov has no noise for column {int(np.argmax(none)) + 1}: what is measured without error "
-            "cannot be Student-t."
+            f"measurement_cov has no noise for column {show(features[int(np.argmax(none))])}: what is measured without "
+            "error cannot be Student-t. Give it a variance, or use a gate."
         )
 
 

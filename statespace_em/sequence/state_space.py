@@ -101,8 +101,10 @@ class StateSpaceModel(DrawnModel):
             if gate is None and dof is None:
                 found = causal(tree, batch, self.likelihood)
             else:
-                names = owners(by, labels.features.tolist(), self._sensor_names())
-                found = guarded(tree, batch, Guard.of(gate, dof, names, tree.measurement_cov), self.likelihood)
+                features = labels.features.tolist()
+                names = owners(by, features, self._sensor_names())
+                guard = Guard.of(gate, dof, names, tree.measurement_cov, features)
+                found = guarded(tree, batch, guard, self.likelihood)
         return filter_dataset(found, labels, state_coords(self._names()))
 
     def left_out(self, y: Any, params: Any = None, *, gate: float, by: By = "row", inputs: Any = None) -> xr.DataArray:
@@ -215,7 +217,7 @@ class StateSpaceModel(DrawnModel):
         known, tree = self._plain_parameters(params)
         check_streams(tree, self.likelihood)
         names = owners(by, known["feature"].values.tolist(), self._sensor_names())
-        guard = Guard.of(gate, dof, names, tree.measurement_cov)
+        guard = Guard.of(gate, dof, names, tree.measurement_cov, known["feature"].values.tolist())
         spec = self._specification(known.sizes["feature"])
         return KalmanStream(self, known, tree, self.likelihood, spec, guard)
 

@@ -20,7 +20,7 @@ from statespace_em.sequence.arma_mirror import mirrored
 from statespace_em.sequence.arma_screen import screened
 from statespace_em.sequence.arma_start import hannan_rissanen
 from statespace_em.sequence.component_sum import ComponentSum
-from statespace_em.sequence.components import Part, built, together
+from statespace_em.sequence.components import Part, built, together, turning_up
 from statespace_em.sequence.cycle_screen import Tried, screened_cycles
 from statespace_em.sequence.decomposition import View, views
 from statespace_em.sequence.lgssm_specification import Specification
@@ -178,13 +178,8 @@ class StructuralModel(ComponentSum):
 
 
 def _meant(labels: Mapping[str, Sequence[str]], values: Mapping[str, float]) -> dict[str, float]:
-    """Values that are shown of several with one likelihood: moving averages that can be inverted, cycles that turn up.
-
-    A cycle is the same in distribution whichever way it turns.
-    """
-    found = mirrored(labels["arma"], values)
-    turns = [f"{label}cycle_sin" for label in labels["cycle"]]
-    return found | {name: abs(found[name]) for name in turns if name in found}
+    """Values that are shown of several with one likelihood: moving averages that can be inverted, cycles one way."""
+    return turning_up([f"{label}cycle_sin" for label in labels["cycle"]], mirrored(labels["arma"], values))
 
 
 def _several_tops(options: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ from statespace_em.labels import Labels
 from statespace_em.patterns import Pattern, fixed
 from statespace_em.priors import InverseWishart
 from statespace_em.scale.chunks import is_chunked
+from statespace_em.sequence.components import turning_up
 from statespace_em.sequence.decays import Decay
 from statespace_em.sequence.flow import Flow, Piece
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
@@ -193,9 +195,11 @@ class Timed(StateSpaceModel):
             for piece in pieces
             if piece.root
         ]
+        turns = [piece.root[1] for piece in pieces if len(piece.root) == 2]
         return Specification(
             self._names(), view.shape[-2], patterns, varying, tuple(words), guesses=guesses, flow=bends,
             decays=tuple(fading), segments=self._segments(), regressors=self._regressors(pieces),
+            meant=partial(turning_up, turns) if turns else None,
         )  # fmt: skip
 
     def _regressors(self, pieces: Sequence[Piece]) -> dict[Any, int]:

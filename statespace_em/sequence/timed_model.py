@@ -245,8 +245,9 @@ class TimedModel(Timed):
         """
         known = self._known(params)
         self._plain_view("a stream goes on beyond the rows")
-        names = owners(by, known["feature"].values.tolist(), self._sensor_names())
-        guard = Guard.of(gate, dof, names, values_of(known, "measurement_cov"))
+        features = known["feature"].values.tolist()
+        names = owners(by, features, self._sensor_names())
+        guard = Guard.of(gate, dof, names, values_of(known, "measurement_cov"), features)
         base, own = self._step_of(known), self._own(known)
         flow = self._at(Grid(base), base, own)._flow
 
