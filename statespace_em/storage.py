@@ -90,6 +90,35 @@ def _key(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def in_utc(dataset: xr.Dataset) -> xr.Dataset:
+    """Answer of a model in a form that ``to_netcdf`` and ``to_zarr`` take: dates with a time zone as those of UTC.
+
+    The time zone stands in ``attrs["time_zone"]`` of the coordinate, from which it can be had again:
+    ``index.tz_localize("UTC").tz_convert(zone)``.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import statespace_em as sse
+    >>> from statespace_em import storage
+    >>> y = sse.datasets.nile()
+    >>> y.index = pd.date_range("2024-07-01", periods=100, freq="D", tz="Europe/Oslo", name="day")
+    >>> found = storage.in_utc(sse.designs.local_level().fit(y).e_step(y))
+    >>> str(found.indexes["day"][0]), found["day"].attrs
+    ('2024-06-30 22:00:00', {'time_zone': 'Europe/Oslo'})
+    """
+    for name, coordinate in dataset.coords.items():
+        values: Any = coordinate.to_index() if coordinate.ndim == 1 and name in dataset.indexes else None
+        if values is None and coordinate.dtype == object and coordinate.ndim:  # of sequences with times of their own
+            values = pd.Index(coordinate.values.ravel())
+        zone = getattr(values, "tz", None)
+        if zone is not None:
+            plain = values.tz_convert("UTC").tz_localize(None)
+            shaped = xr.Variable(coordinate.dims, plain.to_numpy().reshape(coordinate.shape), {"time_zone": str(zone)})
+            dataset = dataset.assign_coords({name: shaped})
+    return dataset
+
+
 def write_dataset(dataset: xr.Dataset, path: str | os.PathLike[str]) -> None:
     """Write NetCDF under a temporary name and rename: an interrupted write leaves nothing half-done."""
     target = Path(path)
@@ -98,7 +127,7 @@ def write_dataset(dataset: xr.Dataset, path: str | os.PathLike[str]) -> None:
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     os.close(handle)
     try:
-        dataset.to_netcdf(temporary, engine="h5netcdf")
+        in_utc(dataset).to_netcdf(temporary, engine="h5netcdf")
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
     finally:

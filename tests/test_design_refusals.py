@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 import statespace_em as sse
-from statespace_em import designs
+from statespace_em import designs, storage
 from statespace_em.errors import ConvergenceWarning, DataError, DataWarning, ParameterError, RowError
 from statespace_em.priors import InverseWishart
 
@@ -83,12 +83,24 @@ def test_dates_with_a_time_zone_are_written_in_utc(tmp_path):
     model.save(tmp_path / "model.nc")
     assert type(model).load(tmp_path / "model.nc").score(y) == model.score(y)
     found = model.e_step(y)
-    plain = found.assign_coords(time=found.indexes["time"].tz_convert("UTC").tz_localize(None))
-    plain.to_netcdf(tmp_path / "posterior.nc", engine="h5netcdf")
-    with xr.open_dataset(tmp_path / "posterior.nc", engine="h5netcdf") as back:
-        again = back.indexes["time"].tz_localize("UTC").tz_convert("Europe/Berlin")
-        assert list(again) == list(dates)
-        np.testing.assert_array_equal(back["gamma"].values, found["gamma"].values)
+    storage.in_utc(found).to_netcdf(tmp_path / "posterior.nc", engine="h5netcdf")
+    storage.write_dataset(found, tmp_path / "written.nc")
+    for name in ("posterior.nc", "written.nc"):
+        with xr.open_dataset(tmp_path / name, engine="h5netcdf") as back:
+            again = back.indexes["time"].tz_localize("UTC").tz_convert(back["time"].attrs["time_zone"])
+            assert list(again) == list(dates)
+            np.testing.assert_array_equal(back["gamma"].values, found["gamma"].values)
+    assert storage.in_utc(found.assign_coords(time=range(30))).identical(found.assign_coords(time=range(30)))
+
+
+def test_time_zones_of_sequences_with_times_of_their_own(tmp_path):
+    dates = pd.date_range("2020-03-25", periods=30, freq="D", tz="Europe/Berlin")
+    y = {"a": pd.Series(np.arange(30.0) % 7, dates), "b": pd.Series(np.arange(20.0) % 5, dates[3:23])}
+    storage.in_utc(designs.local_level().fit(y).e_step(y)).to_netcdf(tmp_path / "panel.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "panel.nc", engine="h5netcdf") as back:
+        stamps = back["timestamp"].sel(sequence="b").values
+        np.testing.assert_array_equal(stamps[:20], dates[3:23].tz_convert("UTC").tz_localize(None))
+        assert np.isnat(stamps[20:]).all()
 
 
 velocity = designs.constant_velocity

@@ -25,6 +25,7 @@ from statespace_em.scale.lazily import chunkwise
 from statespace_em.schema import Schema, state_coords
 from statespace_em.sequence.base import future_dataset
 from statespace_em.sequence.drawn_model import DrawnModel
+from statespace_em.sequence.even_rows import warn_of_gaps
 from statespace_em.sequence.filter_answer import filter_dataset
 from statespace_em.sequence.filter_row import By, Guard, owners
 from statespace_em.sequence.guarded import guarded
@@ -53,7 +54,7 @@ class StateSpaceModel(DrawnModel):
     measurement_prior: InverseWishart
     transition_prior: MatrixNormal = MatrixNormal()
     observation_prior: MatrixNormal = MatrixNormal()
-    _of_steps: tuple[str, ...] = ()  # parameters that depend on the step between rows
+    _of_steps: tuple[str, ...] = ()  # parameters that depend on the time between rows; none where a row is a step
 
     def _settle(self, y: Any) -> None:
         unknown = self._specification(None).starts_as("fixed")
@@ -338,6 +339,8 @@ class StateSpaceModel(DrawnModel):
         exact = "process_cov" in moving and core.has_no_noise() and self.process_prior.is_flat
         if noisy or exact:
             check_constant_columns(batch.y, list(labels.features))
+        if not self._of_steps:
+            warn_of_gaps(labels)
 
     def _default_starts(self) -> int:
         return 3

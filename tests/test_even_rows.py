@@ -1,0 +1,60 @@
+"""Dates that leave steps out: told where a row is a step, but not of trading days, nor where times are what they are."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import statespace_em as sse
+from statespace_em import designs
+from statespace_em.errors import DataWarning
+
+DAILY = pd.Series(np.random.default_rng(0).normal(size=120).cumsum(), pd.date_range("2020-01-01", periods=120))
+WEEKDAYS = DAILY[DAILY.index.day_of_week < 5]
+
+
+def at(freq, n=120):
+    return pd.Series(DAILY.to_numpy()[:n], pd.date_range("2020-01-01", periods=n, freq=freq))
+
+
+@pytest.mark.parametrize(
+    ("y", "match"),
+    [
+        (DAILY.drop(DAILY.index[[5, 50, 51]]),
+         r"time 2020-01-05 is followed by 2020-01-07, where the usual step is 1 days 00:00:00, and 2 of 116 steps are "
+         r"longer. Put the rows in with NaN, as y.asfreq\('D'\) does, .*local_level\(unit='D'\)"),
+        (at("15min").drop(at("15min").index[30:60]), r"asfreq\('15min'\) does, .*unit='min'"),
+        (at("MS").drop(pd.Timestamp("2021-01-01")), r"2020-12-01 is followed by 2021-02-01, .*as y.asfreq does"),
+        ({"a": DAILY, "b": DAILY.drop(DAILY.index[7])}, "time 2020-01-07 is followed by 2020-01-09"),
+    ],
+    ids=["days", "minutes", "months", "panel"],
+)  # fmt: skip
+def test_steps_that_dates_leave_out_are_told(y, match):
+    with pytest.warns(DataWarning, match=match) as told:
+        designs.local_level().fit(y, n_starts=1)
+    assert [warning.filename for warning in told] == [__file__]
+
+
+def test_matrices_take_rows_as_steps_too():
+    with pytest.warns(DataWarning, match="a row is a step, but the dates leave some out"):
+        sse.LinearGaussianSSM(transition=[[1]], observation=[[1]], initial="diffuse").fit(DAILY.drop(DAILY.index[7]))
+
+
+@pytest.mark.parametrize(
+    "y",
+    [DAILY, WEEKDAYS, WEEKDAYS.drop(WEEKDAYS.index[[10, 11]]), at("MS"), at("QS"), at("h"), DAILY.reset_index(drop=1),
+     DAILY.drop(DAILY.index[7]).asfreq("D")],
+    ids=["days", "trading", "holidays", "months", "quarters", "hours", "numbers", "blank"],
+)  # fmt: skip
+def test_what_is_even_or_of_trading_days_is_taken_as_it_is(y):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        designs.local_level().fit(y, n_starts=1)
+
+
+@pytest.mark.parametrize("model", [designs.local_level(unit="D"), sse.GaussianHMM(1)], ids=["time", "regimes"])
+def test_models_that_know_the_times_or_need_none_do_not_warn(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(DAILY.drop(DAILY.index[[5, 50]]), n_starts=1)
