@@ -1,4 +1,4 @@
-"""Dates that leave steps out: told where a row is a step, but not of trading days, nor where times are what they are."""
+"""Dates that leave steps out are told where a row is a step: not of trading days, nor where times are what they are."""
 
 import warnings
 
