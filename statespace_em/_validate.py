@@ -55,6 +55,12 @@ def at_least(name: str, value: Any, smallest: float, *, whole: bool = False) -> 
         raise ParameterError(f"{name} is {_shown(value)}, expected {kind} of at least {smallest:g}.")
 
 
+def probability(name: str, value: Any, example: float = 0.95) -> None:
+    """Check a number strictly between 0 and 1."""
+    if not isinstance(value, int | float | np.number) or not 0.0 < value < 1.0:
+        raise ParameterError(f"{name} is {_shown(value)}, expected a probability between 0 and 1, such as {example:g}.")
+
+
 def generator(seed: int | np.random.Generator | None) -> np.random.Generator:
     """Source of random numbers: new each time for None."""
     if seed is not None and not isinstance(seed, np.random.Generator):

@@ -145,6 +145,8 @@ def _degrees(column: pd.Series[Any]) -> Floats:
 
 
 def _need(table: pd.DataFrame, names: tuple[str, ...]) -> None:
+    if not isinstance(table, pd.DataFrame):
+        raise DataError(f"positions are a {type(table).__name__}, expected a DataFrame with columns {names}.")
     missing = [name for name in names if name not in table.columns]
     if missing:
         raise DataError(f"there is no column {missing[0]!r} among {list(table.columns)}.")

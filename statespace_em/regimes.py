@@ -181,7 +181,8 @@ def blended_moments(params: xr.Dataset, probabilities: xr.DataArray) -> xr.Datas
 def _weights(probabilities: xr.DataArray) -> tuple[Floats, list[Any], pd.Index]:
     if not isinstance(probabilities, xr.DataArray) or "state" not in probabilities.dims or probabilities.ndim != 2:
         raise DataError(
-            "probabilities are not (time, state) of one sequence: pass filtered, predicted or smoothed ones."
+            "probabilities are not (time, state) of one sequence: pass filtered, predicted or smoothed ones: "
+            "filter(y).filtered or .predicted, or e_step(y).gamma."
         )
     time = next(str(dim) for dim in probabilities.dims if dim != "state")
     if "length" in probabilities.coords and probabilities["length"].ndim == 0:  # one of ragged sequences

@@ -144,8 +144,7 @@ class Uncertain(ABC):
         xarray.Dataset
             As `standard_errors`, with a dim ``bound``: "lower", "upper".
         """
-        if not isinstance(level, int | float) or isinstance(level, bool) or not 0.0 < level < 1.0:
-            raise ParameterError(f"level is {level!r}, expected a number between 0 and 1, such as 0.95.")
+        _validate.probability("level", level)
         errors, values, labels, known, core, notes = self._errors(y, params, of, freeze, states, weights)
         domains = self._named_domains(list(values)) if of == "named" and isinstance(self, HasNames) else {}
         ends = errors_of.intervals(core, values, errors, level, domains)

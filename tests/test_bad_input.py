@@ -447,6 +447,43 @@ def test_noise_that_is_lost_to_rounding():
     assert np.isfinite(sse.LinearGaussianSSM(**level, measurement_cov=1e-12 * np.eye(2)).score(y))
 
 
+def test_numbers_that_are_none():
+    y, model = np.arange(30.0) % 7, sse.designs.local_level()
+    params = model.parameters(process_cov=[[1.0]], measurement_cov=[[1.0]])
+    known = model.filter(y, params)
+    asked = [
+        (
+            lambda: model.filter(y, params, gate="a"),
+            "gate is 'a', expected a probability between 0 and 1, such as 0.999",
+        ),
+        (lambda: model.filter(y, params, dof="a"), "dof is 'a', expected a positive number"),
+        (lambda: model.impute(y, params, level="a"), "level is 'a', expected a probability between 0 and 1"),
+        (
+            lambda: model.decompose(y, params, level=95),
+            "level is 95, expected a probability between 0 and 1, such as 0.95",
+        ),
+        (lambda: model.confidence_intervals(y, params, level=None), "level is None, expected a probability"),
+        (lambda: sse.checks.nis(known, level="a"), "level is 'a', expected a probability"),
+        (lambda: sse.robust.fit_student(model, y, dof="a"), "dof is 'a', expected a positive number, or None"),
+        (
+            lambda: sse.robust.fit_student(sse.GaussianHMM(1), y),
+            "GaussianHMM has no measurement noise that could be Stu",
+        ),
+        (
+            lambda: sse.checks.nees(model.e_step(y, params), xr.Dataset({"a": 1, "b": 2})),
+            "truth is a Dataset of 'a', 'b'",
+        ),
+        (lambda: sse.geodesy.to_degrees(pd.Series([1.0])), "positions are a Series, expected a DataFrame with columns"),
+        (
+            lambda: sse.regimes.report(y, model.e_step(y, params)),
+            r"filter\(y\).filtered or .predicted, or .*e_step\(y\).gam",
+        ),
+    ]
+    for ask, match in asked:
+        with pytest.raises((DataError, ParameterError), match=match):
+            ask()
+
+
 def test_files(no_work, tmp_path):
     path = tmp_path / "model.nc"
     with pytest.raises(FileNotFoundError, match=r"there is no file .*model\.nc"):

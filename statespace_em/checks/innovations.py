@@ -11,7 +11,7 @@ import xarray as xr
 from statespace_em import _validate
 from statespace_em._typing import Bools, Floats
 from statespace_em.checks.residuals import ljung_box
-from statespace_em.errors import DataError, ParameterError
+from statespace_em.errors import DataError
 from statespace_em.labels import listed, show
 
 
@@ -158,7 +158,7 @@ def gate(known: xr.Dataset, *, level: float = 0.997, by: str = "row") -> xr.Data
     """
     from scipy.special import chdtri
 
-    _level(level)
+    _validate.probability("level", level)
     _validate.one_of("by", by, ("row", "feature"))
     if by == "row":
         found = nis(known)
@@ -204,7 +204,7 @@ def gated(
     >>> int((outside & radar["outlier"]).sum()), int(radar["outlier"].sum()), int((outside & ~radar["outlier"]).sum())
     (16, 16, 1)
     """
-    _level(level)
+    _validate.probability("level", level)
     if not isinstance(model, Gates):
         raise DataError(
             f"{type(model).__name__} has no Kalman filter to put a gate into: pass a linear-Gaussian model."
@@ -302,11 +302,6 @@ def _time(array: xr.DataArray, last: str) -> str:
     return str(next(dim for dim in reversed(array.dims) if dim != last))
 
 
-def _level(level: float) -> None:
-    if not 0.0 < level < 1.0:
-        raise ParameterError(f"level is {level}, expected a probability between 0 and 1, such as 0.95.")
-
-
 def _whitened(values: Floats, cov: Floats) -> Floats:
     """Solve rows (..., D) with the Cholesky factor of the covariance of their finite entries; NaN elsewhere."""
     seen: Bools = np.isfinite(values) & np.isfinite(np.diagonal(cov, axis1=-2, axis2=-1))
@@ -320,7 +315,7 @@ def _consistency(name: str, scores: Floats, like: xr.DataArray, over: str, level
     """Sums of squares of every row with their bands, and their average over a dim."""
     from scipy.special import chdtri
 
-    _level(level)
+    _validate.probability("level", level)
     dof = (~np.isnan(scores)).sum(-1)
     square = np.where(dof > 0, np.nansum(scores**2, -1), np.nan)
     tail = (1.0 - level) / 2.0
@@ -354,6 +349,8 @@ def _errors(mean: xr.DataArray, truth: Any) -> tuple[Floats, list[int]]:
             )
         columns = truth.indexes["state"].tolist() if "state" in truth.indexes else names
         values = truth.transpose(..., "state").values
+    elif isinstance(truth, xr.Dataset):
+        raise DataError(f"the truth is a Dataset of {listed(truth.data_vars)}: pass the array (time, state) in it.")
     else:
         values, columns = np.asarray(truth, dtype=float), names
     strange = [column for column in columns if column not in names]

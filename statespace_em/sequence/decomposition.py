@@ -11,7 +11,6 @@ from scipy.special import ndtri
 
 from statespace_em import _validate
 from statespace_em._typing import Bools, Floats
-from statespace_em.errors import ParameterError
 from statespace_em.labels import Labels, seeing
 from statespace_em.sequence.components import Part
 from statespace_em.sequence.flow import Piece
@@ -116,8 +115,7 @@ def component_moments(found: Sequence[View], mean: Floats, cov: Floats, position
 def check_asked(of: str, level: float) -> None:
     """Refuse other moments than there are, and levels that are no probabilities."""
     _validate.one_of("of", of, ("smoothed", "filtered"))
-    if not 0.0 < level < 1.0:
-        raise ParameterError(f"level is {level!r}, expected a probability between 0 and 1, such as 0.95.")
+    _validate.probability("level", level)
 
 
 def decomposed(

@@ -79,8 +79,8 @@ class Guard:
         """Check the settings; ``names`` (D,) says what each column is judged with, ``noise`` is that of the rows."""
         order = list(dict.fromkeys(names))
         owner = np.array([order.index(name) for name in names], dtype=np.int64)
-        if gate is not None and not 0.0 < gate < 1.0:
-            raise ParameterError(f"gate is {gate!r}, expected a probability between 0 and 1, such as 0.999.")
+        if gate is not None:
+            _validate.probability("gate", gate, 0.999)
         if gate is not None and dof is not None:
             raise ParameterError(
                 "gate and dof are both given: a gate leaves outliers out, Student-t noise weighs them."
@@ -135,12 +135,10 @@ def _degrees(dof: Any, order: Sequence[Any]) -> Floats:
         lost = [name for name in order if name not in dof]
         if lost:
             raise ParameterError(f"dof has no {show(lost[0])}, expected one for each of {listed(order)}.")
-        values = np.array([dof[name] for name in order], dtype=float)
-    else:
-        values = np.full(len(order), dof, dtype=float)
-    if not (values > 0.0).all():
+    given = [dof[name] for name in order] if isinstance(dof, Mapping) else [dof] * len(order)
+    if not all(isinstance(value, int | float | np.number) and value > 0.0 for value in given):
         raise ParameterError(f"dof is {dof!r}, expected a positive number of degrees of freedom.")
-    return values
+    return np.array(given, dtype=float)
 
 
 def _check_weighted(owner: Ints, names: Sequence[Any], noise: Floats, features: Sequence[Any]) -> None:

@@ -107,7 +107,12 @@ def fit_student(
     >>> bool(found.weights[radar["outlier"]].median() < 0.05), bool(found.weights[~radar["outlier"]].median() > 0.9)
     (True, True)
     """
-    if dof is not None and not dof > 0.0:
+    if not isinstance(model, StateSpaceModel):
+        raise ParameterError(
+            f"{type(model).__name__} has no measurement noise that could be Student-t: pass a linear-Gaussian model, "
+            "such as designs.local_level()."
+        )
+    if dof is not None and not (isinstance(dof, int | float | np.number) and dof > 0.0):
         raise ParameterError(f"dof is {dof!r}, expected a positive number, or None to estimate it.")
     _validate.at_least("max_iter", max_iter, 1, whole=True)
     driven = model if inputs is None else model._driven_by(inputs, y)

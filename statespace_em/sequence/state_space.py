@@ -183,8 +183,7 @@ class StateSpaceModel(DrawnModel):
         >>> found["mean"].sel(year=slice(1899, 1901)).values.round().ravel().tolist()
         [774.0, 977.0, 960.0]
         """
-        if not 0.0 < level < 1.0:
-            raise ParameterError(f"level is {level!r}, expected a probability between 0 and 1, such as 0.95.")
+        _validate.probability("level", level)
         _, tree, batch, labels, _ = self._ready(y, params)
         with labelled_rows(labels):
             mean, variance = completed(tree, batch, smooth(tree, batch)[0])
