@@ -18,6 +18,7 @@ from statespace_em.labels import Labels, labelled_rows
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.filter_row import By, owners
 from statespace_em.sequence.lgssm_specification import DIMS
+from statespace_em.sequence.state_space import StateSpaceModel
 from statespace_em.sequence.student import best_dof, divergence, expected_weights, shape_and_rate
 from statespace_em.sequence.student_errors import student_errors
 from statespace_em.sequence.timed_definition import Own, values_of
