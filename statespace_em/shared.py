@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias, final
 
 import numpy as np
@@ -76,6 +77,20 @@ def replaced(matrices: Matrices, rows: Ints, values: Floats) -> Matrices:
         matrices = np.asarray(matrices)
     matrices[rows] = values
     return matrices
+
+
+def joined(rows: Sequence[Ints], parts: Sequence[Matrices]) -> Matrices:
+    """Values of all rows from those of parts, whose numbers ``rows`` are; matrices stay shared where they were."""
+    place = np.empty(sum(map(len, rows)), np.int64)
+    stacks, begin = [], 0
+    for numbers, part in zip(rows, parts):
+        distinct, own = stack_of(part)
+        place[numbers] = begin + own
+        stacks.append(distinct)
+        begin += len(distinct)
+    distinct = np.concatenate(stacks)
+    shared = any(isinstance(part, SharedRows) for part in parts) and pays(len(distinct), len(place))
+    return SharedRows(distinct, place) if shared else written_out(distinct, place)
 
 
 def written_out(distinct: Floats, place: Ints) -> Floats:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import statespace_em as sse
-from statespace_em.sequence import lgssm_handover, lgssm_sums
+from statespace_em.sequence import lgssm_causal, lgssm_handover, lgssm_sums, lgssm_unknown
 
 designs = sse.designs
 
@@ -101,3 +101,33 @@ def test_what_the_head_does_not_tell_is_carried_along(monkeypatch):
     found = model.score(y)
     monkeypatch.setattr(lgssm_sums, "handed_over", lambda *args: None)
     assert found == model.score(y)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "polynomials"])
+@pytest.mark.filterwarnings("ignore::statespace_em.errors.ConvergenceWarning")
+def test_filters_go_on_from_what_the_first_rows_tell(case, monkeypatch):
+    model, y = fitted(case, 300)
+    found = model.filter(y)
+    early = model.filter(y[:200])
+    for name in found.data_vars:
+        np.testing.assert_array_equal(found[name].values[:200], early[name].values, err_msg=name)
+    cov = lgssm_causal.spread_of_innovations(*model._ready(y, model.params_)[1:3])
+    monkeypatch.setattr(lgssm_unknown, "MANY", 1000)  # rows: constants are carried to the end
+    expected = model.filter(y)
+    for name, values in expected.data_vars.items():
+        scale = np.abs(values.values[np.isfinite(values.values)]).max()
+        np.testing.assert_allclose(found[name], values, rtol=1e-7, atol=1e-9 * scale, err_msg=name)
+    np.testing.assert_allclose(cov, found["innovation_cov"].values, rtol=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore::statespace_em.errors.ConvergenceWarning")
+def test_filters_of_panels_go_on_in_those_that_do_not_forget():
+    build, _ = CASES["monthly"]
+    panel = {"long": series(300), "short": series(90), "gappy": series(260, gaps=True)}
+    model = build(0).fit(panel, max_iter=2, n_starts=1)
+    found = model.filter(panel)
+    for name, y in panel.items():
+        alone = model.filter(y)
+        for what in ("filtered", "filtered_cov", "innovation", "log_likelihood"):
+            values = found[what].sel(sequence=name).values[: len(y)]
+            np.testing.assert_allclose(values, alone[what].values, rtol=1e-8, atol=1e-9, err_msg=f"{name} {what}")

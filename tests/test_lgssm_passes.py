@@ -35,7 +35,8 @@ def answers(params, batch):
     known = passes.kalman_filter(params, batch, innovations=True)
     smoothed, log_likelihood = passes.smoother(params, batch)
     sums, total = CORE.e_step(params, batch)
-    mean, pairs = passes.smoothed_mean(params, batch), passes.pair_moments(smoothed)
+    starts = np.column_stack([params.initial_mean, 2.0 * params.initial_mean])
+    mean, pairs = passes.smoothed_means(params, batch, starts), passes.pair_moments(smoothed)
     return [*known, *smoothed, log_likelihood, mean, pairs], [*sums[:12], *sums.gradients, total]
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from statespace_em._typing import Bools, Floats
+from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.errors import ParameterError
 from statespace_em.kernels import adjoint_constants
 from statespace_em.sequence.lgssm_expectation import marginal_terms
-from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, varies
+from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, taken, varies
 from statespace_em.sequence.lgssm_passes import Filtered, innovation_covs, kalman_filter
 from statespace_em.sequence.lgssm_unknown import (
     DETERMINED,
@@ -23,7 +25,7 @@ from statespace_em.sequence.lgssm_unknown import (
     is_diffuse,
     proper_start,
 )
-from statespace_em.shared import replaced
+from statespace_em.shared import joined, replaced
 
 
 def causal(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:
@@ -36,8 +38,10 @@ def causal(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:
     start = proper_start(params, batch, stand_in=_stand_in(params, batch))
     if not len(start.states):
         return kalman_filter(start.params, batch, innovations=True)
+    head, rows, run, lasting = heads(start, batch, told=True)
+    if lasting.any():
+        return _continued(params, start, batch, head.lengths, lasting, likelihood)
     f = kalman_filter(start.params, batch, innovations=True)
-    head, rows, run = heads(start, batch)
     known = run.constants
     assert known is not None
     after = _so_far(known, head, inclusive=True)
@@ -63,6 +67,34 @@ def causal(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:
     )
 
 
+def _continued(
+    params: LGSSMParams, start: Start, batch: Batch, lengths: Ints, lasting: Bools, likelihood: str
+) -> Filtered:
+    """Moments where some sequences never forget how they began: what the first rows tell is the start of the others.
+
+    ``lengths`` (S,) of the ``lasting`` sequences are those of their first rows.
+    """
+    ends = np.where(lasting, batch.starts[:-1] + lengths, batch.starts[1:])
+    kept = [np.arange(a, b) for a, b in zip(batch.starts[:-1], ends)]
+    rows, starts = np.concatenate(kept), np.cumsum([0, *map(len, kept)])
+    first = causal(params, taken(batch, rows, starts), "full" if likelihood == "full" else "diffuse")
+    parts = [(rows, first)]
+    for s in np.flatnonzero(lasting):
+        own, last = np.arange(ends[s], batch.starts[s + 1]), starts[s + 1] - 1
+        p = by_row(start.params, taken(batch, rows[[last]], np.array([0, 1])))
+        cov = p.A[0] @ np.asarray(first.filtered_cov[[last]])[0] @ p.A[0].T + p.Q[0]
+        begun = start.params._replace(
+            initial_mean=p.A[0] @ first.filtered_mean[last] + p.b[0], initial_cov=(cov + cov.T) / 2.0
+        )
+        parts.append((own, kalman_filter(begun, taken(batch, own, np.array([0, len(own)])), innovations=True)))
+    numbers, found = zip(*parts)
+    values: Any = (joined(numbers, each) for each in zip(*found))
+    whole = Filtered(*values)
+    if likelihood == "marginal":
+        whole.log_likelihood[batch.starts[1:] - 1] += marginal_terms(params, batch)
+    return whole
+
+
 def spread_of_innovations(params: LGSSMParams, batch: Batch) -> Floats:
     """Covariances (N, D, D) of the innovations as `causal` has them: not finite where missing or undetermined.
 
@@ -70,10 +102,13 @@ def spread_of_innovations(params: LGSSMParams, batch: Batch) -> Floats:
     """
     params = params._replace(initial_mean=np.nan_to_num(params.initial_mean))
     start = proper_start(params, batch, stand_in=_stand_in(params, batch))
-    found = innovation_covs(start.params, batch)
     if not len(start.states):
-        return found
-    head, rows, run = heads(start, batch, covariances)
+        return innovation_covs(start.params, batch)
+    head, rows, run, lasting = heads(start, batch, covariances, told=True)
+    if lasting.any():
+        blank = batch._replace(y=np.where(np.isnan(batch.y), np.nan, 0.0))
+        return np.array(_continued(params, start, blank, head.lengths, lasting, "diffuse").innovation_cov)
+    found = innovation_covs(start.params, batch)
     assert run.constants is not None
     before = _so_far(run.constants, head, inclusive=False)
     seen = ~np.isnan(head.y)

@@ -9,7 +9,7 @@ from statespace_em.data import Batch
 from statespace_em.errors import UndeterminedStartError
 from statespace_em.sequence.lgssm_expectation import e_step, marginal_terms
 from statespace_em.sequence.lgssm_params import LGSSMParams
-from statespace_em.sequence.lgssm_passes import Smoothed, smoothed_mean, smoother
+from statespace_em.sequence.lgssm_passes import Smoothed, smoothed_means, smoother
 from statespace_em.sequence.lgssm_unknown import Start, heads, proper_start, solve
 from statespace_em.shared import replaced
 
@@ -21,7 +21,7 @@ def smooth(params: LGSSMParams, batch: Batch, likelihood: str = "diffuse") -> tu
     log_likelihood = np.add.reduceat(by_rows, batch.starts[:-1])
     if not len(start.states):
         return found, log_likelihood
-    head, rows, run = heads(start, batch)
+    head, rows, run, _ = heads(start, batch)
     assert run.constants is not None
     try:
         solved = solve(run.constants, head.first, fixed=start.fixed, likelihood=likelihood)
@@ -52,11 +52,8 @@ def _smoothed_columns(start: Start, batch: Batch) -> Floats:
         "state_input": None, "observation_input": None,
     }  # fmt: skip
     zeros = batch._replace(y=np.where(np.isnan(batch.y), np.nan, 0.0), inputs=None)
-    columns = []
-    for state, variance in zip(start.states, start.stand_in):
-        begin = np.sqrt(variance) * np.eye(len(p.initial_mean))[state]
-        columns.append(smoothed_mean(p._replace(initial_mean=begin, **nothing), zeros))
-    return np.stack(columns, axis=2)
+    directions = np.eye(len(p.initial_mean))[:, start.states] * np.sqrt(start.stand_in)
+    return smoothed_means(p._replace(**nothing), zeros, directions)
 
 
 def estimated_start(params: LGSSMParams, batch: Batch) -> Floats | None:

@@ -27,13 +27,12 @@ from statespace_em.sequence.lgssm_cuts import Cut, back, cuts_of, into
 from statespace_em.sequence.lgssm_ledger import Ledger, enter, entry_of, predicted_after, sum_of
 from statespace_em.sequence.lgssm_plan import Piece, Section, single
 from statespace_em.sequence.lgssm_sweeps import Covs, Entry, Pass, Raw
-from statespace_em.sequence.lgssm_unknown import regressed
+from statespace_em.sequence.lgssm_unknown import TOLD, regressed
 
 FEW = 4  # constants below which carrying them along is no loss
 SHORTEST = 32  # rows of a head
 ROWS_EACH = 2  # of it for each constant
 SHARE = 256  # of all rows that it is: what it does not tell costs digits
-TOLD = 1e-4  # least information on a constant, in units of its stand-in
 LEAST = 1e-14  # share of the variance of a constant, given the head, that the rows after it leave
 
 

@@ -154,6 +154,12 @@ def positions(batch: Batch) -> Ints:
     return np.arange(len(batch.y)) - np.repeat(batch.starts[:-1], lengths)
 
 
+def taken(batch: Batch, rows: Ints, starts: Ints) -> Batch:
+    """Some rows, as sequences that begin at ``starts``, with what belongs to them."""
+    inputs = None if batch.inputs is None else batch.inputs[rows]
+    return Batch(batch.y[rows], starts, inputs=inputs, place=positions(batch)[rows])
+
+
 class Span(NamedTuple):
     """Range of a singular covariance, r of n dimensions."""
 

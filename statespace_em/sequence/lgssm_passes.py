@@ -129,12 +129,24 @@ def smoother(params: LGSSMParams, batch: Batch) -> tuple[Smoothed, Floats]:
     return Smoothed(mean, *_given_out(parts, n_rows)), log_likelihood
 
 
-def smoothed_mean(params: LGSSMParams, batch: Batch) -> Floats:
-    """States (N, n) expected given all rows."""
-    found = np.empty((len(batch.y), len(params.initial_mean)))
+def smoothed_means(params: LGSSMParams, batch: Batch, starts: Floats) -> Floats:
+    """States (N, n, k) expected given all rows, for k means ``starts`` (n, k) of the first state.
+
+    Raises
+    ------
+    SingularInnovationError
+        As `smoother`.
+    """
+    found = np.empty((len(batch.y), *starts.shape))
 
     def fill(part: Part) -> None:
-        found[part.rows] = _compact(part)[0].mean
+        known = blank_filtered(part.y, len(part.mean), innovations=False)
+        known, gains = filter_covariances(part, known)
+        J = _smooth_covariances(part, gains, known)[0]
+        for j, begun in enumerate(np.ascontiguousarray(starts.T)):
+            filter_means(part._replace(mean=begun), gains, known)
+            _smooth_means(part, gains, known, J, known.filtered_mean)
+            found[part.rows, :, j] = known.filtered_mean
 
     each(params, batch, fill)
     return found
@@ -227,16 +239,6 @@ def _given_out(parts: list[_Stacks], n_rows: int) -> list[Matrices]:
     with _threads.limited(_workers(n_rows)):
         _threads.run(tasks)
     return found
-
-
-def _compact(part: Part) -> tuple[Smoothed, Ints, Floats]:
-    """Smoothed moments, the covariances by place; the places, and the log-likelihoods."""
-    known = blank_filtered(part.y, len(part.mean), innovations=False)
-    known, gains = filter_covariances(part, known)
-    filter_means(part, gains, known)
-    J, place, _, (cov, cross_cov) = _smooth_covariances(part, gains, known)
-    _smooth_means(part, gains, known, J, known.filtered_mean)
-    return Smoothed(known.filtered_mean, cov, cross_cov), place, known.log_likelihood
 
 
 # one pass

@@ -18,7 +18,7 @@ from statespace_em.data import Batch
 from statespace_em.errors import UndeterminedStartError
 from statespace_em.kernels import adjoint_constants
 from statespace_em.kernels.adjoint_constants import GONE
-from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, positions
+from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, taken
 from statespace_em.sequence.lgssm_passes import (
     Filtered,
     Gains,
@@ -33,6 +33,8 @@ LOG_2PI = float(np.log(2.0 * np.pi))
 ENOUGH = 2_048  # rows that mostly tell how much an unknown constant moves y
 FAR = 300.0  # noises that rows may be away from where the filter begins before digits of the likelihood are lost
 DETERMINED = 1e-11  # least information on an unknown constant, in units of its stand-in
+TOLD = 1e-4  # least information on a constant that is well known, likewise
+MANY = 128  # rows of a sequence that have time to tell its constants
 HEAD = 32  # rows of a sequence in which its response to unknown constants is looked for first
 FARTHER = 4  # times as many where it has not died out
 
@@ -230,35 +232,42 @@ class Heads(NamedTuple):
     batch: Batch
     rows: Ints  # (M,), their numbers in the whole batch
     run: Forward
+    lasting: Bools  # (S,), which sequences go on and still respond, the constants being told
 
 
-def heads(start: Start, batch: Batch, run: Callable[[Start, Part], Forward] | None = None) -> Heads:
+def heads(
+    start: Start,
+    batch: Batch,
+    run: Callable[[Start, Part], Forward] | None = None,
+    *,
+    told: bool = False,
+) -> Heads:
     """Run the filter over the first rows of every sequence, until what is unknown of its start has no effect.
 
     It is `forward`, unless ``run`` is given. How many rows depends on these rows alone, so that answers about a time do
-    not depend on what comes later.
+    not depend on what comes later. Many rows are enough where the constants are ``told``, if that is asked for.
     """
     longest, lengths = batch.lengths, np.full(len(batch.starts) - 1, HEAD)
     while True:
         lengths = np.minimum(lengths, longest)
         starts = np.concatenate([[0], np.cumsum(lengths)])
         rows = np.arange(starts[-1]) + np.repeat(batch.starts[:-1] - starts[:-1], lengths)
-        inputs = None if batch.inputs is None else batch.inputs[rows]
-        head = Batch(batch.y[rows], starts, inputs=inputs, place=positions(batch)[rows])
+        head = taken(batch, rows, starts)
         (found,) = each(start.params, head, partial(run or forward, start), whole=True)
         assert found.constants is not None
-        lasting = ~_gone(found.constants, starts, ~start.fixed) & (lengths < longest)
-        if not lasting.any():
-            return Heads(head, rows, found)
-        lengths = np.where(lasting, FARTHER * lengths, lengths)
+        size, least = np.abs(found.constants.response).max(2), _information(found.constants, starts, ~start.fixed)
+        forgotten = (size[starts[1:] - 1] <= GONE * np.maximum.reduceat(size, starts[:-1])).all(1)
+        lasting = ~(forgotten & (least > DETERMINED)) & (lengths < longest)
+        left = lasting & (lengths >= MANY) & (least > TOLD) if told else np.zeros(len(lasting), bool)
+        if not (lasting & ~left).any():
+            return Heads(head, rows, found, left)
+        lengths = np.where(lasting & ~left, FARTHER * lengths, lengths)
 
 
-def _gone(known: Constants, starts: Ints, own: Bools) -> Bools:
-    """Which sequences (S,) have forgotten how they began, and tell those constants that are their ``own``."""
-    size = np.abs(known.response).max(2)
-    forgotten = (size[starts[1:] - 1] <= GONE * np.maximum.reduceat(size, starts[:-1])).all(1)
+def _information(known: Constants, starts: Ints, own: Bools) -> Floats:
+    """Least information (S,) that sequences have on those constants that are their ``own``."""
     gram = np.add.reduceat(known.gram, starts[:-1])[:, own][:, :, own]
-    return np.asarray(forgotten & (np.linalg.eigvalsh(gram) > DETERMINED).all(1))
+    return np.asarray(np.linalg.eigvalsh(gram).min(1, initial=np.inf))
 
 
 class Solved(NamedTuple):
