@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import statespace_em as sse
-from statespace_em.sequence import lgssm_causal, lgssm_handover, lgssm_sums, lgssm_unknown
+from statespace_em.sequence import lgssm_causal, lgssm_handover, lgssm_plan, lgssm_sums, lgssm_unknown
 
 designs = sse.designs
 
@@ -55,9 +55,13 @@ def fitted(case, n_rows):
 
 
 @pytest.mark.filterwarnings("ignore::statespace_em.errors.ConvergenceWarning")
-@pytest.mark.parametrize("n_rows", [100, 700])
+@pytest.mark.parametrize("n_rows", [100, 700, "700 by blocks"])
 @pytest.mark.parametrize("case", CASES)
 def test_sums_are_those_of_constants_carried_along(case, n_rows, monkeypatch):
+    if n_rows == "700 by blocks":
+        n_rows = 700
+        for name, value in {"WHOLE": 10, "SETTLING": 1, "BLOCK": 150}.items():
+            monkeypatch.setattr(lgssm_plan, name, value)
     model, y = fitted(case, n_rows)
     done = []
     monkeypatch.setattr(

@@ -28,10 +28,10 @@ class Look(NamedTuple):
     log_likelihood: float
 
 
-def look_along(work: Pass, section: Section) -> Look:
+def look_along(work: Pass, section: Section, begun: Entry | None = None) -> Look:
     """Run the filter over a long series, and keep what it enters each block with."""
-    entry, entries, total = entry_of(work), [], 0.0
-    cross, covs = np.zeros((1, work.directions.shape[1])), None
+    entry, entries, total = begun or entry_of(work), [], 0.0
+    cross, covs = np.zeros((1, entry.response.shape[1])), None
     for rows, piece in blocks_of(section):
         entries.append(entry)
         covs = enter(work, section, rows, entry, covs)
@@ -59,15 +59,36 @@ def along(work: Pass, section: Section, value: Floats | None, ledger: Ledger | N
             )  # fmt: skip
             value, total = solved.value, total + float(solved.log_likelihood.sum())
         roots = roots_of(work, look.gram)
-    info, futures = np.zeros(work.cov.shape), [np.zeros(len(work.mean)) for _ in range(1 + roots.shape[2])]
-    raws = [ledger.raw if ledger else sweeps.blank(work) for _ in futures]
+    raws = [ledger.raw if ledger else sweeps.blank(work) for _ in range(1 + roots.shape[2])]
     by_covs = ledger.covs if ledger else sweeps.blank_covariances(work)
+    _back_along(work, section, look, value, roots, raws, by_covs, starts=True)
+    return ledger or Ledger(sum_of(raws), by_covs), total
+
+
+def rest_along(
+    work: Pass, section: Section, entry: Entry, raw: Raw, by_covs: tuple[Floats, ...]
+) -> tuple[float, Floats, Floats]:
+    """Add the sums of the rest of a series, without unknown constants; log-likelihood, what it says on its first state.
+
+    That is a vector r (n,) and its variance (n, n), see `kernels.adjoint`.
+    """
+    look = look_along(work, section, entry)
+    info, (future,) = _back_along(work, section, look, None, np.zeros((1, 0, 0)), [raw], by_covs, starts=False)
+    return look.log_likelihood, future, info
+
+
+def _back_along(
+    work: Pass, section: Section, look: Look, value: Floats | None, roots: Floats, raws: list[Raw],
+    by_covs: tuple[Floats, ...], *, starts: bool,
+) -> tuple[Floats, list[Floats]]:  # fmt: skip
+    """Pass back block by block; what the rows say on their first state, and on its response to the constants."""
+    info, futures = np.zeros(work.cov.shape), [np.zeros(len(work.mean)) for _ in raws]
     blocks = blocks_of(section)
     last, room = len(blocks) - 1, None
     for i in range(last, -1, -1):
         (rows, piece), entry = blocks[i], look.entries[i]
         covs = room = enter(work, section, rows, entry, room)
-        ends = {"starts": i == 0, "goes_on": i < last}
+        ends = {"starts": starts and i == 0, "goes_on": i < last}
         tasks: list[Callable[[], None]] = [
             partial(_real_block, work, covs, piece, entry, value, futures[0], raws[0], ends),
             *(
@@ -80,10 +101,10 @@ def along(work: Pass, section: Section, value: Floats | None, ledger: Ledger | N
         def covariances(covs: Covs = covs, rows: slice = rows, i: int = i) -> None:
             after = 0.0 if i == last else 1.0
             count = np.ones(len(covs.slot))
-            sweeps.backward_covariances(work, covs, rows, count, after, info, by_covs, starts=i == 0)
+            sweeps.backward_covariances(work, covs, rows, count, after, info, by_covs, starts=starts and i == 0)
 
         _threads.run([*tasks, covariances])
-    return ledger or Ledger(sum_of(raws), by_covs), total
+    return info, futures
 
 
 def _real_block(

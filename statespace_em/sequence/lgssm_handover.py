@@ -23,9 +23,10 @@ from statespace_em import _threads
 from statespace_em._typing import Floats
 from statespace_em.kernels.steady import ROWS
 from statespace_em.sequence import lgssm_sweeps as sweeps
+from statespace_em.sequence.lgssm_along import rest_along
 from statespace_em.sequence.lgssm_cuts import Cut, back, cuts_of, into
 from statespace_em.sequence.lgssm_ledger import Ledger, enter, entry_of, predicted_after, sum_of
-from statespace_em.sequence.lgssm_plan import Piece, Section, single
+from statespace_em.sequence.lgssm_plan import BLOCK, Piece, Section, single
 from statespace_em.sequence.lgssm_sweeps import Covs, Entry, Pass, Raw
 from statespace_em.sequence.lgssm_unknown import TOLD, regressed
 
@@ -51,14 +52,14 @@ class _Head(NamedTuple):
 
 def handed_over(work: Pass, section: Section, ledger: Ledger | None) -> tuple[Ledger, float] | None:
     """Sums of a section that is one such series, added to the ledger if there is one; None if it is not."""
-    q, n_rows = len(work.start.states), len(section.begins)
-    n_head = max(SHORTEST, ROWS_EACH * q, n_rows // SHARE)
-    alone = len(section.pieces) == 1 and len(section.pieces[0].begin) == 1
-    if q < FEW or not alone or work.start.fixed.any() or 2 * n_head > n_rows:
+    q, alone = len(work.start.states), len(section.pieces) == 1 and len(section.pieces[0].begin) == 1
+    if q < FEW or not alone or work.start.fixed.any():
         return None
-    section = section._replace(long=True)  # whose rows go by number
     assert isinstance(section.rows, slice)
     begin, end = section.rows.start, section.rows.stop
+    n_head = min(max(SHORTEST, ROWS_EACH * q, (end - begin) // SHARE), BLOCK)
+    if 2 * n_head > end - begin:
+        return None
     head = _head(work, section, slice(begin, begin + n_head))
     if head is None:
         return None
@@ -74,7 +75,7 @@ def handed_over(work: Pass, section: Section, ledger: Ledger | None) -> tuple[Le
 
 def _head(work: Pass, section: Section, rows: slice) -> _Head | None:
     """Filter over the first rows; None where they forget the constants, or do not tell them."""
-    covs = enter(work, section, rows, entry_of(work), None)
+    covs = enter(work, section._replace(long=True), rows, entry_of(work), None)  # rows of which go by number
     n_rows = rows.stop - rows.start
     gram = covs.gram[n_rows - 1]
     if covs.reach[0] < n_rows or not np.linalg.eigvalsh(gram)[0] > TOLD:
@@ -94,6 +95,11 @@ def _rest(
     work: Pass, section: Section, rows: slice, entry: Entry, by_covs: tuple[Floats, ...], ledger: Ledger | None
 ) -> tuple[Raw, float, Floats, Floats]:
     """Sums of means and the log-likelihood of the rows after the head; what they say on their first state."""
+    if section.long:
+        raw = ledger.raw if ledger else sweeps.blank(work)
+        total, future, info = rest_along(work, section._replace(rows=rows), entry, raw, by_covs)
+        return raw, total, info, future
+    section = section._replace(long=True)
     covs = enter(work, section, rows, entry, None)
     n_rows = rows.stop - rows.start
     whole, info = single(rows.start, n_rows, 0), np.zeros(work.cov.shape)

@@ -100,10 +100,10 @@ def _gram_of_kinds(covs: Covs, section: Section) -> Floats:
 
 def _section(work: Pass, section: Section, values: list[Floats | None], ledger: Ledger | None) -> tuple[Ledger, float]:
     """Sums of one section, added to the ledger if there is one, and the log-likelihood."""
-    if section.long:
-        return along(work, section, values[0], ledger)
     if (done := handed_over(work, section, ledger)) is not None:
         return done
+    if section.long:
+        return along(work, section, values[0], ledger)
     covs = sweeps.filter_covariances(work, section, section.rows, section.begins, entry_of(work))
     by_covs = ledger.covs if ledger else sweeps.blank_covariances(work)
     raw = ledger.raw if ledger else None
