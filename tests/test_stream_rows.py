@@ -110,6 +110,54 @@ def test_loaded_noises_come_for_their_disturbances():
     same(stream.dataset(steps), model.filter(Y))
 
 
+@pytest.mark.parametrize("how", ["own", "products", "both"])
+def test_loadings_of_rows_stream_as_the_batch_filters(how, tmp_path):
+    y, rng = np.column_stack([Y, Y[::-1]]), np.random.default_rng(5)
+    G = np.array([[[w * w / 2], [w]] for w in W])
+    H = np.eye(2) + 0.2 * rng.normal(size=(T, 2, 2))
+    model = fitted(
+        sse.LinearGaussianSSM(
+            transition=[[1, 1], [0, 0.9]], process_loading=G, process_cov=[[{"q": W}]],
+            observation=[[1, 0], [0.5, 0.3]],
+            measurement_loading=H, measurement_cov=[["r", 0], [0, "s"]], initial="diffuse",
+        ), y,
+    )  # fmt: skip
+    q, r, s = model.summary()["value"].to_numpy()
+    products = [
+        {"process_cov": q * w * g @ g.T, "measurement_cov": h @ np.diag([r, s]) @ h.T} for w, g, h in zip(W, G, H)
+    ]
+    both = [
+        {
+            "process_cov": [[{"q": w}]], "process_loading": g, "measurement_cov": [["r", 0], [0, s]],
+            "measurement_loading": h,
+        } for w, g, h in zip(W.tolist(), G, H)
+    ]  # fmt: skip
+    rows = {"own": [None] * T, "products": products, "both": both}[how]
+    stream, steps = model.stream(), []
+    for i, row in enumerate(y):
+        if i in (1, 20):
+            stream.save(tmp_path / "stream.nc")
+            stream = type(model).resume(tmp_path / "stream.nc")
+        steps.append(stream.update(row, matrices=rows[i]))
+    same(stream.dataset(steps), model.filter(y))
+    np.testing.assert_allclose(stream.log_likelihood, model.score(y), rtol=1e-11)
+    for given, message in (
+        (
+            {"process_cov": [["q", 0], [0, "q"]]},
+            "has 'q', expected numbers or names with the loading of the row beside",
+        ),
+        ({"process_loading": G[0]}, "has 'process_loading' without 'process_cov' of the disturbances: add it"),
+        (
+            {"process_cov": [["p"]], "process_loading": G[0]},
+            "process_cov in matrices= has 'p', expected numbers or 'q'",
+        ),
+        ({"process_cov": [["q"]], "process_loading": G}, "process_loading in matrices= has 3 axes"),
+        ({"process_cov": [["q"]], "process_loading": G[0].T}, r"process_loading has shape \(1, 2\), expected \(2, any"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            model.stream().update(y[0], matrices=given)
+
+
 def test_what_does_not_fit_is_refused():
     model = fitted(sse.LinearGaussianSSM(**SENSOR, initial="diffuse"), Y)
     stream = model.stream()

@@ -92,8 +92,9 @@ class KalmanStream(Stream[KalmanStep]):
 
         ``inputs`` are those of this row where the model has some, ``regressors`` the row of X where it has a
         regression: numbers in their order, or by name. ``matrices`` are those of this row that are not the same at
-        every row, by name, with the names of the model: ``{"measurement_cov": [[{"r": 2.5}]]}``. Left out, they are
-        those that the model has for as many rows.
+        every row, by name, with the names of the model: ``{"measurement_cov": [[{"r": 2.5}]]}``; of a model with
+        loadings for every row either the product or both, ``{"process_cov": [["q"]], "process_loading": G}``. Left
+        out, they are those that the model has for as many rows.
         """
         if self._names or inputs is not None:
             self._inputs = one_row(inputs, self._names, self._where(time))

@@ -15,7 +15,7 @@ from statespace_em.labels import listed
 from statespace_em.patterns import Pattern
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.lgssm_params import ROWWISE, LGSSMParams, varies
-from statespace_em.sequence.lgssm_specification import DIMS, Specification, written
+from statespace_em.sequence.lgssm_specification import DIMS, Specification, loading_of, written
 from statespace_em.sequence.lgssm_structure import COVARIANCES
 
 
@@ -37,6 +37,12 @@ class RowMatrices:
             If the parameters have no row of this number, or a row does not fit.
         """
         given = {} if matrices is None else dict(matrices)
+        loads = {name: given.pop(word) for name, word in self._loads.items() if word in given}
+        lost = [name for name in loads if name not in given]
+        if lost:
+            raise ParameterError(
+                f"matrices= has {self._loads[lost[0]]!r} without {lost[0]!r} of the disturbances: add it."
+            )
         for name in given:
             if name not in self.names:
                 told = f"those of {listed(self.names)}" if self.names else "none"
@@ -46,7 +52,8 @@ class RowMatrices:
                 raise ParameterError("regressors= was given, but the model has no regression.")
             given["observation"] = self._view(regressors, where)
         return {
-            name: self._read(name, given[name]) if name in given else self._own(name, number) for name in self.names
+            name: self._read(name, given[name], loads.get(name)) if name in given else self._own(name, number)
+            for name in self.names
         }
 
     def _view(self, regressors: Any, where: str) -> Floats:
@@ -70,27 +77,36 @@ class RowMatrices:
             )
         return np.asarray(value[number])
 
-    def _read(self, name: str, value: Any) -> Floats:
-        """Matrix of numbers, and of the names that the model has there."""
+    @property
+    def _loads(self) -> dict[str, str]:
+        """What the loading of each covariance is called, where it is another in every row."""
+        return {n: n.replace("cov", "loading") for n, own in self.spec.loadings.items() if own.ndim == 3}
+
+    def _read(self, name: str, value: Any, load: Any) -> Floats:
+        """Matrix of numbers, and of the names that the model has there; ``load`` is its loading in this row."""
         own = getattr(self.params, name).shape[1:]
         pattern, loading = self.spec.patterns.get(name), self.spec.loadings.get(name)
-        rows = loading is not None and loading.ndim == 3  # comes multiplied out
-        inner = isinstance(pattern, RowPattern) and loading is not None and not rows
-        found = written(name, value, pattern.shape if isinstance(pattern, RowPattern) and not rows else own)
+        plain = load is None and name in self._loads  # comes multiplied out
+        if load is not None:
+            loading = loading_of(self._loads[name], load, own[0])
+            if loading.ndim != 2:
+                raise ParameterError(f"{self._loads[name]} in matrices= has {loading.ndim} axes, expected one row's.")
+        named = isinstance(pattern, RowPattern) and not plain
+        size = own if plain or loading is None else (loading.shape[-1],) * 2
+        found = written(name, value, size if named else own)
         if not isinstance(found, Pattern):
             raise ParameterError(f"{name} in matrices= is {value!r}, expected the matrix {DIMS[name]} of one row.")
-        values = (
-            self.spec.free_values(name, getattr(self.params, name))
-            if isinstance(pattern, RowPattern) and not rows
-            else {}
-        )
+        values = self.spec.free_values(name, getattr(self.params, name)) if named else {}
         lost = [word for word in found.names if word not in values]
         if lost:
-            raise ParameterError(f"{name} in matrices= has {lost[0]!r}, expected numbers or {listed(list(values))}.")
+            told = (
+                listed(list(values)) if named else "names with the loading of the row beside them" if plain else "none"
+            )
+            raise ParameterError(f"{name} in matrices= has {lost[0]!r}, expected numbers or {told}.")
         matrix = found.build(np.array([values[word] for word in found.names]))
         if name in COVARIANCES:
             _validate.covariance(name, matrix, (), semi=True)
-        return np.asarray(loading @ matrix @ loading.T) if inner and loading is not None else matrix
+        return matrix if plain or loading is None else np.asarray(loading @ matrix @ loading.T)
 
     def over(self, rows: Mapping[str, Floats]) -> LGSSMParams:
         """Parameters with these matrices (rows, ...) in place of their own."""
