@@ -13,7 +13,7 @@ import xarray as xr
 from statespace_em import _validate
 from statespace_em._typing import Floats
 from statespace_em.errors import ParameterError
-from statespace_em.labels import SAME, Dims, pack, unpack
+from statespace_em.labels import SAME, Dims, name_array, pack, unpack
 from statespace_em.reports import note_boundary
 
 STATE_DIMS = ("state", "next_state", "state_aux")
@@ -30,6 +30,7 @@ class Schema:
     symbols: Sequence[Any] | None = None  # given at construction
     coords: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # of dims that neither states nor data name
     check_written: Callable[[Mapping[str, Floats]], None] = lambda arrays: None  # what a user writes down, besides
+    rows: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # what the entries along time are told apart by
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -88,13 +89,19 @@ class Schema:
             coords["symbol"] = symbols
         dims = self.dims(len(features))
         shaped = {name: np.reshape(value, _shape(dims[name], coords)) for name, value in arrays.items()}
-        dataset = pack(shaped, dims, coords)
+        dataset = self._packed(shaped, dims, coords)
         note_boundary(dataset, vanished or {})
         if "feature" in dataset.dims:
             return dataset
         single = np.empty((), dtype=object)  # a name may be a tuple, which xarray would take for an array
         single[()] = features[0]
         return dataset.assign_coords(feature=((), single if isinstance(single[()], tuple) else features[0]))
+
+    def _packed(self, arrays: Mapping[str, Floats], dims: Dims, coords: Mapping[str, Any]) -> xr.Dataset:
+        found = pack(arrays, dims, coords)
+        if not self.rows or "time" not in found.dims:
+            return found
+        return found.assign_coords({name: ("time", name_array(values)) for name, values in self.rows.items()})
 
     def dataset(self, arrays: Mapping[str, Any]) -> xr.Dataset:
         """Label and check what a user gives: plain arrays in the order of the dims, DataArrays in any order."""

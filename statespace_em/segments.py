@@ -37,6 +37,12 @@ class Segments:
         """Rows of all sequences."""
         return int(self.lengths.sum())
 
+    @property
+    def told(self) -> dict[str, list[Any]]:
+        """Name of the sequence, and number in it, of every row."""
+        each = [(key, number) for key, length in zip(self.keys, self.lengths) for number in range(length)]
+        return {"sequence": [key for key, _ in each], "row": [number for _, number in each]}
+
     def where(self, row: int) -> str:
         """Say in words which row it is."""
         which = int(np.searchsorted(self.begins, row, side="right")) - 1

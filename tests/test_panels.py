@@ -273,6 +273,38 @@ def test_draws_are_of_each_sequence():
     np.testing.assert_allclose(drawn["measurement_cov"][:, [0, -1]].values.ravel(), [0.01, 100.0] * 2, rtol=0.3)
 
 
+def test_other_questions_know_which_sequence_they_are_about():
+    y = {key: pd.Series(own[:, 0]) for key, own in data(seed=9).items()}
+    model = fitted(sse.LinearGaussianSSM(**CASES["accuracies"](plain_all), **START), y)
+    rows = model.params_["measurement_cov"]
+    assert rows["sequence"].values.tolist() == [key for key, n in ROWS.items() for _ in range(n)]
+    assert rows["row"].values.tolist() == [t for n in ROWS.values() for t in range(n)]
+    shocks = checks.auxiliary_residuals(y, model.e_step(y), model.params_)
+    for key, own in y.items():
+        one, params = alone(model, "accuracies", key)
+        whole = fitted(one, own, start=params, max_iter=1).params_.assign(
+            {name: (one.params_[name].dims, params[name].values) for name in ("process_cov", "measurement_cov")}
+        )
+        single = checks.auxiliary_residuals(own, one.e_step(own, whole), whole)
+        for name, value in single.items():
+            np.testing.assert_allclose(shocks[name].sel(sequence=key)[: len(own)], value, rtol=1e-9, atol=1e-12)
+    with pytest.raises(DataError, match="the parameters have no transition: add it"):
+        checks.auxiliary_residuals(y["a"], model.e_step(y).isel(sequence=0), whole.drop_vars("transition"))
+    with pytest.raises(DataError, match="measurement_cov in the parameters has 20 rows, but y goes on to row 21"):
+        checks.auxiliary_residuals(y["a"], model.e_step(y).isel(sequence=0), whole)
+    walk = sse.walk_forward(model, y, min_train=10, refit=10)
+    known = fitted(type(model)(**model.get_params()), {key: own[:10] for key, own in y.items()})
+    there = known.filter({"b": y["b"]})["predicted"].isel(sequence=0, time=slice(10, None))
+    np.testing.assert_allclose(walk["predicted"].sel(sequence="b")[: len(there)], there, rtol=1e-9)
+    assert walk["fitted_measurement_cov"].dims == ("refit", "row", "feature", "feature_aux")
+    single = sse.LinearGaussianSSM(**{**LEVEL, "measurement_cov": [[{"r": W["a"]}]]}, **START)
+    alone_walk = sse.walk_forward(single, y["a"], min_train=10, refit=10)
+    assert alone_walk["predicted"].sizes["time"] == LENGTHS["a"] - 10
+    heavy = sse.robust.fit_student(model, y, dof=5.0)
+    assert heavy.model.params_["measurement_cov"].sizes["time"] == sum(ROWS.values())
+    assert all(value > 0.0 for value in heavy.standard_errors(y).values())
+
+
 # regressions
 
 

@@ -11,6 +11,7 @@ from statespace_em._typing import Floats, Ints
 from statespace_em.data import as_batch
 from statespace_em.errors import DataError
 from statespace_em.labels import Labels, listed, seeing
+from statespace_em.segments import matched
 
 MOMENTS = {"gamma": ("state",), "cov": ("state", "state_aux"), "cross_cov": ("state", "next_state")}
 EXACT = 1e-9  # share of a variance below which its difference from another is round-off
@@ -51,8 +52,13 @@ def auxiliary_residuals(y: Any, posterior: xr.Dataset, params: xr.Dataset) -> xr
         )
     batch, labels, _ = as_batch(y, features=np.atleast_1d(params["feature"].values))
     mean, cov, cross = (_of_rows(posterior[name], labels, dims) for name, dims in MOMENTS.items())
+    lost = [name for name in ("transition", "process_cov", "observation", "measurement_cov") if name not in params]
+    if lost:
+        raise DataError(
+            f"the parameters have no {lost[0]}: add it, also where the model fixes it, as params_ of a fit has."
+        )
     _check_steps(params["transition"], labels)
-    number = np.arange(len(mean)) - np.repeat(batch.starts[:-1], batch.lengths)  # of each row in its sequence
+    number = np.arange(len(mean)) - np.repeat(batch.starts[:-1] - _begins(params, labels), batch.lengths)
     A, Q, b = (_rows(params, name, number, labels) for name in ("transition", "process_cov", "state_offset"))
     C, R, d = (_rows(params, name, number, labels) for name in ("observation", "measurement_cov", "observation_offset"))
     before = np.setdiff1d(np.arange(len(mean)), batch.starts[1:] - 1)  # rows with one after them
@@ -92,6 +98,15 @@ def _of_rows(moment: xr.DataArray, labels: Labels, dims: tuple[str, ...]) -> Flo
     return values[np.arange(shape[-1]) < labels.lengths[:, None]] if sequences else values
 
 
+def _begins(params: xr.Dataset, labels: Labels) -> Ints:
+    """First row (S,) of what varies by row in the parameters: of each sequence, where each has some of its own."""
+    if "sequence" not in params.coords or params["sequence"].dims != ("time",):
+        return np.zeros(len(labels.keys), np.int64)
+    owners = params["sequence"].values.tolist()
+    have = list(dict.fromkeys(owners))
+    return np.array([owners.index(have[i]) for i in matched(have, labels.keys.tolist(), "the parameters are for")])
+
+
 def _rows(params: xr.Dataset, name: str, number: Ints, labels: Labels) -> Floats:
     """Values (N, ...) of a parameter, constant or one a row; offsets that the model lacks are zero."""
     dims = {
@@ -104,7 +119,11 @@ def _rows(params: xr.Dataset, name: str, number: Ints, labels: Labels) -> Floats
     if labels.sequence in params[name].dims:
         return _of_rows(params[name], labels, dims)
     value = params[name].transpose(..., *dims).values
-    return np.broadcast_to(value, (len(number), *value.shape)) if value.ndim == len(dims) else value[number]
+    if value.ndim == len(dims):
+        return np.broadcast_to(value, (len(number), *value.shape))
+    if len(number) and len(value) <= number.max():
+        raise DataError(f"{name} in the parameters has {len(value)} rows, but y goes on to row {number.max()}.")
+    return np.asarray(value[number])
 
 
 def _diagonal(matrices: Floats) -> Floats:

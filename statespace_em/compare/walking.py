@@ -81,7 +81,8 @@ def walk_forward(
         For the rows after the first fit ``filtered``, ``predicted`` ([sequence,] time, state), ``log_score`` (time)
         log p(y_t | rows before) in nats, ``mean``, ``variance`` (time, feature), for symbols ``prob``, and
         ``used_refit`` (time). For every refit ``trained_from``, ``trained_until`` (the labels of its first and last
-        row), ``n_train``, ``status`` (refit) and its parameters as ``fitted_<name>`` (refit, ...).
+        row), ``n_train``, ``status`` (refit) and its parameters as ``fitted_<name>`` (refit, ...), with a dim ``row``
+        where they are given for every row.
         ``attrs["audit"]`` says what was proved. Of several sequences time runs over the times of all, NaN where one
         has no row.
 
@@ -216,11 +217,16 @@ def _walk(model: Any, data: Observations, blocks: list[Block], options: dict[str
             params = aligned(fresh._core(), params, previous)
         previous = params
         for key, rows in data.each(block.train, block.end):
-            known = fresh.filter(rows.y, params, **rows.said)[["filtered", "predicted", "log_likelihood"]]
+            named = sequence is not None and not rows.said  # a model may know something of the sequence
+            own = {key: rows.y} if named else rows.y
+            known = fresh.filter(own, params, **rows.said)[["filtered", "predicted", "log_likelihood"]]
             known = known.rename(log_likelihood="log_score")
-            known = known.merge(fresh.one_step(rows.y, params, quantiles=quantiles, **rows.said))
+            known = known.merge(fresh.one_step(own, params, quantiles=quantiles, **rows.said))
+            known = known.isel(sequence=0, drop=True) if named else known
             said.setdefault(key, []).append(known.isel({time: rows.places >= block.begin}))
         fitted = params.rename({name: f"fitted_{name}" for name in params.data_vars})
+        if "time" in fitted.dims:  # of matrices given for every row, from the first on
+            fitted = fitted.drop_vars(("time", "sequence", "row"), errors="ignore").rename_dims(time="row")
         fits.append(fitted.assign(n_train=data.n_between(block.train, block.begin), status=fresh.status_))
     result = _joined(said, time, sequence)
     every: xr.Dataset = xr.concat(fits, "refit", coords="minimal", compat="override")

@@ -33,7 +33,8 @@ def schema_of(spec: Specification, inputs: Sequence[Any] | None, of_steps: Colle
     def check_written(arrays: Mapping[str, Floats]) -> None:
         check_given(spec, {name: value for name, value in arrays.items() if name not in of_steps}, "")
 
-    return Schema(spec.names, lambda n_features: dims, check_values, spec.known, None, coords, check_written)
+    rows = {} if spec.segments is None else spec.segments.told
+    return Schema(spec.names, lambda n_features: dims, check_values, spec.known, None, coords, check_written, rows)
 
 
 def check_values(arrays: Mapping[str, Floats]) -> None:

@@ -60,7 +60,7 @@ class WeightedRows(StateSpaceModel):
         varying = {name: value[place] for name, value in spec.varying.items()}
         varying["observation"] = self.factor[:, :, None] * self.plain_view
         flow = None if spec.flow is None else spec.flow.placed(place)
-        return replace(spec, patterns=patterns, varying=varying, flow=flow)
+        return replace(spec, patterns=patterns, varying=varying, flow=flow, segments=None)
 
     def _names(self) -> list[Any]:
         return self.inner._names()
