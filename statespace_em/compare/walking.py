@@ -217,12 +217,13 @@ def _walk(model: Any, data: Observations, blocks: list[Block], options: dict[str
             params = aligned(fresh._core(), params, previous)
         previous = params
         for key, rows in data.each(block.train, block.end):
-            named = sequence is not None and not rows.said  # a model may know something of the sequence
-            own = {key: rows.y} if named else rows.y
+            own = {key: rows.y} if "sequence" in params.coords else rows.y  # these say whose rows they are
             known = fresh.filter(own, params, **rows.said)[["filtered", "predicted", "log_likelihood"]]
             known = known.rename(log_likelihood="log_score")
-            known = known.merge(fresh.one_step(own, params, quantiles=quantiles, **rows.said))
-            known = known.isel(sequence=0, drop=True) if named else known
+            ahead = fresh.one_step(own, params, quantiles=quantiles, **rows.said)
+            if "sequence" in params.coords:
+                known, ahead = (found.isel(sequence=0, drop=True) for found in (known, ahead))
+            known = known.merge(ahead)
             said.setdefault(key, []).append(known.isel({time: rows.places >= block.begin}))
         fitted = params.rename({name: f"fitted_{name}" for name in params.data_vars})
         if "time" in fitted.dims:  # of matrices given for every row, from the first on
