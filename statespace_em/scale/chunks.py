@@ -96,7 +96,7 @@ class Chunks:
     @property
     def sizes(self) -> tuple[int, ...]:
         """Sequences of each chunk."""
-        return (1,) if self.sequence is None else self.array.chunksizes[self.sequence]
+        return (1,) if self.sequence is None else self.array.variable.chunksizes[self.sequence]
 
     @property
     def keys(self) -> pd.Index:
@@ -135,16 +135,19 @@ def cut(y: xr.DataArray | xr.Dataset, dim: str | None = None, *, objects: bool =
     if np.isnan(y.shape).any():
         raise DataError("the sizes of the chunks of y are not known: call y.data.compute_chunk_sizes() first.")
     sequence = sequence_dim(y) if dim is None else dim
+    if sequence is not None and not y.sizes[sequence]:
+        raise DataError("y holds no sequence: pass at least one.")
     time = time_dim(y if sequence is None else y.isel({sequence: 0}, drop=True))
     lead = [time] if sequence is None else [sequence, time]
     rest = [name for name in y.dims if name not in lead]
     if len(rest) > 1:
         raise DataError(f"y has dims ({', '.join(map(str, y.dims))}): name them 'sequence', 'time' and 'feature'.")
     _check_chunks(y, sequence, time, objects=objects)
-    y = y.transpose(*lead, *rest).chunk(dict.fromkeys(rest, -1))
+    y = y.transpose(*lead, *rest)
+    y = y.copy(data=y.data.rechunk({y.get_axis_num(name): -1 for name in rest}))  # the entries alone, not coordinates
     lengths = _lengths(y, sequence, time)
     blocks = y.data.to_delayed().ravel()
-    ends = np.cumsum((1,) if sequence is None else y.chunksizes[sequence]).tolist()
+    ends = np.cumsum((1,) if sequence is None else y.variable.chunksizes[sequence]).tolist()
     shells = [_shell(y, sequence, i, begin, end, lengths) for i, (begin, end) in enumerate(zip([0, *ends], ends))]
     parts = [dask.delayed(partial(filled, shell), pure=False)(block) for shell, block in zip(shells, blocks)]
     return Chunks(y, sequence, time, lengths, parts, [(None, None, None)] * len(parts))
@@ -156,13 +159,14 @@ def _check_chunks(y: xr.DataArray, sequence: str | None, time: str, *, objects: 
             "y is in chunks of dtype object, each of which may hold something else: make them numbers or text, as in "
             "y.astype(float) or y.astype(str)."
         )
-    if len(y.chunksizes[time]) > 1:
+    chunksizes = y.variable.chunksizes  # those of coordinates may be others
+    if len(chunksizes[time]) > 1:
         along = "" if sequence is None else f", {sequence!r}: 'auto'"
         raise DataError(
-            f"y is chunked along {time!r} ({len(y.chunksizes[time])} chunks), but a sequence must be whole: use "
+            f"y is chunked along {time!r} ({len(chunksizes[time])} chunks), but a sequence must be whole: use "
             f"y.chunk({{{time!r}: -1{along}}})."
         )
-    for name, sizes in y.chunksizes.items():
+    for name, sizes in chunksizes.items():
         if 0 in sizes:
             what = "sequences" if name == sequence else "rows" if name == time else "columns"
             raise DataError(

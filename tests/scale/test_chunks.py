@@ -127,6 +127,19 @@ def test_every_shape_of_input(change):
     xr.testing.assert_allclose(fresh(model).fit(chunked, **options).params_, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("size", [None, 2, 3])
+def test_coordinates_need_not_be_chunked_as_the_entries_are(size):
+    model, params, y = data_of("diagonal")
+    chunked = y.copy(data=da.from_array(y.values, chunks=(3, -1, 1)))
+    if size:
+        chunked = chunked.assign_coords(length=("sequence", da.from_array(y["length"].values, chunks=size)))
+    for name in ("e_step", "decode"):
+        xr.testing.assert_identical(getattr(model, name)(chunked, params).compute(), getattr(model, name)(y, params))
+    options = {"start": params, "max_iter": 3, "tol": 0.0}
+    expected = fresh(model).fit(y, **options).params_
+    xr.testing.assert_allclose(fresh(model).fit(chunked, **options).params_, expected, rtol=1e-12)
+
+
 def test_a_posterior_is_written_chunk_by_chunk(tmp_path):
     model, params, y = data_of("diagonal")
     model.e_step(y.chunk(sequence=2), params).to_netcdf(tmp_path / "posterior.nc", engine="h5netcdf")
@@ -316,6 +329,10 @@ BEFORE = {
     "no sequences": (
         lambda: xr.DataArray(da.zeros((2, 10, 2), chunks=((2, 0), 10, 2)), dims=DIMS),
         r"chunk 1 of y has no sequences: use y.chunk\({'sequence': 2}\)",
+    ),
+    "no sequence at all": (
+        lambda: xr.DataArray(da.zeros((0, 10, 2)), dims=DIMS),
+        "y holds no sequence: pass at least one",
     ),
     "no rows": (lambda: WHOLE[:, :0].chunk(sequence=2), "chunk 0 of y has no rows"),
     "length 0": (
