@@ -61,6 +61,14 @@ def probability(name: str, value: Any, example: float = 0.95) -> None:
         raise ParameterError(f"{name} is {_shown(value)}, expected a probability between 0 and 1, such as {example:g}.")
 
 
+def instance(name: str, value: Any, kind: type) -> None:
+    """Check an object, such as a prior."""
+    if not isinstance(value, kind):
+        raise ParameterError(
+            f"{name} is {_shown(value)}, expected {kind.__module__.split('.')[-1]}.{kind.__name__}(...)."
+        )
+
+
 def generator(seed: int | np.random.Generator | None) -> np.random.Generator:
     """Source of random numbers: new each time for None."""
     if seed is not None and not isinstance(seed, np.random.Generator):

@@ -10,7 +10,7 @@ from oracles_gaussian import Parameters, completed, posterior, random_parameters
 
 import statespace_em as sse
 from statespace_em.data import as_batch
-from statespace_em.errors import DataError, ParameterError, UndeterminedStartError
+from statespace_em.errors import DataError, DataWarning, ParameterError, UndeterminedStartError
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence import lgssm_basis
 from statespace_em.sequence.lgssm_filter import smooth
@@ -408,6 +408,28 @@ def test_parameters_that_are_written_down_must_have_the_structure(arguments, giv
     model = sse.LinearGaussianSSM(**arguments)
     with pytest.raises(ParameterError, match=message):
         model.parameters(**given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"initial": "diffuse", "initial_mean": [3.0]}, "initial_mean is given, but initial is 'diffuse'"),
+        ({"process_prior": 3}, r"process_prior is 3, expected priors.InverseWishart\(\.\.\.\)"),
+        ({"transition_prior": "flat"}, r"transition_prior is 'flat', expected priors.MatrixNormal\(\.\.\.\)"),
+        ({"process_cov": ("q", [[0]])}, "the matrix that 'q' scales in process_cov is zero"),
+        ({"transition": xr.DataArray([[1.0]], dims=("a", "b"))}, r"transition has dims \('a', 'b'\), expected"),
+    ],
+)  # fmt: skip
+def test_settings_that_mean_nothing_are_refused(arguments, message):
+    model = sse.LinearGaussianSSM(**({"transition": [[1]], "observation": [[1]]} | arguments))
+    with pytest.raises(ParameterError, match=message):
+        model.fit(np.arange(30.0) % 7)
+
+
+def test_first_states_that_take_all_there_is_to_see_are_told():
+    y = np.array([[0.0, 1.0], [2.0, 4.0]])
+    with pytest.warns(DataWarning, match=r"y has 4 entries, and as many first states of which nothing is known \(4\)"):
+        sse.designs.constant_velocity(2, density=1.0).fit(y)
 
 
 def test_parameters_of_a_motion_may_be_over_any_step():

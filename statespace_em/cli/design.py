@@ -43,7 +43,8 @@ def designed(text: str, columns: list[str], names: list[str] | None, states: int
     for given in (None if names is None else len(names), states):
         if given not in (None, len(own)):
             what = f"the {text} design of {', '.join(columns)}"
-            raise UsageError(f"{what} has {len(own)} states ({', '.join(map(str, own))}), not {given}.")
+            count = f"{len(own)} state{'s' * (len(own) != 1)}"
+            raise UsageError(f"{what} has {count} ({', '.join(map(str, own))}), not {given}.")
     if names is not None and names != own:
         raise UsageError(f"the states of the {text} design have names: {', '.join(map(str, own))}. Leave out --names.")
     return model

@@ -52,7 +52,7 @@ def wanted(options: argparse.Namespace, y: pd.DataFrame) -> LatentModel:
         raise UsageError(f"--states {options.states}, but --names has {len(names)}: {', '.join(names)}.")
     if ALIASES.get(options.model, options.model) == "lgssm":
         columns = [str(name) for name in y.columns]
-        design = options.design or usual_design(options.states, columns)
+        design = usual_design(options.states, columns) if options.design is None else options.design
         if design != "free":
             return designed(design, columns, names, options.states)
     states = names or options.states

@@ -37,12 +37,12 @@ def warn_of_gaps(labels: Labels) -> None:
             f"longer. Put the rows in with NaN, as {filled}, or take a design in continuous time, as "
             f"designs.local_level(unit={unit!r}).",
             DataWarning,
-            stacklevel=_outside(),
+            stacklevel=outside(),
         )
         return
 
 
-def _outside() -> int:
+def outside() -> int:
     """Stack level of who called the package."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("statespace_em"):

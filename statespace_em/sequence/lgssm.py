@@ -323,6 +323,11 @@ class LinearGaussianSSM(StateSpaceModel):
         if isinstance(initial, str) and initial in ("estimated", "free", "tied", "known"):
             return found
         words = np.array([initial] * n if isinstance(initial, str) else initial)
+        if given and not (words == "known").any():
+            raise ParameterError(
+                f"{next(iter(given))} is given, but initial is {self.initial!r}, which has no use for it: leave it "
+                'out, or say initial="known".'
+            )
         if (words == "known").any() and len(found) < 2:
             raise ParameterError("initial has 'known' states: give initial_mean and initial_cov for them.")
         mean, cov = np.zeros(n), np.zeros((n, n))

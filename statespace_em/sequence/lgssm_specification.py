@@ -285,6 +285,8 @@ def _scaled(name: str, word: str, matrix: Any) -> Pattern:
     _validate.finite("number", f"the matrix that {word!r} scales in {name}", known)
     if name in COVARIANCES:
         _validate.covariance(f"the matrix that {word!r} scales in {name}", known, (), semi=True)
+    if not known.any():
+        raise ParameterError(f"the matrix that {word!r} scales in {name} is zero: no scale of it can be estimated.")
     return Pattern((word,), np.zeros(known.shape), known[None])
 
 
@@ -320,7 +322,7 @@ def sizes_of(arguments: Mapping[str, Any], kind: str) -> int | None:
             continue
         if isinstance(value, xr.DataArray):
             for dim in DIMS[name]:
-                if dim.startswith(kind) or dim.endswith(kind):
+                if dim in value.dims and (dim.startswith(kind) or dim.endswith(kind)):
                     return int(value.sizes[dim])
             continue
         if name in ROWWISE and is_by_row(value, NDIM[name]):

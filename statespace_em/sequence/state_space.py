@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from statespace_em import _validate
 from statespace_em.core import Core
 from statespace_em.data import Batch
 from statespace_em.domains import Domain
-from statespace_em.errors import DataError, ParameterError
+from statespace_em.errors import DataError, DataWarning, ParameterError
 from statespace_em.families import check_constant_columns
 from statespace_em.fitting import NoBound
 from statespace_em.inputs import scale_of, takes_inputs
@@ -25,7 +26,7 @@ from statespace_em.scale.lazily import chunkwise
 from statespace_em.schema import Schema, state_coords
 from statespace_em.sequence.base import future_dataset
 from statespace_em.sequence.drawn_model import DrawnModel
-from statespace_em.sequence.even_rows import warn_of_gaps
+from statespace_em.sequence.even_rows import outside, warn_of_gaps
 from statespace_em.sequence.filter_answer import filter_dataset
 from statespace_em.sequence.filter_row import By, Guard, owners
 from statespace_em.sequence.guarded import guarded
@@ -44,6 +45,7 @@ from statespace_em.sequence.named import named_domains, named_values
 from statespace_em.sequence.stream_kalman import KalmanStream, check_streams
 
 LIKELIHOODS = ("diffuse", "full", "marginal")
+NOISE_PRIORS, MOVE_PRIORS = ("process_prior", "measurement_prior"), ("transition_prior", "observation_prior")
 
 
 class StateSpaceModel(DrawnModel):
@@ -298,6 +300,9 @@ class StateSpaceModel(DrawnModel):
         single = spec.initial == "estimated" and (batch is None or len(batch.starts) == 2)
         tied = spec.initial == "tied" or (single and given is not None and "initial_cov" not in given)
         tied = tied and "initial_cov" not in spec.patterns
+        for kind, names in ((InverseWishart, NOISE_PRIORS), (MatrixNormal, MOVE_PRIORS)):
+            for name in names:
+                _validate.instance(name, getattr(self, name), kind)
         priors = (self.process_prior, self.measurement_prior), (self.transition_prior, self.observation_prior)
         check_with_rows(spec, *priors, tied=tied and given is not None)
         kept = {*freeze, *spec.absent, *spec.varying, *(("initial_cov",) if single or tied else ())}
@@ -334,12 +339,24 @@ class StateSpaceModel(DrawnModel):
             raise DataError("no sequence has two rows: the dynamics have no estimate. Freeze them, or give a prior.")
         if np.isnan(batch.y).all():
             raise DataError("every entry of y is missing: there is nothing to fit.")
+        self._check_enough(batch, labels)
         noisy = "measurement_cov" not in freeze and core.may_move("measurement_cov") and self.measurement_prior.is_flat
         exact = "process_cov" in moving and core.has_no_noise() and self.process_prior.is_flat
         if noisy or exact:
             check_constant_columns(batch.y, list(labels.features))
         if not self._of_steps:
             warn_of_gaps(labels)
+
+    def _check_enough(self, batch: Batch, labels: Labels) -> None:
+        """Warn where the first states take all that there is to see."""
+        spec, seen = self._specification(batch.y.shape[1]), int((~np.isnan(batch.y)).sum())
+        taken = int(spec.starts_as("diffuse").sum()) * (len(batch.starts) - 1) + int(spec.starts_as("fixed").sum())
+        if taken and seen <= taken:
+            message = (
+                f"y has {seen} entries, and as many first states of which nothing is known ({taken}): nothing is left "
+                "to estimate the other values from, which stay about where they started. Give more rows."
+            )
+            warnings.warn(message, DataWarning, stacklevel=outside())
 
     def _default_starts(self) -> int:
         return 3

@@ -92,10 +92,7 @@ class Timed(StateSpaceModel):
             raise ParameterError(f"step is {self.step!r}, expected the time between rows, a number above 0.")
         _validate.one_of("likelihood", self.likelihood, LIKELIHOODS)
         _validate.one_of("unsorted", self.unsorted, ("error", "sort"))
-        if not isinstance(self.measurement_prior, InverseWishart):
-            raise ParameterError(
-                f"measurement_prior is {self.measurement_prior!r}, expected priors.InverseWishart(...)."
-            )
+        _validate.instance("measurement_prior", self.measurement_prior, InverseWishart)
         self._specification(None)
         return self
 
