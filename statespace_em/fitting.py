@@ -183,8 +183,9 @@ def check_closed(core: Core, remedy: str) -> None:
     left = core.left_to_score() if is_bounded(type(core)) and isinstance(core, HasBoundary) else []
     if left:
         raise ParameterError(
-            f"{left[0]} has free values without a closed M-step (products of names, or decays over uneven steps), "
-            f"which only the exact score moves, as a default fit does. {remedy}."
+            f"{left[0]} has free values without a closed M-step (products of names, decays over uneven steps, or "
+            "dynamics by row with a stationary start), which only the exact score moves, as a default fit does. "
+            f"{remedy}."
         )
 
 

@@ -464,7 +464,6 @@ def test_sizes_and_kinds_that_are_read():
             {"process_cov": [[{"q": np.where(np.arange(T + 2) < T, 0.0, 1.0), "p": 1}]]},
             "'q' in rows after the last of y",
         ),
-        ({"transition": [[0.5]], "process_cov": {"q": W}, "initial": "stationary"}, "no stationary distribution"),
         ({"process_cov": {"q": W}, "initial": "estimated"}, "initial_cov is tied to process_cov, which is given for"),
         ({"process_cov": {"q": W}, "process_prior": InverseWishart(3, [[1.0]])}, "process_prior is a prior on a proc"),
         (

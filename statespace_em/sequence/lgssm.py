@@ -32,7 +32,7 @@ from statespace_em.sequence.lgssm_specification import (
     written,
 )
 from statespace_em.sequence.lgssm_stationary import stationary_moments
-from statespace_em.sequence.lgssm_structure import COVARIANCES
+from statespace_em.sequence.lgssm_structure import COVARIANCES, STEPS
 from statespace_em.sequence.state_space import StateSpaceModel
 
 MOVING = ("transition", "process_cov")
@@ -76,8 +76,8 @@ class LinearGaussianSSM(StateSpaceModel):
     initial
         "diffuse": nothing is known of the first state (exact, no large numbers). "fixed": it is a constant to be
         estimated (generalised least squares), one for all sequences. "stationary": it has the distribution that the
-        dynamics settle to. "known": ``initial_mean`` and ``initial_cov`` as given here or in ``start``. A list gives
-        one of these words for each state.
+        dynamics settle to (those of the first row, where rows have others). "known": ``initial_mean`` and
+        ``initial_cov`` as given here or in ``start``. A list gives one of these words for each state.
         "estimated": the mean, and with several sequences the covariance. One sequence cannot tell
         it (its estimate runs to 0): there it is held where ``start`` gives it and "tied" where not. "tied": the
         mean is estimated and the covariance is ``process_cov``, as after one step from a fixed but unknown state.
@@ -276,7 +276,9 @@ class LinearGaussianSSM(StateSpaceModel):
         patterns |= self._first_state(names, initial)
         spec = Specification(names, sizes["feature"], patterns, varying, initial, loadings, absent, segments=segments)
         stationary = spec.starts_as("stationary")
-        if stationary.any():  # else nothing decays, and all entries of large matrices would be made for nothing
+        if stationary.any() and not set(STEPS) & set(
+            spec.by_row
+        ):  # else nothing decays, and all entries of large matrices would be made for nothing
             whole = {name: from_word("free", (len(names),) * 2, name, symmetric=name in COVARIANCES) for name in MOVING}
             alone = {name: own for name, own in (whole | patterns).items() if name not in (*loadings, *varying)}
             spec = replace(spec, decays=found_in(alone.get("transition"), alone.get("process_cov"), stationary))
@@ -350,6 +352,6 @@ def _check_stable(spec: Specification) -> None:
     outside = None if pattern is None else pattern.linked[np.ix_(some, ~some)]
     if outside is not None and outside.any():
         raise ParameterError("initial is 'stationary' for states that others drive: start all of them alike.")
-    if value is not None and value.ndim == 2:
-        block = np.ix_(some, some)
+    if value is not None:
+        value, block = value[0] if value.ndim == 3 else value, np.ix_(some, some)
         stationary_moments(value[block], np.zeros(int(some.sum())), np.eye(int(some.sum())))

@@ -37,7 +37,7 @@ from statespace_em.sequence.lgssm_priors import SidePrior
 from statespace_em.sequence.lgssm_row_checks import going_on, values_of_rows
 from statespace_em.sequence.lgssm_row_noise import RowNoise
 from statespace_em.sequence.lgssm_stationary import undamped
-from statespace_em.sequence.lgssm_structure import Structure, structure_for
+from statespace_em.sequence.lgssm_structure import STEPS, Structure, first_row, structure_for
 
 EXACT = 1e-8  # share of the variance of y that is left where a fixed first state is taken to be fitted exactly
 
@@ -217,7 +217,7 @@ class LGSSMCore:
 
     def is_limit(self, params: LGSSMParams) -> bool:
         """Whether states that start stationary hardly decay: that start has a limit where their noise vanishes."""
-        return self.stationary is not None and bool(undamped(params.transition, self.stationary))
+        return self.stationary is not None and bool(undamped(first_row(params, "transition"), self.stationary))
 
     def limit(self, params: LGSSMParams, batch: Batch) -> Limit:
         """What is at a limit: roots on the unit circle, and what vanishes with the decay."""
@@ -228,10 +228,15 @@ class LGSSMCore:
         return self.stationary is None
 
     def left_to_score(self) -> list[str]:
-        """Parameters with free values that no M-step moves: products of names, decays over uneven steps."""
+        """Parameters with free values that no M-step moves: products, decays over uneven steps, stationary breaks."""
         moving = {name: pattern for name, pattern in self.patterns.items() if pattern.names and name not in self.frozen}
         bent = [name for name, pattern in moving.items() if isinstance(pattern, Pattern) and pattern.products]
-        return bent + (["transition"] if self.flow is not None and "transition" in moving else [])
+        if self.flow is not None and "transition" in moving:
+            bent.append("transition")
+        rows = {*self.varying, *(name for name, own in self.patterns.items() if isinstance(own, RowPattern))}
+        if self.stationary is not None and rows & set(STEPS):
+            bent += [name for name in STEPS if name in moving]
+        return bent
 
     def at_zero(self, params: LGSSMParams) -> list[str]:
         """Names of the free variances that are exactly 0."""

@@ -131,6 +131,8 @@ def _guarded(
 ) -> LGSSMParams:
     """Go as far towards the new dynamics as raises the expectation with the stationary start in it."""
     names = SIDES[0]
+    if any(varies(previous, name) for name in names if getattr(previous, name) is not None):
+        return structure.complete(new | {name: getattr(previous, name) for name in names})  # they follow the score
     try:
         before = _expected(structure, s, previous, previous, prior)
     except np.linalg.LinAlgError:  # a start without density: EM leaves the dynamics to the score

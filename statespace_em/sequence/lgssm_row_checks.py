@@ -156,15 +156,28 @@ def check_with_rows(
                 f"({listed(spec.patterns[own[0]].names)}): leave the prior out, or write {own[0]} for all rows alike."
             )
     moving = [name for name in ("transition", "state_offset", "process_cov") if name in spec.by_row]
-    if spec.starts_as("stationary").any() and moving:
-        raise ParameterError(
-            f"initial is 'stationary', but {moving[0]} is given for every row: there is no stationary distribution, "
-            'use initial="diffuse", "fixed" or "known".'
-        )
+    if spec.starts_as("stationary").any() and spec.segments is not None:
+        for name in moving:
+            _check_first_rows(spec, name, spec.segments)
     if tied and "process_cov" in moving:
         raise ParameterError(
             "initial_cov is tied to process_cov, which is given for every row: use "
             'initial="diffuse", "fixed" or "known", or give initial_cov in start=.'
+        )
+
+
+def _check_first_rows(spec: Specification, name: str, segments: Segments) -> None:
+    """Refuse sequences of one stationary start whose first rows settle to different distributions."""
+    pattern = spec.patterns.get(name)
+    if isinstance(pattern, RowPattern):
+        alike = np.ptp(pattern.kind[segments.begins]) == 0
+    else:
+        alike = not np.ptp(spec.varying[name][segments.begins], axis=0).any()
+    if not alike:
+        raise ParameterError(
+            f"initial is 'stationary', but {name} is not the same in the first rows of the sequences "
+            f"{listed(segments.keys)}, which then settle to different distributions: make it so, or use "
+            'initial="diffuse", "fixed" or "known".'
         )
 
 

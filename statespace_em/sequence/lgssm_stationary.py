@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
@@ -60,15 +62,20 @@ def undamped(A: Floats, states: Bools) -> list[Ints]:
     return [part for part in parts if np.abs(np.linalg.eigvals(A[np.ix_(part, part)])).max() > 1.0 - UNIT]
 
 
-def add_score(gradients: dict[str, Floats], A: Floats, mean: Floats, cov: Floats, states: Bools) -> None:
+def add_score(
+    gradients: dict[str, Floats], kinds: Mapping[str, int], A: Floats, mean: Floats, cov: Floats, states: Bools
+) -> None:
     """Add what the moments of the start say about A, b and Q to their gradients, in place.
 
-    The adjoint of P = A P A' + Q is Lambda = A' Lambda A + G, that of m = A m + b is l = A' l + g.
+    ``kinds`` is the kind of the first row for the gradients that are by kind of row. The adjoint of P = A P A' + Q is
+    Lambda = A' Lambda A + G, that of m = A m + b is l = A' l + g.
     """
     block = np.ix_(states, states)
     a, m, p = A[block], mean[states], cov[block]
     lam = _lyapunov(a.T, gradients["initial_cov"][block])
     g = np.linalg.solve(np.eye(len(a)) - a.T, gradients["initial_mean"][states])
-    gradients["process_cov"][block] += lam
-    gradients["transition"][block] += lam @ a @ p + np.outer(g, m)
-    gradients["state_offset"][states] += g
+    own = {name: gradients[name][kind] for name, kind in kinds.items()}
+    own = {name: own.get(name, gradients[name]) for name in ("process_cov", "transition", "state_offset")}
+    own["process_cov"][block] += lam
+    own["transition"][block] += lam @ a @ p + np.outer(g, m)
+    own["state_offset"][states] += g

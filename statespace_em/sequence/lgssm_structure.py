@@ -139,7 +139,8 @@ class Structure:
         if self.stationary is not None:
             block = np.ix_(self.stationary, self.stationary)
             some = self.stationary
-            m, p = stationary_moments(params.transition[block], params.state_offset[some], params.process_cov[block])
+            A, b, Q = (first_row(params, name) for name in ("transition", "state_offset", "process_cov"))
+            m, p = stationary_moments(A[block], b[some], Q[block])
             mean, cov = np.array(params.initial_mean), np.array(params.initial_cov)
             mean[some], cov[block] = m, p
             params = params._replace(initial_mean=mean, initial_cov=cov)
@@ -235,13 +236,24 @@ class Structure:
         if self.tied:
             g["process_cov"] = g["process_cov"] + g["initial_cov"]
         if self.stationary is not None:
-            add_score(g, params.transition, params.initial_mean, params.initial_cov, self.stationary)
+            kinds = {
+                name: int(own.of_row[0])
+                for name in ("transition", "state_offset", "process_cov")
+                if (own := self.kinds(name)) is not None
+            }
+            A = first_row(params, "transition")
+            add_score(g, kinds, A, params.initial_mean, params.initial_cov, self.stationary)
         return g
 
     def n_free(self) -> int:
         """Number of free values, fixed but unknown first states among them."""
         unknown = 0 if self.fixed is None else int(self.fixed.sum())
         return sum(len(pattern.names) for pattern in self.patterns.values()) + unknown
+
+
+def first_row(params: LGSSMParams, name: str) -> Floats:
+    """Value of a parameter in the first row."""
+    return np.asarray(getattr(params, name)[0] if varies(params, name) else getattr(params, name))
 
 
 def _mean(value: Floats, ndim: int) -> Floats:

@@ -45,6 +45,11 @@ CASES = {  # model, y, inputs, free parameters counted by hand
         SSM(**FACTOR, observation=[[1]], measurement_cov=[["r"]], state_input=[["e", "f"]], initial="diffuse"),
         STATE + U.cumsum(0) @ [0.2, -0.1] + 0.5 * RNG.normal(size=N), U, 5,
     ),
+    "break with a stationary start": (
+        SSM(transition=[["p"]], process_cov=[[np.where(np.arange(N) < 60, "early", "late")]], observation=[[1], [0.6]],
+            measurement_cov=[["r", 0], [0, "s"]], initial="stationary"),
+        PAIR * np.linspace(1.0, 2.0, N)[:, None], None, 5,
+    ),
     "offset, fixed start": (
         SSM(transition=[[1]], process_cov=[["v"]], observation=[[1]], measurement_cov=[["r"]], state_offset=["m"],
             initial="fixed"), NOISY + 0.4 * np.arange(N), None, 4,
