@@ -459,6 +459,9 @@ def test_forecasts_and_residuals_of_tracks_with_steps_of_their_own():
             padded = found[word].sel(sequence=name)
             np.testing.assert_allclose(padded[:n], value, rtol=1e-6, atol=1e-9)
             assert np.isnan(padded[n:]).all()
+    lone = model.forecast(alone, 2)  # nothing tells the step but the fit
+    np.testing.assert_allclose(lone["time"], alone.index[0] + 0.5 * np.arange(1, 3))
+    np.testing.assert_allclose(lone["mean"], model.at(alone, lone["time"].values)["mean"], rtol=1e-8)
     dated = {
         key: frame.set_axis(pd.Timestamp("2024-03-01") + pd.to_timedelta(frame.index, unit="s"))
         for key, frame in panel.items()

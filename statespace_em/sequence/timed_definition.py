@@ -106,7 +106,14 @@ class Timed(StateSpaceModel):
             labels, segments = self._read(y, params)[1], self._segments()
             begins = None if segments is None else segments.begins[segments.numbers(labels)]
             grid = grid_of(labels.times, self.unit, self._ahead, begins)
+            if all(len(index) == 1 for index in labels.times) and params is not None:  # which tell no step
+                grid = Grid(self._row_step(params))
         return self._at(grid, grid.step if base is None else base, held)
+
+    def _row_step(self, known: xr.Dataset) -> float:
+        """Time from a row to the next where nothing else is said: the step of the model, or that of the fit."""
+        told = known["transition"].attrs.get("row_step") if "transition" in known else None
+        return self._usual(known).step if self.step is not None or told is None else float(told)
 
     def _at(self, grid: Grid, base: float, held: Own | None) -> Self:
         """Copy of this model with rows on a grid."""

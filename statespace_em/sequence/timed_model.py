@@ -281,11 +281,6 @@ class TimedModel(Timed):
             return drawn.assign_coords(time=grid.step * np.arange(n_steps)) if grid.step != 1.0 else drawn
         return drawn.assign_coords(time=times)
 
-    def _row_step(self, known: xr.Dataset) -> float:
-        """Time from a row to the next where nothing else is said: the step of the model, or that of the fit."""
-        told = known["transition"].attrs.get("row_step") if "transition" in known else None
-        return self._usual(known).step if self.step is not None or told is None else float(told)
-
     def _drawn(self, labels: Labels, which: int, params: xr.Dataset, seed: int) -> xr.Dataset:
         times = labels.times[which]
         return self.sample(times if self.step is None else len(times), params, seed=seed)
