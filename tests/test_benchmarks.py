@@ -124,12 +124,22 @@ def test_the_command_measures_compares_and_writes(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["--repeats", "3"], "at least 5"), (["--only", "("], "not a regular expression")],
+    [
+        (["--repeats", "3"], "at least 5"),
+        (["--only", "("], "not a regular expression"),
+        (["--json", "no_such_directory/times.json"], "a directory that exists"),
+        (["--json", "."], "expected a file"),
+    ],
 )
 def test_options_that_make_no_sense_are_refused(words, message, capsys):
     with pytest.raises(SystemExit):
         command.main(words)
     assert message in capsys.readouterr().err
+
+
+def test_rows_that_are_not_there_are_said(capsys):
+    assert command.main(["--only", "no such row"]) == 1
+    assert "no row has a name with 'no such row': see --list" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("n_states", [1, 2, 4])

@@ -36,6 +36,9 @@ def main(words: Sequence[str] | None = None) -> int:
     if asked.list:
         print("\n".join(case.name for case in chosen))
         return 0
+    if not chosen:
+        print(f"no row has a name with {asked.only!r}: see --list", file=sys.stderr)
+        return 1
     where = machine.describe()
     rows = []
     for case in chosen:
@@ -46,7 +49,7 @@ def main(words: Sequence[str] | None = None) -> int:
     print(report.table(rows))
     if asked.json is not None:
         asked.json.write_text(json.dumps({"machine": where, "quick": asked.quick, "rows": rows}, indent=1))
-    return int(report.broken(rows) or not rows)
+    return int(report.broken(rows))
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
@@ -71,4 +74,6 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
         re.compile(asked.only)
     except re.error as wrong:
         parser.error(f"--only is {asked.only!r}, which is not a regular expression: {wrong}")
+    if asked.json is not None and (asked.json.is_dir() or not asked.json.absolute().parent.is_dir()):
+        parser.error(f"--json is {str(asked.json)!r}, expected a file in a directory that exists")
     return asked
