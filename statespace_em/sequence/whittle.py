@@ -73,7 +73,7 @@ def _drawn(degree: int, rng: np.random.Generator) -> Floats:
     while left:
         radius = 1.0 - np.exp(rng.uniform(np.log(0.01), np.log(0.8)))
         if left > 1 and rng.random() < 0.6:
-            turn = np.pi * rng.random() ** 2
+            turn = np.pi * rng.random() ** rng.choice([1.0, 2.0])
             found, left = np.convolve(found, [1.0, -2.0 * radius * np.cos(turn), radius**2]), left - 2
         else:
             found, left = np.convolve(found, [1.0, -radius * (1.0 if rng.random() < 0.7 else -1.0)]), left - 1
