@@ -88,6 +88,10 @@ class HasBoundary(Protocol):
         """Directions (p, k) in which a covariance, by name, is singular and was not at the start."""
         ...
 
+    def explained(self, params: Any, data: Any) -> bool:
+        """Whether all rows are explained without error because they follow each other exactly."""
+        ...
+
     def unbounded(self, params: Any, data: Any) -> bool:
         """Whether a row is about to be explained without error, by which a likelihood has no bound."""
         ...

@@ -225,7 +225,7 @@ def not_converged(
         bad = core.degenerate(run.params, run.statistics)
         where = [name for name, at_floor in zip(names, bad[order]) if at_floor]
         found = no_bound(where)
-        what = found.why if where else f"{UNBOUNDED} ({singular}): some rows are explained without error"
+        what = found.why or f"{UNBOUNDED} ({singular}): some rows are explained without error"
         prior = f", or a prior that keeps variances away from zero: {cure()}" if found.prior_helps else ""
         message = f"{what}. {found.remedy}{prior}."
     elif run.status == "max_iter" and options.tol > 0.0:

@@ -80,7 +80,7 @@ class LatentModel(Settings, Uncertain):
     def _cure(self, batch: Batch) -> str:
         """A prior that bounds the likelihood, as a user would write it."""
 
-    def _no_bound(self, states: Sequence[Any]) -> NoBound:
+    def _no_bound(self, batch: Batch, states: Sequence[Any]) -> NoBound:
         """Why the likelihood has no bound at these states, if any, and what to do about it."""
         which = ", ".join(map(repr, states))
         return NoBound(
@@ -220,7 +220,7 @@ class LatentModel(Settings, Uncertain):
             order = core.order_of(chosen.params, label)
         arrays = core.flatten(core.arranged(chosen.params, order))
         complaints += fitting.not_converged(
-            chosen, core, schema.names, order, self._no_bound, lambda: self._cure(batch), options
+            chosen, core, schema.names, order, partial(self._no_bound, batch), lambda: self._cure(batch), options
         )
         complaints += fitting.found_once(runs, chosen)
         seen = fingerprint(batch, labels)

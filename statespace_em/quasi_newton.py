@@ -207,6 +207,18 @@ def run_quasi_newton(
     model: EMModel[P, D, S],
     data: D,
     start: P,
+    **options: Any,
+) -> EMResult[P, S]:
+    """Climb, see `_climbed`; without bound where y follows its own past exactly and that has been found."""
+    end = _climbed(model, data, start, **options)
+    known: Any = model
+    return end._replace(status="degenerate") if known.explained(end.params, data) else end
+
+
+def _climbed(
+    model: EMModel[P, D, S],
+    data: D,
+    start: P,
     *,
     max_iter: int = 1000,
     tol: float = 1e-8,

@@ -137,6 +137,13 @@ class ChunkedCore:
         pairs = zip(data.parts, data.said)
         return any(dask.compute(*(dask.delayed(_chunk_unbounded, pure=False)(shared, *pair) for pair in pairs)))
 
+    def explained(self, params: Any, data: Chunks) -> bool:
+        """See `HasBoundary`: whether every chunk is; the first that is not ends the search."""
+        dask = import_dask()
+        shared = (self._bounded(), params, self.options, np.geterr())
+        pairs = zip(data.parts, data.said)
+        return all(dask.compute(dask.delayed(_chunk_explained, pure=False)(shared, *pair))[0] for pair in pairs)
+
     def _bounded(self) -> HasBoundary:
         assert isinstance(self.core, HasBoundary)
         return self.core
@@ -151,6 +158,14 @@ def _chunk_unbounded(
     core, params, options, handling = shared
     with _threads.limited(1), np.errstate(**handling):
         return core.unbounded(params, read(part, (None, None, said[2]), options, ())[0])
+
+
+def _chunk_explained(
+    shared: tuple[HasBoundary, Any, dict[str, Any], dict[str, Any]], part: xr.DataArray, said: Said
+) -> bool:
+    core, params, options, handling = shared
+    with _threads.limited(1), np.errstate(**handling):
+        return core.explained(params, read(part, (None, None, said[2]), options, ())[0])
 
 
 def _chunk_sums(

@@ -40,6 +40,9 @@ def hannan_rissanen(
     parts = np.split(found, np.cumsum([p, P, q]))
     kinds = dict(zip(("ar", "seasonal_ar", "ma", "seasonal_ma"), parts))
     values = {kind: _shrunk(part, 1.0 if kind.endswith("ar") else -1.0) for kind, part in kinds.items()}
+    kept = np.concatenate([values[kind] for kind in kinds])
+    if not np.array_equal(kept, found):  # the variance that the disturbances have with what was shrunk
+        fitted = _lagged(x, terms) @ kept
     return values, float(np.mean((x - fitted)[order + largest :] ** 2))
 
 
@@ -47,12 +50,18 @@ def _fitted(x: Floats, terms: Sequence[tuple[Floats, int]], skip: int = 0) -> tu
     """Coefficients of lagged series and their fit to x; rows before there are lags, and ``skip`` more, are left out."""
     if not terms:
         return np.zeros(0), np.zeros(len(x))
-    columns = np.zeros((len(x), len(terms)))
-    for j, (series, lag) in enumerate(terms):
-        columns[lag:, j] = series[:-lag]
+    columns = _lagged(x, terms)
     begin = skip + max(lag for _, lag in terms)
     found = np.linalg.lstsq(columns[begin:], x[begin:], rcond=None)[0]
     return np.asarray(found), np.asarray(columns @ found)
+
+
+def _lagged(x: Floats, terms: Sequence[tuple[Floats, int]]) -> Floats:
+    """Lagged series side by side (T, terms), 0 before they begin."""
+    columns = np.zeros((len(x), len(terms)))
+    for j, (series, lag) in enumerate(terms):
+        columns[lag:, j] = series[:-lag]
+    return columns
 
 
 def _shrunk(coefficients: Floats, sign: float) -> Floats:

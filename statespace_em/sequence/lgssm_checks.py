@@ -97,8 +97,17 @@ def _check_possible(pattern: Pattern, name: str) -> None:
         )
 
 
-def no_bound(spec: Specification, states: Sequence[Any]) -> NoBound:
-    """Why the likelihood has no bound; states are named where it is their start: fixed or diffuse."""
+def no_bound(spec: Specification, states: Sequence[Any], exact: bool) -> NoBound:
+    """Why the likelihood has no bound; states are named where it is their start: fixed or diffuse.
+
+    ``exact`` says that y follows its own past without error.
+    """
+    if exact:
+        return NoBound(
+            "the likelihood has no bound: y follows its own past without error, as nearly as arithmetic tells (as a "
+            "line, a wave, a power do), so that no noise can be estimated from it",
+            "Fit what such a part leaves of the measurements, or fix the noise at what y is rounded to",
+        )
     diffuse = dict(zip(spec.names, spec.starts_as("diffuse")))
     if any(diffuse[state] for state in states):
         return NoBound(

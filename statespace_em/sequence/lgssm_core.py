@@ -19,6 +19,7 @@ from statespace_em.priors import InverseWishart, MatrixNormal
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence import lgssm_boundary, lgssm_walls
 from statespace_em.sequence.decays import Decay
+from statespace_em.sequence.exact_recursion import follows_its_past, takes_for_exact
 from statespace_em.sequence.flow import Flow
 from statespace_em.sequence.lgssm_basis import arbitrary, stretches
 from statespace_em.sequence.lgssm_causal import spread_of_innovations
@@ -200,6 +201,12 @@ class LGSSMCore:
         cov = spread_of_innovations(flowed(params, self.flow), data)
         cov[~np.isfinite(cov)] = np.nan
         return lgssm_boundary.explains_exactly(cov)
+
+    def explained(self, params: LGSSMParams, data: Batch) -> bool:
+        """Whether y follows its own past without error, and the parameters say so."""
+        if not follows_its_past(data, self.n_states):
+            return False
+        return takes_for_exact(spread_of_innovations(flowed(params, self.flow), data), data)
 
     def onto_faces(self, params: LGSSMParams, start: LGSSMParams) -> Iterator[LGSSMParams]:
         """Parameters with small variances at exactly 0, or with roots on the unit circle."""

@@ -27,6 +27,7 @@ from statespace_em.schema import Schema, state_coords
 from statespace_em.sequence.base import future_dataset
 from statespace_em.sequence.drawn_model import DrawnModel
 from statespace_em.sequence.even_rows import outside, warn_of_gaps
+from statespace_em.sequence.exact_recursion import follows_its_past
 from statespace_em.sequence.filter_answer import filter_dataset
 from statespace_em.sequence.filter_row import By, Guard, owners
 from statespace_em.sequence.guarded import guarded
@@ -361,8 +362,8 @@ class StateSpaceModel(DrawnModel):
     def _default_starts(self) -> int:
         return 3
 
-    def _no_bound(self, states: Sequence[Any]) -> NoBound:
-        return no_bound(self._specification(None), states)
+    def _no_bound(self, batch: Batch, states: Sequence[Any]) -> NoBound:
+        return no_bound(self._specification(None), states, follows_its_past(batch, len(self._names())))
 
     def _cure(self, batch: Batch) -> str:
         var = float(np.nanmean(np.nanvar(batch.y, axis=0)))

@@ -455,7 +455,12 @@ def test_a_row_explained_without_error_is_found_in_any_chunk():
         def unbounded(self, params, batch):
             return bool((batch.y == params).any())
 
+        def explained(self, params, batch):
+            return bool((np.nan_to_num(batch.y) < params).all())
+
     engine = ChunkedCore(Core(), {"support": "real"})
     y = cut(WHOLE.chunk(sequence=2))
     assert engine.unbounded(WHOLE.values[-1, -1, -1], y) is True
     assert engine.unbounded(99.0, y) is False
+    assert engine.explained(float(np.nanmax(WHOLE)) + 1.0, y) is True  # of all chunks
+    assert engine.explained(float(WHOLE.values[-1, -1, -1]), y) is False
