@@ -360,6 +360,33 @@ def test_regressors_of_different_lengths_are_refused():
             both.fit(regressed()["c"])
 
 
+@pytest.mark.parametrize("unit", [None, "D"])
+def test_regressors_that_become_known_later_and_times_that_do_not_fit(unit):
+    step = {} if unit is None else {"unit": unit}
+    y, frames = {}, {}
+    for i, (key, n) in enumerate(LENGTHS.items()):
+        index = pd.date_range("2024-01-01", periods=n + FUTURE) + pd.Timedelta(i, "D")
+        frames[key] = pd.DataFrame({"p": X[key], "d": W[key]}, index)
+        y[key] = regressed()[key].set_axis(index[:n])
+    frames["b"] = frames["b"][["d", "p"]]  # columns go by name
+    short = {key: frame.iloc[: LENGTHS[key]] for key, frame in frames.items()}
+    model = fitted(designs.local_level(**step) + designs.regression(short), y)
+    with pytest.raises(DataError, match="for sequence 'a' has 22 rows, but 2 rows beyond the 22 of y are asked for"):
+        model.forecast(y, 2)
+    longer = designs.local_level(**step) + designs.regression(frames)
+    assert longer.score(y, model.params_) == pytest.approx(model.score(y), rel=1e-12)
+    whole = fitted(designs.local_level(**step) + designs.regression(frames), y)
+    ahead = longer.forecast(y, FUTURE, params=whole.params_.drop_dims("time"))
+    np.testing.assert_allclose(ahead["mean"], whole.forecast(y, FUTURE)["mean"], rtol=1e-12)
+    shifted = {**short, "c": short["c"].shift(1, freq="D")}
+    with pytest.raises(
+        DataError, match="row 0 of y of sequence 'c' is at 2024-01-03 00:00:00, but that of X at 2024-01-04"
+    ):
+        (designs.local_level(**step) + designs.regression(shifted)).fit(y)
+    with pytest.raises(ParameterError, match="X cannot be read: sequence 'b' has columns 'd', but sequence 'a' has"):
+        designs.regression({**short, "b": short["b"][["d"]]})
+
+
 def rows_of(model, y):
     if hasattr(model, "parameters_at"):
         return model.parameters_at(y)
