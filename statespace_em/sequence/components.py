@@ -80,13 +80,18 @@ def seasonal(label: str, *, period: int, kind: str, harmonics: int | None = None
 def cycle(label: str, *, period: float | None) -> Part:
     """Damped stochastic cycle (Harvey 1989, sec. 2.3): damping * rotation, written with its cosine and sine parts."""
     a, b = f"{label}cycle_cos", f"{label}cycle_sin"
-    periods = [(20.0 if period is None else period) * factor for factor in (1.0, 0.4, 2.0, 0.2, 5.0, 0.1)]
-    periods = [max(p, 2.5) for p in periods]
-    guesses = {a: [0.9 * np.cos(2 * np.pi / p) for p in periods], b: [0.9 * np.sin(2 * np.pi / p) for p in periods]}
+    guesses = swings_about(20.0 if period is None else period, a, b)
     cov = _diagonal([f"{label}cycle_var"] * 2)
     decay = Decay("turn", (a, b), (f"{label}cycle_var",))
     turn: Rows = [[a, b], [f"-{b}", a]]
     return Part(["cycle", "cycle*"], turn, cov, np.array([1.0, 0.0]), ["stationary"] * 2, guesses, (decay,))
+
+
+def swings_about(period: float, cosine: str, sine: str) -> dict[str, Sequence[float]]:
+    """First values, one a start, of the two parts of a cycle: at a period in rows, and at others about it."""
+    periods = [max(period * factor, 2.5) for factor in (1.0, 0.4, 2.0, 0.2, 5.0, 0.1)]
+    angles = [2.0 * np.pi / own for own in periods]
+    return {cosine: [0.9 * np.cos(angle) for angle in angles], sine: [0.9 * np.sin(angle) for angle in angles]}
 
 
 def turning_up(names: Sequence[str], values: Mapping[str, float]) -> dict[str, float]:

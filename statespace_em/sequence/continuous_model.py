@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from statespace_em import _validate
@@ -19,7 +18,6 @@ from statespace_em.sequence.component_sum import ComponentSum
 from statespace_em.sequence.decomposition import View, piece_views
 from statespace_em.sequence.flow import Piece
 from statespace_em.sequence.motion import Motion
-from statespace_em.sequence.motion_rows import with_units
 from statespace_em.sequence.motion_settings import (
     Sensors,
     first_state,
@@ -80,10 +78,6 @@ class ContinuousModel(ComponentSum, TimedModel):
         self.likelihood = likelihood
         self.measurement_prior = measurement_prior
         self.unsorted = unsorted
-
-    def summary(self) -> pd.DataFrame:
-        """What was estimated: ``value`` and ``unit``."""
-        return with_units(TimedModel.summary(self), self._known(None))
 
     # what the model is made of
 
@@ -216,17 +210,18 @@ class ContinuousModel(ComponentSum, TimedModel):
     def _derived(self, values: Mapping[str, float]) -> dict[str, float]:
         """Times of decays and periods, in units of time."""
         found: dict[str, float] = {}
+        step = self._base if self._grid is not None else 1.0
         for piece in self._pieces(self._base):
             if not piece.root:
                 continue
-            parts = [values[name] for name in piece.root]
-            size = float(np.hypot(parts[0], parts[1])) if len(parts) == 2 else parts[0]
-            name = piece.root[0].replace("cycle_cos", "cycle_*").replace("ar1", "ar_*")
-            step = self._base if self._grid is not None else 1.0
-            if len(parts) == 2:
-                found[name.replace("*", "damping")] = size ** (1.0 / step)
-                found[name.replace("*", "period")] = float(2.0 * np.pi * step / abs(np.arctan2(parts[1], parts[0])))
-            found[name.replace("*", "time")] = float(-step / np.log(size)) if 0.0 < size < 1.0 else np.nan
+            root = complex(*(values[name] for name in piece.root))
+            own = {}
+            if len(piece.root) == 2:
+                own["damping"] = abs(root) ** (1.0 / step)
+                own["period"] = float(2.0 * np.pi * step / abs(np.angle(root)))
+            size = abs(root) if len(piece.root) == 2 else root.real
+            own["time"] = float(-step / np.log(size)) if 0.0 < size < 1.0 else np.nan
+            found |= {f"{piece.stem}{word}{piece.suffix}": value for word, value in own.items()}
         return found
 
 

@@ -42,6 +42,8 @@ class Piece(NamedTuple):
     root: tuple[str, ...] = ()
     guesses: Mapping[str, Sequence[float]] = {}  # first values of names, one a start
     known: Floats | None = None  # (J,) where the sizes of the sources are known
+    stem: str = ""  # before and after the names of what follows from the root, such as a period
+    suffix: str = ""
 
 
 class Growth(NamedTuple):

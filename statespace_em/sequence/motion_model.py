@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from statespace_em._typing import Floats
@@ -16,7 +15,6 @@ from statespace_em.priors import InverseWishart
 from statespace_em.sequence.continuous_model import ContinuousModel, side_by_side
 from statespace_em.sequence.flow import Piece
 from statespace_em.sequence.motion import Motion
-from statespace_em.sequence.motion_rows import with_units
 from statespace_em.sequence.motion_settings import (
     Sensors,
     first_state,
@@ -99,10 +97,6 @@ class MotionModel(Addable, TimedModel):
         self.likelihood = likelihood
         self.measurement_prior = measurement_prior
         self.unsorted = unsorted
-
-    def summary(self) -> pd.DataFrame:
-        """What was estimated: ``value`` and ``unit`` of the densities and of the noise of each sensor."""
-        return with_units(TimedModel.summary(self), self._known(None))
 
     # what the model is made of
 

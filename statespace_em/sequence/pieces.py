@@ -16,6 +16,7 @@ import numpy as np
 from statespace_em._typing import Floats
 from statespace_em.errors import ParameterError
 from statespace_em.labels import listed
+from statespace_em.sequence.components import swings_about
 from statespace_em.sequence.flow import Piece
 from statespace_em.sequence.motion import Motion, Steps, chain, over
 
@@ -88,12 +89,10 @@ def season(label: str, *, period: float, kind: str, harmonics: int | None = None
 def cycle(label: str, *, period: float | None, base: float) -> Piece:
     """Damped rotation; the search begins at periods of the rows, or at that given."""
     a, b = f"{label}cycle_cos", f"{label}cycle_sin"
-    middle = 20.0 if period is None else max(period / base, 2.5)
-    periods = [max(middle * factor, 2.5) for factor in (1.0, 0.4, 2.0, 0.2, 5.0, 0.1)]
-    guesses = {a: [0.9 * np.cos(2 * np.pi / p) for p in periods], b: [0.9 * np.sin(2 * np.pi / p) for p in periods]}
+    guesses = swings_about(20.0 if period is None else max(period / base, 2.5), a, b)
     return Piece(
         "cycle", ["cycle", "cycle*"], np.eye(1, 2), ["stationary"] * 2, [f"{label}cycle_var"], np.ones((1, 2)),
-        root=(a, b), guesses=guesses,
+        root=(a, b), guesses=guesses, stem=f"{label}cycle_",
     )  # fmt: skip
 
 
@@ -107,7 +106,7 @@ def autoregression(label: str, *, p: int, q: int, d: int, seasonal: Any = None) 
     name = f"{label}ar1"
     return Piece(
         "arma", ["arma -0"], np.eye(1), ["stationary"], [f"{label}arma_var"], np.ones((1, 1)), root=(name,),
-        guesses={name: [0.5, 0.9, 0.2]},
+        guesses={name: [0.5, 0.9, 0.2]}, stem=f"{label}ar_",
     )  # fmt: skip
 
 
@@ -165,6 +164,7 @@ def called(piece: Piece, suffix: str) -> Piece:
         names=[f"{name}{suffix}" for name in piece.names],
         root=tuple(f"{name}{suffix}" for name in piece.root),
         guesses={f"{name}{suffix}": values for name, values in piece.guesses.items()},
+        suffix=suffix,
     )
 
 

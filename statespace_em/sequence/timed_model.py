@@ -22,7 +22,15 @@ from statespace_em.schema import state_coords
 from statespace_em.sequence.filter_row import By, Guard, owners
 from statespace_em.sequence.lgssm_params import positions
 from statespace_em.sequence.lgssm_specification import DIMS
-from statespace_em.sequence.motion_rows import labelled_at, squared, times_ahead, unit_of, units_of, with_times
+from statespace_em.sequence.motion_rows import (
+    labelled_at,
+    squared,
+    times_ahead,
+    unit_of,
+    units_of,
+    with_times,
+    with_units,
+)
 from statespace_em.sequence.motion_stream import Dynamics, MotionStream
 from statespace_em.sequence.motion_times import Grid, grid_of, step_of
 from statespace_em.sequence.shocks import shock_gradients
@@ -40,6 +48,10 @@ class TimedModel(Timed):
         StateSpaceModel.fit(self, y, **options)
         self.tell_units(y)
         return self
+
+    def summary(self) -> pd.DataFrame:
+        """What was estimated: ``value`` and ``unit``, such as of densities and of the noise of each sensor."""
+        return with_units(StateSpaceModel.summary(self), self._known(None))
 
     def tell_units(self, y: Any) -> None:
         """Write into the attributes of ``params_`` what its numbers are units of, as y tells it."""
