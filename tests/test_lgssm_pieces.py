@@ -90,6 +90,20 @@ def test_sums_of_pieces_are_those_of_the_whole(n_states, unknown, monkeypatch):
                 np.testing.assert_array_equal(value, expected)
 
 
+@pytest.mark.parametrize("size", [1e6, 1e12, 1e15])
+def test_what_a_row_far_off_leaves_behind_is_not_lost(size, monkeypatch):
+    params, batch = case("whole", 1)
+    in_pieces(monkeypatch)
+    lead = cuts_of(params, batch, forward=True, monkeypatch=monkeypatch)[1].lead
+    batch.y[[300 - lead - 2, 900 + lead + 2]] = size  # of which the pieces from 300 on, and up to 900, do not see
+    found, hindsight = passes.kalman_filter(params, batch), passes.smoother(params, batch)[0]
+    monkeypatch.setattr(lgssm_pieces, "PIECE", N_ROWS)
+    whole, expected = passes.kalman_filter(params, batch), passes.smoother(params, batch)[0]
+    near = slice(300, 900)
+    np.testing.assert_allclose(found.filtered_mean[near], whole.filtered_mean[near], rtol=0.0, atol=1e-12)
+    np.testing.assert_allclose(hindsight.mean[near], expected.mean[near], rtol=0.0, atol=1e-12)
+
+
 def cuts_of(params, batch, *, forward, monkeypatch):
     seen = []
     original = lgssm_pieces.pieces

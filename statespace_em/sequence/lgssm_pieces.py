@@ -15,8 +15,8 @@ import numpy as np
 from statespace_em._typing import Bools, Floats, Ints
 
 PIECE = 16_384  # rows
-FARTHEST = PIECE // 8  # rows to begin before: done twice
-GONE = 2.0**-64  # of a standard deviation that is left: far below the round-off of a state, wherever its level is
+FARTHEST = 3 * PIECE // 16  # rows to begin before: done twice
+GONE = 2.0**-96  # of a standard deviation that is left: nothing is of a row 1e15 of them away that came just before
 
 
 class Piece(NamedTuple):
@@ -65,7 +65,7 @@ def rows_remembered(L: Floats, cov: Floats) -> int:
     with np.errstate(over="ignore", invalid="ignore"):  # of a state without noise that grows
         powers = [L * deviation / deviation[:, None]]  # of 1, 2, 4, 8, ... rows
         while not _is_gone(powers[-1]):
-            if 2 ** len(powers) > FARTHEST:
+            if 2 ** (len(powers) - 1) >= FARTHEST:
                 return 0
             powers.append(powers[-1] @ powers[-1])
     left, n_rows = np.eye(len(L)), 0  # the most rows that leave something
@@ -73,7 +73,7 @@ def rows_remembered(L: Floats, cov: Floats) -> int:
         longer = left @ powers[i]
         if not _is_gone(longer):
             left, n_rows = longer, n_rows + 2**i
-    return n_rows + 1
+    return n_rows + 1 if n_rows < FARTHEST else 0
 
 
 def _is_gone(left: Floats) -> bool:
