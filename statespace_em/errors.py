@@ -60,7 +60,8 @@ class UndeterminedStartError(RowError):
 
     explanation = (
         "begins a sequence whose rows do not determine the diffuse or fixed first state: give it more rows, leave out "
-        "one of two components that rows do not tell apart (two levels, or a level and a constant regressor), "
+        "one of two components that rows do not tell apart (two levels, a level and a constant regressor, or columns "
+        "that are sums of others), "
         'or give states a proper start (initial="known" or "stationary")'
     )
 

@@ -180,3 +180,28 @@ def test_regressors_that_end_before_y(beside):
     match = "X of the regression is given for 10 rows, but y has 40: give X a row for every row of y, and for those"
     with pytest.raises(DataError, match=match):
         (beside + designs.regression(np.arange(10.0))).fit(np.arange(40.0) % 7)
+
+
+@pytest.mark.parametrize(
+    ("model", "match"),
+    [
+        (
+            designs.seasonal(12.5),
+            "period is 12.5, expected a whole number of at least 2 rows; with unit=",
+        ),
+        (
+            designs.regression(np.ones((20, 2))),
+            "a level and a constant regressor, or columns that are sums",
+        ),
+        (
+            velocity(1, sensors={"gps": "x", "imu": "x"}) + designs.ar(1),
+            r"say which of them has it, as in ar\(1\).on\(",
+        ),
+        (velocity(1, sensors=2) + designs.constant(), r"as in constant\(\).on\(\"1\"\)"),
+    ],
+    ids=["period", "columns", "arma", "constant"],
+)
+def test_remedies_are_what_a_user_writes(model, match):
+    y = np.random.default_rng(0).normal(size=(20, 2 if "motion" in repr(model) else 1))
+    with pytest.raises((ParameterError, RowError), match=match):
+        model.fit(y)

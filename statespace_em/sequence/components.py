@@ -50,7 +50,11 @@ def smooth_trend(label: str) -> Part:
 
 def seasonal(label: str, *, period: int, kind: str, harmonics: int | None = None) -> Part:
     """Pattern that repeats after ``period`` rows and changes slowly (Durbin & Koopman 2012, sec. 3.2.2)."""
-    _validate.at_least("period", period, 2, whole=True)
+    if not isinstance(period, int):
+        raise ParameterError(
+            f"period is {period!r}, expected a whole number of at least 2 rows; with unit=, or beside a motion, it "
+            "need not be whole."
+        )
     if kind == "dummy":
         n = period - 1
         shift = [[-1.0] * n, *([float(j == i) for j in range(n)] for i in range(n - 1))]

@@ -33,6 +33,12 @@ from statespace_em.sequence.structural import NOISE
 from statespace_em.sequence.summand import SHARED, Summand
 from statespace_em.sequence.timed_model import TimedModel
 
+WRITTEN = {
+    "arma": "ar(1)",
+    "seasonal": "seasonal(...)",
+    "regression": "regression(...)",
+}  # as users do
+
 
 class ContinuousModel(ComponentSum, TimedModel):
     """A sum of components in continuous time; made by `statespace_em.designs`, with ``unit=`` or from a motion.
@@ -152,7 +158,7 @@ class ContinuousModel(ComponentSum, TimedModel):
             if len(names) > 1:
                 raise ParameterError(
                     f"{kind} is beside a motion that sensors {listed(names)} measure: say which of them has it, "
-                    f'as in {kind}.on("{next(iter(names))}").'
+                    f'as in {WRITTEN.get(kind, f"{kind}()")}.on("{next(iter(names))}").'
                 )
             chosen = list(range(len(sensors.owner)))
         else:
