@@ -14,3 +14,26 @@ def test_a_smooth_track_is_found_beside_one_that_follows_a_wave():
     track = xr.DataArray(y[:, None], dims=("time", "feature"), coords={"time": 2.0 * np.arange(150)})
     model = sse.designs.constant_velocity(1).fit(track)
     assert model.score(track) == pytest.approx(-304.6573866, abs=1e-6)  # the other top is at -305.4098872
+
+
+@pytest.mark.parametrize(
+    "trend",
+    [
+        sse.designs.local_trend(),
+        sse.LinearGaussianSSM(
+            transition=[[1, 1], [0, 1]], process_cov="diagonal", observation=[[1, 0]], initial="diffuse"
+        ),
+    ],
+    ids=["design", "matrices"],
+)
+def test_a_trend_is_no_lower_than_the_smooth_one_that_it_holds(trend):
+    """Of a wave: the level by itself explains it at another top, where all starts that shared evenly ended."""
+    rng = np.random.default_rng(0)
+    y, state = np.empty(120), np.array([2.0, 0.0])
+    for t in range(120):
+        y[t] = state[0]
+        state = 0.98 * np.array([[np.cos(0.65), np.sin(0.65)], [-np.sin(0.65), np.cos(0.65)]]) @ state
+        state += 0.2 * rng.normal(size=2)
+    smooth = sse.designs.smooth_trend().fit(y)
+    assert trend.fit(y).status_ == "converged"
+    assert trend.score(y) >= smooth.score(y) - 1e-6

@@ -31,6 +31,7 @@ from statespace_em.sequence.lgssm_specification import (
     sizes_of,
     written,
 )
+from statespace_em.sequence.lgssm_start import ALONE
 from statespace_em.sequence.lgssm_stationary import stationary_moments
 from statespace_em.sequence.lgssm_structure import COVARIANCES, STEPS
 from statespace_em.sequence.state_space import StateSpaceModel
@@ -228,7 +229,11 @@ class LinearGaussianSSM(StateSpaceModel):
     def _default_starts(self) -> int:
         spec = self._specification(None)
         found = spec.value("transition") is None or spec.value("observation") is None
-        return 12 if found and len(spec.names) > 1 else 3  # several unknown factors explain y in several ways
+        if found and len(spec.names) > 1:
+            return 12  # several unknown factors explain y in several ways
+        noise = spec.patterns.get("process_cov")
+        variances = [] if noise is None or found else noise.on_diagonal
+        return 3 + min(len(variances), ALONE) * (len(variances) > 1)
 
     def _names(self) -> list[Any]:
         if self.states is not None:

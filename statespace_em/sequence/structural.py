@@ -24,7 +24,7 @@ from statespace_em.sequence.components import Part, built, together, turning_up
 from statespace_em.sequence.cycle_screen import Tried, screened_cycles
 from statespace_em.sequence.decomposition import View, views
 from statespace_em.sequence.lgssm_specification import Specification
-from statespace_em.sequence.lgssm_start import interpolated
+from statespace_em.sequence.lgssm_start import ALONE, interpolated
 from statespace_em.sequence.regressors import plain_options
 from statespace_em.sequence.summand import SHARED, Summand
 
@@ -109,7 +109,9 @@ class StructuralModel(ComponentSum):
         if any("seasonal" in options for options in parts):
             return 2  # a season takes many states: starts are dear, and the one that the data suggest is good
         several = any(kind == "cycle" for kind, _ in self.components) or any(options["q"] for options in parts)
+        variances = self._specification(None).patterns["process_cov"].on_diagonal
         least = 8 if several else 3  # the likelihoods of moving averages and of cycles have several tops
+        least += min(len(variances), ALONE) if len(variances) > 1 and not (several or parts) else 0
         return max(least, *(4 * int(own["p"] + own["q"] - 1) for own in parts if _several_tops(own)), 0)
 
     def _names(self) -> list[Any]:
