@@ -58,3 +58,10 @@ def test_models_that_know_the_times_or_need_none_do_not_warn(model):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.fit(DAILY.drop(DAILY.index[[5, 50]]), n_starts=1)
+
+
+def test_outliers_of_a_motion_at_uneven_times_are_weighed_without_a_word():
+    y = DAILY.drop(DAILY.index[[5, 50]]).to_frame("x")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sse.robust.fit_student(designs.constant_velocity(["x"], unit="D"), y, max_iter=2)

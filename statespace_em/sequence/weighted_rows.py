@@ -28,6 +28,7 @@ class WeightedRows(StateSpaceModel):
         self.likelihood = inner.likelihood
         self.process_prior, self.measurement_prior = inner.process_prior, inner.measurement_prior
         self.unsorted, self._inputs = inner.unsorted, inner._inputs
+        self._of_steps = inner._of_steps
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Arguments of the constructor."""
