@@ -5,6 +5,8 @@ import pytest
 import xarray as xr
 
 import statespace_em as sse
+from statespace_em.patterns import from_word
+from statespace_em.sequence.lgssm_start import CALM, _calmed
 
 
 def test_a_smooth_track_is_found_beside_one_that_follows_a_wave():
@@ -37,3 +39,11 @@ def test_a_trend_is_no_lower_than_the_smooth_one_that_it_holds(trend):
     smooth = sse.designs.smooth_trend().fit(y)
     assert trend.fit(y).status_ == "converged"
     assert trend.score(y) >= smooth.score(y) - 1e-6
+
+
+@pytest.mark.parametrize("size", [0.5, 30.0, 1e6, 1e12])
+def test_dynamics_are_calmed_however_wild_their_guess_is(size):
+    """A guess in another basis may have 190 on its diagonal: a stationary start refused what was left of it."""
+    pattern = from_word("diagonal", (2, 2), "transition", symmetric=False)
+    found = _calmed(np.diag([size, -0.3]), pattern)
+    assert np.abs(np.diag(found)).max() == pytest.approx(0.5) if size == 0.5 else np.abs(found).max() < CALM

@@ -289,7 +289,7 @@ def _calmed(transition: Floats, pattern: Pattern | None) -> Floats:
         part for part in components(pattern.linked | pattern.linked.T) if pattern.touched[np.ix_(part, part)].any()
     ]
     calm = [max(CALM, _radius(pattern.constant, part) + 1e-6) for part in parts]  # a trend of its own must not count
-    for _ in range(40):
+    for _ in range(400):  # a guess in another basis may be far off
         if all(_radius(pattern.build(values), part) < most for part, most in zip(parts, calm)):
             break
         values = 0.9 * values
