@@ -21,9 +21,10 @@ def follows_its_past(batch: Batch, lags: int) -> bool:
 
 
 def _is_exact(x: Floats, lags: int) -> bool:
-    seen = ~np.isnan(x)
-    columns = np.stack([x[lags - k : len(x) - k] for k in range(lags + 1)] + [np.ones(max(len(x) - lags, 0))], axis=1)
-    columns = columns[np.stack([seen[lags - k : len(x) - k] for k in range(lags + 1)], axis=1).all(1)]
+    if len(x) <= lags:
+        return False
+    columns = np.stack([x[lags - k : len(x) - k] for k in range(lags + 1)] + [np.ones(len(x) - lags)], axis=1)
+    columns = columns[~np.isnan(columns).any(1)]
     if len(columns) < 3 * (lags + 2):
         return False
     found = np.linalg.lstsq(columns[:, 1:], columns[:, 0], rcond=None)[0]
