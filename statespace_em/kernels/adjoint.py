@@ -23,7 +23,7 @@ import numpy as np
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.kernels._jit import bare, inlined, jit
 from statespace_em.kernels._linalg import settled
-from statespace_em.kernels.adjoint_wide import backward_rows
+from statespace_em.kernels.adjoint_wide import backward_rows, update_rows
 from statespace_em.kernels.kalman_covariances import FEW_STATES
 
 SHORTEST = 16  # rows before the backward covariance recursion is asked whether it has settled
@@ -52,7 +52,7 @@ def backward_covariances(
     Sinv, CS, cD, cC = np.zeros((D, D)), np.zeros((D, n)), np.zeros((D, D)), np.zeros((D, n))
     old, mark = np.zeros((n, n)), np.zeros((n, n))
     M, AI, MP = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
-    V, IA, KM = np.zeros((n, n)), np.zeros((n, n)), np.zeros((D, n))
+    V, IA, IKC, work = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
     seen = np.zeros(counts.shape[1], np.bool_)
     age, still = np.int64(0), False
     t = N
@@ -66,7 +66,7 @@ def backward_covariances(
             age, still = np.int64(0), False
             if t == N - 1 or slot[t + 1] != f:
                 inverse(whiten[f], Sinv)
-                _whitened(C[h], Sinv, CS)
+                _closed_loop(C[h], gain[f], Sinv, IKC, CS)
         if follow == 0.0:
             for i in range(n):
                 for j in range(n):
@@ -77,7 +77,7 @@ def backward_covariances(
             backward_rows(A[a], info, filtered_cov[f], AI, M, MP, IA, V)
         else:
             _backward_covs(A[a], info, filtered_cov[f], AI, M, MP, IA, V)
-        _row_covs(c, gain[f], Sinv, M, MP, cD, cC, KM)
+        _row_covs(c, gain[f], Sinv, M, MP, cD, cC, work)
         if age >= SHORTEST and age & (age - 1) == 0 and not still:  # asked at ages 32, 64, 128, ...
             if age > SHORTEST and settled(old, info, ONE_STEP) and settled(mark, info, age // 2):
                 still = True
@@ -111,7 +111,10 @@ def backward_covariances(
         for i in range(n):
             for j in range(n):
                 old[i, j] = info[i, j]
-        _update_info(c, C[h], CS, gain[f], KM, M, info, cC)
+        if n > FEW_STATES:
+            update_rows(c, C[h], CS, gain[f], M, info, cC, work)
+        else:
+            _update_info(c, C[h], CS, IKC, M, info, work)
         age += 1
         t -= m - 1
         if begins[t]:
@@ -159,9 +162,15 @@ def inverse(whiten: Floats, Sinv: Floats) -> None:
 
 
 @inlined
-def _whitened(C: Floats, Sinv: Floats, CS: Floats) -> None:
-    """inv(S) C."""
+def _closed_loop(C: Floats, gain: Floats, Sinv: Floats, IKC: Floats, CS: Floats) -> None:
+    """I - K C and inv(S) C."""
     D, n = C.shape
+    for i in range(n):
+        for j in range(n):
+            value = 1.0 if i == j else 0.0
+            for k in range(D):
+                value -= gain[k, i] * C[k, j]
+            IKC[i, j] = value
     for k in range(D):
         for j in range(n):
             value = 0.0
@@ -208,9 +217,9 @@ def _backward_covs(
 
 @inlined
 def _row_covs(
-    count: float, gain: Floats, Sinv: Floats, M: Floats, MP: Floats, cD: Floats, cC: Floats, KM: Floats
+    count: float, gain: Floats, Sinv: Floats, M: Floats, MP: Floats, cD: Floats, cC: Floats, work: Floats
 ) -> None:
-    """D = inv(S) + K' M K, K' M, and K' (I - M P_f), what uncertainty of v and s takes from the gradient of C."""
+    """D = inv(S) + K' M K, and K' (I - M P_f), what uncertainty of v and s together takes from the gradient of C."""
     D, n = gain.shape
     for k in range(D):
         for j in range(n):
@@ -219,34 +228,30 @@ def _row_covs(
                 value -= gain[k, i] * MP[i, j]
                 other += gain[k, i] * M[i, j]
             cC[k, j] = value
-            KM[k, j] = other
+            work[0, j] = other
         for h in range(D):
             value = count * Sinv[k, h]
             for j in range(n):
-                value += KM[k, j] * gain[h, j]
+                value += work[0, j] * gain[h, j]
             cD[k, h] = value
 
 
 @inlined
-def _update_info(
-    count: float, C: Floats, CS: Floats, gain: Floats, KM: Floats, M: Floats, info: Floats, work: Floats
-) -> None:  # fmt: skip
-    """C' inv(S) C + (I - K C)' M (I - K C); M is overwritten."""
+def _update_info(count: float, C: Floats, CS: Floats, IKC: Floats, M: Floats, info: Floats, work: Floats) -> None:
+    """C' inv(S) C + (I - K C)' M (I - K C)."""
     D, n = C.shape
     for i in range(n):
         for j in range(n):
-            value = M[i, j]
-            for k in range(D):
-                value -= C[k, i] * KM[k, j]
-            M[i, j] = value
-        for k in range(D):
             value = 0.0
-            for j in range(n):
-                value += M[i, j] * gain[k, j]
-            work[k, i] = value
+            for k in range(n):
+                value += M[i, k] * IKC[k, j]
+            work[i, j] = value
+    for i in range(n):
         for j in range(i + 1):
-            value = M[i, j]
+            value = 0.0
+            for k in range(n):
+                value += IKC[k, i] * work[k, j]
             for k in range(D):
-                value += count * C[k, i] * CS[k, j] - work[k, i] * C[k, j]
+                value += count * C[k, i] * CS[k, j]
             info[i, j] = value
             info[j, i] = value

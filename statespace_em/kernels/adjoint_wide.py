@@ -29,3 +29,39 @@ def backward_rows(
         for j in range(i):
             M[j, i] = M[i, j]
             V[j, i] = V[i, j]
+
+
+@bare
+def update_rows(
+    count: float, C: Floats, CS: Floats, gain: Floats, M: Floats, info: Floats, KM: Floats, MK: Floats
+) -> None:  # fmt: skip
+    """C' inv(S) C + (I - K C)' M (I - K C), by changes of M of rank D; M is overwritten, the last are work space."""
+    D, n = C.shape
+    for k in range(D):
+        for j in range(n):
+            KM[k, j] = 0.0
+        for i in range(n):
+            a = gain[k, i]
+            for j in range(n):
+                KM[k, j] += a * M[i, j]
+    for k in range(D):
+        for i in range(n):
+            a = C[k, i]
+            if a != 0.0:
+                for j in range(n):
+                    M[i, j] -= a * KM[k, j]
+    for k in range(D):
+        for i in range(n):
+            value = 0.0
+            for j in range(n):
+                value += M[i, j] * gain[k, j]
+            MK[k, i] = value
+    for k in range(D):
+        for i in range(n):
+            a, b = MK[k, i], count * C[k, i]
+            for j in range(n):
+                M[i, j] += b * CS[k, j] - a * C[k, j]
+    for i in range(n):
+        for j in range(i + 1):
+            info[i, j] = M[i, j]
+            info[j, i] = M[i, j]

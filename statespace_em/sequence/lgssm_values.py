@@ -73,16 +73,17 @@ def check_rows(spec: Specification, batch: Batch) -> None:
 
 def check_names(spec: Specification, batch: Batch, keys: Sequence[Any]) -> None:
     """Refuse to estimate what no row of y depends on, and names that are those of the sequences."""
-    rows = np.unique(positions(batch))
-    for name, pattern in spec.patterns.items():
-        if isinstance(pattern, RowPattern) and len(keys) > 1 and set(pattern.names) == set(keys):
+    given = {name: pattern for name, pattern in spec.patterns.items() if isinstance(pattern, RowPattern)}
+    rows = np.unique(positions(batch)) if given else np.zeros(0, np.int64)
+    for name, pattern in given.items():
+        if len(keys) > 1 and set(pattern.names) == set(keys):
             first, second = pattern.names[:2]
             raise DataError(
                 f"{name} is written with the names {first!r}, {second!r}, ..., which are those of the sequences of y. "
                 f"Factors of each sequence stand under one name, {{'r': {{{first!r}: ..., {second!r}: ...}}}}, known "
                 f"numbers under 1, {{1: {{{first!r}: ...}}}}; values of each, call otherwise."
             )
-        lost = pattern.unseen(rows) if isinstance(pattern, RowPattern) else []
+        lost = pattern.unseen(rows)
         if lost:
             raise DataError(
                 f"{name} has {lost[0]!r} in rows after the last of y only: y says nothing of it, give it a number."
