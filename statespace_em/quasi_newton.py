@@ -15,7 +15,7 @@ import numpy as np
 from statespace_em._typing import Floats
 from statespace_em.boundary import SAME, SHARPEST, Shape, settle, shape_of
 from statespace_em.em import EMModel, EMResult, OnStep, Step, run_em
-from statespace_em.errors import UNRESOLVED
+from statespace_em.errors import UNRESOLVED, ParameterError
 
 P = TypeVar("P")
 D = TypeVar("D")
@@ -174,7 +174,7 @@ class _Ascent:
                 step = Step(self.n_steps, log_likelihood, self.model.log_prior(params))
                 self.made[x.tobytes()] = params, statistics, step
                 return Point(x, step.objective, self.chart.gradient(x, params, statistics))
-        except UNRESOLVED:
+        except (*UNRESOLVED, ParameterError):  # as where a prior has no density
             return None
 
     def objective(self, x: Floats) -> float:
