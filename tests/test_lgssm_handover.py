@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import statespace_em as sse
+from statespace_em.errors import SingularInnovationError
 from statespace_em.sequence import lgssm_causal, lgssm_handover, lgssm_plan, lgssm_sums, lgssm_unknown
 
 designs = sse.designs
@@ -135,3 +136,15 @@ def test_filters_of_panels_go_on_in_those_that_do_not_forget():
         for what in ("filtered", "filtered_cov", "innovation", "log_likelihood"):
             values = found[what].sel(sequence=name).values[: len(y)]
             np.testing.assert_allclose(values, alone[what].values, rtol=1e-8, atol=1e-9, err_msg=f"{name} {what}")
+
+
+@pytest.mark.parametrize("row", [40, 200])
+def test_errors_name_the_row_of_the_whole(row):
+    noise = np.tile(np.eye(2), (300, 1, 1))
+    noise[row] = 0.0  # two sensors of one level, exact at once
+    model = sse.LinearGaussianSSM(
+        transition=[[1]], process_cov=[[0]], observation=[[1], [1]], measurement_cov=noise, initial="diffuse"
+    )
+    y = np.random.default_rng(0).normal(size=(300, 2))
+    with pytest.raises(SingularInnovationError, match=f"time {row} of sequence 'long'"):
+        model.filter({"short": y[:30], "long": y})

@@ -11,7 +11,7 @@ from statespace_em.data import Batch
 from statespace_em.errors import ParameterError
 from statespace_em.kernels import adjoint_constants
 from statespace_em.sequence.lgssm_expectation import marginal_terms
-from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, taken, varies
+from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, numbered, taken, varies
 from statespace_em.sequence.lgssm_passes import Filtered, innovation_covs, kalman_filter
 from statespace_em.sequence.lgssm_unknown import (
     DETERMINED,
@@ -77,7 +77,8 @@ def _continued(
     ends = np.where(lasting, batch.starts[:-1] + lengths, batch.starts[1:])
     kept = [np.arange(a, b) for a, b in zip(batch.starts[:-1], ends)]
     rows, starts = np.concatenate(kept), np.cumsum([0, *map(len, kept)])
-    first = causal(params, taken(batch, rows, starts), "full" if likelihood == "full" else "diffuse")
+    with numbered(rows):
+        first = causal(params, taken(batch, rows, starts), "full" if likelihood == "full" else "diffuse")
     parts = [(rows, first)]
     for s in np.flatnonzero(lasting):
         own, last = np.arange(ends[s], batch.starts[s + 1]), starts[s + 1] - 1
@@ -86,7 +87,8 @@ def _continued(
         begun = start.params._replace(
             initial_mean=p.A[0] @ first.filtered_mean[last] + p.b[0], initial_cov=(cov + cov.T) / 2.0
         )
-        parts.append((own, kalman_filter(begun, taken(batch, own, np.array([0, len(own)])), innovations=True)))
+        with numbered(own):
+            parts.append((own, kalman_filter(begun, taken(batch, own, np.array([0, len(own)])), innovations=True)))
     numbers, found = zip(*parts)
     values: Any = (joined(numbers, each) for each in zip(*found))
     whole = Filtered(*values)

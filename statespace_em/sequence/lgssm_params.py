@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 from statespace_em._typing import Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.domains import Domain
+from statespace_em.errors import SingularInnovationError
 from statespace_em.sequence.lgssm_alike import ALIKE, alike
 
 DOMAINS: Mapping[str, Domain] = {
@@ -158,6 +160,15 @@ def taken(batch: Batch, rows: Ints, starts: Ints) -> Batch:
     """Some rows, as sequences that begin at ``starts``, with what belongs to them."""
     inputs = None if batch.inputs is None else batch.inputs[rows]
     return Batch(batch.y[rows], starts, inputs=inputs, place=positions(batch)[rows])
+
+
+@contextmanager
+def numbered(rows: Ints) -> Iterator[None]:
+    """Let errors about a row of those `taken` name its number in the whole batch."""
+    try:
+        yield
+    except SingularInnovationError as error:
+        raise SingularInnovationError(int(rows[int(str(error))])) from None
 
 
 class Span(NamedTuple):

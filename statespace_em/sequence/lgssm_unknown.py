@@ -18,7 +18,7 @@ from statespace_em.data import Batch
 from statespace_em.errors import UndeterminedStartError
 from statespace_em.kernels import adjoint_constants
 from statespace_em.kernels.adjoint_constants import GONE
-from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, taken
+from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, numbered, taken
 from statespace_em.sequence.lgssm_passes import (
     Filtered,
     Gains,
@@ -253,7 +253,8 @@ def heads(
         starts = np.concatenate([[0], np.cumsum(lengths)])
         rows = np.arange(starts[-1]) + np.repeat(batch.starts[:-1] - starts[:-1], lengths)
         head = taken(batch, rows, starts)
-        (found,) = each(start.params, head, partial(run or forward, start), whole=True)
+        with numbered(rows):
+            (found,) = each(start.params, head, partial(run or forward, start), whole=True)
         assert found.constants is not None
         size, least = np.abs(found.constants.response).max(2), _information(found.constants, starts, ~start.fixed)
         forgotten = (size[starts[1:] - 1] <= GONE * np.maximum.reduceat(size, starts[:-1])).all(1)
