@@ -37,6 +37,7 @@ from statespace_em.sequence.lgssm_posterior import posterior_sums
 from statespace_em.sequence.lgssm_priors import SidePrior
 from statespace_em.sequence.lgssm_row_checks import going_on, values_of_rows
 from statespace_em.sequence.lgssm_row_noise import RowNoise
+from statespace_em.sequence.lgssm_shift import LOCATIONS, Shift
 from statespace_em.sequence.lgssm_stationary import undamped
 from statespace_em.sequence.lgssm_structure import STEPS, Structure, first_row, structure_for
 
@@ -68,8 +69,9 @@ class LGSSMCore:
 
     meant: Callable[[Mapping[str, float]], dict[str, float]] | None = None  # see `Specification`
     decays: tuple[Decay, ...] = ()  # of states that start stationary
+    shift: Shift | None = None  # of data far from 0: all but `flatten`, `build` and data is of data less their middle
 
-    _planned: list[Any] = field(default_factory=list, repr=False, compare=False)  # the last batch and its sections
+    _planned: list[Any] = field(default_factory=list, repr=False, compare=False)  # the last batch, shifted; sections
     _made: dict[Any, Structure] = field(default_factory=dict, repr=False, compare=False)  # structures by shapes
 
     row_dims: ClassVar[Dims] = {
@@ -91,18 +93,22 @@ class LGSSMCore:
 
     def e_step(self, params: LGSSMParams, data: Batch) -> tuple[Statistics, float]:
         """Additive statistics and the log-likelihood in nats."""
-        structure, sections = self.structure(params), self._sections(params, data)
+        data, sections = self._prepared(params, data)
+        structure = self.structure(params)
         kinds = structure.of_batch(params, data)
         return e_step(params, data, structure.blocks, self.fixed, self.likelihood, self.flow, kinds, sections)
 
-    def _sections(self, params: LGSSMParams, data: Batch) -> tuple[Section, ...]:
-        """How E-steps go through these data, found once for all that follow each other."""
+    def _prepared(self, params: LGSSMParams, data: Batch) -> tuple[Batch, tuple[Section, ...]]:
+        """Data as E-steps take them, and how these go through them, found once for all that follow each other."""
         known = self._planned[-1] if self._planned else None
         if known is None or known[0] is not data.y or known[1] is not data.starts:
-            known = data.y, data.starts, planned(flowed(params, self.flow), data)
+            known = data.y, data.starts, self._around(data).y, planned(flowed(params, self.flow), data)
             self._planned[:] = [known]
-        sections: tuple[Section, ...] = known[2]
-        return sections
+        return data._replace(y=known[2]), known[3]
+
+    def _around(self, data: Batch) -> Batch:
+        """Data less their middle, if they are far from 0."""
+        return data if self.shift is None else self.shift.around(data)
 
     def m_step(self, statistics: Statistics, previous: LGSSMParams) -> LGSSMParams:
         """Maximise the expected log joint plus log prior over what is free."""
@@ -204,6 +210,7 @@ class LGSSMCore:
 
     def explained(self, params: LGSSMParams, data: Batch) -> bool:
         """Whether y follows its own past without error, and the parameters say so."""
+        data = self._around(data)
         if not follows_its_past(data, self.n_states):
             return False
         return takes_for_exact(spread_of_innovations(flowed(params, self.flow), data), data)
@@ -264,8 +271,10 @@ class LGSSMCore:
             self.n_states, self.frozen, self.patterns, self.varying, self.loadings, self.guesses, self.flow,
             self.stationary is not None,
         )  # fmt: skip
-        for values in guesses(free, batch, n_starts, rng, given):
-            yield self.structure(LGSSMParams(**values)).complete(values)
+        moved = self.shift is not None and LOCATIONS.isdisjoint(given)  # else there are values for y as it is
+        for values in guesses(free, self._around(batch) if moved else batch, n_starts, rng, given):
+            guess = self.structure(LGSSMParams(**values)).complete(values)
+            yield guess if self.shift is None or moved else self.shift.inward(guess)
 
     def posterior(self, params: LGSSMParams, batch: Batch, *, pairs: bool) -> Posterior:
         """Posterior of every row."""
@@ -286,7 +295,8 @@ class LGSSMCore:
         return posterior_sums(params, batch, Smoothed(*moments), structure.blocks, structure.of_batch(params, batch))
 
     def flatten(self, params: LGSSMParams) -> dict[str, Floats]:
-        """Parameters by name; an offset that is zero and stays so is left out."""
+        """Parameters of y by name; an offset that is zero and stays so is left out."""
+        params = params if self.shift is None else self.shift.outward(params)
         absent = [
             n for n in ("state_offset", "observation_offset") if n in self.frozen and not getattr(params, n).any()
         ]
@@ -311,8 +321,9 @@ class LGSSMCore:
         if self.tied:
             values["initial_cov"] = values["process_cov"]
         params = LGSSMParams(**values)
-        follows = self.stationary is not None and "initial_cov" not in arrays
-        return self.structure(params).complete(values) if follows else params
+        if self.stationary is not None and "initial_cov" not in arrays:
+            params = self.structure(params).complete(values)
+        return params if self.shift is None else self.shift.inward(params)
 
     def may_move(self, name: str) -> bool:
         """Whether the M-step can change a parameter."""

@@ -40,6 +40,7 @@ from statespace_em.sequence.lgssm_future import Future, ahead, future_moments, p
 from statespace_em.sequence.lgssm_impute import completed, imputed
 from statespace_em.sequence.lgssm_params import PARAMETERS, LGSSMParams, by_row, positions
 from statespace_em.sequence.lgssm_row_checks import check_with_rows
+from statespace_em.sequence.lgssm_shift import shift_for
 from statespace_em.sequence.lgssm_specification import DIMS
 from statespace_em.sequence.lgssm_values import check_given, check_names, check_rows, held_at, plain, schema_of
 from statespace_em.sequence.named import named_domains, named_values
@@ -315,16 +316,19 @@ class StateSpaceModel(DrawnModel):
             if spec.initial == "known" and not {"initial_mean", "initial_cov"} <= {*given, *patterns}:
                 raise ParameterError("initial is 'known': give initial_mean and initial_cov to the model or in start=.")
             patterns, varying = held_at(spec, given, freeze)
-        guesses = dict(spec.guesses)
-        if batch is not None and isinstance(given, Mapping) and spec.guess_from is not None:
-            guesses |= spec.guess_from(batch)
+        guesses, shift = dict(spec.guesses), None
+        if batch is not None and isinstance(given, Mapping):  # a fit
+            held = {**varying, **{name: given[name] for name in freeze}}
+            shift = shift_for(spec, batch, patterns, held, kept, (priors[1][0].is_flat, priors[1][1].is_flat))
+            if spec.guess_from is not None:
+                guesses |= spec.guess_from(batch if shift is None else shift.around(batch))
         unknown, stationary = spec.starts_as("fixed"), spec.starts_as("stationary")
         return LGSSMCore(
             len(spec.names), tuple(name for name in PARAMETERS if name in kept),
             *priors[0], tied, patterns, varying, spec.loadings,
             unknown if unknown.any() and given is not None else None, stationary if stationary.any() else None,
             self.likelihood, guesses, spec.flow, scale_of(batch) if spec.has_inputs else None,
-            priors[1], spec.columns(0 if inputs is None else inputs.shape[1]), spec.meant, spec.decays,
+            priors[1], spec.columns(0 if inputs is None else inputs.shape[1]), spec.meant, spec.decays, shift,
         )  # fmt: skip
 
     def _given_by(self, arrays: Mapping[str, Any]) -> tuple[str, ...]:
