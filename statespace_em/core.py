@@ -103,6 +103,15 @@ class HasGradient(Protocol):
 
 
 @runtime_checkable
+class HasShift(Protocol):
+    """A core that may work on data less their middle, in parameters for these."""
+
+    def unshifted(self) -> Core:
+        """Return the core whose named arrays are those that this one works with."""
+        ...
+
+
+@runtime_checkable
 class HasDerived(Protocol):
     """A core whose parameters determine other quantities of interest."""
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from statespace_em._typing import Bools, Floats
-from statespace_em.core import Core, HasGradient, HasLimits, Limit
+from statespace_em.core import Core, HasGradient, HasLimits, HasShift, Limit
 from statespace_em.data import Batch
 from statespace_em.domains import Domain
 from statespace_em.emissions.base import HasDomains
@@ -162,7 +162,8 @@ def flattened(core: Core, tree: Any) -> Floats:
 
 def _directions(core: Core, centre: Floats, reference: Any, held: Bools | None) -> Floats:
     """Orthonormal directions (M, F) that move the parameters; coordinates of probabilities have others as well."""
-    slopes = jacobian(lambda x: flattened(core, core.from_vector(x, reference)), centre)
+    own = core.unshifted() if isinstance(core, HasShift) else core  # far from 0 offsets drown in what moves with them
+    slopes = jacobian(lambda x: flattened(own, core.from_vector(x, reference)), centre)
     if held is not None:
         slopes[:, held] = 0.0
     size = np.abs(slopes).max(1, initial=0.0)

@@ -13,6 +13,7 @@ from statespace_em.sequence.flow import Flow
 from statespace_em.sequence.lgssm_expectation import flowed
 from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.lgssm_passes import each
+from statespace_em.sequence.lgssm_shift import Shift
 from statespace_em.sequence.lgssm_unknown import forward, proper_start, solve
 
 
@@ -29,7 +30,9 @@ def estimated_constants(
     return base + scale * solved.value[0, start.fixed], scale[:, None] * solved.fixed_cov * scale
 
 
-def constant_errors(information: Information, batch: Batch, fixed: Bools, likelihood: str, flow: Flow | None) -> Floats:
+def constant_errors(
+    information: Information, batch: Batch, fixed: Bools, likelihood: str, flow: Flow | None, shift: Shift | None
+) -> Floats:
     """Standard errors (n,) of the first states that are fixed but unknown, NaN for the others.
 
     From the information on constants and parameters together: the variance of the constants given the parameters, and
@@ -37,7 +40,12 @@ def constant_errors(information: Information, batch: Batch, fixed: Bools, likeli
     """
 
     def at(params: LGSSMParams) -> tuple[Floats, Floats]:
-        return estimated_constants(params, batch, fixed, likelihood, flow)
+        if shift is None:
+            return estimated_constants(params, batch, fixed, likelihood, flow)
+        values, cov = estimated_constants(params, shift.around(batch), fixed, likelihood, flow)
+        mean = np.array(params.initial_mean)
+        mean[fixed] = values
+        return shift.outward(params._replace(initial_mean=mean)).initial_mean[fixed], cov
 
     moved = information.errors(lambda params: at(params)[0])
     errors = np.full(len(fixed), np.nan)

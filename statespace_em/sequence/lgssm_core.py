@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -354,11 +354,15 @@ class LGSSMCore:
         smallest = np.linalg.eigvalsh(first / np.outer(scale, scale))[0]
         return np.full(self.n_states, bool(smallest < EXACT))
 
+    def unshifted(self) -> LGSSMCore:
+        """The same for data as they are."""
+        return replace(self, shift=None)
+
     def profiled_errors(self, information: Any, batch: Batch) -> dict[str, Floats]:
         """Standard errors of first states that are fixed but unknown."""
         if self.fixed is None:
             return {}
-        return {"initial_mean": constant_errors(information, batch, self.fixed, self.likelihood, self.flow)}
+        return {"initial_mean": constant_errors(information, batch, self.fixed, self.likelihood, self.flow, self.shift)}
 
     def order_of(self, params: LGSSMParams, label: Callable[[], xr.Dataset]) -> Ints:
         """States of this model have no order."""

@@ -5,8 +5,8 @@ model follows a shift of the data by one of its states and offsets, and of nothi
 
     C v + (d - d') = middle,    b - b' = (I - A) v,    m - m' = v,
 
-it fits y less its middle as it fits y: the fit takes place there, and its end is moved back. Whether a model follows is a
-question of linear algebra, put to values of its dynamics and loadings that are as good as any other.
+it fits y less its middle as it fits y: the fit takes place there, and its end is moved back. Whether a model follows is
+a question of linear algebra, put to values of its dynamics and loadings that are as good as any other.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Loose(NamedTuple):
             [gone, offsets, np.zeros((len(gone), j + D))],
         ])  # fmt: skip
         found = found / _sizes(found, axis=1)
-        return np.linalg.qr(found, mode="r") if len(found) > 4 * (m + k + j + D) else found
+        return np.asarray(np.linalg.qr(found, mode="r")) if len(found) > 4 * (m + k + j + D) else found
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,8 @@ class Shift:
         equations, D = self.loose.equations(A, params.observation), len(self.middle)
         sizes = _sizes(equations[:, :-D], axis=0)
         right = -equations[:, -D:] @ self.middle
-        move = np.linalg.lstsq(equations[:, :-D] / sizes, right, rcond=NONE)[0] / sizes.ravel()
+        move = np.linalg.lstsq(equations[:, :-D] / sizes, right, rcond=NONE)[0]
+        move = np.where(np.abs(move) > NONE * np.abs(move).max(), move, 0.0) / sizes.ravel()
         m, k = int(self.loose.first.sum()), self.loose.state.shape[1]
         states = np.zeros(len(self.loose.first))
         states[self.loose.first] = move[:m]

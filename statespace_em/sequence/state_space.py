@@ -255,7 +255,7 @@ class StateSpaceModel(DrawnModel):
         return values | self._derived(values)
 
     def _named(self, core: Core, tree: Any) -> dict[str, Any]:
-        return self._own_values(self._specification(tree.measurement_cov.shape[-1]), lambda name: getattr(tree, name))
+        return self._own_values(self._specification(tree.measurement_cov.shape[-1]), core.flatten(tree).__getitem__)
 
     def _named_domains(self, names: Sequence[str]) -> dict[str, Domain]:
         return named_domains(self._specification(None), names)
@@ -317,11 +317,12 @@ class StateSpaceModel(DrawnModel):
                 raise ParameterError("initial is 'known': give initial_mean and initial_cov to the model or in start=.")
             patterns, varying = held_at(spec, given, freeze)
         guesses, shift = dict(spec.guesses), None
-        if batch is not None and isinstance(given, Mapping):  # a fit
-            held = {**varying, **{name: given[name] for name in freeze}}
-            shift = shift_for(spec, batch, patterns, held, kept, (priors[1][0].is_flat, priors[1][1].is_flat))
-            if spec.guess_from is not None:
-                guesses |= spec.guess_from(batch if shift is None else shift.around(batch))
+        if batch is not None and given is not None:  # a fit, or a question about estimates
+            held = {name: given[name] for name in freeze} if isinstance(given, Mapping) else {}
+            freely = priors[1][0].is_flat, priors[1][1].is_flat
+            shift = shift_for(spec, batch, patterns, {**varying, **held}, kept, freely)
+        if batch is not None and isinstance(given, Mapping) and spec.guess_from is not None:
+            guesses |= spec.guess_from(batch if shift is None else shift.around(batch))
         unknown, stationary = spec.starts_as("fixed"), spec.starts_as("stationary")
         return LGSSMCore(
             len(spec.names), tuple(name for name in PARAMETERS if name in kept),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -64,7 +65,7 @@ def student_errors(model: Any, y: Any, dof: Any, by: By, inputs: Any = None) -> 
     params = params.isel(time=place).drop_vars("time", errors="ignore") if "time" in params.dims else params
     rows = batch._replace(place=np.arange(len(batch.y)))
     arrays = now._schema().arrays(params.drop_vars("observation", errors="ignore"))
-    core = now._core(batch=rows, given=now._given_by(arrays))
+    core = replace(now._core(batch=rows, given=now._given_by(arrays)), shift=None)  # rows have weights of their own
     told = driven._named if timed else now._named
     if not told(core, core.build(arrays)):
         raise ParameterError(
