@@ -203,6 +203,11 @@ class _Terms:
     def pattern(self) -> RowPattern | Floats:
         """Everything as a pattern; plain numbers where there are no names."""
         terms = {term: factor for term, factor in self.factors.items() if factor.any()}
+        lost = next((word for word, _ in self.factors if word not in {own for own, _ in terms}), None)
+        if lost is not None:
+            raise ParameterError(
+                f"{self.name} has the name {lost!r} with factors of 0 only, which tells nothing: leave it out."
+            )
         if not terms:
             return self.numbers
         names = tuple(dict.fromkeys(word for word, _ in terms))

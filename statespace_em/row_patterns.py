@@ -91,15 +91,25 @@ class RowPattern:
         if arrays.ndim > len(self.shape):
             kinds, rows, _ = occurring(self.kind[: len(arrays)], len(self.numbers))
             own = arrays[rows]
-        normal, right = np.zeros((len(self.names),) * 2), np.zeros(len(self.names))
+        right = np.zeros(len(self.names))
         off = (own - self.numbers[kinds]).reshape(len(kinds), -1)
-        factors = self.factors[:, kinds]
         for i, (owner, place) in enumerate(zip(self.owner, self.place)):
-            right[owner] += factors[i] @ off[:, place]
-            alike = np.flatnonzero(self.place == place)
-            np.add.at(normal[owner], self.owner[alike], factors[alike] @ factors[i])
+            right[owner] += self.factors[i, kinds] @ off[:, place]
+        normal = self._overlaps(kinds)
         scale = np.sqrt(np.where(np.diag(normal) > 0.0, np.diag(normal), 1.0))
         return np.asarray(np.linalg.lstsq(normal / np.outer(scale, scale), right / scale, rcond=1e-13)[0] / scale)
+
+    @cached_property
+    def overlaps(self) -> Floats:
+        """Products (n_free, n_free) of what free values are multiplied with, added up over entries and kinds."""
+        return self._overlaps(np.arange(len(self.numbers)))
+
+    def _overlaps(self, kinds: Ints) -> Floats:
+        found, factors = np.zeros((len(self.names),) * 2), self.factors[:, kinds]
+        for i, (owner, place) in enumerate(zip(self.owner, self.place)):
+            alike = np.flatnonzero(self.place == place)
+            np.add.at(found[owner], self.owner[alike], factors[alike] @ factors[i])
+        return found
 
     def holds(self, arrays: Floats) -> bool:
         """Whether arrays (of the first rows, or all) are of this family, up to round-off."""

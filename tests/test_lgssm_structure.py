@@ -338,6 +338,16 @@ def test_saved_structures_come_back(start, tmp_path):
             {"states": 2, "state_offset": "free", "process_cov": "zero"},
             "free entry in the row of state 0, which has no",
         ),
+        ({"process_cov": [["a + b"]]}, "process_cov has the names 'a', 'b', of which only a sum matters"),
+        ({"process_cov": [["a + b", 0], [0, "c"]]}, "process_cov has the names 'a', 'b', of which only a sum"),
+        ({"transition": {"a": np.eye(2), "b": 2 * np.eye(2)}}, "transition has the names 'a', 'b', of which only"),
+        ({"states": 2, "observation_offset": ["a + b", "b + c", "a - c"]}, "names 'a', 'b', 'c', of which only a sum"),
+        (
+            {"states": 1, "observation_offset": [{"a": np.ones(30), "b": np.full(30, 2.0)}, 0, 0]},
+            "'a', 'b', of which only a sum matters",
+        ),
+        ({"states": 1, "observation_offset": [{"a": np.zeros(30)}, 0, 0]}, "offset has the name 'a' with factors of 0"),
+        ({"transition": [["0*a"]]}, "transition has the name 'a' with factors of 0 only"),
         ({"states": 2, "measurement_cov": "zero"}, "observation has a free entry in the row of feature 0"),
         ({"states": ["a", "b"], "transition": np.eye(3)}, r"transition has shape \(3, 3\), expected \(2, 2\)"),
         ({"transition": [[0.5, "a"], [0, 1.2]], "initial": "stationary", "process_cov": "diagonal"}, "not stable"),
@@ -356,7 +366,7 @@ def test_saved_structures_come_back(start, tmp_path):
         ({"states": 3, "process_loading": [[1], [2]]}, r"process_loading has shape \(2, 1\), expected \(3, any\)"),
         (
             {"states": 1, "measurement_loading": [["a"]] * 3},
-            r"measurement_loading has shape \(0,\), expected \(3, any\)",
+            r"measurement_loading is not all numbers: how disturbances enter is known, \(3, any\)",
         ),
         (
             {"process_loading": np.eye(2), "process_cov": np.tile([[1.0, 2.0], [2.0, 1.0]], (9, 1, 1))},
@@ -364,7 +374,7 @@ def test_saved_structures_come_back(start, tmp_path):
         ),
         (
             {"process_loading": [[1], [0]], "process_cov": np.eye(2)},
-            r"process_cov has shape \(2, 2\), expected \(1, 1\)",
+            r"process_cov has shape \(2, 2\), expected \(1, 1\) for dims \(disturbance, disturbance_aux\)",
         ),
         (
             {"transition": np.eye(2), "observation": np.where(np.eye(3, 2) > 0, np.nan, np.ones((30, 3, 2)))},

@@ -440,6 +440,9 @@ def test_what_cannot_be_is_refused(changes, message):
 def test_questions_that_do_not_fit_are_refused():
     y = data()
     same = {key: np.ones(25) for key in y}
+    with pytest.raises(ParameterError, match=r"only a sum matters.* if they are sequences, put them under one name"):
+        sse.LinearGaussianSSM(**{**LEVEL, "measurement_cov": [[same]]}, **START).fit(y)
+    same = {key: np.arange(25.0) ** power for power, key in enumerate(y)}
     with pytest.raises(DataError, match=r"the names 'a', 'b', ..., which are those of the sequences.*under one name"):
         sse.LinearGaussianSSM(**{**LEVEL, "measurement_cov": [[same]]}, **START).fit(y)
     model = fitted(sse.LinearGaussianSSM(**CASES["accuracies"](plain_all), **START), y)

@@ -36,6 +36,7 @@ from statespace_em.sequence.lgssm_stationary import stationary_moments
 from statespace_em.sequence.lgssm_structure import COVARIANCES, STEPS
 from statespace_em.sequence.state_space import StateSpaceModel
 
+DISTURBANCES = ("disturbance", "disturbance_aux")
 MOVING = ("transition", "process_cov")
 MATRICES = tuple(name for name in DIMS if not name.startswith("initial"))
 
@@ -305,7 +306,7 @@ class LinearGaussianSSM(StateSpaceModel):
         """Pattern of the disturbances; what is known for every row, multiplied out, which takes the loading away."""
         loading = loadings[name]
         size = loading.shape[-1]
-        found = written(name, value, (size, size), segments)
+        found = written(name, value, (size, size), segments, DISTURBANCES)
         if found is None:
             found = from_word("free", (size, size), name, symmetric=True)
         by_row = loading.ndim == 3

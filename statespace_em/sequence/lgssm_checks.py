@@ -20,6 +20,7 @@ SIDES = (
     (("transition", "state_offset", "state_input"), "process_cov", "state"),
     (("observation", "observation_offset", "observation_input"), "measurement_cov", "feature"),
 )
+ALIKE = 1e-14  # least eigenvalue of the overlaps of names, in units of their sizes: round-off
 
 
 def check(spec: Specification) -> None:
@@ -40,6 +41,8 @@ def check(spec: Specification) -> None:
                 )
             owner[word] = name
     check_same_rows(spec)
+    for name, own in spec.patterns.items():
+        _check_told_apart(own, name)
     for coefficients, cov, kind in SIDES:
         pattern = spec.patterns.get(cov)
         if isinstance(pattern, RowPattern) or any(isinstance(spec.patterns.get(n), RowPattern) for n in coefficients):
@@ -63,6 +66,25 @@ def check(spec: Specification) -> None:
                 )
         if isinstance(pattern, Pattern):
             _check_possible(pattern, cov)
+
+
+def _check_told_apart(pattern: Pattern | RowPattern, name: str) -> None:
+    """Refuse names of which only a sum matters, and those that no entry depends on."""
+    if pattern.is_plain or pattern.products or not pattern.names:
+        return
+    overlaps = pattern.overlaps if isinstance(pattern, RowPattern) else pattern.flat @ pattern.flat.T
+    size = np.sqrt(np.diag(overlaps))
+    if not size.all():
+        word = pattern.names[int(np.argmin(size))]
+        raise ParameterError(f"{name} has the name {word!r} with factors of 0 only, which tells nothing: leave it out.")
+    values, vectors = np.linalg.eigh(overlaps / np.outer(size, size))
+    if values[0] <= ALIKE:
+        words = [word for word, share in zip(pattern.names, vectors[:, 0]) if abs(share) > 1e-6]
+        panel = ", or, if they are sequences, put them under one name, {'r': {'a': ..., 'b': ...}}"
+        raise ParameterError(
+            f"{name} has the names {listed(words)}, of which only a sum matters: their values cannot be told apart. "
+            f"Use a name less, or fix one by a number{panel if isinstance(pattern, RowPattern) else ''}."
+        )
 
 
 def _free_rows(spec: Specification, name: str, silent: Bools) -> Bools:

@@ -147,13 +147,19 @@ class Specification:
 
 
 def written(
-    name: str, value: Any, shape: tuple[int | None, ...], all_of: Segments | None = None
+    name: str,
+    value: Any,
+    shape: tuple[int | None, ...],
+    all_of: Segments | None = None,
+    dims: Sequence[str] | None = None,
 ) -> Pattern | RowPattern | Floats | None:
     """Pattern of one argument, an array with a leading axis of rows, or None for "free" as a whole.
 
     ``shape`` may have None where the number of features is not known yet; words then have no pattern. ``all_of`` are
-    the rows of a model in which sequences have some of their own: what they share is the same for each.
+    the rows of a model in which sequences have some of their own: what they share is the same for each. ``dims`` names
+    the axes where they are not those of the parameter.
     """
+    dims = DIMS[name] if dims is None else dims
     symmetric = name in COVARIANCES
     if isinstance(value, str):
         if value == "free":
@@ -170,7 +176,7 @@ def written(
         if all_of is not None and segments is None:
             found = for_each(found, name, all_of)
         own = found.shape[1:] if isinstance(found, np.ndarray) else found.shape
-        _check_shape(name, own, shape)
+        _check_shape(name, own, shape, dims)
         if symmetric:
             _check_rows(name, found)
         return found
@@ -182,7 +188,7 @@ def written(
         pattern = fixed(array)
     else:
         pattern = from_entries(value, name, symmetric=symmetric)
-    _check_shape(name, pattern.shape, shape)
+    _check_shape(name, pattern.shape, shape, dims)
     if symmetric and not pattern.names:
         _validate.covariance(name, pattern.constant, (), semi=True)
     return pattern
@@ -223,16 +229,19 @@ def loading_of(name: str, value: Any, size: int | None) -> Floats:
     kind = "state" if name == "process_loading" else "feature"
     if isinstance(value, xr.DataArray):
         value = _loading_in_order(name, value, kind)
+    rows = "any" if size is None else size
     try:
         matrix = np.asarray(value, dtype=float)
     except (TypeError, ValueError):
-        matrix = np.zeros(0)
+        raise ParameterError(
+            f"{name} is not all numbers: how disturbances enter is known, ({rows}, any) for dims ({kind}, "
+            "disturbance). Names belong to their covariance, or to the coefficients of the states."
+        ) from None
     if matrix.ndim == 3 and matrix.size and size in (None, matrix.shape[1]):
         _validate.finite("number", name, matrix)
         check_ranks(name, matrix)
         return matrix
     if matrix.ndim != 2 or not matrix.size or (size is not None and len(matrix) != size):
-        rows = "any" if size is None else size
         raise ParameterError(
             f"{name} has shape {matrix.shape}, expected ({rows}, any) for dims ({kind}, disturbance), or with an axis "
             "of rows before them."
@@ -290,11 +299,11 @@ def _scaled(name: str, word: str, matrix: Any) -> Pattern:
     return Pattern((word,), np.zeros(known.shape), known[None])
 
 
-def _check_shape(name: str, have: tuple[int, ...], expected: tuple[int | None, ...]) -> None:
+def _check_shape(name: str, have: tuple[int, ...], expected: tuple[int | None, ...], dims: Sequence[str]) -> None:
     fits = len(have) == len(expected) and all(size is None or size == mine for mine, size in zip(have, expected))
     if not fits:
         sizes = ", ".join("any" if size is None else str(size) for size in expected)
-        raise ParameterError(f"{name} has shape {have}, expected ({sizes}) for dims ({', '.join(DIMS[name])}).")
+        raise ParameterError(f"{name} has shape {have}, expected ({sizes}) for dims ({', '.join(dims)}).")
 
 
 def initial_words(value: Any, names: Sequence[Any]) -> str | tuple[str, ...]:
