@@ -93,10 +93,14 @@ def check_constant(family: Family, y: Floats, features: Sequence[Any]) -> None:
 
 
 def check_constant_columns(y: Floats, features: Sequence[Any]) -> None:
-    """Raise DataError naming a column that leaves a full covariance without an estimate."""
+    """Raise DataError naming a column of a series that leaves a full covariance without an estimate.
+
+    Precise sensors of one thing that wanders far are told apart by their steps.
+    """
     _check_blank(y, features)
     _check_moves(y, features)
-    _check_independent(y, features)
+    if _follows(y) is not None:
+        _check_independent(np.diff(y, axis=0), features)
 
 
 def _check_blank(y: Floats, features: Sequence[Any]) -> None:
@@ -129,28 +133,34 @@ def _moves(column: Floats, seen: Bools) -> bool:
 
 
 def _check_independent(y: Floats, features: Sequence[Any]) -> None:
-    """Refuse a column that is a linear combination of those before it, in the rows without a missing entry."""
+    """Refuse a column that is a linear combination of those before it."""
+    column = _follows(y)
+    if column is not None:
+        raise DataError(
+            f"column {show(features[column])} follows from the columns before it ({listed(features[:column])}), so "
+            "their covariance has no estimate: leave it out, or use a diagonal covariance or a prior on it."
+        )
+
+
+def _follows(y: Floats) -> int | None:
+    """First column that is a linear combination of those before it, in the rows without a missing entry."""
     if y.shape[1] == 1:
-        return
+        return None
     columns = np.ascontiguousarray(y.T)  # numpy goes through long rows several times faster than through short ones
     gaps = np.isnan(columns).any(0)
     columns = columns[:, ~gaps] if gaps.any() else columns
     if columns.shape[1] <= len(columns):
-        return
+        return None
     columns = columns - columns[:, :1]
     if not columns.any(1).all():
-        return
+        return None
     columns /= np.abs(columns).max(1, keepdims=True)
     columns -= columns.mean(1, keepdims=True)
     products = columns @ columns.T
     scale = np.sqrt(products.diagonal())
     correlation = products / (scale[:, None] * scale)
-    for d in range(1, len(columns)):
-        if np.linalg.eigvalsh(correlation[: d + 1, : d + 1])[0] < SINGULAR:
-            raise DataError(
-                f"column {show(features[d])} follows from the columns before it ({listed(features[:d])}), so their "
-                "covariance has no estimate: leave it out, or use a diagonal covariance or a prior on it."
-            )
+    least = (np.linalg.eigvalsh(correlation[: d + 1, : d + 1])[0] for d in range(1, len(columns)))
+    return next((d for d, value in enumerate(least, start=1) if value < SINGULAR), None)
 
 
 def cure(model: str, family: Family, y: Floats) -> str:

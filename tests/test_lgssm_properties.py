@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from oracles_gaussian import Parameters, posterior, random_parameters, simulate
@@ -154,3 +155,16 @@ def test_em_never_goes_down(system, initial, accelerate):
     objective = model.trace_["objective"].to_numpy()
     assert (np.diff(objective) >= -1e-10 * (1.0 + np.abs(objective[1:]))).all()
     assert abs(model.score(y) - model.trace_["log_likelihood"].iloc[-1]) <= 1e-9 * (1.0 + abs(model.score(y)))
+
+
+def test_precise_sensors_of_one_wandering_level_are_told_apart():
+    rng = np.random.default_rng(1)
+    level = np.cumsum(rng.normal(size=(5000, 1)), axis=0)
+    y = np.hstack([level, level]) + rng.normal(size=(5000, 1)) + 1e-5 * rng.normal(size=(5000, 2))
+    model = sse.LinearGaussianSSM(transition=[[1]], observation=[[1], [1]], initial="diffuse")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", sse.errors.ConvergenceWarning)  # a peak this sharp may not be resolved
+        noise = model.fit(y).params_["measurement_cov"].values
+    assert noise[0, 0] + noise[1, 1] - 2 * noise[0, 1] == pytest.approx(2e-10, rel=0.06)  # two standard errors
+    with pytest.raises(sse.errors.DataError, match=r"column 1 follows from the columns before it \(0\)"):
+        model.fit(np.hstack([level + 1e4, 0.1 * level + 3]))

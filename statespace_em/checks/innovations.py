@@ -233,7 +233,7 @@ def innovation_tests(known: xr.Dataset, *, lags: int = 10) -> pd.DataFrame:
             skewness and kurtosis against those of a normal (Jarque & Bera 1980), chi-squared with 2;
         ``heteroscedasticity``
             sum of squares over the last third of the rows by that over the first third (Durbin & Koopman 2012,
-            sec. 2.12.1), F distributed, two-sided.
+            sec. 2.12.1), counted from the first that has an innovation; F distributed, two-sided.
 
         The formulas are those of statsmodels (``test_serial_correlation``, ``test_normality``,
         ``test_heteroskedasticity``).
@@ -268,8 +268,9 @@ def _tests(values: Floats, lags: int) -> dict[str, float]:
         raise DataError(f"a feature has {n} innovations, expected at least 9 to test them.")
     serial, serial_p = ljung_box(values, lags)
     normal = stats.jarque_bera(seen)
-    third = round(len(values) / 3)
-    first, last = (part[~np.isnan(part)] for part in (values[:third], values[len(values) - third :]))
+    known = values[np.argmax(~np.isnan(values)) :]  # a diffuse start has no innovations
+    third = round(len(known) / 3)
+    first, last = (part[~np.isnan(part)] for part in (known[:third], known[len(known) - third :]))
     ratio, ratio_p = np.nan, np.nan
     if len(first) and len(last):
         ratio = float((last**2).sum() / (first**2).sum() * len(first) / len(last))

@@ -152,6 +152,14 @@ def test_diffuse_states_of_the_textbook():
     assert float(future["predicted_cov"].squeeze()) == pytest.approx(5501.347, abs=0.02)
 
 
+def test_diagnostics_of_the_textbook():
+    model = sse.designs.local_level().fit(NILE)
+    table = sse.checks.innovation_tests(model.filter(NILE), lags=9).iloc[0]  # Durbin & Koopman 2012, sec. 2.12.1
+    assert table["ljung_box"] == pytest.approx(8.84, abs=5e-3)
+    assert table["jarque_bera"] == pytest.approx(0.05, abs=5e-3)
+    assert table["heteroscedasticity"] == pytest.approx(0.61, abs=5e-3)  # H(33): the diffuse first row is left out
+
+
 def test_first_state_fixed_but_unknown():
     """A known start without variance; the log-likelihood is a parabola in its mean, whose top needs three points."""
     R, Q = 15279.4785, 1279.6314
