@@ -14,6 +14,15 @@ DAILY = pd.Series(np.random.default_rng(0).normal(size=120).cumsum(), pd.date_ra
 WEEKDAYS = DAILY[DAILY.index.day_of_week < 5]
 
 
+def traded(*drop, zone=None, lunch=False):
+    """Half-hourly rows of weekdays from 09:30 to 16:00, without those that begin as told."""
+    index = pd.date_range("2024-02-26", "2024-03-15 23:59", freq="30min", tz=zone)
+    rows = index[index.indexer_between_time("09:30", "16:00")]
+    rows = rows[(rows.day_of_week < 5) & ~rows.strftime("%m-%d %H:%M").isin(drop)]
+    rows = rows[~rows.strftime("%H:%M").isin(["12:00", "12:30"] if lunch else [])]
+    return pd.Series(np.random.default_rng(0).normal(size=len(rows)).cumsum(), rows)
+
+
 def at(freq, n=120):
     return pd.Series(DAILY.to_numpy()[:n], pd.date_range("2020-01-01", periods=n, freq=freq))
 
@@ -27,8 +36,11 @@ def at(freq, n=120):
         (at("15min").drop(at("15min").index[30:60]), r"asfreq\('15min'\) does, .*unit='min'"),
         (at("MS").drop(pd.Timestamp("2021-01-01")), r"2020-12-01 is followed by 2021-02-01, .*as y.asfreq does"),
         ({"a": DAILY, "b": DAILY.drop(DAILY.index[7])}, "time 2020-01-07 is followed by 2020-01-09"),
+        (traded("02-27 11:00", "02-27 11:30"), r"usual step is 0 days 00:30:00, and 15 of 207 steps are longer"),
+        (traded("02-27 09:30", "02-28 09:30", "02-28 10:00"), "a row is a step, but the dates leave some out"),
+        (at("h").drop(at("h").index[20:27]), "2020-01-01 19:00:00 is followed by 2020-01-02 03:00:00"),
     ],
-    ids=["days", "minutes", "months", "panel"],
+    ids=["days", "minutes", "months", "panel", "in a session", "late openings", "over a night"],
 )  # fmt: skip
 def test_steps_that_dates_leave_out_are_told(y, match):
     with pytest.warns(DataWarning, match=match) as told:
@@ -44,8 +56,10 @@ def test_matrices_take_rows_as_steps_too():
 @pytest.mark.parametrize(
     "y",
     [DAILY, WEEKDAYS, WEEKDAYS.drop(WEEKDAYS.index[[10, 11]]), at("MS"), at("QS"), at("h"), DAILY.reset_index(drop=1),
-     DAILY.drop(DAILY.index[7]).asfreq("D")],
-    ids=["days", "trading", "holidays", "months", "quarters", "hours", "numbers", "blank"],
+     DAILY.drop(DAILY.index[7]).asfreq("D"), traded(), traded("02-26 09:30", "02-28 15:30", "02-28 16:00"),
+     traded(lunch=True), traded(zone="America/New_York").tz_convert("UTC")],
+    ids=["days", "trading", "holidays", "months", "quarters", "hours", "numbers", "blank", "sessions", "early close",
+         "lunch", "summer time"],
 )  # fmt: skip
 def test_what_is_even_or_of_trading_days_is_taken_as_it_is(y):
     with warnings.catch_warnings():
