@@ -341,6 +341,10 @@ class LatentModel(Settings, Uncertain):
             raise DataError("y is in chunks, which this question does not take: pass y.compute() if it fits in memory.")
         return as_batch(y, **self._reading(params))
 
+    def _one_of_many(self, key: Any, y: Any) -> Any:
+        """One series of many that are fitted apart, as this model takes it."""
+        return y
+
     def _beside(self, params: xr.Dataset | None) -> Beside | None:
         """Known inputs of chunked data; None where there are none."""
         return None

@@ -456,8 +456,12 @@ def test_questions_that_do_not_fit_are_refused():
         model.score({"b": y["a"]})
     with pytest.raises(DataError, match="for sequence 'a' has 25 rows, but 4 rows beyond the 22 of y are asked for"):
         model.forecast(y, FUTURE + 1)
-    with pytest.raises(DataError, match="sample makes one sequence, but the model has matrices for each of 'a', 'b'"):
+    with pytest.raises(ParameterError, match="sequence is None, expected one of 'a', 'b', 'c'"):
         model.sample(3)
+    with pytest.raises(DataError, match="for sequence 'b' has 16 rows, but 20 are asked for"):
+        model.sample(20, sequence="b")
+    with pytest.raises(ParameterError, match="sequence is 'a', but all sequences have the same matrices"):
+        designs.local_level().fit(y).sample(3, sequence="a")
     with pytest.raises(DataError, match=r"a stream is none of them: give it with the row, update\(row, matrices"):
         model.stream().update(1.0)
     step = model.stream().update(1.0, matrices={"measurement_cov": [[{"r": 2.0}]]})
@@ -478,3 +482,30 @@ def test_questions_that_do_not_fit_are_refused():
     with pytest.raises(ParameterError, match=r"X is missing \(.*row.*|X is missing"):
         designs.regression({"a": np.array([1.0, np.nan]), "b": np.ones(3)})
     assert as_batch(y)[0].place is None
+
+
+def test_series_with_matrices_of_their_own_are_fitted_apart_and_simulated():
+    y = data(missing=0.0)
+    for model, own in (
+        (sse.LinearGaussianSSM(**CASES["accuracies"](plain_all), **START), "accuracies"),
+        (designs.constant() + designs.regression({key: X[key][:, None] for key in y}), "regression"),
+    ):
+        many = sse.fit_many(model, y)
+        one = fitted(model, {"b": y["b"]})
+        assert many["log_likelihood"].sel(series="b").item() == pytest.approx(one.score({"b": y["b"]}), abs=1e-9)
+        if own == "accuracies":
+            apart = sse.LinearGaussianSSM(**CASES[own](each("b")), **START)
+        else:
+            apart = designs.constant() + designs.regression(X["b"][:, None])
+        apart = fitted(apart, y["b"])
+        assert many["log_likelihood"].sel(series="b").item() == pytest.approx(apart.score(y["b"]), abs=1e-7)
+        drawn, alone_ = model.sample(15, one.params_, seed=3, sequence="b"), apart.sample(15, seed=3)
+        np.testing.assert_allclose(drawn["y"].values, alone_["y"].values, rtol=1e-4)
+    with pytest.raises(DataError, match=r"not one series could be fitted.* for 3 sequences, but y has 1: give as many"):
+        sse.fit_many(model, list(y.values()))
+
+
+def test_a_sample_longer_than_the_regressors_says_so():
+    model = (designs.local_level() + designs.regression(np.arange(30.0) ** 2)).fit(RNG.normal(size=30))
+    with pytest.raises(DataError, match="X of the regression is given for 30 rows, but 31 are asked for: give X a row"):
+        model.sample(31)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
 
@@ -11,15 +12,16 @@ import xarray as xr
 
 from statespace_em import _validate
 from statespace_em._typing import Floats
-from statespace_em.errors import DataError
+from statespace_em.errors import DataError, ParameterError
 from statespace_em.inputs import takes_inputs
-from statespace_em.labels import Labels, labelled_rows, listed
+from statespace_em.labels import Labels, labelled_rows, show
 from statespace_em.sequence.driven import DrivenModel
 from statespace_em.sequence.future import future_paths, one_sequence
 from statespace_em.sequence.lgssm_draws import simulated, smoothed_draws
 from statespace_em.sequence.lgssm_filter import smooth
 from statespace_em.sequence.lgssm_future import ahead, future_draws, later
 from statespace_em.sequence.lgssm_params import LGSSMParams, driven, positions
+from statespace_em.sequence.lgssm_values import check_length
 
 
 class DrawnModel(DrivenModel):
@@ -58,21 +60,30 @@ class DrawnModel(DrivenModel):
         return xr.DataArray(states, coords, ("path", labels.time, "state_name"), "state", {"conditioning": "1:T"})
 
     @takes_inputs
-    def sample(self, n_steps: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:
+    def sample(
+        self, n_steps: int, params: xr.Dataset | None = None, *, seed: int | None = None, sequence: Hashable = None
+    ) -> xr.Dataset:
         """Simulate one sequence: ``state`` (time, state) and ``y`` (time, feature).
 
-        States with a diffuse start begin at 0, for nothing else is known of them.
+        States with a diffuse start begin at 0, for nothing else is known of them. ``sequence`` names the one whose
+        matrices it has, in a model where each sequence has its own.
         """
         _validate.at_least("n_steps", n_steps, 1, whole=True)
         self._check_driven()
-        segments = self._segments()
+        segments, begin = self._segments(), 0
+        if segments is None and sequence is not None:
+            raise ParameterError(f"sequence is {sequence!r}, but all sequences have the same matrices: leave it out.")
         if segments is not None:
-            raise DataError(
-                f"sample makes one sequence, but the model has matrices for each of {listed(segments.keys)}: write it "
-                "with those of one of them."
-            )
+            _validate.one_of("sequence", sequence, segments.keys)
+            which = segments.keys.index(sequence)
+            begin, length = int(segments.begins[which]), int(segments.lengths[which])
+            if length < n_steps:
+                raise DataError(
+                    f"what the model has for sequence {show(sequence)} has {length} rows, but {n_steps} are asked for: "
+                    "give it more when the model is made."
+                )
         inputs = None if self._inputs is None else self._inputs.parts[0]
-        return self._sampled(n_steps, params, seed, 0, inputs)
+        return self._sampled(n_steps, params, seed, begin, inputs)
 
     def _drawn(self, labels: Labels, which: int, params: xr.Dataset, seed: int) -> xr.Dataset:
         segments, n_steps = self._segments(), len(labels.times[which])
@@ -85,6 +96,7 @@ class DrawnModel(DrivenModel):
     ) -> xr.Dataset:
         """Simulate a sequence whose first row is this one of the matrices that vary."""
         known, tree = self._plain_parameters(params)
+        check_length(self._specification(None), begin + n_steps, f"{n_steps} are asked for")
         tree = later(tree, begin)
         if inputs is not None:
             if len(inputs) < n_steps:

@@ -137,6 +137,9 @@ class DrivenModel(SequenceModel):
         if segments is not None:
             segments.check_ahead(labels, horizon)
 
+    def _one_of_many(self, key: Any, y: Any) -> Any:
+        return y if self._segments() is None else {key: y}
+
     def _beside(self, params: xr.Dataset | None) -> Beside | None:
         if self._segments() is not None:
             raise DataError(

@@ -56,18 +56,23 @@ def check_rows(spec: Specification, batch: Batch) -> None:
     if spec.segments is not None:  # of each sequence, which has been found there
         return
     longest = int(np.diff(batch.starts).max())
+    check_length(spec, longest, f"y has {longest}")
+
+
+def check_length(spec: Specification, longest: int, told: str) -> None:
+    """Refuse more rows than a matrix is given for; ``told`` says who has so many."""
     for name, length in spec.by_row.items():
         if length < longest and name == "observation" and spec.regressors:
             raise DataError(
-                f"X of the regression is given for {length} rows, but y has {longest}: give X a row for every row of "
-                "y, and for those after it where forecasts are wanted."
+                f"X of the regression is given for {length} rows, but {told}: give X a row for every row of y, and for "
+                "those after it where forecasts are wanted."
             )
         if length < longest:
             dims = ", ".join(("time", *DIMS[name]))
             shape = spec.patterns[name].shape if name in spec.patterns else spec.varying[name].shape[1:]
             raise DataError(
-                f"{name} is given for {length} rows, but y has {longest}: give it for every row, with shape "
-                f"{(longest, *shape)} for dims ({dims})."
+                f"{name} is given for {length} rows, but {told}: give it for every row, with shape {(longest, *shape)} "
+                f"for dims ({dims})."
             )
 
 
