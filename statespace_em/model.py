@@ -299,7 +299,11 @@ class LatentModel(Settings, Uncertain):
     # questions that need no hidden path
 
     def score(self, y: Any, params: xr.Dataset | None = None, *, states: Any = None, weights: Any = None) -> float:
-        """Log-likelihood of all of y in nats, summed over sequences; ``states`` and ``weights`` as in `fit`."""
+        """Log-likelihood of all of y in nats, summed over sequences; ``states`` and ``weights`` as in `fit`.
+
+        ``params`` count as they are, edited or not: those that the model fixes too, which `parameters` and ``start=``
+        hold to their structure.
+        """
         if is_chunked(y):
             self._check_takes(states, weights)
             known = self._known(params)

@@ -264,6 +264,13 @@ def test_streams_files_forecasts_and_weights(tmp_path):
     with pytest.raises(DataError, match=r"but rows are 2 apart, not 1 time: pass parameters_at\(y\)"):
         checks.auxiliary_residuals(even, walk.e_step(even), walk.params_)
     checks.auxiliary_residuals(even, walk.e_step(even), walk.parameters_at(even))
+    hours = pd.date_range("2024", periods=59, freq="h")
+    for index, other, told in ((2 * np.arange(30), np.arange(30), "2 time"), (hours[::2], hours[:30], "2 h")):
+        motion = designs.constant_velocity(["x"], density=0.3, noise=1.0, unit="h").fit(even.set_axis(index))
+        checks.auxiliary_residuals(even.set_axis(index), motion.e_step(even.set_axis(index)), motion.params_)
+        closer = even.set_axis(other)
+        with pytest.raises(DataError, match=f"a step of {told}, but rows at time .* are not one apart: pass param"):
+            checks.auxiliary_residuals(closer, motion.e_step(closer), motion.params_)
     assert model.summary().loc[["level_var", "slope_var", "ar_time"], "unit"].tolist() == [
         "y^2/time",
         "y^2/time^3",

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from statespace_em._typing import Floats, Ints
 from statespace_em.data import as_batch
 from statespace_em.errors import DataError
-from statespace_em.labels import Labels, listed, seeing
+from statespace_em.labels import Labels, listed, seeing, show
 from statespace_em.segments import matched
 
 MOMENTS = {"gamma": ("state",), "cov": ("state", "state_aux"), "cross_cov": ("state", "next_state")}
+UNITS = ("W", "D", "h", "min", "s", "ms", "us", "ns")
+EVEN = 1e-6  # relative difference between steps that are the same
 EXACT = 1e-9  # share of a variance below which its difference from another is round-off
 
 
@@ -42,7 +45,7 @@ def auxiliary_residuals(y: Any, posterior: xr.Dataset, params: xr.Dataset) -> xr
     ------
     DataError
         If the posterior is not that of a linear-Gaussian model, or has other rows than y, or the parameters are those
-        of one step where rows are uneven.
+        of one step where rows are another apart.
     """
     missing = [name for name in MOMENTS if name not in posterior]
     if missing:
@@ -79,11 +82,29 @@ def auxiliary_residuals(y: Any, posterior: xr.Dataset, params: xr.Dataset) -> xr
 def _check_steps(transition: xr.DataArray, labels: Labels) -> None:
     """Refuse dynamics of one step that are not those between the rows."""
     told = str(transition.attrs.get("step", ""))
-    if "steps" not in told or labels.time in transition.dims:
+    if labels.time in transition.dims:
         return
-    apart = f"{transition.attrs.get('row_step', 1.0):g} apart, not {told.partition(',')[0]}"
-    rows = "uneven" if "uneven" in told else apart
-    raise DataError(f"the dynamics in params are those of one step, but rows are {rows}: pass parameters_at(y).")
+    remedy = "pass parameters_at(y)."
+    if "steps" in told:
+        apart = f"{transition.attrs.get('row_step', 1.0):g} apart, not {told.partition(',')[0]}"
+        rows = "uneven" if "uneven" in told else apart
+        raise DataError(f"the dynamics in params are those of one step, but rows are {rows}: {remedy}")
+    step = transition.attrs.get("row_step", np.nan)  # where they follow from times
+    for index in labels.times:
+        off = np.abs(_gaps(index, str(transition.attrs.get("time_units"))) - step) > EVEN * step
+        if off.any():
+            row = int(np.argmax(off))
+            raise DataError(
+                f"the dynamics in params are those of a step of {told}, but rows at {labels.time} {show(index[row])} "
+                f"and {show(index[row + 1])} are not one apart: {remedy}"
+            )
+
+
+def _gaps(index: pd.Index, unit: str) -> Floats:
+    """Times between rows, in a unit where they are dates; none where there is none, or they are no numbers."""
+    if isinstance(index, pd.DatetimeIndex) and unit in UNITS:
+        return np.asarray(np.diff(index) / pd.Timedelta(f"1 {unit}"), dtype=np.float64)
+    return np.diff(index.to_numpy(dtype=float)) if pd.api.types.is_numeric_dtype(index) else np.zeros(0)
 
 
 def _of_rows(moment: xr.DataArray, labels: Labels, dims: tuple[str, ...]) -> Floats:
