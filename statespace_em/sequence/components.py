@@ -27,6 +27,11 @@ class Part(NamedTuple):
     guesses: Mapping[str, Sequence[float]] = {}  # first values of names in the transition, one a start
     decays: tuple[Decay, ...] = ()
 
+    @property
+    def moves(self) -> bool:
+        """Whether its states have disturbances."""
+        return any(entry != 0.0 for row in self.process_cov for entry in row)
+
 
 def _diagonal(entries: Sequence[Any]) -> Rows:
     return [[entry if i == j else 0.0 for j in range(len(entries))] for i, entry in enumerate(entries)]

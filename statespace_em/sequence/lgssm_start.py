@@ -19,6 +19,7 @@ SHARES = ((0.3, 0.3), (0.001, 0.5), (1.0, 0.01))  # of the variance of steps of 
 ALONE, QUIET = 4, 1e-3  # starts at which one disturbance does it all, and what the others have of their share
 ROUND_OFF = 1e-12  # share of the largest eigenvalue that the smallest of a singular matrix may have
 CALM = 0.98  # spectral radius up to which dynamics do not explode
+STEADY = 1.0 - 1e-6  # and up to which those are taken that the data suggest
 ENOUGH = 100_000  # rows of which the windows of a guess are made: they take many times the memory of y
 HORIZON = 10  # rows over which a disturbance of the state is followed
 
@@ -167,7 +168,8 @@ def structured_guess(
     if which >= len(SHARES) and draws:
         guess |= _drawn(guess, patterns, guesses, rng)
     guess |= usable
-    guess["transition"] = _calmed(guess["transition"], patterns.get("transition"))
+    suggested = "transition" in patterns and not set(guesses).isdisjoint(patterns["transition"].names)
+    guess["transition"] = _calmed(guess["transition"], patterns.get("transition"), STEADY if suggested else CALM)
     state_share, noise_share = SHARES[which % len(SHARES)]
     step = _step_variance(batch)
     seen = varying.get("observation")  # a regressor may be 0 on average
@@ -280,17 +282,17 @@ def _impact(transition: Floats, observation: Floats, loading: Floats | None, ste
     return np.where(total > 0.0, total, known.mean() if len(known) else 1.0)
 
 
-def _calmed(transition: Floats, pattern: Pattern | None) -> Floats:
-    """Shrink free values until the dynamics do not explode, apart from what is fixed to do so."""
+def _calmed(transition: Floats, pattern: Pattern | None, most: float = CALM) -> Floats:
+    """Shrink free values until the dynamics grow by no more than ``most`` a row, apart from what is fixed to do so."""
     if pattern is None or not pattern.names:
         return transition
     values = pattern.read(transition)
     parts = [
         part for part in components(pattern.linked | pattern.linked.T) if pattern.touched[np.ix_(part, part)].any()
     ]
-    calm = [max(CALM, _radius(pattern.constant, part) + 1e-6) for part in parts]  # a trend of its own must not count
+    calm = [max(most, _radius(pattern.constant, part) + 1e-6) for part in parts]  # a trend of its own must not count
     for _ in range(400):  # a guess in another basis may be far off
-        if all(_radius(pattern.build(values), part) < most for part, most in zip(parts, calm)):
+        if all(_radius(pattern.build(values), part) < own for part, own in zip(parts, calm)):
             break
         values = 0.9 * values
     return pattern.build(values)

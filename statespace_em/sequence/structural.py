@@ -29,7 +29,7 @@ from statespace_em.sequence.regressors import plain_options
 from statespace_em.sequence.summand import SHARED, Summand
 
 NOISE = "noise_var"
-SCREENED = 23  # starts of an ARMA part beside the first
+SCREENED = 24  # tops of an ARMA part that are started at
 CYCLES = 12  # of the data that a cycle starts from
 
 
@@ -112,7 +112,7 @@ class StructuralModel(ComponentSum):
         variances = self._specification(None).patterns["process_cov"].on_diagonal
         least = 8 if several else 3  # the likelihoods of moving averages and of cycles have several tops
         least += min(len(variances), ALONE) if len(variances) > 1 and not (several or parts) else 0
-        return max(least, *(4 * int(own["p"] + own["q"] - 1) for own in parts if _several_tops(own)), 0)
+        return least
 
     def _names(self) -> list[Any]:
         return list(together(self._parts())[0])
@@ -169,21 +169,27 @@ class StructuralModel(ComponentSum):
                 continue
             values, variance = suggested
             found[f"{label}arma_var"] = [variance if variance > 0.0 else 1.0]
-            screens = _several_tops(options) and "seasonal" not in options
-            others = [{"ar": ar, "ma": ma} for ar, ma in screened(y, orders, SCREENED)] if screens else []
+            screens = options["q"] > 0 and "seasonal" not in options
+            tops = screened(y, self._columns(len(y)), orders, SCREENED) if screens else []
+            if tops:
+                found[f"{label}arma_var"] = [top.variance for top in tops]
             for name, tried in part.guesses.items():
                 stem = name.removeprefix(label)
                 word = stem.rstrip("0123456789")
                 lag = int(stem.removeprefix(word)) - 1
-                found[name] = [float(own[word][lag]) for own in (values, *others)] + ([] if others else [*tried])
+                others = [float(getattr(top, word)[lag]) for top in tops]
+                found[name] = others or [float(values[word][lag]), *tried]
         return found
+
+    def _columns(self, n_rows: int) -> Floats:
+        """What is known of the mean of the first rows (n_rows, k), up to factors."""
+        kinds = [kind for kind, _ in self.components]
+        views = [part.view for part, kind in zip(self._parts(), kinds) if kind == "regression" and not part.moves]
+        columns = [view[:n_rows] for view in views if len(view) >= n_rows]
+        free_level = not {"arma", "regression"}.issuperset(kinds)
+        return np.hstack([np.ones((n_rows, int(free_level))), *columns])
 
 
 def _meant(labels: Mapping[str, Sequence[str]], values: Mapping[str, float]) -> dict[str, float]:
     """Values that are shown of several with one likelihood: moving averages that can be inverted, cycles one way."""
     return turning_up([f"{label}cycle_sin" for label in labels["cycle"]], mirrored(labels["arma"], values))
-
-
-def _several_tops(options: Mapping[str, Any]) -> bool:
-    """Whether an ARMA part has factors enough to explain the same series in several ways."""
-    return bool(options["q"]) and options["p"] + options["q"] > 2
