@@ -17,20 +17,19 @@ from statespace_em.labels import Labels
 from statespace_em.patterns import fixed, from_entries
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence.arma_mirror import mirrored
-from statespace_em.sequence.arma_screen import screened
 from statespace_em.sequence.arma_start import hannan_rissanen
 from statespace_em.sequence.component_sum import ComponentSum
 from statespace_em.sequence.components import Part, built, together, turning_up
-from statespace_em.sequence.cycle_screen import Tried, screened_cycles
 from statespace_em.sequence.decomposition import View, views
 from statespace_em.sequence.lgssm_specification import Specification
 from statespace_em.sequence.lgssm_start import ALONE, interpolated
+from statespace_em.sequence.reduced_form import reduced
+from statespace_em.sequence.reduced_screen import screened
 from statespace_em.sequence.regressors import plain_options
 from statespace_em.sequence.summand import SHARED, Summand
 
 NOISE = "noise_var"
-SCREENED = 24  # tops of an ARMA part that are started at
-CYCLES = 12  # of the data that a cycle starts from
+SCREENED = 24  # tops that are started at
 
 
 class StructuralModel(ComponentSum):
@@ -153,33 +152,27 @@ class StructuralModel(ComponentSum):
         )  # fmt: skip
 
     def _guess_from(self, batch: Batch) -> dict[str, Sequence[float]]:
-        """Coefficients of ARIMA parts and cycles that the data suggest, and what else is tried for the former."""
+        """Values that the data suggest of sums with ARIMA parts and cycles, the first of them the best."""
         y = interpolated(batch.y, batch.starts)[: batch.starts[1], 0]
         found: dict[str, Sequence[float]] = {}
-        seasons = [options["period"] for kind, options in self.components if kind == "seasonal"]
-        for label, part, (kind, options) in zip(self._labels(), self._parts(), self.components):
-            if kind == "cycle" and options["period"] is None and (cycles := screened_cycles(y, CYCLES, seasons)):
-                each = zip(*cycles, strict=True)
-                found |= {f"{label}cycle_{word}": list(own) for word, own in zip(Tried._fields, each)}
-            if kind != "arma":
-                continue
-            orders = options["p"], options["d"], options["q"]
-            suggested = hannan_rissanen(y, orders, options.get("seasonal", (0, 0, 0, 1)))
+        trios = list(zip([kind for kind, _ in self.components], [own for _, own in self.components], self._parts()))
+        for label, (kind, options, part) in zip(self._labels(), trios):
+            orders = (options["p"], options["d"], options["q"]) if kind == "arma" else (0, 0, 0)
+            suggested = hannan_rissanen(y, orders, options.get("seasonal", (0, 0, 0, 1))) if kind == "arma" else None
             if suggested is None:
                 continue
             values, variance = suggested
             found[f"{label}arma_var"] = [variance if variance > 0.0 else 1.0]
-            screens = options["q"] > 0 and "seasonal" not in options
-            tops = screened(y, self._columns(len(y)), orders, SCREENED) if screens else []
-            if tops:
-                found[f"{label}arma_var"] = [top.variance for top in tops]
             for name, tried in part.guesses.items():
                 stem = name.removeprefix(label)
                 word = stem.rstrip("0123456789")
-                lag = int(stem.removeprefix(word)) - 1
-                others = [float(getattr(top, word)[lag]) for top in tops]
-                found[name] = others or [float(values[word][lag]), *tried]
-        return found
+                found[name] = [float(values[word][int(stem.removeprefix(word)) - 1]), *tried]
+        wanted = any(options["period"] is not None for kind, options, _ in trios if kind == "cycle")
+        form = None if wanted else reduced(trios, NOISE if self._noisy() else None)
+        if form is None or not form.has_several_tops:
+            return found
+        tops = screened(form, y, self._columns(len(y)), SCREENED)
+        return found | ({name: [top[name] for top in tops] for name in tops[0]} if tops else {})
 
     def _columns(self, n_rows: int) -> Floats:
         """What is known of the mean of the first rows (n_rows, k), up to factors."""

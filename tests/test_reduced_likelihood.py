@@ -1,11 +1,19 @@
-"""The exact likelihood of many ARMA models at once, against the dense Gaussian density."""
+"""The exact likelihood of many models at once, against the dense Gaussian density."""
 
 import numpy as np
 import pytest
 from scipy.linalg import toeplitz
 from scipy.stats import multivariate_normal
 
-from statespace_em.sequence.arma_likelihood import climbed, fits, log_likelihoods
+from statespace_em.sequence.reduced_form import Piece, ReducedForm
+from statespace_em.sequence.reduced_likelihood import climbed, fits, log_likelihoods
+
+
+def arma(p, q):
+    """Reduced form of an ARMA model alone."""
+    names = tuple(f"ar{i}" for i in range(p)) + tuple(f"ma{i}" for i in range(q))
+    piece = Piece("arma", "arma_var", names, p, np.ones(1))
+    return ReducedForm(np.ones(1), (piece,), (), np.zeros((0, 1 + max(p, q, 1))))
 
 
 def autocovariances(ar, ma, n):
@@ -28,7 +36,7 @@ def test_it_is_the_dense_density_at_the_best_variance_and_effects(n_known):
     rng = np.random.default_rng(0)
     y, X = rng.normal(size=30).cumsum(), rng.normal(size=(30, n_known))
     ar, ma = (np.array(part) for part in zip(*MODELS))
-    found = fits(ar, ma, np.column_stack([y, X]))
+    found = fits(*arma(3, 2).read(np.hstack([ar, ma])), np.column_stack([y, X]))
     for i, (a, m) in enumerate(MODELS):
         cov = toeplitz(autocovariances(a, m, 30))
         precision = np.linalg.inv(cov)
@@ -43,21 +51,21 @@ def test_it_is_the_dense_density_at_the_best_variance_and_effects(n_known):
 
 def test_what_is_not_stationary_has_no_likelihood():
     y = np.random.default_rng(0).normal(size=(40, 1))
-    found = log_likelihoods(np.array([[0.5, 0.1], [1.0, 0.1], [-1.2, 0.1], [0.5, 60.0]]), 1, y)
+    found = log_likelihoods(arma(1, 1), np.array([[0.5, 0.1], [1.0, 0.1], [-1.2, 0.1], [0.5, 6e3]]), y)
     np.testing.assert_array_equal(np.isfinite(found), [True, False, False, False])
-    assert log_likelihoods(np.zeros((0, 2)), 1, y).shape == (0,)
+    assert log_likelihoods(arma(1, 1), np.zeros((0, 2)), y).shape == (0,)
 
 
 def test_ascents_only_go_up_and_end_where_the_likelihood_is_flat():
     rng = np.random.default_rng(1)
     y = np.column_stack([rng.normal(size=80).cumsum(), np.ones(80)])
     begun = rng.uniform(-0.6, 0.6, (6, 3))
-    before = log_likelihoods(begun, 2, y)
-    few, value = climbed(begun, 2, y, 3)
+    before = log_likelihoods(arma(2, 1), begun, y)
+    few, value = climbed(arma(2, 1), begun, y, 3)
     assert (value >= before).all()
-    np.testing.assert_allclose(log_likelihoods(few, 2, y), value, atol=1e-9)
-    there, top = climbed(few, 2, y, 60)
+    np.testing.assert_allclose(log_likelihoods(arma(2, 1), few, y), value, atol=1e-9)
+    there, top = climbed(arma(2, 1), few, y, 60)
     best = there[np.argmax(top)]
     for unit in np.eye(3):
-        around = log_likelihoods(best + 1e-4 * np.array([[0.0, 0.0, 0.0], unit, -unit]), 2, y)
+        around = log_likelihoods(arma(2, 1), best + 1e-4 * np.array([[0.0, 0.0, 0.0], unit, -unit]), y)
         assert abs(around[1] - around[2]) / 2e-4 < 1e-3 * (1.0 + abs(around[1] - 2.0 * around[0] + around[2]) / 1e-8)
