@@ -338,8 +338,21 @@ def _aligned(tables: list[Table], sequence: str | None, keys: pd.Index) -> list[
     return [table._replace(columns=pd.RangeIndex(len(first))) for table in tables]  # series of several names
 
 
+def _dated(index: pd.Index) -> pd.Index:
+    """Dates that are single objects, as an index of dates; other labels as they are."""
+    if index.dtype != object or index.inferred_type not in ("date", "datetime"):
+        return index
+    try:
+        return pd.DatetimeIndex(index)
+    except ValueError:
+        raise DataError(
+            "the dates of y have several time zones: make them one, as pd.to_datetime(..., utc=True)."
+        ) from None
+
+
 def _ordered(table: Table, where: str, unsorted: str) -> Table:
     """Check that there is something, and that time goes forward."""
+    table = table._replace(times=_dated(table.times))
     values, index, time = table.values, table.times, table.time
     if len(index) == 0 or len(table.columns) == 0:
         what = "rows" if len(index) == 0 else "columns"
@@ -347,7 +360,7 @@ def _ordered(table: Table, where: str, unsorted: str) -> Table:
     if not table.columns.is_unique:
         twice = table.columns[table.columns.duplicated()][0]
         raise DataError(f"y{where} has the column {show(twice)} twice: rename or drop one.")
-    if not (isinstance(index, DATED) or pd.api.types.is_numeric_dtype(index) or index.inferred_type == "date"):
+    if not (isinstance(index, DATED) or pd.api.types.is_numeric_dtype(index)):
         return table  # names of rows, say
     if index.hasnans:
         row = int(np.argmax(index.isna()))

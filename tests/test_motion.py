@@ -434,6 +434,26 @@ def test_tracks_with_their_own_times(settings):
     assert dict(model.bootstrap(panel, n_replicates=2).sizes)["replicate"] == 2
 
 
+def test_dates_that_are_single_objects_are_dates_and_text_is_refused():
+    rng = np.random.default_rng(5)
+    dates = pd.Timestamp("2024-02-27") + pd.to_timedelta(np.cumsum(rng.integers(1, 4, 20)), unit="D")
+    y, model = rng.normal(size=20).cumsum(), designs.constant_velocity(1, density=0.2, noise=0.5, unit="D")
+    plain = pd.Series(y, dates)
+    for single in (dates.date, dates.to_pydatetime()):
+        objects = pd.Series(y, pd.Index(single, dtype=object, name="day"))
+        assert model.score(objects) == model.score(plain)
+        assert model.forecast(objects, 2)["day"].dims == ("horizon",)
+        with pytest.raises(DataError, match=r"day 2024-0.-.. comes after 2024-03-.."):
+            model.score(objects.iloc[[1, 0, 2]])
+    for text in (dates.strftime("%Y-%m-%d"), (dates - dates[0]).days.astype(str)):
+        with pytest.raises(DataError, match=r"time '?.* is text, from which steps are not read: make the times dates"):
+            model.score(pd.Series(y, text))
+    assert model.score(pd.Series(y, [f"row {i}" for i in range(20)])) == model.score(y)
+    zones = [dates[0].tz_localize("UTC").to_pydatetime(), dates[1].tz_localize("Asia/Tokyo").to_pydatetime()]
+    with pytest.raises(DataError, match="the dates of y have several time zones"):
+        model.score(pd.Series(y[:2], pd.Index(zones, dtype=object)))
+
+
 def test_forecasts_and_residuals_of_tracks_with_steps_of_their_own():
     """A slow sensor and a fast one: what follows is in the step of each, and shocks are those of each alone."""
     fast, slow = simulated(4, T=40).to_pandas(), simulated(5, T=15).to_pandas()

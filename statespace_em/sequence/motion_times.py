@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,14 +70,41 @@ def step_of(index: pd.Index, unit: str, otherwise: float) -> float:
 
 
 def gaps_of(index: pd.Index, unit: str) -> Floats:
-    """Lengths of the steps of one sequence; 1 where rows have no times."""
+    """Lengths of the steps of one sequence; 1 where rows have no times.
+
+    Raises
+    ------
+    DataError
+        If the times are text.
+    """
     if isinstance(index, pd.PeriodIndex):
         index = index.to_timestamp()
     if isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex):
         return np.asarray(np.diff(index.asi8) / unit_length(unit, index), dtype=float)
     if pd.api.types.is_numeric_dtype(index.dtype):
         return np.diff(index.to_numpy(dtype=float))
+    if index.inferred_type == "string" and (_reads(index, _numbers) or _reads(index, _dates)):
+        raise DataError(
+            f"{index.name or 'time'} {show(index[0])} is text, from which steps are not read: make the times dates, as "
+            "y.index = pd.to_datetime(y.index), or numbers."
+        )
     return np.ones(max(len(index) - 1, 0))
+
+
+def _reads(index: pd.Index, read: Callable[[pd.Index], Any]) -> bool:
+    try:
+        read(index)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _numbers(index: pd.Index) -> pd.Index:
+    return index.astype(float)
+
+
+def _dates(index: pd.Index) -> pd.Index:
+    return pd.to_datetime(index, format="ISO8601")
 
 
 def unit_length(unit: str, index: pd.DatetimeIndex | pd.TimedeltaIndex) -> float:
