@@ -10,7 +10,7 @@ from oracles_gaussian import Parameters, completed, posterior, random_parameters
 
 import statespace_em as sse
 from statespace_em.data import as_batch
-from statespace_em.errors import DataError, DataWarning, ParameterError, UndeterminedStartError
+from statespace_em.errors import ConvergenceWarning, DataError, DataWarning, ParameterError, UndeterminedStartError
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence import lgssm_basis
 from statespace_em.sequence.lgssm_filter import smooth
@@ -386,6 +386,64 @@ def test_saved_structures_come_back(start, tmp_path):
 def test_contradictions_are_refused(arguments, message):
     with pytest.raises(ParameterError, match=message):
         sse.LinearGaussianSSM(**arguments).fit(data(30, 0.0))
+
+
+SEEN = {"state_offset": "transition", "observation_offset": "observation"}
+LEVELS = {"transition": np.eye(2), "observation": np.eye(3, 2), "process_cov": "diagonal", "initial": "diffuse"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lost"),
+    [
+        ({"observation_offset": "free"}, r"'observation_offset\[0\]', 'observation_offset\[1\]' cannot be told"),
+        ({"observation_offset": [0, "d", "e"]}, "'d' cannot be told"),
+        ({"initial": "fixed", "observation_offset": [0, "d", "e"]}, "'d' cannot be told"),
+        ({"transition": [[1, 1], [0, 1]], "observation": [[1, 0]] * 3, "state_offset": ["u", 0]},
+         "'u' cannot be told from the first state"),
+        ({"transition": 0.5 * np.eye(2), "initial": "stationary", "state_offset": ["u", 0],
+          "observation_offset": ["d", 0, 0]}, "'u', 'd' cannot be told"),
+        ({"transition": np.diag([1, 0.5]), "observation": np.eye(3, 2), "state_offset": ["m", "n"],
+          "observation_offset": [0, "d", "e"]}, "'n', 'd' cannot be told"),
+    ],
+)  # fmt: skip
+def test_offsets_that_a_shift_of_the_states_makes_up_for_are_refused(arguments, lost):
+    y = data(30, 0.0)
+    model = sse.LinearGaussianSSM(**(LEVELS | arguments))
+    with pytest.raises(ParameterError, match=f"^{lost}.* Fix one by a number"):
+        model.fit(y)
+    held = [name for name in ("state_offset", "observation_offset") if name in arguments]
+    zero = {
+        name: ("state" if name == "state_offset" else "feature", np.zeros(len(LEVELS[SEEN[name]]))) for name in held
+    }
+    found = sse.LinearGaussianSSM(**{k: v for k, v in (LEVELS | arguments).items() if k not in held}).fit(y, n_starts=1)
+    found = found.params_.assign(zero)
+    assert np.isfinite(model.score(y, found))  # given values are another matter, and so are those held or with a prior
+    model.fit(y, start=found, freeze=held, n_starts=1)
+    assert set(held) <= set(model.params_.data_vars) and np.isfinite(model.score(y))
+    kind = "observation_prior" if "observation_offset" in arguments else "transition_prior"
+    prior = sse.priors.MatrixNormal(0.0, np.diag([0.0, 0.0, 1e-3]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        sse.LinearGaussianSSM(**(LEVELS | arguments), **{kind: prior}).fit(y, n_starts=1, max_iter=3)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"state_offset": "free"},  # of a walk: its drift
+        {"observation_offset": [0, 0, "e"]},
+        {"transition": 0.5 * np.eye(2), "observation_offset": "free"},  # the start fades, the offset stays
+        {"transition": 0.5 * np.eye(2), "initial": "stationary", "observation_offset": "free"},
+        {"transition": 0.5 * np.eye(2), "initial": "known", "initial_mean": [0, 0], "initial_cov": np.eye(2),
+         "state_offset": ["u", 0], "observation_offset": ["d", 0, 0]},
+        {"states": 2, "transition": "diagonal", "observation": "free", "initial": "stationary", "state_offset": "free",
+         "observation_offset": "free"},  # in an arbitrary basis
+    ],
+)  # fmt: skip
+def test_offsets_that_rows_tell_are_estimated(arguments):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        sse.LinearGaussianSSM(**(LEVELS | arguments)).fit(data(30, 0.0), n_starts=1, max_iter=2)
 
 
 def test_starts_and_data_that_do_not_fit_are_refused():

@@ -295,10 +295,12 @@ class LGSSMCore:
         return posterior_sums(params, batch, Smoothed(*moments), structure.blocks, structure.of_batch(params, batch))
 
     def flatten(self, params: LGSSMParams) -> dict[str, Floats]:
-        """Parameters of y by name; an offset that is zero and stays so is left out."""
+        """Parameters of y by name; an offset that the model does not have is left out."""
         params = params if self.shift is None else self.shift.outward(params)
         absent = [
-            n for n in ("state_offset", "observation_offset") if n in self.frozen and not getattr(params, n).any()
+            name
+            for name, own in zip(("state_offset", "observation_offset"), self.columns)
+            if name in self.frozen and not getattr(params, name).any() and (own is None or self.n_states not in own)
         ]
         return {name: value for name, value in params._asdict().items() if name not in absent and value is not None}
 

@@ -38,6 +38,7 @@ from statespace_em.sequence.lgssm_draws import lagged
 from statespace_em.sequence.lgssm_filter import estimated_start, smooth
 from statespace_em.sequence.lgssm_future import Future, ahead, future_moments, predicted_rows
 from statespace_em.sequence.lgssm_impute import completed, imputed
+from statespace_em.sequence.lgssm_origin import check_origin
 from statespace_em.sequence.lgssm_params import PARAMETERS, LGSSMParams, by_row, positions
 from statespace_em.sequence.lgssm_row_checks import check_with_rows
 from statespace_em.sequence.lgssm_shift import shift_for
@@ -339,7 +340,10 @@ class StateSpaceModel(DrawnModel):
 
     def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
         core = self._core(batch=batch, freeze=freeze)
-        check_names(self._specification(batch.y.shape[1]), batch, labels.keys.tolist())
+        spec = self._specification(batch.y.shape[1])
+        check_names(spec, batch, labels.keys.tolist())
+        if self.transition_prior.is_flat and self.observation_prior.is_flat:
+            check_origin(spec, freeze)
         moving = [name for name in ("transition", "process_cov") if name not in freeze and core.may_move(name)]
         if moving and self.process_prior.is_flat and (np.diff(batch.starts) < 2).all():
             raise DataError("no sequence has two rows: the dynamics have no estimate. Freeze them, or give a prior.")
