@@ -419,7 +419,8 @@ def test_offsets_that_a_shift_of_the_states_makes_up_for_are_refused(arguments, 
     found = found.params_.assign(zero)
     assert np.isfinite(model.score(y, found))  # given values are another matter, and so are those held or with a prior
     model.fit(y, start=found, freeze=held, n_starts=1)
-    assert set(held) <= set(model.params_.data_vars) and np.isfinite(model.score(y))
+    assert set(held) <= set(model.params_.data_vars)
+    assert np.isfinite(model.score(y))
     kind = "observation_prior" if "observation_offset" in arguments else "transition_prior"
     prior = sse.priors.MatrixNormal(0.0, np.diag([0.0, 0.0, 1e-3]))
     with warnings.catch_warnings():
