@@ -114,6 +114,8 @@ def shift_for(
         for i, (name, size) in enumerate((("state_offset", n), ("observation_offset", D)))
     )
     loose = Loose(_first(spec, patterns, kept), *offsets)
+    if not (loose.first.any() or loose.state.size or loose.observation.size):
+        return None
     reached = np.eye(D)
     rng, own = np.random.default_rng(0), {**patterns, **held}
     for _ in range(TRIED):
