@@ -7,7 +7,7 @@ import pytest
 
 import statespace_em as sse
 from statespace_em.errors import SingularInnovationError
-from statespace_em.sequence import lgssm_causal, lgssm_handover, lgssm_plan, lgssm_sums, lgssm_unknown
+from statespace_em.sequence import lgssm_causal, lgssm_filter, lgssm_handover, lgssm_plan, lgssm_sums, lgssm_unknown
 
 designs = sse.designs
 
@@ -148,3 +148,40 @@ def test_errors_name_the_row_of_the_whole(row):
     y = np.random.default_rng(0).normal(size=(300, 2))
     with pytest.raises(SingularInnovationError, match=f"time {row} of sequence 'long'"):
         model.filter({"short": y[:30], "long": y})
+
+
+@pytest.mark.filterwarnings("ignore::statespace_em.errors.ConvergenceWarning")
+@pytest.mark.parametrize("n_rows", [200, 700])
+@pytest.mark.parametrize("case", CASES)
+def test_moments_are_those_of_constants_carried_along(case, n_rows, monkeypatch):
+    model, y = fitted(case, n_rows)
+    core, tree, batch, *_ = model._ready(y, model.params_, freeze=())
+    parts, done = lgssm_filter._in_parts, []
+    monkeypatch.setattr(lgssm_filter, "_in_parts", lambda *args: done.append(1) or parts(*args))
+    found, log_likelihood = lgssm_filter.smooth(tree, batch)
+    assert bool(done) == (case != "polynomials" and n_rows * len(lgssm_unknown.proper_start(tree, batch).states) > 2000)
+    monkeypatch.setattr(lgssm_filter, "WORTH", np.inf)
+    expected, total = lgssm_filter.smooth(tree, batch)
+    spread = np.sqrt(np.diagonal(np.asarray(expected.cov), axis1=1, axis2=2))
+    level = CASES[case][1].get("level", 1.0)
+    np.testing.assert_allclose((found.mean - expected.mean) / spread, 0.0, atol=1e-12 + 1e-15 * level)
+    for name, later in (("cov", spread), ("cross_cov", np.roll(spread, -1, 0))):
+        rows = slice(0, n_rows - 1 if name == "cross_cov" else n_rows)
+        own, other = (np.asarray(getattr(each, name))[rows] for each in (found, expected))
+        np.testing.assert_allclose((own - other) / (spread[rows, :, None] * later[rows, None, :]), 0.0, atol=1e-12)
+    np.testing.assert_allclose(log_likelihood, total, rtol=1e-12, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore::statespace_em.errors.ConvergenceWarning")
+def test_moments_of_a_panel_whose_sequences_are_handed_over_or_not():
+    rng = np.random.default_rng(4)
+    y = {name: series(n_rows, gaps=True) for name, n_rows in {"a": 900, "b": 40, "c": 700}.items()}
+    y["b"][:3] = np.nan
+    y["c"][rng.integers(700, size=5)] = np.nan
+    model = designs.local_trend() + designs.seasonal(12)
+    values = model.fit(y["a"], max_iter=2, n_starts=1).params_
+    together = model.e_step(y, values)
+    for name, own in y.items():
+        alone, rows = model.e_step(own, values), together.sel(sequence=name).isel(time=slice(len(own)))
+        for variable in ("gamma", "cov", "cross_cov", "log_likelihood"):
+            np.testing.assert_allclose(rows[variable], alone[variable], rtol=1e-9, atol=1e-12, err_msg=variable)

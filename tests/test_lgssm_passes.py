@@ -13,6 +13,7 @@ from statespace_em.errors import SingularInnovationError
 from statespace_em.sequence import lgssm_passes as passes
 from statespace_em.sequence.lgssm_causal import spread_of_innovations
 from statespace_em.sequence.lgssm_core import LGSSMCore
+from statespace_em.sequence.lgssm_pairs import pair_moments
 from statespace_em.sequence.lgssm_params import LGSSMParams
 
 CORE = LGSSMCore(3, ())
@@ -36,7 +37,7 @@ def answers(params, batch):
     smoothed, log_likelihood = passes.smoother(params, batch)
     sums, total = CORE.e_step(params, batch)
     starts = np.column_stack([params.initial_mean, 2.0 * params.initial_mean])
-    mean, pairs = passes.smoothed_means(params, batch, starts), passes.pair_moments(smoothed)
+    mean, pairs = passes.smoothed_means(params, batch, starts), pair_moments(smoothed)
     return [*known, *smoothed, log_likelihood, mean, pairs], [*sums[:12], *sums.gradients, total]
 
 

@@ -30,8 +30,9 @@ from statespace_em.sequence.lgssm_filter import smooth
 from statespace_em.sequence.lgssm_guesses import Free, guesses
 from statespace_em.sequence.lgssm_loading import loaded
 from statespace_em.sequence.lgssm_mstep import SIDES, coefficients, m_step
+from statespace_em.sequence.lgssm_pairs import pair_moments, pair_sums
 from statespace_em.sequence.lgssm_params import DOMAINS, INPUTS, LGSSMParams, varies
-from statespace_em.sequence.lgssm_passes import Smoothed, pair_moments, pair_sums
+from statespace_em.sequence.lgssm_passes import Smoothed
 from statespace_em.sequence.lgssm_plan import Section
 from statespace_em.sequence.lgssm_posterior import posterior_sums
 from statespace_em.sequence.lgssm_priors import SidePrior

@@ -13,10 +13,10 @@ from statespace_em import _memory, _threads
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.errors import SingularInnovationError
-from statespace_em.kernels import kalman, pairs
+from statespace_em.kernels import kalman
 from statespace_em.sequence.lgssm_params import LGSSMParams, RowParams, by_row
 from statespace_em.sequence.lgssm_pieces import Piece, pieces, rows_remembered
-from statespace_em.shared import Matrices, SharedRows, pays, stack_of
+from statespace_em.shared import Matrices, SharedRows, pays
 
 T = TypeVar("T")
 
@@ -152,30 +152,26 @@ def smoothed_means(params: LGSSMParams, batch: Batch, starts: Floats) -> Floats:
     return found
 
 
-def pair_moments(smoothed: Smoothed) -> Floats:
-    """E[s_t s_{t+1}' | y] (N, n, n), NaN at the last row of a sequence."""
-    found = np.empty(smoothed.cross_cov.shape)
-    distinct, place = stack_of(smoothed.cross_cov)
-    cuts = np.linspace(0, len(found), _workers(len(found)) + 1).astype(int)
-    tasks = [
-        partial(kalman.pair_moments, smoothed.mean[a : b + 1], distinct, place[a:b], found[a:b])
-        for a, b in pairwise(cuts)
-    ]
-    _threads.run(tasks)
-    return found
+def steps_back(params: LGSSMParams, batch: Batch) -> tuple[Floats, Floats]:
+    """Regression of every state but the last of one sequence on the next one, given the rows up to it.
 
+    Returns the coefficients (N - 1, n, n), and the covariances (N - 1, n, n) that are left, sums of squares.
 
-def pair_sums(smoothed: Smoothed, first: Bools) -> Floats:
-    """Sum of E[s_t s_{t+1}' | y] (n, n) over the pairs of all sequences; the same for any number of threads."""
-    begins = range(0, len(first), BLOCK)
-    distinct, place = stack_of(smoothed.cross_cov)
-    found = np.zeros((len(begins), *distinct.shape[1:]))
-    tasks = [
-        partial(pairs.pair_sums, first, smoothed.mean, distinct, place, begin, begin + BLOCK, part)
-        for begin, part in zip(begins, found)
-    ]
-    _threads.run(tasks)
-    return np.asarray(found.sum(0))
+    Raises
+    ------
+    SingularInnovationError
+        As `kalman_filter`.
+    """
+
+    def steps(part: Part) -> tuple[Floats, Floats]:
+        known, gains = filter_covariances(part, blank_filtered(part.y, len(part.mean), innovations=False))
+        slot = gains.slot[:-1]
+        J, P = _smooth_covariances(part, gains, known)[0][slot], np.asarray(known.filtered_cov)[slot]
+        A, Q = (value[:-1] if len(value) > 1 else value for value in (part.p.A, part.p.Q))
+        rest = np.eye(len(part.mean)) - J @ A
+        return J, rest @ P @ rest.transpose(0, 2, 1) + J @ Q @ J.transpose(0, 2, 1)
+
+    return each(params, batch, steps, whole=True)[0]
 
 
 # one part
@@ -236,7 +232,7 @@ def _given_out(parts: list[_Stacks], n_rows: int) -> list[Matrices]:
         for own, part in zip(each_stack, parts):
             if len(own):
                 tasks.append(partial(np.take, own, part.place, 0, whole[part.rows], "clip"))
-    with _threads.limited(_workers(n_rows)):
+    with _threads.limited(workers(n_rows)):
         _threads.run(tasks)
     return found
 
@@ -369,14 +365,15 @@ def _smooth_means(part: Part, gains: Gains, known: Filtered, J: Floats, mean: Fl
 # threads
 
 
-def _workers(n_rows: int) -> int:
+def workers(n_rows: int) -> int:
+    """Threads that many rows are worth."""
     return _threads.count() if n_rows >= FEW else 1
 
 
 def each(params: LGSSMParams, batch: Batch, work: Callable[[Part], T], *, whole: bool = False) -> list[T]:
     """Results of the work on parts of whole sequences, in their order; ``whole`` leaves them together."""
     n_rows = len(batch.y)
-    n_parts = 1 if whole else max(_workers(n_rows), -(-n_rows // BLOCK))
+    n_parts = 1 if whole else max(workers(n_rows), -(-n_rows // BLOCK))
     wanted = np.linspace(0, n_rows, n_parts + 1)
     cuts = np.unique(batch.starts[np.searchsorted(batch.starts, wanted)])
     first, p = batch.first, by_row(params, batch)
