@@ -89,7 +89,10 @@ def joined(rows: Sequence[Ints], parts: Sequence[Matrices]) -> Matrices:
         stacks.append(distinct)
         begin += len(distinct)
     distinct = np.concatenate(stacks)
-    shared = any(isinstance(part, SharedRows) for part in parts) and pays(len(distinct), len(place))
+    shared = any(isinstance(part, SharedRows) for part in parts)
+    if not shared and (np.diff(place) == 1).all():
+        return distinct  # rows in their order
+    shared = shared and pays(len(distinct), len(place))
     return SharedRows(distinct, place) if shared else written_out(distinct, place)
 
 

@@ -49,7 +49,10 @@ def test_the_first_rows_are_enough(name, spoiled, monkeypatch):
     assert looked < 2600  # of the three sequences together; a gap of 39 rows and slow forgetting included
     for few, many in ((posterior, whole_posterior), (known, whole_known)):
         for variable in many.data_vars:
-            np.testing.assert_allclose(few[variable], many[variable], rtol=1e-11, atol=1e-11, err_msg=variable)
+            # moments are known to the last digits of the largest of their factors: in a gap variances are large
+            largest = np.nanmax(np.abs(many[variable].where(np.isfinite(many[variable]))))
+            atol = {"xi": 1e-15, "cov": 1e-12, "cross_cov": 1e-12}.get(variable, 1e-11 / largest) * largest
+            np.testing.assert_allclose(few[variable], many[variable], rtol=1e-11, atol=atol, err_msg=variable)
 
 
 def test_a_start_that_is_never_told_stays_unknown():

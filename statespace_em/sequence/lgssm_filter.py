@@ -11,7 +11,7 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.errors import UndeterminedStartError
 from statespace_em.sequence.lgssm_expectation import e_step, marginal_terms
-from statespace_em.sequence.lgssm_handover import LEAST, SHARE
+from statespace_em.sequence.lgssm_handover import SHARE
 from statespace_em.sequence.lgssm_params import LGSSMParams, numbered, taken
 from statespace_em.sequence.lgssm_passes import Smoothed, smoothed_means, smoother, steps_back
 from statespace_em.sequence.lgssm_unknown import Heads, Start, heads, proper_start, solve
@@ -148,7 +148,7 @@ def _handed_over(start: Start, batch: Batch, n_head: int, likelihood: str) -> tu
     said = moved.T @ _inverse(begun.initial_cov)
     own = spread - back @ moved  # how constants move a state, given the one after the head
     unsure, ways = np.linalg.eigh(np.eye(len(said)) - said @ moved)
-    free, B = own @ (ways * np.sqrt(np.maximum(unsure, LEAST))), back + own @ said
+    free, B = own @ (ways * np.sqrt(np.maximum(unsure, 0.0))), back + own @ said
     ahead = B @ np.asarray(rest.cov[[0]])[0]
     cov = left + free @ free.transpose(0, 2, 1) + ahead @ B.transpose(0, 2, 1)
     cross_cov = steps @ left[1:] + free[:-1] @ free[1:].transpose(0, 2, 1) + ahead[:-1] @ B[1:].transpose(0, 2, 1)

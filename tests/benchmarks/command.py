@@ -18,9 +18,9 @@ LEAST = 5  # repeats below which a median means little
 
 def cases() -> list[Case]:
     """All rows, in the order of the table."""
-    from benchmarks import fresh_process, growth, hidden_markov, linear_gaussian  # our models: not in the parent
+    from benchmarks import fresh_process, growth, hidden_markov, linear_gaussian, structural  # not in the parent
 
-    areas = (hidden_markov, linear_gaussian, fresh_process, growth)
+    areas = (hidden_markov, linear_gaussian, structural, fresh_process, growth)
     found = [case for area in areas for case in area.cases()]
     return sorted(found, key=lambda case: list(report.HEADINGS).index(case.section))
 

@@ -23,6 +23,7 @@ def cases() -> list[Case]:
     return [
         Case(f"Kalman filter, {sizes}", peer, partial(_filter, 0.0), at_least(20)),
         Case(f"RTS smoother and lag-one, {sizes}", peer, partial(_smoother, 0.0), at_least(30)),
+        Case("Kalman filter, n=4, D=2, T=1e6", peer, partial(_filter, 0.0, n_rows=1_000_000), section="more"),
         Case(f"Kalman filter, {sizes}, {read}", peer, partial(_filter, 0.0, read=True), section="more"),
         Case(f"RTS smoother and lag-one, {sizes}, {read}", peer, partial(_smoother, 0.0, read=True), section="more"),
         Case(f"Kalman filter, {sizes}, {missing}", peer, partial(_filter, 0.2), at_least(4)),
@@ -58,11 +59,11 @@ def _read(answer: Callable[[], xr.Dataset], missing: float, *, read: bool) -> tu
     return answer, "" if missing else "; equal covariances are kept once"
 
 
-def _filter(missing: float, *, quick: bool, read: bool = False) -> Work:
+def _filter(missing: float, n_rows: int = 100_000, *, quick: bool, read: bool = False) -> Work:
     from benchmarks import statsmodels_models
 
     values = simulate.tracker()
-    y = simulate.linear(values, sized(100_000, quick), missing=missing)[0]
+    y = simulate.linear(values, sized(n_rows, quick), missing=missing)[0]
     model, params = parameters(values)
     theirs, method = statsmodels_models.filter_side(y, values)
 

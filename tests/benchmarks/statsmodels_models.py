@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +31,31 @@ def smoother_side(y: np.ndarray, values: Linear) -> tuple[Side, str]:
     models = {(f, s): _model(y, values, f, s) for f in FILTERS for s in SMOOTHERS[f]}
     name = min(models, key=lambda name: _seconds(models[name].smooth))
     return Side(models[name].smooth, _smoothed), name[1]
+
+
+class Vague(NamedTuple):
+    """A model with a vague start: its filter, its smoother, and its log-likelihood."""
+
+    filter: Callable[[], Any]
+    smooth: Callable[[], Any]
+    log_likelihood: Callable[[], float]
+    loglike_rows: Callable[[int], float]  # of the first rows
+
+
+def vague(y: np.ndarray, params: Any, *, smooths: bool) -> tuple[Vague, str]:
+    """Return a model with these matrices that begins as `UnobservedComponents` does; the name of the method."""
+    names = Linear._fields[:4]
+    values = Linear(*(params[name].values for name in names), np.zeros(params.sizes["state"]), np.zeros((0, 0)))
+    methods = [(f, s) for f in FILTERS for s in SMOOTHERS[f]] if smooths else [(f, None) for f in FILTERS]
+    models = {method: _model(y[:, None], values, *method) for method in methods}
+    work = {method: model.smooth if smooths else model.filter for method, model in models.items()}
+    best = min(work, key=lambda method: _seconds(work[method]))
+    model = models[best]
+
+    def loglike_rows(n_rows: int) -> float:
+        return float(model.loglikeobs()[:n_rows].sum())
+
+    return Vague(model.filter, model.smooth, model.loglike, loglike_rows), best[1] or best[0]
 
 
 def _filtered(found: Any) -> dict[str, np.ndarray]:
@@ -59,7 +85,10 @@ def _model(y: np.ndarray, values: Linear, filtering: str, smoothing: str | None 
     model["transition"], model["state_cov"] = values.transition, values.process_cov
     model["selection"] = np.eye(n_states)
     model["design"], model["obs_cov"] = values.observation, values.measurement_cov
-    model.initialize_known(values.initial_mean, values.initial_cov)
+    if len(values.initial_cov):
+        model.initialize_known(values.initial_mean, values.initial_cov)
+    else:
+        model.initialize_approximate_diffuse()
     model.set_filter_method(0, **{filtering: True})
     if smoothing is not None:
         model.set_smooth_method(0, **{smoothing: True})
