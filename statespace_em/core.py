@@ -112,6 +112,15 @@ class HasShift(Protocol):
 
 
 @runtime_checkable
+class HasLikelihood(Protocol):
+    """A core whose log-likelihood takes less than an E-step."""
+
+    def log_likelihood(self, params: Any, data: Batch) -> float:
+        """Log-likelihood in nats, as `e_step` finds it."""
+        ...
+
+
+@runtime_checkable
 class HasDerived(Protocol):
     """A core whose parameters determine other quantities of interest."""
 

@@ -15,7 +15,7 @@ import xarray as xr
 from statespace_em import _validate, fitting
 from statespace_em.boundary import HasBoundary, is_bounded
 from statespace_em.conditions import check_some, with_conditions
-from statespace_em.core import Core
+from statespace_em.core import Core, HasLikelihood
 from statespace_em.data import Batch, as_batch, fingerprint
 from statespace_em.errors import DataError, ParameterError
 from statespace_em.fitting import Fit, FitOptions, NoBound
@@ -310,7 +310,8 @@ class LatentModel(Settings, Uncertain):
             return self._score_of_chunks(told(cut(y), states, weights, self._beside(known)), known)
         core, tree, batch, labels, _ = self._ready(y, params, states, weights)
         with labelled_rows(labels, self._names()):
-            return float(core.e_step(tree, batch)[1])
+            alone = core.log_likelihood if isinstance(core, HasLikelihood) else None
+            return core.e_step(tree, batch)[1] if alone is None else alone(tree, batch)
 
     def _score_of_chunks(self, chunks: Chunks, known: xr.Dataset) -> float:
         arrays = self._schema().arrays(known)

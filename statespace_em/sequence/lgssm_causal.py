@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -44,8 +45,7 @@ def causal(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:
     f = kalman_filter(start.params, batch, innovations=True)
     known = run.constants
     assert known is not None
-    after = _so_far(known, head, inclusive=True)
-    before = _so_far(known, head, inclusive=False)
+    after, before = _so_far(known, head)
     filtered_response, response = _responses(start, head, run)
     seen = ~np.isnan(head.y)
     both = seen[:, :, None] & seen[:, None, :]
@@ -112,7 +112,7 @@ def spread_of_innovations(params: LGSSMParams, batch: Batch) -> Floats:
         return np.array(_continued(params, start, blank, head.lengths, lasting, "diffuse").innovation_cov)
     found = innovation_covs(start.params, batch)
     assert run.constants is not None
-    before = _so_far(run.constants, head, inclusive=False)
+    _, before = _so_far(run.constants, head)
     seen = ~np.isnan(head.y)
     response = _responses(start, head, run)[1]
     _, cov = _moved(np.zeros(head.y.shape), found[rows], response, before, sign=-1.0)
@@ -158,36 +158,50 @@ def _responses(start: Start, head: Batch, run: Forward) -> tuple[Floats, Floats]
     return run.constants.response - run.gains.gain[run.gains.slot].swapaxes(1, 2) @ response, response
 
 
-class _SoFar:
+class _SoFar(NamedTuple):
     """Estimates of the constants from the rows up to each time."""
 
-    def __init__(self, gram: Floats, cross: Floats, stand_in: Floats) -> None:
+    value: Floats  # (N, q)
+    root: Floats  # (N, q, q), its outer product with itself is their covariance where they are known
+    unknown: Floats  # (N, q, q), directions along which they are not
+    rank: Ints  # (N,), how many are known
+    log_likelihood: Floats  # (N,), nats to add to those of the rows so far
+
+    @classmethod
+    def of(cls, gram: Floats, cross: Floats, stand_in: Floats) -> Self:
+        """Regress on the constants as far as they are known."""
         values, vectors = np.linalg.eigh(gram)
         known = values > DETERMINED
         safe = np.where(known, values, 1.0)
         score = (vectors.swapaxes(1, 2) @ cross[:, :, None])[:, :, 0]
-        self.value = (vectors @ np.where(known, score / safe, 0.0)[:, :, None])[:, :, 0]
-        self.root = vectors * np.where(known, 1.0 / np.sqrt(safe), 0.0)[:, None, :]
-        self.unknown = vectors * ~known[:, None, :]
-        self.rank = known.sum(1)
         gain = np.where(known, 0.5 * score**2 / safe - 0.5 * np.log(safe) + 0.5 * LOG_2PI, 0.0)
         # the prior is flat in the units of the states, also where it is not yet known along all of them
         units = (vectors / stand_in[:, None]).swapaxes(1, 2) @ vectors
         both = known[:, :, None] & known[:, None, :]
         units = np.where(both, units, np.eye(len(stand_in)))
-        self.log_likelihood = gain.sum(1) - 0.5 * np.linalg.slogdet(units)[1]
+        return cls(
+            (vectors @ np.where(known, score / safe, 0.0)[:, :, None])[:, :, 0],
+            vectors * np.where(known, 1.0 / np.sqrt(safe), 0.0)[:, None, :],
+            vectors * ~known[:, None, :],
+            known.sum(1),
+            gain.sum(1) - 0.5 * np.linalg.slogdet(units)[1],
+        )
+
+    def at(self, rows: Ints) -> Self:
+        """Those of some rows."""
+        return self._replace(**{name: value[rows] for name, value in self._asdict().items()})
 
 
-def _so_far(known: Constants, batch: Batch, *, inclusive: bool) -> _SoFar:
-    gram, cross = np.empty_like(known.gram), np.empty_like(known.cross)
-    for begin, end in zip(batch.starts[:-1], batch.starts[1:]):
+def _so_far(known: Constants, batch: Batch) -> tuple[_SoFar, _SoFar]:
+    """Estimates with each row, and those before it."""
+    q = len(known.stand_in)
+    gram, cross = (np.zeros((len(batch.y) + 1, *shape)) for shape in ((q, q), (q,)))  # nothing is known by the last
+    for begin, end in pairwise(batch.starts):
         for source, target in ((known.gram, gram), (known.cross, cross)):
-            total = np.cumsum(source[begin:end], axis=0)
-            target[begin:end] = total
-            if not inclusive:
-                target[begin + 1 : end] = total[:-1]
-                target[begin] = 0.0
-    return _SoFar(gram, cross, known.stand_in)
+            target[begin:end] = np.cumsum(source[begin:end], axis=0)
+    found = _SoFar.of(gram, cross, known.stand_in)
+    earlier = np.where(batch.first, len(batch.y), np.arange(-1, len(batch.y) - 1))
+    return found.at(np.arange(len(batch.y))), found.at(earlier)
 
 
 def _moved(mean: Floats, cov: Floats, response: Floats, found: _SoFar, sign: float = 1.0) -> tuple[Floats, Floats]:

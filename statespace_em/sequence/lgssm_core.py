@@ -25,7 +25,7 @@ from statespace_em.sequence.lgssm_basis import arbitrary, stretches
 from statespace_em.sequence.lgssm_causal import spread_of_innovations
 from statespace_em.sequence.lgssm_chart import SquareChart, scales
 from statespace_em.sequence.lgssm_constants import constant_errors
-from statespace_em.sequence.lgssm_expectation import Statistics, e_step, flowed, planned
+from statespace_em.sequence.lgssm_expectation import Statistics, e_step, flowed, log_likelihood, planned
 from statespace_em.sequence.lgssm_filter import smooth
 from statespace_em.sequence.lgssm_guesses import Free, guesses
 from statespace_em.sequence.lgssm_loading import loaded
@@ -98,6 +98,11 @@ class LGSSMCore:
         structure = self.structure(params)
         kinds = structure.of_batch(params, data)
         return e_step(params, data, structure.blocks, self.fixed, self.likelihood, self.flow, kinds, sections)
+
+    def log_likelihood(self, params: LGSSMParams, data: Batch) -> float:
+        """Log-likelihood in nats, as `e_step` finds it."""
+        data, sections = self._prepared(params, data)
+        return log_likelihood(params, data, self.fixed, self.likelihood, self.flow, sections)
 
     def _prepared(self, params: LGSSMParams, data: Batch) -> tuple[Batch, tuple[Section, ...]]:
         """Data as E-steps take them, and how these go through them, found once for all that follow each other."""
@@ -236,7 +241,7 @@ class LGSSMCore:
 
     def limit(self, params: LGSSMParams, batch: Batch) -> Limit:
         """What is at a limit: roots on the unit circle, and what vanishes with the decay."""
-        return lgssm_walls.limit(self.structure(params), params, lambda there: self.e_step(there, batch)[1])
+        return lgssm_walls.limit(self.structure(params), params, lambda there: self.log_likelihood(there, batch))
 
     def steps_are_exact(self) -> bool:
         """Whether dynamics have an M-step: not where they also determine a stationary start."""

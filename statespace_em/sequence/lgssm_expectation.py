@@ -10,6 +10,7 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.sequence.flow import Flow
 from statespace_em.sequence.lgssm_alike import few_changes
+from statespace_em.sequence.lgssm_likelihood import likelihood_of
 from statespace_em.sequence.lgssm_params import LGSSMParams, positions, rows_alike, varies
 from statespace_em.sequence.lgssm_plan import Section, plan
 from statespace_em.sequence.lgssm_regression import Residuals
@@ -73,6 +74,25 @@ def e_step(
     if likelihood == "marginal" and not start.fixed.all():
         return _marginal(params, batch, blocks, statistics, found.log_likelihood, kinds)
     return statistics, found.log_likelihood
+
+
+def log_likelihood(
+    params: LGSSMParams,
+    batch: Batch,
+    fixed: Bools | None = None,
+    likelihood: str = "diffuse",
+    flow: Flow | None = None,
+    sections: tuple[Section, ...] | None = None,
+) -> float:
+    """Log-likelihood that `e_step` finds, in nats, by the way forward alone."""
+    params = flowed(params, flow)
+    start = proper_start(params, batch, fixed)
+    work = Pass.of(start, batch, np.zeros(batch.y.shape[1], np.int64), likelihood, None, None)
+    total = likelihood_of(work, planned(params, batch) if sections is None else sections)
+    if likelihood == "marginal" and not start.fixed.all():
+        unit, zeros, constant = _unit(params, batch)
+        total -= log_likelihood(unit, zeros) + constant
+    return total
 
 
 def planned(params: LGSSMParams, batch: Batch) -> tuple[Section, ...]:
@@ -148,6 +168,17 @@ def _marginal(
 
     That is minus the diffuse log-likelihood of noise of variance 1 that is all zero, up to its 1/2 log 2 pi.
     """
+    unit, zeros, constant = _unit(params, batch)
+    same = kinds and kinds._replace(process_cov=unit.process_cov[None], measurement_cov=unit.measurement_cov[None])
+    other, value = e_step(unit, zeros, blocks, kinds=same)
+    assert statistics.gradients is not None
+    assert other.gradients is not None
+    g, h = statistics.gradients, other.gradients
+    return statistics._replace(gradients=g._replace(A=g.A - h.A, C=g.C - h.C)), log_likelihood - value - constant
+
+
+def _unit(params: LGSSMParams, batch: Batch) -> tuple[LGSSMParams, Batch, float]:
+    """Model and data of noise of variance 1 that is all zero, and what its log-likelihood has of log 2 pi."""
     n, size = params.observation.shape[-1], params.observation.shape[-2]
     unit = params._replace(
         process_cov=np.zeros((n, n)), measurement_cov=np.eye(size), state_offset=np.zeros(n),
@@ -155,14 +186,8 @@ def _marginal(
         initial_cov=np.diag(np.where(is_diffuse(params), np.inf, 0.0)),
     )  # fmt: skip
     zeros = batch._replace(y=np.where(np.isnan(batch.y), np.nan, 0.0), inputs=None)
-    same = kinds and kinds._replace(process_cov=unit.process_cov[None], measurement_cov=unit.measurement_cov[None])
-    other, value = e_step(unit, zeros, blocks, kinds=same)
     n_constants = int(is_diffuse(params).sum()) * (len(batch.starts) - 1)
-    value += 0.5 * LOG_2PI * (int((~np.isnan(batch.y)).sum()) - n_constants)
-    assert statistics.gradients is not None
-    assert other.gradients is not None
-    g, h = statistics.gradients, other.gradients
-    return statistics._replace(gradients=g._replace(A=g.A - h.A, C=g.C - h.C)), log_likelihood - value
+    return unit, zeros, 0.5 * LOG_2PI * (int((~np.isnan(batch.y)).sum()) - n_constants)
 
 
 def marginal_terms(params: LGSSMParams, batch: Batch) -> Floats:
@@ -170,6 +195,6 @@ def marginal_terms(params: LGSSMParams, batch: Batch) -> Floats:
     found = []
     for begin, end in zip(batch.starts[:-1], batch.starts[1:]):
         part = batch.cut(begin, end)
-        blocks = np.zeros(batch.y.shape[1], np.int64)
-        found.append(e_step(params, part, blocks, None, "marginal")[1] - e_step(params, part, blocks)[1])
+        unit, zeros, constant = _unit(params, part)
+        found.append(-log_likelihood(unit, zeros) - constant)
     return np.array(found)

@@ -37,7 +37,7 @@ SHARE = 256  # of all rows that it is: what it does not tell costs digits
 LEAST = 1e-14  # share of the variance of a constant, given the head, that the rows after it leave
 
 
-class _Head(NamedTuple):
+class Head(NamedTuple):
     """First rows, and what they tell of the constants."""
 
     rows: slice
@@ -52,6 +52,18 @@ class _Head(NamedTuple):
 
 def handed_over(work: Pass, section: Section, ledger: Ledger | None) -> tuple[Ledger, float] | None:
     """Sums of a section that is one such series, added to the ledger if there is one; None if it is not."""
+    begun = begun_after(work, section)
+    if begun is None:
+        return None
+    head, entry, rest = begun
+    by_covs = ledger.covs if ledger else sweeps.blank_covariances(work)
+    raw, total, info, future = _rest(work, section, rest, entry, by_covs, ledger)
+    _head_sums(work, head, info, future, raw, by_covs)
+    return ledger or Ledger(raw, by_covs), head.log_likelihood + total
+
+
+def begun_after(work: Pass, section: Section) -> tuple[Head, Entry, slice] | None:
+    """First rows of a section that is one such series, what comes into the rest, and its rows; None if it is not."""
     q, alone = len(work.start.states), len(section.pieces) == 1 and len(section.pieces[0].begin) == 1
     if q < FEW or not alone or work.start.fixed.any():
         return None
@@ -67,13 +79,10 @@ def handed_over(work: Pass, section: Section, ledger: Ledger | None) -> tuple[Le
     n = len(work.mean)
     mean = sweeps.forward_means(work, head.covs, head.piece, work.mean)[2] + head.covs.end @ head.value[0]
     entry = Entry(mean, (cov + cov.T) / 2.0, np.zeros((n, 0)), np.zeros((0, 0)), np.zeros(n))
-    by_covs = ledger.covs if ledger else sweeps.blank_covariances(work)
-    raw, total, info, future = _rest(work, section, slice(head.rows.stop, end), entry, by_covs, ledger)
-    _head_sums(work, head, info, future, raw, by_covs)
-    return ledger or Ledger(raw, by_covs), head.log_likelihood + total
+    return head, entry, slice(head.rows.stop, end)
 
 
-def _head(work: Pass, section: Section, rows: slice) -> _Head | None:
+def _head(work: Pass, section: Section, rows: slice) -> Head | None:
     """Filter over the first rows; None where they forget the constants, or do not tell them."""
     covs = enter(work, section._replace(long=True), rows, entry_of(work), None)  # rows of which go by number
     n_rows = rows.stop - rows.start
@@ -88,7 +97,7 @@ def _head(work: Pass, section: Section, rows: slice) -> _Head | None:
     )  # fmt: skip
     total = float(log_likelihood.sum() + solved.log_likelihood.sum())
     root = solved.root[0]
-    return _Head(rows, covs, piece, store, solved.value, root, covs.end @ root, total)
+    return Head(rows, covs, piece, store, solved.value, root, covs.end @ root, total)
 
 
 def _rest(
@@ -119,7 +128,7 @@ def _rest(
     return ledger.raw if ledger else sum_of(list(raws)), sum(gains), info, futures[0]
 
 
-def _head_sums(work: Pass, head: _Head, info: Floats, future: Floats, raw: Raw, by_covs: tuple[Floats, ...]) -> None:
+def _head_sums(work: Pass, head: Head, info: Floats, future: Floats, raw: Raw, by_covs: tuple[Floats, ...]) -> None:
     """Add the sums of the head, given what the rows after it say on the state they begin with."""
     said = info @ head.moved
     left, vectors = np.linalg.eigh(np.eye(len(head.root)) - head.moved.T @ said)

@@ -8,9 +8,9 @@ import numpy as np
 
 from statespace_em._typing import Floats
 from statespace_em.sequence import lgssm_sweeps as sweeps
-from statespace_em.sequence.lgssm_plan import Section
+from statespace_em.sequence.lgssm_plan import Piece, Section
 from statespace_em.sequence.lgssm_sweeps import Covs, Entry, Pass, Raw
-from statespace_em.sequence.lgssm_unknown import regressed
+from statespace_em.sequence.lgssm_unknown import Solved, regressed
 
 
 class Ledger(NamedTuple):
@@ -61,6 +61,23 @@ def predicted_after(work: Pass, covs: Covs, row: int) -> Floats:
     A, Q = (value[row if len(value) > 1 else 0] for value in (work.p.A, work.p.Q))
     cov = A @ covs.filtered[last] @ A.T + Q
     return np.asarray((cov + cov.T) / 2.0)
+
+
+def gram_of_kinds(covs: Covs, section: Section) -> Floats:
+    """Information (kinds, q, q) on the unknown constants in the sequences of each kind."""
+    found = np.empty((len(section.n_kinds), *covs.gram.shape[1:]))
+    for piece in section.kinds:
+        found[piece.kind] = covs.gram[piece.offset + sweeps.responding(covs, piece) - 1]
+    return found
+
+
+def told(work: Pass, covs: Covs, section: Section, piece: Piece, store: Floats) -> Solved:
+    """Estimates of the unknown constants of the sequences of a piece, each by its own rows."""
+    kinds, kind = np.unique(piece.kind, return_inverse=True)
+    return regressed(
+        gram_of_kinds(covs, section)[kinds], sweeps.cross_sums(work, covs, piece, store), kind, work.start.stand_in,
+        piece.begin, fixed=work.start.fixed, likelihood=work.likelihood,
+    )  # fmt: skip
 
 
 def roots_of(work: Pass, gram: Floats) -> Floats:

@@ -15,7 +15,7 @@ from statespace_em.sequence import lgssm_sweeps as sweeps
 from statespace_em.sequence.lgssm_along import Look, along, look_along
 from statespace_em.sequence.lgssm_cuts import Cut, back, cuts_of, into
 from statespace_em.sequence.lgssm_handover import handed_over
-from statespace_em.sequence.lgssm_ledger import Ledger, added, entry_of, roots_of, sum_of
+from statespace_em.sequence.lgssm_ledger import Ledger, added, entry_of, gram_of_kinds, roots_of, sum_of, told
 from statespace_em.sequence.lgssm_passes import FEW
 from statespace_em.sequence.lgssm_plan import Piece, Section, headed
 from statespace_em.sequence.lgssm_sweeps import Covs, Pass, Raw
@@ -56,14 +56,14 @@ def sums_of(work: Pass, sections: tuple[Section, ...]) -> Sums:
         mean, gain = work.mean, 0.0
         values: list[list[Floats | None]] = [[None] * len(section.pieces) for section in sections]
         if work.start.fixed.any():
-            values, mean, gain = _estimated(work, sections)
+            values, mean, gain = estimated(work, sections)
         tasks = [partial(_section, work, section, value, ledger) for section, value in zip(sections, values)]
         found = _threads.run(tasks)
     whole = ledger or added([own for own, _ in found])
     return _sums(work, whole, mean, gain + sum(value for _, value in found))
 
 
-def _estimated(work: Pass, sections: tuple[Section, ...]) -> tuple[list[list[Floats | None]], Floats, float]:
+def estimated(work: Pass, sections: tuple[Section, ...]) -> tuple[list[list[Floats | None]], Floats, float]:
     """Regress on constants that belong to all sequences: values by section and piece, the first mean, nats to add."""
     seen = _threads.run([partial(_look, work, section) for section in sections])
     gram, cross = np.concatenate([look.gram for look in seen]), [part for look in seen for part in look.cross]
@@ -88,14 +88,7 @@ def _look(work: Pass, section: Section) -> Look:
         head = headed(piece, sweeps.responding(covs, piece))
         store = sweeps.forward_means(work, covs, head, work.mean)[0]
         cross.append(sweeps.cross_sums(work, covs, head, store))
-    return Look(_gram_of_kinds(covs, section), cross, [], 0.0)
-
-
-def _gram_of_kinds(covs: Covs, section: Section) -> Floats:
-    found = np.empty((len(section.n_kinds), *covs.gram.shape[1:]))
-    for piece in section.kinds:
-        found[piece.kind] = covs.gram[piece.offset + sweeps.responding(covs, piece) - 1]
-    return found
+    return Look(gram_of_kinds(covs, section), cross, [], 0.0)
 
 
 def _section(work: Pass, section: Section, values: list[Floats | None], ledger: Ledger | None) -> tuple[Ledger, float]:
@@ -118,7 +111,7 @@ def _section(work: Pass, section: Section, values: list[Floats | None], ledger: 
         for cut in cuts_of(work, covs, section, whole) if raw is None else [Cut(whole)]:
             tasks.append(partial(_piece_sums, work, covs, section, cut, value, raw))
     if len(work.start.states):
-        root = roots_of(work, _gram_of_kinds(covs, section)) * np.sqrt(section.n_kinds)[:, None, None]
+        root = roots_of(work, gram_of_kinds(covs, section)) * np.sqrt(section.n_kinds)[:, None, None]
         for e in range(root.shape[2]):
             for piece in section.kinds:
                 way = np.ascontiguousarray(root[piece.kind, :, e])
@@ -137,12 +130,7 @@ def _piece_sums(
     total = float(log_likelihood.sum())
     if len(work.start.states) and starts:
         if value is None:
-            kinds, kind = np.unique(piece.kind, return_inverse=True)
-            gram = _gram_of_kinds(covs, section)[kinds]
-            solved = regressed(
-                gram, sweeps.cross_sums(work, covs, piece, store), kind, work.start.stand_in, piece.begin,
-                fixed=work.start.fixed, likelihood=work.likelihood,
-            )  # fmt: skip
+            solved = told(work, covs, section, piece, store)
             value, total = solved.value, total + float(solved.log_likelihood.sum())
         sweeps.shifted(work, covs, piece, value, store)
     raw = raw or sweeps.blank(work)
