@@ -379,9 +379,13 @@ class MatrixNormal:
         """Mean (p, m) and precision (m, m) of coefficients of this shape."""
         mean, weight = np.asarray(self.mean, float), np.asarray(self.precision, float)
         if mean.ndim and mean.shape != shape:
-            raise ParameterError(f"the mean of the prior has shape {mean.shape}, expected {shape} or a number.")
+            raise ParameterError(
+                f"the mean of the prior of coefficients has shape {mean.shape}, expected {shape} or a number."
+            )
         if weight.ndim and len(weight) != shape[1]:
-            raise ParameterError(f"the precision of the prior is for {len(weight)} columns, expected {shape[1]}.")
+            raise ParameterError(
+                f"the precision of the prior of coefficients is for {len(weight)} columns, expected {shape[1]}."
+            )
         mean = mean if mean.ndim else mean * np.eye(*shape)
         return mean, weight if weight.ndim == 2 else np.diag(np.broadcast_to(weight, (shape[1],)))
 

@@ -153,10 +153,6 @@ class Timed(StateSpaceModel):
         """Pieces over one step."""
         return Flow(self._pieces(step), step, np.array([step]))
 
-    def _densities_of(self, params: xr.Dataset) -> Floats:
-        """Sizes of all sources of noise behind the process noise of parameters."""
-        return np.concatenate([*self._flow_over(1.0).sizes(self._own(params).cov), np.zeros(0)])
-
     # what the model is made of
 
     def _names(self) -> list[Any]:

@@ -15,7 +15,6 @@ from statespace_em._typing import Floats
 
 ROWS = 1_000  # of the series that are looked at
 FEWEST = 16  # rows that tell anything
-BANDS = 128  # of frequencies that are compared
 PLACES = 200  # that are climbed from
 STEPS = 60
 ALIKE = 0.1  # mean distance of two spectra, in logarithms, below which they are one top
