@@ -66,6 +66,18 @@ class RowPattern:
         own = self.place // self.shape[0] == self.place % self.shape[0]
         return [name for j, name in enumerate(self.names) if (self.owner[own] == j).any()]
 
+    @cached_property
+    def indefinite(self) -> int | None:
+        """First kind whose one free value scales a matrix that has eigenvalues of both signs; None where none does."""
+        if (
+            len(self.names) > 1
+            or self.numbers.any()
+            or (self.place // self.shape[0] == self.place % self.shape[0]).all()
+        ):
+            return None
+        wrong = is_indefinite(self.dense(0, len(self.numbers))[0])
+        return int(np.argmax(wrong)) if wrong.any() else None
+
     def at(self, rows: Ints) -> RowPattern:
         """Return the pattern of some of the rows, each a kind of its own."""
         kinds = self.kind[rows]
@@ -154,6 +166,13 @@ class RowPattern:
     def renamed(self, prefix: str) -> RowPattern:
         """Put a word before every name."""
         return replace(self, names=tuple(f"{prefix}{name}" for name in self.names))
+
+
+def is_indefinite(matrices: Floats) -> Bools:
+    """Which matrices (..., p, p) have eigenvalues of both signs, beyond round-off."""
+    values = np.linalg.eigvalsh(matrices)
+    small = 1e-10 * np.abs(values).max(-1)
+    return np.asarray((values[..., 0] < -small) & (values[..., -1] > small))
 
 
 def occurring(numbers: Ints, below: int) -> tuple[Ints, Ints, Ints]:

@@ -348,6 +348,15 @@ def test_saved_structures_come_back(start, tmp_path):
         ),
         ({"states": 1, "observation_offset": [{"a": np.zeros(30)}, 0, 0]}, "offset has the name 'a' with factors of 0"),
         ({"transition": [["0*a"]]}, "transition has the name 'a' with factors of 0 only"),
+        (
+            {"transition": np.eye(2), "process_cov": {"q": np.array([[1.0, 2.0], [2.0, 1.0]])}},
+            r"process_cov is a multiple of 'q' in the rows 0, 1, of a matrix that is not positive semi-definite",
+        ),
+        ({"transition": np.eye(2), "process_cov": [["q", "2*q"], ["2*q", "q"]]}, "process_cov is a multiple of 'q'"),
+        (
+            {"transition": np.eye(2), "process_cov": ("q", np.array([np.eye(2)] * 29 + [[[1, 2], [2, 1]]]))},
+            "the matrix that 'q' scales in process_cov is not positive semi-definite in row 29",
+        ),
         ({"states": 2, "measurement_cov": "zero"}, "observation has a free entry in the row of feature 0"),
         ({"states": ["a", "b"], "transition": np.eye(3)}, r"transition has shape \(3, 3\), expected \(2, 2\)"),
         ({"transition": [[0.5, "a"], [0, 1.2]], "initial": "stationary", "process_cov": "diagonal"}, "not stable"),

@@ -11,8 +11,8 @@ from statespace_em._typing import Bools
 from statespace_em.errors import ParameterError
 from statespace_em.fitting import NoBound
 from statespace_em.labels import listed, show
-from statespace_em.patterns import Pattern
-from statespace_em.row_patterns import RowPattern
+from statespace_em.patterns import Pattern, components
+from statespace_em.row_patterns import RowPattern, is_indefinite
 from statespace_em.sequence.lgssm_row_checks import check_same_rows, check_side_of_rows
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
 
@@ -110,6 +110,15 @@ def _check_possible(pattern: Pattern, name: str) -> None:
     if (alone & (diagonal < 0.0)).any():
         row = int(np.argmax(alone & (diagonal < 0.0)))
         raise ParameterError(f"{name} has the variance {diagonal[row]:g} at ({row}, {row}), expected at least 0.")
+    scales = (weights != 0.0).any(1) & ((pattern.design != 0.0).sum((1, 2)) > (weights != 0.0).sum(1))
+    for block in components(pattern.linked) if scales.any() else ():
+        own = pattern.design[:, block][:, :, block]
+        names = np.flatnonzero(own.any((1, 2)))
+        if len(names) == 1 and not pattern.constant[np.ix_(block, block)].any() and is_indefinite(own[names[0]]):
+            raise ParameterError(
+                f"{name} is a multiple of {pattern.names[names[0]]!r} in the rows {listed(block.tolist())}, of a "
+                "matrix that is not positive semi-definite: no value of it is a covariance."
+            )
     empty = alone & (diagonal == 0.0)
     linked = pattern.linked.any(1)
     if (empty & linked).any():

@@ -99,6 +99,11 @@ def _check_variances(pattern: RowPattern, name: str, segments: Segments | None) 
     def row(kind: int) -> str:
         return row_of(int(pattern.first[kind]), segments)
 
+    if pattern.indefinite is not None:
+        raise ParameterError(
+            f"the matrix that {pattern.names[0]!r} scales in {name} is not positive semi-definite in "
+            f"{row(pattern.indefinite)}: no value of it is a covariance there."
+        )
     for i in range(size):
         own = np.flatnonzero(pattern.place == i * size + i)
         factors, numbers = pattern.factors[own], pattern.numbers[:, i, i]
