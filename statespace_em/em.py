@@ -73,6 +73,15 @@ class HasVanishing(Protocol):
         ...
 
 
+@runtime_checkable
+class HasResolution(Protocol):
+    """An `EMModel` that knows what its log-likelihood loses to round-off where data or covariances are extreme."""
+
+    def resolution(self, params: Any, statistics: Any) -> float:
+        """Nats by which the log-likelihood may be off."""
+        ...
+
+
 class Step(NamedTuple):
     """One accepted E-step; both terms belong to the same parameters."""
 
@@ -273,7 +282,9 @@ def _ascend(
             except UNRESOLVED:  # uphill into what arithmetic cannot resolve, such as a unit root
                 return "degenerate"
             if lost != 0.0:
-                return "converged" if lost < NOISE else "decreased"
+                return (
+                    "converged" if lost < max(NOISE, resolution(model, climb.params, climb.statistics)) else "decreased"
+                )
         if confirmation.reached(climb.objectives):
             if climb.n_steps == max_iter or not climb.lift():
                 return "converged"
@@ -284,6 +295,11 @@ def _ascend(
         if slow > 0.0 and len(climb.trace) > 10 and climb.objectives[-1] - climb.objectives[-11] < slow:
             break
     return "max_iter"
+
+
+def resolution(model: Any, params: Any, statistics: Any) -> float:
+    """Nats within which a model knows that its objectives are the same, for all that arithmetic tells."""
+    return model.resolution(params, statistics) if isinstance(model, HasResolution) else 0.0
 
 
 def one_by_one(tasks: Sequence[Callable[[], Any]]) -> list[Any]:

@@ -73,6 +73,7 @@ class NoBound(NamedTuple):
     why: str
     remedy: str
     prior_helps: bool = True
+    by_structure: bool = False  # of the model with such data, wherever a fit has come to
 
 
 class Fit(NamedTuple):
@@ -171,11 +172,23 @@ def climb_on(
         more = begin(min(2 * len(starts), MOST_STARTS))[len(starts) :]
         starts += more
         runs += climb(core, engine, data, more, options, on_step, together)
-    best = em.best_of(runs)
+    best = outdone(runs, em.best_of(runs))
     if options.accelerate and options.tol > 0.0 and runs[best].status == "converged":
         with _threads.limited(options.threads):
             runs[best] = refine(engine, data, runs[best], starts[best])
     return runs, best
+
+
+def outdone(runs: Sequence[em.EMResult[Any, Any]], best: int) -> int:
+    """Which run to show: one that found no top does not stand for a model of which others climbed higher without end.
+
+    A top that a run has converged to does, if there are higher places without bound: it is what one wants of such a
+    likelihood (as of a mixture's).
+    """
+    higher = [i for i, run in enumerate(runs) if run.status == "degenerate" and run.objective > runs[best].objective]
+    if runs[best].status != "max_iter" or not higher:
+        return best
+    return max(higher, key=lambda i: runs[i].objective)
 
 
 def check_closed(core: Core, remedy: str) -> None:
@@ -219,25 +232,24 @@ def not_converged(
     ``no_bound(states)`` says why the likelihood has no bound there, and what else to do; ``cure()`` is a prior that
     bounds it.
     """
+    if run.status == "converged":
+        return []
     suspects = nearly_singular(core.flatten(run.params))
     singular = f"{' and '.join(suspects)} nearly singular" if suspects else "no covariance is singular"
-    if run.status == "degenerate":
-        bad = core.degenerate(run.params, run.statistics)
-        where = [name for name, at_floor in zip(names, bad[order]) if at_floor]
-        found = no_bound(where)
-        what = found.why or f"{UNBOUNDED} ({singular}): some rows are explained without error"
-        prior = f", or a prior that keeps variances away from zero: {cure()}" if found.prior_helps else ""
-        message = f"{what}. {found.remedy}{prior}."
-    elif run.status == "max_iter" and options.tol > 0.0:
-        message = _stopped(run, options)
-    elif run.status == "decreased":
-        message = (
-            f"the objective fell by more than round-off ({singular}); the best parameters are kept. "
-            f"Where a variance runs to zero, a prior on it helps: {cure()}."
-        )
-    else:
-        return []
-    return [(ConvergenceWarning, message)]
+    ends = run.status == "degenerate"
+    bad = core.degenerate(run.params, run.statistics)[order] if ends else np.zeros(len(names), bool)
+    found = no_bound([name for name, at_floor in zip(names, bad) if at_floor])
+    prior = f", or a prior that keeps variances away from zero: {cure()}" if found.prior_helps else ""
+    if ends:
+        return [(ConvergenceWarning, f"{found.why or f'{UNBOUNDED} ({singular})'}. {found.remedy}{prior}.")]
+    climbing = f" A climb may not end: {found.why}. {found.remedy}{prior}." if found.why and found.by_structure else ""
+    if run.status == "max_iter" and options.tol > 0.0:
+        return [(ConvergenceWarning, _stopped(run, options) + climbing)]
+    if run.status == "decreased":
+        message = f"the objective fell by more than round-off ({singular}); the best parameters are kept."
+        helps = f" Where a variance runs to zero, a prior on it helps: {cure()}."
+        return [(ConvergenceWarning, message + (climbing or helps))]
+    return []
 
 
 def _stopped(run: em.EMResult[Any, Any], options: FitOptions) -> str:

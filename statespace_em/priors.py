@@ -251,14 +251,15 @@ class InverseWishart:
             return 0.0
         size = cov.shape[-1]
         try:
-            trace = np.trace(np.linalg.solve(cov, np.broadcast_to(self.matrix(size), cov.shape)), axis1=-2, axis2=-1)
+            root = np.linalg.cholesky(cov)  # fails where round-off has made it indefinite
         except np.linalg.LinAlgError:
             raise ParameterError(
                 f"the inverse-Wishart prior has no density at a singular covariance (variances "
                 f"{np.diagonal(cov, axis1=-2, axis2=-1).tolist()}): give it variance in every direction, or leave out "
                 "the prior."
             ) from None
-        return float(-0.5 * np.sum(self.weight(size) * np.linalg.slogdet(cov)[1] + trace))
+        white, log_sd = np.linalg.inv(root), np.log(np.diagonal(root, axis1=-2, axis2=-1)).sum()
+        return float(-self.weight(size) * log_sd - 0.5 * np.sum((white @ self.matrix(size)) * white))
 
     def gradient(self, cov: Floats) -> Floats:
         """Symmetric G (p, p) with d log density = tr(G d cov)."""

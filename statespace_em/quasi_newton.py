@@ -14,7 +14,7 @@ import numpy as np
 
 from statespace_em._typing import Floats
 from statespace_em.boundary import SAME, SHARPEST, Shape, settle, shape_of
-from statespace_em.em import EMModel, EMResult, OnStep, Step, run_em
+from statespace_em.em import EMModel, EMResult, OnStep, Step, resolution, run_em
 from statespace_em.errors import UNRESOLVED, ParameterError
 
 P = TypeVar("P")
@@ -31,6 +31,7 @@ LAST = 3  # Newton steps for them
 RISE, STEEP = 1e-4, 0.9  # of the first slope: what a step must gain of it, and what may be left of it
 SEARCH = 12  # evaluations along a line, and the bracket below which
 NARROW = 1e-3  # of its length a bracket tells no more
+LARGEST = 1e100  # slope beyond which, or where it is not a number, there is nothing to climb on
 CONFIRM = 2  # successive steps that must agree that little is left to gain
 
 
@@ -161,7 +162,7 @@ class _Ascent:
             gradient = self.chart.gradient(x, self.end.params, self.end.statistics)
         except UNRESOLVED:
             return None
-        return Point(x, self.end.objective, gradient) if len(x) else None
+        return Point(x, self.end.objective, gradient) if len(x) and np.abs(gradient).max() < LARGEST else None
 
     def evaluate(self, x: Floats) -> Point | None:
         if self.n_steps >= self.max_iter:
@@ -173,7 +174,8 @@ class _Ascent:
                 statistics, log_likelihood = self.model.e_step(params, self.data)
                 step = Step(self.n_steps, log_likelihood, self.model.log_prior(params))
                 self.made[x.tobytes()] = params, statistics, step
-                return Point(x, step.objective, self.chart.gradient(x, params, statistics))
+                point = Point(x, step.objective, self.chart.gradient(x, params, statistics))
+                return point if np.abs(point.gradient).max(initial=0.0) < LARGEST else None
         except (*UNRESOLVED, ParameterError):  # as where a prior has no density
             return None
 
@@ -239,6 +241,7 @@ def _climbed(
     if end.status == "decreased":  # an M-step that is not exact, or round-off in it: the score may know better
         end = end._replace(status="max_iter")
     end = _doubted(model, data, end, start)
+    options["tol"] = tol = max(tol, resolution(model, end.params, end.statistics)) if tol > 0.0 else tol
     stalled = False
     while end.n_steps < max_iter:
         singular = known.is_singular(end.params, start)
@@ -292,7 +295,8 @@ def _doubted(model: Any, data: Any, end: EMResult[P, S], start: P) -> EMResult[P
         point = _Ascent(model, data, end, start, end.n_steps, None).start()
     except UNRESOLVED:
         return end._replace(status="degenerate")
-    steep = point is not None and float(point.gradient @ point.gradient) > DOUBT
+    doubt = max(DOUBT, resolution(model, end.params, end.statistics))
+    steep = point is not None and float(point.gradient @ point.gradient) > doubt
     return end._replace(status="max_iter") if steep else end
 
 

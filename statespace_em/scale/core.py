@@ -14,7 +14,7 @@ from statespace_em import _threads
 from statespace_em._typing import Floats
 from statespace_em.boundary import Chart, HasBoundary
 from statespace_em.core import Core
-from statespace_em.em import HasVanishing
+from statespace_em.em import HasResolution, HasVanishing
 from statespace_em.labels import labelled_rows
 from statespace_em.quasi_newton import HasScore
 from statespace_em.scale.chunks import Chunks, Said, import_dask
@@ -143,6 +143,10 @@ class ChunkedCore:
         shared = (self._bounded(), params, self.options, np.geterr())
         pairs = zip(data.parts, data.said)
         return all(dask.compute(dask.delayed(_chunk_explained, pure=False)(shared, *pair))[0] for pair in pairs)
+
+    def resolution(self, params: Any, statistics: Any) -> float:
+        """See `em.HasResolution`."""
+        return self.core.resolution(params, statistics) if isinstance(self.core, HasResolution) else 0.0
 
     def _bounded(self) -> HasBoundary:
         assert isinstance(self.core, HasBoundary)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from statespace_em._typing import Floats
+from statespace_em._typing import Bools, Floats
 from statespace_em.sequence.cones import Cone, spectral
 from statespace_em.sequence.lgssm_loading import typical
 from statespace_em.sequence.lgssm_noise import SCALES, Block, Noise
@@ -25,6 +25,7 @@ NONE = 1e-13  # share that is the round-off of none, along directions that are n
 LIFTS = (1.0, 0.1, 1e-2, 1e-3, 1e-4)  # nats that its slope promises, tried for a variance that does not
 TINY = 1e-4  # of the largest variance at the start: a start that says nothing of where a variance belongs
 EXACT = 1e-10  # share of its scale below which a variance is none, and a row is explained without error
+FIRST = 1e-8  # share of the variance of y that is left where a fixed first state is taken to be fitted exactly
 AT_ONCE = 65_536  # rows whose covariances are looked at together
 
 
@@ -196,6 +197,16 @@ def _null_directions(cov: Floats, share: float = EXACT) -> Floats:
     values, vectors = np.linalg.eigh(cov / np.outer(scale, scale))
     away = vectors[:, values < share] / scale[:, None]
     return np.asarray(away / np.linalg.norm(away, axis=0))
+
+
+def begins_exactly(params: LGSSMParams, fixed: Bools) -> bool:
+    """Whether first states that are ``fixed`` (n,) but unknown leave a direction of the first row next to no noise."""
+    found = params.observation, params.measurement_cov, params.process_cov
+    C, R, Q = (value if value.ndim == 2 else value[0] for value in found)
+    first = C @ np.where(fixed[:, None] | fixed, 0.0, params.initial_cov) @ C.T + R
+    later = first + C @ Q @ C.T
+    scale = np.sqrt(np.where(np.diag(later) > 0.0, np.diag(later), 1.0))
+    return bool(np.linalg.eigvalsh(first / np.outer(scale, scale))[0] < FIRST)
 
 
 def explains_exactly(innovation_cov: Floats) -> bool:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 
 from statespace_em._typing import Bools
 from statespace_em.errors import ParameterError
-from statespace_em.fitting import NoBound
 from statespace_em.labels import listed, show
 from statespace_em.patterns import Pattern, components
 from statespace_em.row_patterns import RowPattern, is_indefinite
@@ -126,31 +122,3 @@ def _check_possible(pattern: Pattern, name: str) -> None:
         raise ParameterError(
             f"{name} has a covariance in row {row}, whose variance is fixed at 0: free the variance, or drop it."
         )
-
-
-def no_bound(spec: Specification, states: Sequence[Any], exact: bool) -> NoBound:
-    """Why the likelihood has no bound; states are named where it is their start: fixed or diffuse.
-
-    ``exact`` says that y follows its own past without error.
-    """
-    if exact:
-        return NoBound(
-            "the likelihood has no bound: y follows its own past without error, as nearly as arithmetic tells (as a "
-            "line, a wave, a power do), so that no noise can be estimated from it",
-            "Fit what such a part leaves of the measurements, or fix the noise at what y is rounded to",
-        )
-    diffuse = dict(zip(spec.names, spec.starts_as("diffuse")))
-    if any(diffuse[state] for state in states):
-        return NoBound(
-            f"the likelihood has no bound: units of {listed(states)} are free, and a diffuse start is measured in them",
-            'Fix them by numbers in observation or process_cov, or take likelihood="marginal" or initial="fixed"',
-            prior_helps=False,
-        )
-    if states:
-        return NoBound(
-            "the likelihood has no bound: a first state that is fixed but unknown explains the first row exactly while "
-            "a variance of measurement_cov runs to 0, from every start",
-            'Use initial="diffuse"',
-        )
-    single = spec.initial in ("estimated", "tied", "free")
-    return NoBound("", 'Use fewer states, or initial="stationary"' if single else "Use fewer states")

@@ -36,13 +36,12 @@ from statespace_em.sequence.lgssm_passes import Smoothed
 from statespace_em.sequence.lgssm_plan import Section
 from statespace_em.sequence.lgssm_posterior import posterior_sums
 from statespace_em.sequence.lgssm_priors import SidePrior
+from statespace_em.sequence.lgssm_resolution import resolution
 from statespace_em.sequence.lgssm_row_checks import going_on, values_of_rows
 from statespace_em.sequence.lgssm_row_noise import RowNoise
 from statespace_em.sequence.lgssm_shift import LOCATIONS, Shift
 from statespace_em.sequence.lgssm_stationary import undamped
 from statespace_em.sequence.lgssm_structure import STEPS, Structure, first_row, structure_for
-
-EXACT = 1e-8  # share of the variance of y that is left where a fixed first state is taken to be fitted exactly
 
 __all__ = ["DOMAINS", "LGSSMCore", "LGSSMParams"]
 
@@ -115,6 +114,10 @@ class LGSSMCore:
     def _around(self, data: Batch) -> Batch:
         """Data less their middle, if they are far from 0."""
         return data if self.shift is None else self.shift.around(data)
+
+    def resolution(self, params: LGSSMParams, statistics: Statistics) -> float:
+        """Nats by which the log-likelihood may be off, see `statespace_em.sequence.lgssm_resolution`."""
+        return resolution(flowed(params, self.flow), statistics)
 
     def m_step(self, statistics: Statistics, previous: LGSSMParams) -> LGSSMParams:
         """Maximise the expected log joint plus log prior over what is free."""
@@ -353,14 +356,7 @@ class LGSSMCore:
             return diffuse
         if self.fixed is None or diffuse.any():
             return np.zeros(self.n_states, bool)
-        found = params.observation, params.measurement_cov, flowed(params, self.flow).process_cov
-        C, R, Q = (value if value.ndim == 2 else value[0] for value in found)
-        start = np.where(self.fixed[:, None] | self.fixed, 0.0, params.initial_cov)
-        first = C @ start @ C.T + R
-        later = first + C @ Q @ C.T
-        scale = np.sqrt(np.where(np.diag(later) > 0.0, np.diag(later), 1.0))
-        smallest = np.linalg.eigvalsh(first / np.outer(scale, scale))[0]
-        return np.full(self.n_states, bool(smallest < EXACT))
+        return np.full(self.n_states, lgssm_boundary.begins_exactly(flowed(params, self.flow), self.fixed))
 
     def unshifted(self) -> LGSSMCore:
         """The same for data as they are."""

@@ -173,6 +173,8 @@ def _rows(matrices: Floats) -> Floats:
     """Rows of a matrix, or of the distinct ones of several, below each other."""
     if matrices.ndim == 2:
         return matrices
+    if not matrices.size:  # no state moves
+        return np.asarray(matrices[0])
     return np.unique(matrices, axis=0).reshape(-1, matrices.shape[-1])
 
 

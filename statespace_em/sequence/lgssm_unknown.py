@@ -96,7 +96,8 @@ def _moves(params: LGSSMParams, batch: Batch, states: Ints) -> Floats:
     effect = np.zeros(len(states))
     adjoint_constants.responses(batch.y, batch.first, rows.A, rows.C, directions, 1.0 / scale, effect)
     entries = max(int(seen.sum()), 1)
-    return np.asarray(np.where(effect > 0.0, entries / np.where(effect > 0.0, effect, 1.0), np.inf))
+    with np.errstate(over="ignore"):  # next to none is none
+        return np.asarray(np.where(effect > 0.0, entries / np.where(effect > 0.0, effect, 1.0), np.inf))
 
 
 def _begun_near(params: LGSSMParams, batch: Batch, states: Ints) -> Floats:

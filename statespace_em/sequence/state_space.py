@@ -27,17 +27,16 @@ from statespace_em.schema import Schema, state_coords
 from statespace_em.sequence.base import future_dataset
 from statespace_em.sequence.drawn_model import DrawnModel
 from statespace_em.sequence.even_rows import outside, warn_of_gaps
-from statespace_em.sequence.exact_recursion import follows_its_past
 from statespace_em.sequence.filter_answer import filter_dataset
 from statespace_em.sequence.filter_row import By, Guard, owners
 from statespace_em.sequence.guarded import guarded
 from statespace_em.sequence.lgssm_causal import causal
-from statespace_em.sequence.lgssm_checks import no_bound
 from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_draws import lagged
 from statespace_em.sequence.lgssm_filter import estimated_start, smooth
 from statespace_em.sequence.lgssm_future import Future, ahead, future_moments, predicted_rows
 from statespace_em.sequence.lgssm_impute import completed, imputed
+from statespace_em.sequence.lgssm_no_bound import no_bound
 from statespace_em.sequence.lgssm_origin import check_origin
 from statespace_em.sequence.lgssm_params import PARAMETERS, LGSSMParams, by_row, positions
 from statespace_em.sequence.lgssm_row_checks import check_with_rows
@@ -372,7 +371,8 @@ class StateSpaceModel(DrawnModel):
         return 3
 
     def _no_bound(self, batch: Batch, states: Sequence[Any]) -> NoBound:
-        return no_bound(self._specification(None), states, follows_its_past(batch, len(self._names())))
+        quiet = self.measurement_prior.is_flat
+        return no_bound(self._specification(batch.y.shape[1]), batch, states, self.likelihood, quiet=quiet)
 
     def _cure(self, batch: Batch) -> str:
         var = float(np.nanmean(np.nanvar(batch.y, axis=0)))

@@ -292,12 +292,12 @@ def test_the_symbols_of_all_chunks_are_found():
 def test_the_engine_offers_all_that_the_loop_may_ask_of_a_core():
     """A protocol that the loop asks of a core must be passed on by the engine."""
     offered = {name for name in dir(ChunkedCore) if not name.startswith("_")}
-    for protocol in (em.EMModel, em.HasVanishing, quasi_newton.HasScore, boundary.HasBoundary):
+    for protocol in (em.EMModel, em.HasVanishing, em.HasResolution, quasi_newton.HasScore, boundary.HasBoundary):
         assert {name for name in vars(protocol) if not name.startswith("_")} <= offered
     asked = [
         value for module in (em, quasi_newton) for value in vars(module).values() if getattr(value, "_is_protocol", 0)
     ]
-    known = {"EMModel", "HasVanishing", "HasScore", "HasBoundary", "Protocol"}
+    known = {"EMModel", "HasVanishing", "HasResolution", "HasScore", "HasBoundary", "Protocol"}
     assert {value.__name__ for value in asked} <= known
 
 
