@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 from scipy import stats
 
+import statespace_em as sse
 from statespace_em import checks
 from statespace_em.checks.joint import normality, portmanteau
 from statespace_em.errors import DataError, ParameterError
@@ -88,3 +89,12 @@ def test_wrong_use_is_refused():
     two = xr.concat([filtered(values), filtered(values)], "sequence")
     with pytest.raises(DataError, match="several sequences"):
         checks.joint_tests(two)
+
+
+def test_equal_variances_count_from_the_first_innovation():
+    flow = sse.datasets.nile()
+    known = sse.designs.local_level().fit(flow).filter(flow)  # the first row of a diffuse start has none
+    joint, alone = checks.joint_tests(known).loc["heteroscedasticity"], checks.innovation_tests(known).iloc[0]
+    assert joint["statistic"] == pytest.approx(0.61, abs=5e-3)  # Durbin & Koopman 2012, sec. 2.12.1: H(33)
+    assert joint["dof"] == 33
+    assert (joint["statistic"], joint["p"]) == (alone["heteroscedasticity"], alone["heteroscedasticity_p"])

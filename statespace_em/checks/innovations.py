@@ -268,14 +268,7 @@ def _tests(values: Floats, lags: int) -> dict[str, float]:
         raise DataError(f"a feature has {n} innovations, expected at least 9 to test them.")
     serial, serial_p = ljung_box(values, lags)
     normal = stats.jarque_bera(seen)
-    known = values[np.argmax(~np.isnan(values)) :]  # a diffuse start has no innovations
-    third = round(len(known) / 3)
-    first, last = (part[~np.isnan(part)] for part in (known[:third], known[len(known) - third :]))
-    ratio, ratio_p = np.nan, np.nan
-    if len(first) and len(last):
-        ratio = float((last**2).sum() / (first**2).sum() * len(first) / len(last))
-        below = stats.f(len(last), len(first))
-        ratio_p = 2.0 * min(float(below.cdf(ratio)), float(below.sf(ratio)))
+    ratio, _, ratio_p = variance_ratio(values)
     return {
         "n": n,
         "ljung_box": serial,
@@ -285,6 +278,23 @@ def _tests(values: Floats, lags: int) -> dict[str, float]:
         "heteroscedasticity": ratio,
         "heteroscedasticity_p": ratio_p,
     }
+
+
+def variance_ratio(values: Floats) -> tuple[float, float, float]:
+    """Sum of squares of the last third of the rows (T[, p]) by that of the first, by entry; its dof, and p.
+
+    Rows count from the first that has an innovation: a diffuse start has none (Durbin & Koopman 2012, sec. 2.12.1).
+    """
+    from scipy.special import fdtr, fdtrc
+
+    known = values[np.argmax(~np.isnan(values).reshape(len(values), -1).all(1)) :]
+    third = round(len(known) / 3)
+    first, last = (part[~np.isnan(part)] for part in (known[:third], known[len(known) - third :]))
+    if not len(first) or not len(last):
+        return np.nan, float(len(last)), np.nan
+    ratio = float(np.mean(last**2) / np.mean(first**2))
+    degrees = len(last), len(first)
+    return ratio, float(len(last)), 2.0 * min(float(fdtr(*degrees, ratio)), float(fdtrc(*degrees, ratio)))
 
 
 # shared

@@ -8,7 +8,7 @@ import xarray as xr
 
 from statespace_em import _validate
 from statespace_em._typing import Floats
-from statespace_em.checks.innovations import standardised_innovations
+from statespace_em.checks.innovations import standardised_innovations, variance_ratio
 from statespace_em.errors import DataError
 
 LEAST = 9  # complete rows; the kurtosis of fewer than 8 has no transformation
@@ -37,8 +37,9 @@ def joint_tests(known: xr.Dataset, *, lags: int = 10) -> pd.DataFrame:
         ``portmanteau``
             correlation of all with the past of all (Hosking 1980), chi-squared; of these rows too.
         ``heteroscedasticity``
-            sum of all squares over the last third of the rows by that over the first third (Durbin & Koopman 2012,
-            sec. 2.12.1), F distributed, two-sided; ``dof`` is that of the numerator.
+            sum of all squares over the last third of the rows (from the first that has an innovation) by that over
+            the first third (Durbin & Koopman 2012, sec. 2.12.1), F distributed, two-sided; ``dof`` is that of the
+            numerator.
 
     Raises
     ------
@@ -67,7 +68,7 @@ def joint_tests(known: xr.Dataset, *, lags: int = 10) -> pd.DataFrame:
     found = {
         "normality": _chi_squared(normality(values[whole]), 2 * values.shape[1]),
         "portmanteau": _chi_squared(portmanteau(values, lags), values.shape[1] ** 2 * lags),
-        "heteroscedasticity": _ratio(values),
+        "heteroscedasticity": variance_ratio(values),
     }
     return pd.DataFrame.from_dict(found, orient="index", columns=["statistic", "dof", "p"]).rename_axis("test")
 
@@ -117,18 +118,6 @@ def portmanteau(values: Floats, lags: int) -> float:
         moment = centred[lag:].T @ centred[:-lag] / n
         total += np.trace(moment.T @ inverse @ moment @ inverse) / (n - lag)
     return float(n * n * total)
-
-
-def _ratio(values: Floats) -> tuple[float, float, float]:
-    from scipy.special import fdtr, fdtrc
-
-    third = round(len(values) / 3)
-    first, last = (part[~np.isnan(part)] for part in (values[:third], values[len(values) - third :]))
-    if not len(first) or not len(last):
-        return np.nan, float(len(last)), np.nan
-    ratio = float(np.mean(last**2) / np.mean(first**2))
-    degrees = len(last), len(first)
-    return ratio, float(len(last)), 2.0 * min(float(fdtr(*degrees, ratio)), float(fdtrc(*degrees, ratio)))
 
 
 def _chi_squared(statistic: float, dof: int) -> tuple[float, float, float]:
