@@ -135,6 +135,11 @@ def test_a_climb_that_may_not_end_is_not_told_to_go_on_only():
         sse.LinearGaussianSSM(1).fit(ONE, n_starts=1, max_iter=5)
 
 
+def test_a_climb_on_data_without_error_says_so_wherever_it_stops():
+    with pytest.warns(ConvergenceWarning, match="A climb may not end: .* y follows its own past without error"):
+        sse.LinearGaussianSSM(2).fit(2.0 + 0.5 * np.arange(40.0), n_starts=1, max_iter=3)
+
+
 def test_the_prior_that_is_advised_has_no_density_where_round_off_makes_a_covariance_indefinite():
     """Its log density there was 1e15, and fits ended there."""
     prior, direction = sse.priors.InverseWishart(dof=4, scale=0.03), np.array([[0.6], [0.8000000001]])

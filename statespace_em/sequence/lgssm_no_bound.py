@@ -41,6 +41,7 @@ def no_bound(
             "the likelihood has no bound: y follows its own past without error, as nearly as arithmetic tells (as a "
             "line, a wave, a power do), so that no noise can be estimated from it",
             "Fit what such a part leaves of the measurements, or fix the noise at what y is rounded to",
+            by_structure=True,
         )
     unknown = [name for name, diffuse in zip(spec.names, spec.starts_as("diffuse")) if diffuse]
     if unknown and (set(states) & set(unknown) or (likelihood != "marginal" and _changes_units(spec))):
