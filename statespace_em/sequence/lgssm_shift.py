@@ -27,7 +27,7 @@ from statespace_em.sequence.lgssm_specification import Specification
 from statespace_em.sequence.lgssm_unknown import is_diffuse
 
 FAR = 100.0  # standard deviations of the steps of y from 0, from which on the fit is one of y less its middle
-ROWS = 100_000  # entries of a column that tell where it is
+ROWS = 100_000  # rows that tell where a column is, or as many entries where these have none
 TRIED = 3  # values of what is free: a model that follows at some follows at almost all
 NONE = 1e-12  # singular value of round-off, equations and unknowns being of order 1
 LOCATIONS = {"state_offset", "observation_offset", "initial_mean"}  # what moves
@@ -153,7 +153,9 @@ def _middle(y: Floats) -> Floats | None:
     """Middle (D,) of the columns that are far from 0, 0 for others; None where none is."""
     found = np.zeros(y.shape[1])
     for j, column in enumerate(y.T):
-        seen = column[~np.isnan(column)][:ROWS]
+        seen = column[:ROWS][~np.isnan(column[:ROWS])]
+        if len(seen) < 2:
+            seen = column[~np.isnan(column)][:ROWS]
         if len(seen) > 1:
             middle = float(np.median(seen))
             found[j] = middle if abs(middle) > FAR * float(np.std(np.diff(seen))) else 0.0
