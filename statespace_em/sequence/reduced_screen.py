@@ -15,7 +15,8 @@ from statespace_em.sequence.arma_start import hannan_rissanen
 from statespace_em.sequence.reduced_form import ONE, Piece, ReducedForm, products, stable
 from statespace_em.sequence.reduced_likelihood import climbed, fits, log_likelihoods
 
-ROWS = 500  # of the series that are looked at
+ROWS = 1_000  # of the series that are looked at
+WHOLE = 400  # rows up to which all places are climbed from; of longer series fewer, for their tops are clearer
 FEWEST = 8  # rows that tell anything
 RADII = (0.3, 0.6, 0.8, 0.9, 0.97)  # of roots that are tried
 TURNS = 40  # frequencies of pairs of them
@@ -26,6 +27,7 @@ SPREAD = 3.0  # standard deviation of the logarithms of the shares of variances
 LEAST = 1e-6  # share of the variance that a component has at least
 ANGLES = 64  # at which spectra are compared
 ROUNDS = ((8, 160), (12, 80), (30, 40))  # steps, and from how many of the best places
+BEHIND = 3.0  # nats below the best top, where the steps have come to an end: no others are started at
 PLACE, TOP = 0.05, 0.1  # mean distance of two spectra, in logarithms, below which they are one place, or one top
 EXPLAINED = 1e-12  # share of its power that is left of a series that is known but for round-off
 
@@ -48,10 +50,12 @@ def screened(form: ReducedForm, y: Floats, columns: Floats, n: int) -> list[dict
     rows = np.column_stack([left / scale, X])
     theta = _places(form, left)
     value = log_likelihoods(form, theta, rows)
+    share = min(1.0, WHOLE / len(rows))
     for steps, most in ROUNDS:
-        theta = theta[_unlike(form, theta, value, most, PLACE)[0]]
+        theta = theta[_unlike(form, theta, value, max(int(share * most), FEWEST), PLACE)[0]]
         theta, value = climbed(form, theta, rows, steps)
         theta = form.invertible(theta)
+    value[value < value.max(initial=-np.inf) - BEHIND] = -np.inf
     chosen, again = _unlike(form, theta, value, n, TOP)
     chosen[1:1] = again[:1]
     theta = theta[chosen]
