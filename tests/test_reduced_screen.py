@@ -191,6 +191,7 @@ NILE, LEVEL = sse.datasets.nile(), designs.local_level()
         (LEVEL + designs.ar(1), JOHNSON, 30.5392204),  # 23.9605: an autoregression of -0.95, which no start was near
         (LEVEL + designs.ar(2), JOHNSON, 36.4945612),  # 30.5392
         (designs.smooth_trend() + designs.ar(2), JOHNSON, 48.6285290),  # 40.6437
+        (LEVEL + designs.ar(2), NILE, -630.1084331),  # -630.2902: a pair of roots at a low frequency
     ],
 )  # the best of what 23 starts or more led ascents by L-BFGS-B to
 def test_default_fits_of_sums_find_the_top(model, y, top):

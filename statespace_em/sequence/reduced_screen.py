@@ -22,13 +22,14 @@ RADII = (0.3, 0.6, 0.8, 0.9, 0.97)  # of roots that are tried
 TURNS = 40  # frequencies of pairs of them
 APART = (-0.15, -0.05, 0.0, 0.05, 0.15)  # radians between the two pairs
 DRAWN = 400  # coefficients of an ARMA model alone at random
-SUMS = 3_000  # values of a sum at random
+SUMS = 8_000  # values of a sum at random
 SPREAD = 3.0  # standard deviation of the logarithms of the shares of variances
 LEAST = 1e-6  # share of the variance that a component has at least
-ANGLES = 64  # at which spectra are compared
-ROUNDS = ((8, 160), (12, 80), (30, 40))  # steps, and from how many of the best places
+ANGLES = 32  # at which spectra are compared, evenly spread and so in logarithms
+LOWEST = 0.01  # of them, in radians a row
+ROUNDS = ((8, 300), (12, 120), (30, 60))  # steps, and from how many of the best places
 BEHIND = 3.0  # nats below the best top, where the steps have come to an end: no others are started at
-PLACE, TOP = 0.05, 0.1  # mean distance of two spectra, in logarithms, below which they are one place, or one top
+PLACE, TOP = 0.02, 0.1  # mean distance of two spectra, in logarithms, below which they are one place, or one top
 EXPLAINED = 1e-12  # share of its power that is left of a series that is known but for round-off
 
 Coefficients = tuple[Floats, Floats]  # (m, p) of the autoregression and (m, q) of the moving average
@@ -65,7 +66,8 @@ def screened(form: ReducedForm, y: Floats, columns: Floats, n: int) -> list[dict
 
 def _unlike(form: ReducedForm, theta: Floats, value: Floats, n: int, apart: float) -> tuple[list[int], list[int]]:
     """The ``n`` best whose spectra are ``apart``, and others that are like the best."""
-    log_shape = form.log_spectrum(theta, np.pi * (np.arange(ANGLES) + 0.5) / ANGLES)
+    even = np.pi * (np.arange(ANGLES) + 0.5) / ANGLES
+    log_shape = form.log_spectrum(theta, np.append(even, np.geomspace(LOWEST, np.pi, ANGLES)))
     chosen: list[int] = []
     again: list[int] = []
     for i in np.argsort(-value, kind="stable"):
@@ -117,7 +119,12 @@ def _coefficients(piece: Piece, x: Floats, rng: np.random.Generator) -> Floats:
     partial = rng.uniform(-1.0, 1.0, (SUMS, p + q))
     near = rng.random(SUMS) < 0.5
     partial[near] = np.sign(partial[near]) * (1.0 - np.abs(partial[near]) ** 3)
-    return np.hstack([stable(partial[:, :p]), -stable(partial[:, p:])])
+    ar = stable(partial[:, :p])
+    if p > 1:  # every other one swings
+        swing = _swings(SUMS, len(x), rng)
+        pair = np.stack([np.ones(SUMS), -2.0 * swing[:, 0], np.square(swing).sum(1)], axis=1)
+        ar[::2] = -products(pair, -stable(partial[:, 2:p]))[::2, 1:]
+    return np.hstack([ar, -stable(partial[:, p:])])
 
 
 def _tried(y: Floats, p: int, q: int) -> list[Coefficients]:
