@@ -36,7 +36,7 @@ CASES = {
     ),
     "local level": (lambda: DESIGNS.local_level(), WALK),
     "trend": (lambda: DESIGNS.local_trend(), np.cumsum(WALK) / 8.0),
-    "level and ar": (lambda: DESIGNS.local_level() + DESIGNS.ar(1), WALK),
+    "level and ar": (lambda: DESIGNS.local_level() + DESIGNS.ar(1), 4.0 * series(60, -0.8, 7) + WALK),
     "arima": (lambda: DESIGNS.arima(1, 1, 1), WALK),
     "constant and arma": (lambda: DESIGNS.constant() + DESIGNS.arma(1, 1), Y),
     "seasonal": (lambda: DESIGNS.local_level() + DESIGNS.seasonal(4), WALK + np.resize([1.0, 0.0, -1.0, 2.0], 60)),
