@@ -327,8 +327,7 @@ def run_starts(
     A run that ``is_degenerate`` (it heads for a likelihood without bound) gets that status and no place
     among the best; it is polished only if nothing else is left. The best run is always a polished one. Where its
     optimum was found once only, the other starts that may still come as far are polished as well, until one agrees.
-    ``run`` makes a run, with the arguments of `run_em`; ``together`` does independent tasks, in any order, and
-    returns their results in the given one.
+    ``run`` makes a run, with the arguments of `run_em`; ``together`` does tasks, and returns results in their order.
     """
     options: dict[str, Any] = {"tol": tol, "accelerate": accelerate, "on_step": on_step}
     starts = list(starts)
@@ -342,9 +341,9 @@ def run_starts(
     def unfinished(i: int) -> bool:
         return runs[i].status == "max_iter" and runs[i].n_steps < max_iter
 
-    def polish(i: int) -> None:
+    def polish(i: int, most: int = max_iter) -> None:
         if unfinished(i):
-            runs[i] = judged(run(model, data, starts[i], max_iter=max_iter, head=runs[i], **options))
+            runs[i] = judged(run(model, data, starts[i], max_iter=min(most, max_iter), head=runs[i], **options))
 
     order = sorted(range(len(runs)), key=lambda i: (runs[i].status == "degenerate", -runs[i].objective))
     repeats = [i for a, i in pairwise(order) if abs(runs[a].objective - runs[i].objective) < REPEAT]
@@ -356,10 +355,17 @@ def run_starts(
         wanted -= sum(runs[i].status != "degenerate" for i in now)
     while unfinished(best_of(runs)):  # a repeat of a run that turned out degenerate may have been passed over
         polish(best_of(runs))
-    rest = [i for i in order if unfinished(i) and (short == SHORT or within_reach(runs[i], runs[best_of(runs)]))]
+
+    def hopeful(i: int) -> bool:
+        return unfinished(i) and (short == SHORT or within_reach(runs[i], runs[best_of(runs)]))
+
+    rest = list(filter(hopeful, order))
     while rest and found_by(runs) == 1:  # an optimum found once may be beaten by what was left behind
         now, rest = rest[:n_polish], rest[n_polish:]
-        together([partial(polish, i) for i in now])
+        together([partial(polish, i, max_iter if short == SHORT else 2 * runs[i].n_steps) for i in now])
+        rest += filter(hopeful, now)
+    while unfinished(best_of(runs)):
+        polish(best_of(runs))
     return runs
 
 

@@ -21,10 +21,11 @@ from statespace_em.schema import Schema
 
 Complaint = tuple[type[Warning], str]
 UNBOUNDED = "the likelihood grows without bound, or to a peak too sharp for arithmetic, from every start"
-MOST_STARTS = 24  # of a model with an exact score
+MOST_STARTS = 24  # of a model with an exact score, or twice as many as it begins with
 SHORT = 2_048  # rows below which most of a step is work of Python, whose threads wait for each other
 FEW_STARTS, MANY_ROWS = 3, 10_000  # of a model with an exact score
 LONGER = 48  # E-steps after which ascents on an exact score are ranked: most are then nearly at their top
+NEARER = 24  # where the first of them know the curvature
 RECENT = 10  # E-steps whose gain tells how far a run was from its end
 ENOUGH_LOWER = 2  # starts that ended lower before one that ended higher is suspected to be chance
 
@@ -128,6 +129,9 @@ def climb(
     starts, see `em.run_starts`.
     """
     ascends = options.accelerate and is_bounded(type(core))
+    short = em.SHORT
+    if ascends and isinstance(core, HasBoundary):
+        short = LONGER if core.steps_are_exact() else NEARER
     if not ascends:
         check_closed(core, "accelerate=False is plain EM: leave it out")
     with _threads.limited(options.threads):
@@ -141,7 +145,7 @@ def climb(
             tol=options.tol,
             accelerate=options.accelerate,
             on_step=on_step,
-            short=LONGER if ascends else em.SHORT,
+            short=short,
             run=run_quasi_newton if ascends else em.run_em,
             # ascents on short series would wait for each other's Python; passes over long ones share the cores anyway
             together=em.one_by_one if ascends else together,
@@ -168,8 +172,9 @@ def climb_on(
     runs = climb(core, engine, data, starts, options, on_step, together)
     if not is_bounded(type(core)):
         return runs, em.best_of(runs)
-    while options.n_starts is None and 1 < len(starts) < MOST_STARTS and found_once(runs, runs[em.best_of(runs)]):
-        more = begin(min(2 * len(starts), MOST_STARTS))[len(starts) :]
+    most = max(MOST_STARTS, 2 * len(starts))
+    while options.n_starts is None and 1 < len(starts) < most and found_once(runs, runs[em.best_of(runs)]):
+        more = begin(min(2 * len(starts), most))[len(starts) :]
         starts += more
         runs += climb(core, engine, data, more, options, on_step, together)
     best = outdone(runs, em.best_of(runs))

@@ -236,13 +236,15 @@ def _climbed(
     """
     options: dict[str, Any] = {"tol": tol, "accelerate": accelerate, "on_step": on_step}
     known: Any = model
-    most = max_iter if known.steps_are_exact() else 1
+    exact = known.steps_are_exact()
+    most = max_iter if exact else 1
     end = run_em(model, data, start, max_iter=most, head=head, slow=SLOW, **options)
     if end.status == "decreased":  # an M-step that is not exact, or round-off in it: the score may know better
         end = end._replace(status="max_iter")
     end = _doubted(model, data, end, start)
     options["tol"] = tol = max(tol, resolution(model, end.params, end.statistics)) if tol > 0.0 else tol
     stalled = False
+    unknown = not exact and head is None  # where no EM has come near, to know the curvature saves more than it costs
     while end.n_steps < max_iter:
         singular = known.is_singular(end.params, start)
         if singular and known.unbounded(end.params, data):
@@ -258,6 +260,8 @@ def _climbed(
         if point is None:
             break
         shape = ascent.shape(point) if stalled else None
+        first = ascent.shape(point) if unknown and len(point.x) <= FINE else None
+        unknown = False
         if shape is not None and shape.unit.min() < SHARPEST:  # a limit that is all but reached, or round-off
             return end._replace(status="converged" if known.is_limit(end.params) else "degenerate")
         if shape is not None and tol > 0.0 and shape.gain() < tol:
@@ -271,7 +275,7 @@ def _climbed(
             continue
         converged = ascend(
             ascent.evaluate, point, tol=tol, on_step=ascent.accept,
-            inverse=None if shape is None else shape.inverse(), patience=PATIENCE + len(point.x),
+            inverse=None if (near := shape or first) is None else near.inverse(), patience=PATIENCE + len(point.x),
         )  # fmt: skip
         gained = ascent.end.objective - end.objective
         end = ascent.end._replace(n_steps=ascent.n_steps)

@@ -173,6 +173,11 @@ class _Plain:
         return self.origin + self.units * x, np.diag(self.units), 0.0, np.zeros(len(x))
 
 
+def _part(decay: Placed) -> Floats | None:
+    """Onto the states (n, n) that the disturbances of a decay alone drive; None where there are no such."""
+    return None if decay.driven is None else np.diag(decay.driven.any(0).astype(float))
+
+
 def _check_room(roots: Floats, wall: float) -> None:
     """Refuse to go on where arithmetic no longer tells how far away the unit circle is."""
     if (1.0 - np.abs(roots) < 0.5 * wall).any():
@@ -188,9 +193,17 @@ def log_room(u: Floats) -> float:
 class Decaying:
     """Coordinates of a transition with decays, and of how large their disturbances are."""
 
-    def __init__(self, pattern: Pattern, origin: Floats, steps: Floats, decays: Sequence[Placed]) -> None:
+    def __init__(
+        self,
+        pattern: Pattern,
+        origin: Floats,
+        steps: Floats,
+        decays: Sequence[Placed],
+        parts: Sequence[Floats | None] | None = None,
+    ) -> None:
         self.pattern, self.decays, self.size = pattern, decays, len(pattern.names)
-        self.steps, self.origin = steps, pattern.read(origin)
+        self.steps, self.array, self.origin = steps, origin, pattern.read(origin)
+        self.driven = [_part(decay) for decay in decays] if parts is None else parts
         self.parts = [self._around(decay) for decay in decays]
         self.rooms = [part.at(np.zeros(len(decay.places)))[2] for decay, part in zip(decays, self.parts)]
 
@@ -217,7 +230,7 @@ class Decaying:
             values[decay.places] = part.at(x[decay.places])[0]
         if self.pattern.products:
             return self.pattern.build(values)
-        return self.pattern.shifted(self.pattern.build(self.origin), values - self.origin)
+        return self.pattern.shifted(self.array, values - self.origin)
 
     def pull_back(self, x: Floats, gradient: Floats) -> Floats:
         """Gradient in the coordinates, from that with respect to the entries."""
@@ -229,20 +242,30 @@ class Decaying:
 
     # disturbances, relative to the variance of the states that they make
 
-    def scale(self, x: Floats, shape: tuple[int, ...]) -> Floats:
-        """Factors of the entries of process_cov: 1 at the origin."""
-        found = np.ones(shape)
-        for decay, part, origin in zip(self.decays, self.parts, self.rooms):
-            if decay.driven is not None:
-                found[decay.driven] *= np.exp(part.at(x[decay.places])[2] - origin)
+    def scale(self, x: Floats) -> Floats:
+        """Factor S (n, n) of process_cov, S Q S': the identity at the origin."""
+        found = np.eye(self.pattern.shape[0])
+        for decay, part, origin, driven in zip(self.decays, self.parts, self.rooms, self.driven):
+            if driven is not None:
+                found = found + np.expm1(0.5 * (part.at(x[decay.places])[2] - origin)) * driven @ found
         return found
 
+    def scaled(self, x: Floats, cov: Floats) -> Floats:
+        """Covariance S Q S' of the disturbances."""
+        scale = self.scale(x)
+        own = np.diag(scale)
+        if np.array_equal(scale, np.diag(own)):  # what is 0 stays so
+            return np.asarray(cov * np.outer(own, own))
+        values, vectors = np.linalg.eigh(cov)
+        half = scale @ (vectors * np.sqrt(np.maximum(values, 0.0)))  # a product of three would not stay semi-definite
+        return np.asarray(half @ half.T)
+
     def pull_back_scale(self, x: Floats, cov: Floats, gradient: Floats) -> Floats:
-        """Gradient in the coordinates by way of the factors; ``gradient`` is twice that of the entries of ``cov``."""
+        """Gradient in the coordinates by way of the factor; ``gradient`` is twice that of the entries of ``cov``."""
         found = np.zeros(self.size)
-        for decay, part in zip(self.decays, self.parts):
-            if decay.driven is not None:
-                found[decay.places] += 0.5 * float(np.sum((gradient * cov)[decay.driven])) * part.at(x[decay.places])[3]
+        for decay, part, driven in zip(self.decays, self.parts, self.driven):
+            if driven is not None:
+                found[decay.places] += 0.5 * float(np.sum(gradient * (driven @ cov))) * part.at(x[decay.places])[3]
         return found
 
     def at_wall(self) -> Bools:

@@ -231,7 +231,7 @@ class LinearGaussianSSM(StateSpaceModel):
         spec = self._specification(None)
         found = spec.value("transition") is None or spec.value("observation") is None
         if found and len(spec.names) > 1:
-            return 12  # several unknown factors explain y in several ways
+            return 20 if spec.starts_as("stationary").all() else 12  # several factors explain y in several ways
         noise = spec.patterns.get("process_cov")
         variances = [] if noise is None or found else noise.on_diagonal
         return 3 + min(len(variances), ALONE) * (len(variances) > 1)

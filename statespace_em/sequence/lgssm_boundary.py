@@ -22,6 +22,7 @@ from statespace_em.sequence.lgssm_structure import Structure
 
 SHARES = (1e-2, 1e-4, 1e-6)  # of its value at the start, below which a variance may belong at 0
 NONE = 1e-13  # share that is the round-off of none, along directions that are no variances on their own
+ROUND_OFF = 4.0 * float(np.finfo(float).eps)
 LIFTS = (1.0, 0.1, 1e-2, 1e-3, 1e-4)  # nats that its slope promises, tried for a variance that does not
 TINY = 1e-4  # of the largest variance at the start: a start that says nothing of where a variance belongs
 EXACT = 1e-10  # share of its scale below which a variance is none, and a row is explained without error
@@ -39,8 +40,9 @@ def onto_faces(structure: Structure, params: LGSSMParams, start: LGSSMParams) ->
             for noise, cov, began in parts:
                 inner, origin = np.array(noise.inner(cov)), noise.inner(began)
                 for block, square in _squares(noise):
-                    none = 0.0 if block.kind in SCALES else NONE
-                    found, n = _reduced(noise.cone(block, origin[square]), inner[square], none, share)
+                    cone = noise.cone(block, origin[square])
+                    none = 0.0 if block.kind in SCALES else _none(cone, inner[square])
+                    found, n = _reduced(cone, inner[square], none, share)
                     inner[square], n_small = noise.exact(block, found), n_small + n
                 covs.append(noise.outer(inner))
             values[name] = structure.with_constant(name, covs, params)
@@ -76,6 +78,11 @@ def off_faces(
         if not n_raised:
             return
         yield structure.complete(values)
+
+
+def _none(cone: Cone, cov: Floats) -> float:
+    """Share of the scale that is the round-off of none: where scales differ, that of the largest along the smallest."""
+    return max(NONE, ROUND_OFF * float(np.linalg.norm(cone.inverse, 2) ** 2 * np.abs(cov).max()))
 
 
 def _reduced(cone: Cone, cov: Floats, none: float, share: float) -> tuple[Floats, int]:

@@ -20,6 +20,7 @@ from statespace_em.sequence.decays import Decaying
 from statespace_em.sequence.lgssm_expectation import Statistics
 from statespace_em.sequence.lgssm_face import Face
 from statespace_em.sequence.lgssm_level import moved_together
+from statespace_em.sequence.lgssm_modes import slow_modes, units_of
 from statespace_em.sequence.lgssm_noise import Block, Noise
 from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.lgssm_row_noise import RowNoise
@@ -200,8 +201,8 @@ class SquareChart:
             else:
                 self.sides[name] = _real(structure, name, value, units)
         self.size = sum(side.size for side in self.sides.values())
-        self.decaying = self.sides.get("transition") if structure.decays else None
-        assert self.decaying is None or isinstance(self.decaying, Decaying)
+        dynamics = self.sides.get("transition")
+        self.decaying = dynamics if isinstance(dynamics, Decaying) else None
         self.together = moved_together(
             structure, params, units.level, *(np.linalg.norm(each, axis=1) for each in (units.state, units.step))
         )
@@ -212,7 +213,7 @@ class SquareChart:
         for name, part in parts.items():
             values[name] = self.structure.rows_of(name, self.sides[name].value(part))
         if self.decaying is not None and "process_cov" in parts:
-            values["process_cov"] = values["process_cov"] * self._scale(parts)
+            values["process_cov"] = self.decaying.scaled(parts["transition"], values["process_cov"])
         if self.together is not None:
             values["state_offset"] = self.together.offset(parts["state_offset"], values)
         return self.structure.complete(values)
@@ -220,23 +221,19 @@ class SquareChart:
     def gradient(self, x: Floats, params: LGSSMParams, statistics: Statistics) -> Floats:
         """Gradient of the objective at the coordinates, from what the E-step at their parameters has found."""
         found, own = self.gradients(params, statistics), dict(self._parts(x))
-        scaled = self.decaying is not None and "process_cov" in own
-        if scaled:
-            found["process_cov"], whole = found["process_cov"] * self._scale(own), found["process_cov"]
+        whole = found["process_cov"]
+        if self.decaying is not None and "process_cov" in own:
+            scale = self.decaying.scale(own["transition"])
+            found["process_cov"] = scale.T @ whole @ scale
         parts = {name: self.sides[name].pull_back(part, found[name]) for name, part in own.items()}
         if self.together is not None:
             moved = self.together.pull_back(own["state_offset"], params._asdict(), found["state_offset"])
             for name in parts.keys() & {"transition", "observation"}:
                 parts[name] = self.sides[name].pull_back(own[name], found[name] + moved[name])
             parts["state_offset"] = moved["state_offset"]
-        if scaled:
-            assert isinstance(self.decaying, Decaying)
+        if self.decaying is not None and "process_cov" in own:
             parts["transition"] += self.decaying.pull_back_scale(own["transition"], params.process_cov, whole)
         return np.concatenate([*parts.values(), np.zeros(0)])
-
-    def _scale(self, parts: dict[str, Floats]) -> Floats:
-        assert isinstance(self.decaying, Decaying)
-        return self.decaying.scale(parts["transition"], self.origin.process_cov.shape)
 
     def _parts(self, x: Floats) -> list[tuple[str, Floats]]:
         ends = np.cumsum([side.size for side in self.sides.values()])
@@ -256,6 +253,8 @@ def _real(structure: Structure, name: str, value: Floats, units: Scales) -> _Sid
     rows = np.linalg.norm(left, axis=1)
     if name == "transition" and structure.decays:
         return structure.decaying(value, rows[:, None] / np.linalg.norm(units.state, axis=1))
+    if name == "transition" and (modes := slow_modes(structure, value)) is not None:
+        return Decaying(modes.pattern, value, units_of(modes, units.state, units.step), modes.decays, modes.parts)
     if pattern.is_plain and len(pattern.names) == value.size:
         return _Whole(value, left, right)
     across = np.ones(1) if right is None else 1.0 / np.linalg.norm(units.state, axis=1)

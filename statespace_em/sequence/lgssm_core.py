@@ -27,7 +27,7 @@ from statespace_em.sequence.lgssm_chart import SquareChart, scales
 from statespace_em.sequence.lgssm_constants import constant_errors
 from statespace_em.sequence.lgssm_expectation import Statistics, e_step, flowed, log_likelihood, planned
 from statespace_em.sequence.lgssm_filter import smooth
-from statespace_em.sequence.lgssm_guesses import Free, guesses
+from statespace_em.sequence.lgssm_guesses import FEW, Free, guesses
 from statespace_em.sequence.lgssm_loading import loaded
 from statespace_em.sequence.lgssm_mstep import SIDES, coefficients, m_step
 from statespace_em.sequence.lgssm_pairs import pair_moments, pair_sums
@@ -41,7 +41,8 @@ from statespace_em.sequence.lgssm_row_checks import going_on, values_of_rows
 from statespace_em.sequence.lgssm_row_noise import RowNoise
 from statespace_em.sequence.lgssm_shift import LOCATIONS, Shift
 from statespace_em.sequence.lgssm_stationary import undamped
-from statespace_em.sequence.lgssm_structure import STEPS, Structure, first_row, structure_for
+from statespace_em.sequence.lgssm_structure import STEPS, Structure, first_row, structure_for, with_meant
+from statespace_em.sequence.lgssm_unknown import beginning
 
 __all__ = ["DOMAINS", "LGSSMCore", "LGSSMParams"]
 
@@ -281,9 +282,17 @@ class LGSSMCore:
             self.stationary is not None,
         )  # fmt: skip
         moved = self.shift is not None and LOCATIONS.isdisjoint(given)  # else there are values for y as it is
-        for values in guesses(free, self._around(batch) if moved else batch, n_starts, rng, given):
+        few, shown = beginning(batch, FEW), self._around(batch) if moved else batch
+
+        def told(values: Mapping[str, Any]) -> LGSSMParams:
             guess = self.structure(LGSSMParams(**values)).complete(values)
-            yield guess if self.shift is None or moved else self.shift.inward(guess)
+            return guess if self.shift is None or moved else self.shift.inward(guess)
+
+        found = guesses(
+            free, shown, n_starts, rng, given,
+            lambda values: self.log_likelihood(params := told(values), few) + self.log_prior(params),
+        )  # fmt: skip
+        yield from map(told, found)
 
     def posterior(self, params: LGSSMParams, batch: Batch, *, pairs: bool) -> Posterior:
         """Posterior of every row."""
@@ -380,13 +389,8 @@ class LGSSMCore:
         parts = {name: self.patterns[name] for name in names}
         if not all(pattern.names for pattern in parts.values()):
             return params
-        known = {name: dict(zip(p.names, p.read(getattr(params, name)).tolist())) for name, p in parts.items()}
-        before = {word: value for own in known.values() for word, value in own.items()}
-        after = self.meant(before)
-        if after == before:
-            return params
-        new = {name: p.build(np.array([after[word] for word in p.names])) for name, p in parts.items()}
-        return self.structure(params).complete(params._asdict() | new)
+        new = with_meant(parts, params, self.meant)
+        return self.structure(params).complete(params._asdict() | new) if new else params
 
     def n_free(self, params: LGSSMParams) -> int:
         """Free values, less those that a mere change of basis of the states would move."""

@@ -1,18 +1,20 @@
 """Where EM for the linear-Gaussian model starts, one guess after the other.
 
 The first come from the principal directions of windows of y, each with a longer window. Of several states that are free
-as a whole every other one of the next is at a top of Whittle's likelihood; what is left is drawn at random.
+as a whole most of the next are those that y's spectrum suggests, the best by their likelihood first; what is left is
+drawn at random.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from statespace_em._typing import Floats
 from statespace_em.data import Batch
+from statespace_em.errors import UNRESOLVED, ParameterError
 from statespace_em.patterns import Pattern
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.flow import Flow
@@ -21,7 +23,11 @@ from statespace_em.sequence.lgssm_loading import typical
 from statespace_em.sequence.lgssm_params import INPUTS, LGSSMParams
 from statespace_em.sequence.lgssm_row_start import guessed_rows, typical_value
 from statespace_em.sequence.lgssm_start import CALM, SHARES, guessed_params, structured_guess, without_inputs
-from statespace_em.sequence.spectral_start import in_place_of, spectral_starts
+from statespace_em.sequence.spectral_start import in_place_of, in_turn, livelier, spectral_starts
+
+FEW = 2_000  # rows on which starts are compared
+BEST = 13  # starts of a spectrum, after which come others near them
+DRAWN = 4  # every so many starts one is a guess from windows or at random, where a spectrum suggests the others
 
 
 class Free(NamedTuple):
@@ -48,9 +54,14 @@ class Free(NamedTuple):
 
 
 def guesses(
-    free: Free, batch: Batch, n_starts: int, rng: np.random.Generator, given: Mapping[str, Floats]
+    free: Free,
+    batch: Batch,
+    n_starts: int,
+    rng: np.random.Generator,
+    given: Mapping[str, Floats],
+    objective: Callable[[Mapping[str, Any]], float],
 ) -> Iterator[dict[str, Any]]:
-    """Values by name to start at.
+    """Values by name to start at, which are compared by their ``objective``.
 
     An initial covariance that is held is that of one step: a wide one would be overcome by a change of basis
     in which it is small, a vanishing one makes the likelihood unbounded where the measurement noise vanishes.
@@ -67,10 +78,20 @@ def guesses(
     batch, effects = without_inputs(batch, n, patterns, rows, known, present)
     level = _level(free, batch, given)
     batch = batch if level is None else level.out_of(batch)
-    tops: list[LGSSMParams] = []
-    if n_starts > len(SHARES) and _any_dynamics(free, batch, given):
-        tops = spectral_starts(batch, n, np.random.default_rng(0), centred=centred or level is not None)
+    spectral: list[dict[str, Any]] | None = None if n_starts > len(SHARES) and _any_dynamics(free, batch, given) else []
     most = CALM if free.stationary or level is not None else 1.0
+
+    def finished(guess: LGSSMParams) -> dict[str, Any]:
+        guess = guess if level is None else level.told(guess)
+        guess = guess._replace(**guessed_rows(rows, guess, free.loadings))
+        if free.flow is not None:
+            cov = patterns["process_cov"].read(guess.process_cov)[: len(own.names)]
+            guess = guess._replace(process_cov=own.build(cov))
+        return guess._asdict() | effects | dict(given)
+
+    def told(start: LGSSMParams, guess: LGSSMParams) -> dict[str, Any]:
+        return finished(_with_dynamics(free, guess, start, given))
+
     for i in range(n_starts):
         if free.patterns or free.varying:
             guess = structured_guess(
@@ -81,18 +102,35 @@ def guesses(
         else:
             guess = guessed_params(batch, n, extra=i, offset=centred, given=given, most=most)
             guess = guess._replace(initial_cov=guess.process_cov) if "initial_cov" in free.frozen else guess
-        if tops and i >= len(SHARES) and (i - len(SHARES)) % 2 == 0:  # the others at random
-            top, noise = tops.pop(0), free.patterns.get("measurement_cov")
-            guess = in_place_of(guess, top, {*free.patterns, *free.frozen, *given})
-            if isinstance(noise, Pattern) and noise.names and "measurement_cov" not in free.loadings:
-                guess = guess._replace(measurement_cov=noise.build(noise.read(top.measurement_cov)))
-        guess = guess if level is None else level.told(guess)
-        guess = guess._replace(**guessed_rows(rows, guess, free.loadings))
-        if free.flow is not None:
-            guess = guess._replace(
-                process_cov=own.build(patterns["process_cov"].read(guess.process_cov)[: len(own.names)])
-            )
-        yield guess._asdict() | effects | dict(given)
+        if spectral is None:
+            found = spectral_starts(batch, n, np.random.default_rng(0), centred=centred or level is not None)
+            ranked = sorted(found, key=lambda start: -_height(objective, told(start, guess)))
+            ranked = in_turn(ranked)
+            again = [livelier(start) for start in ranked[:BEST]]
+            spectral = [told(start, guess) for start in (*ranked[:BEST], *again, *ranked[BEST:])]
+        if spectral and i >= len(SHARES) and i % DRAWN:
+            yield spectral.pop(0)
+        else:
+            yield finished(guess)
+
+
+def _height(objective: Callable[[Mapping[str, Any]], float], values: Mapping[str, Any]) -> float:
+    """Objective of values, to be compared with others in all units of y; -inf where there is none."""
+    try:
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            found = objective(values)
+    except (*UNRESOLVED, ParameterError):
+        return -np.inf
+    return round(found, 6) if np.isfinite(found) else -np.inf
+
+
+def _with_dynamics(free: Free, guess: LGSSMParams, start: LGSSMParams, given: Mapping[str, Floats]) -> LGSSMParams:
+    """Guess with the dynamics of a spectrum, and its noise where that is free."""
+    noise = free.patterns.get("measurement_cov")
+    guess = in_place_of(guess, start, {*free.patterns, *free.frozen, *given})
+    if isinstance(noise, Pattern) and noise.names and "measurement_cov" not in free.loadings:
+        guess = guess._replace(measurement_cov=noise.build(noise.read(start.measurement_cov)))
+    return guess
 
 
 def _level(free: Free, batch: Batch, given: Mapping[str, Floats]) -> Level | None:

@@ -85,8 +85,10 @@ class Noise:
         return components(self.pattern.linked)
 
     @cached_property
-    def _whole(self) -> bool:
+    def is_whole(self) -> bool:
         """Whether all entries are free, and nothing else is to be done with them."""
+        if not self.blocks:
+            return False
         first = self.blocks[0]
         size = self.pattern.constant.shape[0]
         return self.loading is None and first.kind == "free" and np.array_equal(first.rows, np.arange(size))
@@ -116,7 +118,7 @@ class Noise:
         """
         if not self.blocks:
             return current
-        if self._whole and prior.dof is None and prior.scale == 0.0 and counts[0] > 0.0:
+        if self.is_whole and prior.dof is None and prior.scale == 0.0 and counts[0] > 0.0:
             return np.asarray(_semidefinite(scatter) / counts[0])
         inner = np.array(self.inner(current))
         size = len(inner)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -249,6 +249,20 @@ class Structure:
         """Number of free values, fixed but unknown first states among them."""
         unknown = 0 if self.fixed is None else int(self.fixed.sum())
         return sum(len(pattern.names) for pattern in self.patterns.values()) + unknown
+
+
+def with_meant(
+    parts: Mapping[str, Pattern | RowPattern],
+    params: LGSSMParams,
+    meant: Callable[[Mapping[str, float]], dict[str, float]],
+) -> dict[str, Floats]:
+    """Parameters whose values, by word, are those that are meant; none where they already are."""
+    known = {name: dict(zip(p.names, p.read(getattr(params, name)).tolist())) for name, p in parts.items()}
+    before = {word: value for own in known.values() for word, value in own.items()}
+    after = meant(before)
+    if after == before:
+        return {}
+    return {name: p.build(np.array([after[word] for word in p.names])) for name, p in parts.items()}
 
 
 def first_row(params: LGSSMParams, name: str) -> Floats:
