@@ -149,3 +149,16 @@ def test_values_without_names_are_refused():
     found = sse.robust.fit_student(model, Y)
     with pytest.raises(ParameterError, match=r"no value of this LinearGaussianSSM has a name.*measurement_cov=\[\["):
         found.standard_errors(Y)
+
+
+def test_errors_tell_how_estimates_scatter():
+    rng = np.random.default_rng(5)
+    values, errors = [], []
+    for _ in range(24):
+        y = np.sqrt(0.5) * rng.normal(size=200).cumsum() + rng.standard_t(4, size=200)
+        found = sse.robust.fit_student(designs.local_level(), y, tol=1e-3)
+        values.append([found.model.params_[name].item() for name in ("process_cov", "measurement_cov")])
+        own = found.standard_errors(y)
+        errors.append([own[name].item() for name in ("level_var", "noise_var")])
+    ratio = np.std(values, axis=0, ddof=1) / np.median(errors, axis=0)
+    assert (np.abs(np.log(ratio)) < 3.0 / np.sqrt(2 * 23)).all(), ratio  # three standard errors of a log deviation

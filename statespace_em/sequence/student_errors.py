@@ -32,8 +32,9 @@ def student_errors(model: Any, y: Any, dof: Any, by: By, inputs: Any = None) -> 
     """Standard errors of the named values of a model with Student-t noise, given its degrees of freedom.
 
     The information is that of the variational bound that the fit has maximised, states and weights at their best for
-    all values: by the envelope theorem its slope is the score of the model with these weights held. As the bound takes
-    weights and states for independent of each other, the errors tend to be too small.
+    all values: by the envelope theorem its slope is the score of the model with these weights held. They tell how
+    the estimates scatter (in simulations to a few parts in a hundred), not how far from the truth the bound puts them:
+    see `fit_student`.
 
     Parameters
     ----------
