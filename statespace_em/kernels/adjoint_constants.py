@@ -12,6 +12,7 @@ import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.kernels._jit import inlined, jit
+from statespace_em.kernels._linalg import add_sparse
 from statespace_em.kernels.steady import ROWS
 
 GONE = 1e-20  # share of its largest response at which a state has forgotten how it began
@@ -51,29 +52,25 @@ def columns(
             for j in range(q):
                 W[t, i, j] = end[i, j]
         _responses(y, t, C[c], end, E)
-        for j in range(q):
-            for k in range(D):
+        for k in range(D):
+            for j in range(q):
                 value = 0.0
                 for h in range(k + 1):
                     value += whiten[f, k, h] * E[h, j]
                 H[k, j] = value
-            for i in range(n):
-                value = end[i, j]
-                for k in range(D):
-                    value -= gain[f, k, i] * E[k, j]
-                s[i, j] = value
+        for i in range(n):
+            for j in range(q):
+                s[i, j], end[i, j] = end[i, j], 0.0
+            for k in range(D):
+                for j in range(q):
+                    s[i, j] -= gain[f, k, i] * E[k, j]
         for i in range(q):
             for j in range(q):
                 value = known[i, j] if t == begin else gram[t - 1, i, j]
                 for k in range(D):
                     value += H[k, i] * H[k, j]
                 gram[t, i, j] = value
-        for j in range(q):
-            for i in range(n):
-                value = 0.0
-                for k in range(n):
-                    value += A[a, i, k] * s[k, j]
-                end[i, j] = value
+        add_sparse(A[a], s, end)
     if gone:
         for i in range(n):
             for j in range(q):
@@ -114,12 +111,13 @@ def _told(gram: Floats, L: Floats) -> bool:
 def _responses(y: Floats, t: int, C: Floats, W: Floats, E: Floats) -> None:
     """Fill E = C W, 0 where y is missing."""
     for k in range(C.shape[0]):
-        missing = np.isnan(y[t, k])
         for j in range(W.shape[1]):
-            value = 0.0
+            E[k, j] = 0.0
+        if not np.isnan(y[t, k]):
             for i in range(C.shape[1]):
-                value += C[k, i] * W[i, j]
-            E[k, j] = 0.0 if missing else value
+                if C[k, i] != 0.0:
+                    for j in range(W.shape[1]):
+                        E[k, j] += C[k, i] * W[i, j]
 
 
 @jit
@@ -158,14 +156,14 @@ def shift(
             at, w = (tile[i] + t, lane[i]) if lane[i] >= 0 else (tile[i] + t // ROWS, t % ROWS)
             row = begin[i] + t
             c = row * int(C.shape[0] > 1)
-            for k in range(D):
-                if not np.isnan(y[row, k]):
-                    for h in range(n):
-                        for j in range(q):
-                            store[at, n + k, w] -= C[c, k, h] * W[offset[i] + t, h, j] * x[i, j]
             for h in range(n):
+                moved = 0.0
                 for j in range(q):
-                    store[at, h, w] += W[offset[i] + t, h, j] * x[i, j]
+                    moved += W[offset[i] + t, h, j] * x[i, j]
+                store[at, h, w] += moved
+                for k in range(D):
+                    if not np.isnan(y[row, k]):
+                        store[at, n + k, w] -= C[c, k, h] * moved
 
 
 @jit
@@ -176,14 +174,11 @@ def responses(y: Floats, first: Bools, A: Floats, C: Floats, B: Floats, weight: 
     s, moved = np.zeros((n, q)), np.zeros((n, q))
     for t in range(N):
         a, c = (t - 1) * int(A.shape[0] > 1), t * int(C.shape[0] > 1)
-        for j in range(q):
-            for i in range(n):
-                value = B[i, j]
-                if not first[t]:
-                    value = 0.0
-                    for k in range(n):
-                        value += A[a, i, k] * s[k, j]
-                moved[i, j] = value
+        for i in range(n):
+            for j in range(q):
+                moved[i, j] = B[i, j] if first[t] else 0.0
+        if not first[t]:
+            add_sparse(A[a], s, moved)
         for j in range(q):
             for i in range(n):
                 s[i, j] = moved[i, j]
