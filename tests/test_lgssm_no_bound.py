@@ -60,7 +60,7 @@ BEGINS = r"the mean of the first state is free, and one series says nothing else
 UNITS = r"units of 0, 1 are free, and a diffuse start is measured in them"
 FIRST = r"a first state that is fixed but unknown explains the first row exactly"
 CASES = {
-    "one column": (2, {"observation": [[1, 0]]}, ONE, BEGINS),
+    "one column": (2, {"observation": [[1, 0]]}, TWO[:, :1], BEGINS),
     "all free": (2, {}, ONE, BEGINS),
     "diagonal noise": (2, {"observation": [[1, 0]], "process_cov": "diagonal"}, ONE, BEGINS),
     "free covariance": (1, {"initial": "free"}, ONE, BEGINS),
