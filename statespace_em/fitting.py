@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ MOST_STARTS = 24  # of a model with an exact score, or twice as many as it begin
 SHORT = 2_048  # rows below which most of a step is work of Python, whose threads wait for each other
 FEW_STARTS, MANY_ROWS = 3, 10_000  # of a model with an exact score
 LONGER = 48  # E-steps after which ascents on an exact score are ranked: most are then nearly at their top
-NEARER = 24  # where the first of them know the curvature
+MANY, NEARER = 20, 24  # starts, of free states near tops of a spectrum, and E-steps that tell these where they lead
 RECENT = 10  # E-steps whose gain tells how far a run was from its end
 ENOUGH_LOWER = 2  # starts that ended lower before one that ended higher is suspected to be chance
 
@@ -129,9 +130,7 @@ def climb(
     starts, see `em.run_starts`.
     """
     ascends = options.accelerate and is_bounded(type(core))
-    short = em.SHORT
-    if ascends and isinstance(core, HasBoundary):
-        short = LONGER if core.steps_are_exact() else NEARER
+    many = ascends and isinstance(core, HasBoundary) and not core.steps_are_exact() and len(starts) >= MANY
     if not ascends:
         check_closed(core, "accelerate=False is plain EM: leave it out")
     with _threads.limited(options.threads):
@@ -145,8 +144,8 @@ def climb(
             tol=options.tol,
             accelerate=options.accelerate,
             on_step=on_step,
-            short=short,
-            run=run_quasi_newton if ascends else em.run_em,
+            short=em.SHORT if not ascends else NEARER if many else LONGER,
+            run=partial(run_quasi_newton, informed=many) if ascends else em.run_em,
             # ascents on short series would wait for each other's Python; passes over long ones share the cores anyway
             together=em.one_by_one if ascends else together,
         )

@@ -227,24 +227,25 @@ def _climbed(
     accelerate: bool = True,
     on_step: OnStep | None = None,
     head: EMResult[P, S] | None = None,
+    informed: bool = False,
 ) -> EMResult[P, S]:
     """Make accelerated EM steps while they gain much, then ascend on the score; see `run_em` for the arguments.
 
     The model must be one that `HasBoundary`. Ascents are repeated from where the last one ended, in a chart around that
     place, until one gains next to nothing and no variance is to be put at 0 or raised from there. One that stalls goes
-    on with the curvature from differences of the score, which do not count as steps; where it cannot, EM does.
+    on with the curvature from differences of the score, which do not count as steps; where it cannot, EM does. Those
+    that are ``informed`` begin with it: from near a top that saves more than it costs.
     """
     options: dict[str, Any] = {"tol": tol, "accelerate": accelerate, "on_step": on_step}
     known: Any = model
-    exact = known.steps_are_exact()
-    most = max_iter if exact else 1
+    most = max_iter if known.steps_are_exact() else 1
     end = run_em(model, data, start, max_iter=most, head=head, slow=SLOW, **options)
     if end.status == "decreased":  # an M-step that is not exact, or round-off in it: the score may know better
         end = end._replace(status="max_iter")
     end = _doubted(model, data, end, start)
     options["tol"] = tol = max(tol, resolution(model, end.params, end.statistics)) if tol > 0.0 else tol
     stalled = False
-    unknown = not exact and head is None  # where no EM has come near, to know the curvature saves more than it costs
+    unknown = informed and head is None
     while end.n_steps < max_iter:
         singular = known.is_singular(end.params, start)
         if singular and known.unbounded(end.params, data):
