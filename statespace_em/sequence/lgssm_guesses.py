@@ -104,11 +104,12 @@ def guesses(
             guess = guess._replace(initial_cov=guess.process_cov) if "initial_cov" in free.frozen else guess
         if spectral is None:
             found = spectral_starts(batch, n, np.random.default_rng(0), centred=centred or level is not None)
-            ranked = sorted(found, key=lambda start: -_height(objective, told(start, guess)))
-            ranked = in_turn(ranked)
+            ranked = found  # where one row can be explained exactly, the likelihood ranks first what comes near that
+            if free.stationary:
+                ranked = in_turn(sorted(found, key=lambda start: -_height(objective, told(start, guess))))
             again = [livelier(start) for start in ranked[:BEST]]
             spectral = [told(start, guess) for start in (*ranked[:BEST], *again, *ranked[BEST:])]
-        if spectral and i >= len(SHARES) and i % DRAWN:
+        if spectral and i >= len(SHARES) and (i % DRAWN if free.stationary else i % 2):
             yield spectral.pop(0)
         else:
             yield finished(guess)
