@@ -47,3 +47,12 @@ def test_dynamics_are_calmed_however_wild_their_guess_is(size):
     pattern = from_word("diagonal", (2, 2), "transition", symmetric=False)
     found = _calmed(np.diag([size, -0.3]), pattern)
     assert np.abs(np.diag(found)).max() == pytest.approx(0.5) if size == 0.5 else np.abs(found).max() < CALM
+
+
+@pytest.mark.parametrize(("level", "best"), [(0.0, -109.798938), (1000.0, -109.478419)])
+def test_one_free_state_may_hardly_move(level, best):
+    """Noise about a curve that grows or is still: lags do not suggest it, and fits ended half a nat below."""
+    y = np.random.default_rng(0).normal(size=80) + level
+    model = sse.LinearGaussianSSM(1).fit(y)
+    assert model.status_ == "converged"
+    assert model.score(y) == pytest.approx(best, abs=1e-6)

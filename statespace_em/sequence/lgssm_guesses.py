@@ -22,7 +22,7 @@ from statespace_em.sequence.lgssm_level import Level, level_of
 from statespace_em.sequence.lgssm_loading import typical
 from statespace_em.sequence.lgssm_params import INPUTS, LGSSMParams
 from statespace_em.sequence.lgssm_row_start import guessed_rows, typical_value
-from statespace_em.sequence.lgssm_start import CALM, SHARES, guessed_params, structured_guess, without_inputs
+from statespace_em.sequence.lgssm_start import CALM, ENOUGH, SHARES, guessed_params, structured_guess, without_inputs
 from statespace_em.sequence.spectral_start import in_place_of, in_turn, livelier, spectral_starts
 
 FEW = 2_000  # rows on which starts are compared
@@ -101,6 +101,7 @@ def guesses(
             )  # fmt: skip
         else:
             guess = guessed_params(batch, n, extra=i, offset=centred, given=given, most=most)
+            guess = _still(guess, batch, i, free, given) if n == 1 and i % len(SHARES) == len(SHARES) - 1 else guess
             guess = guess._replace(initial_cov=guess.process_cov) if "initial_cov" in free.frozen else guess
         if spectral is None:
             found = spectral_starts(batch, n, np.random.default_rng(0), centred=centred or level is not None)
@@ -113,6 +114,18 @@ def guesses(
             yield spectral.pop(0)
         else:
             yield finished(guess)
+
+
+def _still(guess: LGSSMParams, batch: Batch, which: int, free: Free, given: Mapping[str, Floats]) -> LGSSMParams:
+    """Guess of one state that hardly moves, by powers of a hundred of the steps of y: noise does not suggest one."""
+    bound = {"transition", "process_cov"} & {*free.frozen, *given} or "initial_cov" not in free.frozen
+    steps = np.diff(batch.y[:ENOUGH], axis=0)
+    if free.stationary or bound or not np.isfinite(steps).any(0).all():
+        return guess
+    view = guess.observation[:, 0]
+    moves = np.abs(view) * np.sqrt(np.nanmean(np.square(steps), axis=0)) / np.square(view).sum()
+    variance = 100.0**-which * float(moves.max()) ** 2
+    return guess._replace(transition=np.eye(1), process_cov=np.array([[variance]])) if variance > 0.0 else guess
 
 
 def _height(objective: Callable[[Mapping[str, Any]], float], values: Mapping[str, Any]) -> float:
