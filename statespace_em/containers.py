@@ -352,7 +352,8 @@ def _dated(index: pd.Index) -> pd.Index:
 
 def _ordered(table: Table, where: str, unsorted: str) -> Table:
     """Check that there is something, and that time goes forward."""
-    table = table._replace(times=_dated(table.times))
+    dated = _dated(table.times)
+    table = table if dated is table.times else table._replace(times=dated)
     values, index, time = table.values, table.times, table.time
     if len(index) == 0 or len(table.columns) == 0:
         what = "rows" if len(index) == 0 else "columns"

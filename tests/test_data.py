@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 
 import statespace_em as sse
+from statespace_em import containers
 from statespace_em.data import as_batch
 from statespace_em.errors import DataError, ParameterError
 
@@ -698,3 +699,10 @@ def test_sequences_of_an_array_are_read_as_each_of_them():
     for unit in "xyz":
         alone = model.e_step(y.sel(unit=unit, drop=True), params)
         xr.testing.assert_equal(together.sel(unit=unit).drop_vars(["unit", "length"]), alone)
+
+
+def test_sequences_with_the_same_labels_are_checked_once(monkeypatch):
+    checked, ordered = [], containers._ordered
+    monkeypatch.setattr(containers, "_ordered", lambda *args: checked.append(1) or ordered(*args))
+    as_batch(xr.DataArray(np.arange(24.0).reshape(4, 6), dims=("sequence", "time")))
+    assert len(checked) == 1

@@ -73,7 +73,7 @@ def _smoother(model: Any, params: xr.Dataset, y: np.ndarray) -> tuple[Side, Side
 
 
 def _log_likelihood(model: Any, params: xr.Dataset, y: np.ndarray) -> tuple[Side, Side, str]:
-    """Ours is an E-step that knows the score, too; starts differ by a constant, which the first rows tell."""
+    """Starts differ by a constant, which the first rows tell."""
     from benchmarks import statsmodels_models
 
     peer, method = statsmodels_models.vague(y, params, smooths=False)
@@ -81,7 +81,7 @@ def _log_likelihood(model: Any, params: xr.Dataset, y: np.ndarray) -> tuple[Side
     return (
         Side(lambda: model.score(y, params), lambda found: {"log_likelihood": found + constant}),
         Side(peer.log_likelihood, lambda found: {"log_likelihood": found}),
-        f"{method}; ours with what its gradient needs",
+        method,
     )
 
 
