@@ -282,9 +282,8 @@ def _ascend(
             except UNRESOLVED:  # uphill into what arithmetic cannot resolve, such as a unit root
                 return "degenerate"
             if lost != 0.0:
-                return (
-                    "converged" if lost < max(NOISE, resolution(model, climb.params, climb.statistics)) else "decreased"
-                )
+                noise = max(NOISE, resolution(model, climb.params, climb.statistics))
+                return "converged" if lost < noise else "decreased"
         if confirmation.reached(climb.objectives):
             if climb.n_steps == max_iter or not climb.lift():
                 return "converged"
@@ -324,10 +323,9 @@ def run_starts(
 ) -> list[EMResult[P, S]]:
     """Give every start a short run and polish the ``n_polish`` best; one result a start, in their order.
 
-    A run that ``is_degenerate`` (it heads for a likelihood without bound) gets that status and no place
-    among the best; it is polished only if nothing else is left. The best run is always a polished one. Where its
-    optimum was found once only, the other starts that may still come as far are polished as well, until one agrees.
-    ``run`` makes a run, with the arguments of `run_em`; ``together`` does tasks, and returns results in their order.
+    A run that ``is_degenerate`` gets that status and no place among the best; it is polished only if nothing else is
+    left. The best one is polished in any case. Where its optimum was found once only, others that may come as far are
+    polished until one agrees. ``run`` makes a run, as `run_em`; ``together`` does tasks, with results in their order.
     """
     options: dict[str, Any] = {"tol": tol, "accelerate": accelerate, "on_step": on_step}
     starts = list(starts)
@@ -337,12 +335,14 @@ def run_starts(
         return end._replace(status="degenerate") if is_degenerate(end.params, end.statistics) else end
 
     runs = [judged(end) for end in together([partial(run, model, data, s, max_iter=first, **options) for s in starts])]
+    asked: dict[int, int] = {}  # steps of runs when they were last asked to go on: some do not take any more
 
     def unfinished(i: int) -> bool:
-        return runs[i].status == "max_iter" and runs[i].n_steps < max_iter
+        return runs[i].status == "max_iter" and asked.get(i) != runs[i].n_steps < max_iter
 
     def polish(i: int, most: int = max_iter) -> None:
         if unfinished(i):
+            asked[i] = runs[i].n_steps
             runs[i] = judged(run(model, data, starts[i], max_iter=min(most, max_iter), head=runs[i], **options))
 
     order = sorted(range(len(runs)), key=lambda i: (runs[i].status == "degenerate", -runs[i].objective))

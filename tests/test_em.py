@@ -437,3 +437,19 @@ def test_a_run_that_did_not_converge_says_how_far_it_was_and_what_helps(n_steps,
     )
     assert category is ConvergenceWarning
     assert re.search(message, said), said
+
+
+@pytest.mark.parametrize("short", [em.SHORT, 48])
+def test_runs_that_take_no_step_more_are_not_asked_for_ever(short):
+    asked = []
+
+    def run(model, data, start, *, max_iter, head=None, **options):
+        asked.append(start)
+        assert len(asked) < 50
+        return em.EMResult(start, None, [em.Step(0, -float(start), 0.0)], "max_iter", 10)
+
+    runs = em.run_starts(
+        None, None, [1, 2, 3], n_polish=2, is_degenerate=lambda params, statistics: False, max_iter=1000, tol=1e-8,
+        accelerate=True, on_step=None, short=short, run=run,
+    )  # fmt: skip
+    assert [one.status for one in runs] == ["max_iter"] * 3
