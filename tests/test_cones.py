@@ -9,6 +9,7 @@ from statespace_em.data import as_batch
 from statespace_em.errors import UNRESOLVED
 from statespace_em.patterns import from_entries, from_word
 from statespace_em.sequence.cones import cone_around, is_closed, spectral
+from statespace_em.sequence.lgssm_block import Block
 from statespace_em.sequence.lgssm_noise import Noise
 
 ACCURACY = 1e-6  # nats, as promised
@@ -38,8 +39,8 @@ def member(pattern, rng):
 def test_members_are_squares_around_any_of_them(name):
     """Functions of the eigenvalues of a member, whitened by another, are members: none is left out or made up."""
     pattern, kind = CLOSED[name]
-    (block,) = Noise(pattern).blocks
-    assert block.kind == kind
+    (piece,) = Noise(pattern).closed
+    assert piece.block.kind == kind
     rng = np.random.default_rng(0)
     cov, centre = member(pattern, rng), member(pattern, rng)
     cone = cone_around(pattern.design, centre)
@@ -53,8 +54,7 @@ def test_members_are_squares_around_any_of_them(name):
 
 
 def test_a_band_is_no_cone():
-    (block,) = Noise(from_entries(BANDED, "Q", symmetric=True)).blocks
-    assert block.kind == "general"
+    assert Block(from_entries(BANDED, "Q", symmetric=True)).kind == "general"
 
 
 @pytest.mark.parametrize("name", CLOSED)
@@ -116,11 +116,10 @@ def test_gradient_in_a_chart_is_the_slope(name, singular):
     core, batch, start = core_of(model, y)
     point = start
     if singular:
-        noise = core.structure(start).noises["process_cov"]
-        (block,) = noise.blocks
-        cone = noise.cone(block, start.process_cov)
+        (piece,) = core.structure(start).noises["process_cov"].closed
+        cone = piece.block.cone(start.process_cov)
         lower = spectral(cone.element(0.3 * rng.normal(size=cone.size)), lambda v: np.where(v < v.max(), 0.0, v))
-        values = start._asdict() | {"process_cov": noise.exact(block, cone.colour(lower / np.trace(lower)))}
+        values = start._asdict() | {"process_cov": piece.block.exact(cone.colour(lower / np.trace(lower)))}
         point = core.structure(start).complete(values)
         assert core.is_singular(point, start)
     chart = core.chart(point, core.e_step(point, batch)[0], start)

@@ -8,8 +8,8 @@ import statespace_em as sse
 from statespace_em.data import as_batch
 from statespace_em.errors import UNRESOLVED
 from statespace_em.patterns import from_entries
+from statespace_em.sequence.lgssm_block import Block
 from statespace_em.sequence.lgssm_face import Face
-from statespace_em.sequence.lgssm_noise import Noise
 
 ACCURACY = 1e-6  # nats, as promised
 
@@ -19,11 +19,10 @@ KNOWN = [["q", 0.1], [0.1, "2*q"]]
 
 
 def face_of(entries, values):
-    noise = Noise(from_entries(entries, "Q", symmetric=True))
-    (block,) = noise.blocks
-    assert block.kind == "general"
-    cov = noise.written(block, np.array(values))
-    return Face(noise, block, cov), cov
+    pattern = from_entries(entries, "Q", symmetric=True)
+    assert Block(pattern).kind == "general"
+    cov = pattern.build(np.array(values))
+    return Face(pattern, cov), cov
 
 
 @pytest.mark.parametrize(

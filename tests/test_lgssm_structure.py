@@ -614,3 +614,17 @@ def test_arbitrary_directions_are_a_difference_of_two_ranks(model):
     structure = core.structure(params)
     ranks = [np.linalg.matrix_rank(moves, tol=1e-9) for moves in lgssm_basis._moves(params, structure)[1:]]
     assert lgssm_basis.arbitrary(params, structure) == ranks[0] - ranks[1]
+
+
+def test_variances_linked_through_a_third_are_estimated_together():
+    """The first and the last share no name, but each shares one with the second."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=300).cumsum()[:, None] + rng.normal(size=(300, 3)) * np.sqrt([1.0, 5.0, 4.0])
+    model = sse.LinearGaussianSSM(
+        transition=[[1]], process_cov=[["q"]], observation=[[1], [1], [1]], initial="diffuse",
+        measurement_cov=[["a", 0, 0], [0, "a + b", 0], [0, 0, "b"]],
+    ).fit(y)  # fmt: skip
+    a, both, b = np.diag(model.params_.measurement_cov)
+    assert both == pytest.approx(a + b, rel=1e-12)
+    assert model.score(y) == pytest.approx(-1873.39594385561, rel=1e-9)  # of a simplex search over a, b and q
+    assert model.converged_

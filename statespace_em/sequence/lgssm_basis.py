@@ -10,7 +10,6 @@ from statespace_em._typing import Bools, Floats
 from statespace_em.kernels.null_space import null_space, product
 from statespace_em.patterns import Pattern
 from statespace_em.row_patterns import RowPattern
-from statespace_em.sequence.lgssm_noise import Noise
 from statespace_em.sequence.lgssm_params import PARAMETERS, ROWWISE, LGSSMParams, varies
 from statespace_em.sequence.lgssm_structure import Structure
 
@@ -219,12 +218,7 @@ def _is_whole(structure: Structure, name: str) -> bool:
         return False
     if name not in structure.noises:
         return pattern.is_plain and len(pattern.names) == pattern.constant.size
-    noise = structure.noises[name]
-    return (
-        noise.loading is None
-        and isinstance(noise, Noise)
-        and [(b.kind, len(b.rows)) for b in noise.blocks] == [("free", len(pattern.constant))]
-    )
+    return structure.noises[name].is_whole
 
 
 def _moved(params: LGSSMParams, one: Floats, X: Floats, v: Floats) -> dict[str, Floats]:

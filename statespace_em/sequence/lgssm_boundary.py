@@ -8,16 +8,15 @@ Tucker).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from statespace_em._typing import Bools, Floats
 from statespace_em.sequence.cones import Cone, spectral
+from statespace_em.sequence.lgssm_block import SCALES, Block
 from statespace_em.sequence.lgssm_loading import typical
-from statespace_em.sequence.lgssm_noise import SCALES, Block, Noise
+from statespace_em.sequence.lgssm_noise import Noise
 from statespace_em.sequence.lgssm_params import LGSSMParams, span_of
-from statespace_em.sequence.lgssm_row_noise import RowNoise
 from statespace_em.sequence.lgssm_structure import Structure
 
 SHARES = (1e-2, 1e-4, 1e-6)  # of its value at the start, below which a variance may belong at 0
@@ -35,17 +34,15 @@ def onto_faces(structure: Structure, params: LGSSMParams, start: LGSSMParams) ->
     tried = -1
     for share in SHARES:
         values, n_small = params._asdict(), 0
-        for name, parts in _noises(structure, params, start):
-            covs = []
-            for noise, cov, began in parts:
-                inner, origin = np.array(noise.inner(cov)), noise.inner(began)
-                for block, square in _squares(noise):
-                    cone = noise.cone(block, origin[square])
-                    none = 0.0 if block.kind in SCALES else _none(cone, inner[square])
-                    found, n = _reduced(cone, inner[square], none, share)
-                    inner[square], n_small = noise.exact(block, found), n_small + n
-                covs.append(noise.outer(inner))
-            values[name] = structure.with_constant(name, covs, params)
+        for name, noise, state, origin in _noises(structure, params, start):
+            for piece in noise.cones:
+                block, cov = piece.block, piece.read(state)
+                cone = block.cone(piece.read(origin))
+                none = 0.0 if block.kind in SCALES else _none(cone, cov)
+                found, n = _reduced(cone, cov, none, share)
+                piece.write(state, block.exact(found))
+                n_small += n
+            values[name] = structure.rows_of(name, noise.cov(state))
         if n_small and n_small != tried:
             yield structure.complete(values)
         tried = n_small
@@ -58,23 +55,20 @@ def off_faces(
 
     ``gradients`` are those of `Structure.entry_gradients`.
     """
-    starts = [np.diag(noise.inner(own)) for _, parts in _noises(structure, start, start) for noise, own, _ in parts]
-    tiny = TINY * max((float(each.max()) for each in starts), default=0.0)
+    free = [name for name in structure.names if name in structure.noises]
+    began = [structure.noises[name].inner(structure.kinds_of(name, start)) for name in free]
+    tiny = TINY * max((float(np.diagonal(each, axis1=-2, axis2=-1).max()) for each in began), default=0.0)
     for lift in LIFTS:
         values, n_raised = params._asdict(), 0
-        for name, parts in _noises(structure, params, start):
-            covs = []
-            for (noise, cov, began), gradient in zip(
-                parts, structure.noises[name].constant_gradients(0.5 * gradients[name])
-            ):
-                inner, origin = np.array(noise.inner(cov)), noise.inner(began)
-                slopes = noise.inner_gradient(gradient)
-                for block, square in _squares(noise):
-                    low = np.inf if origin[square].diagonal().max() < tiny else SHARES[0]
-                    found, n = _raised(noise.cone(block, origin[square]), inner[square], slopes[square], low, lift)
-                    inner[square], n_raised = noise.exact(block, found), n_raised + n
-                covs.append(noise.outer(inner))
-            values[name] = structure.with_constant(name, covs, params)
+        for name, noise, state, origin in _noises(structure, params, start):
+            slopes = noise.inner_gradient(0.5 * gradients[name])
+            for piece in noise.cones:
+                first = piece.read(origin)
+                low = np.inf if first.diagonal().max() < tiny else SHARES[0]
+                found, n = _raised(piece.block.cone(first), piece.read(state), piece.gradient(slopes), low, lift)
+                piece.write(state, piece.block.exact(found))
+                n_raised += n
+            values[name] = structure.rows_of(name, noise.cov(state))
         if not n_raised:
             return
         yield structure.complete(values)
@@ -116,12 +110,12 @@ def _raised(cone: Cone, cov: Floats, slopes: Floats, low: float, lift: float) ->
 def at_zero(structure: Structure, params: LGSSMParams) -> list[str]:
     """Names of the free variances that are exactly 0, and of other free covariances that are singular."""
     found = []
-    for name, noise, cov, _ in _each(structure, params, params):
-        inner = noise.inner(cov)
-        for block, square in _squares(noise):
+    for name, noise, state, _ in _noises(structure, params, params):
+        for piece in noise.cones:
+            block, cov = piece.block, piece.read(state)
             if block.kind in SCALES:
-                found += [noise.pattern.names[j] for j, v in zip(block.values, noise.read(block, inner)) if v == 0.0]
-            elif span_of(inner[square]) is not None:
+                found += [word for word, v in zip(block.pattern.names, block.variances(cov)) if v == 0.0]
+            elif span_of(cov) is not None:
                 found.append(name)
     return list(dict.fromkeys(found))
 
@@ -129,73 +123,48 @@ def at_zero(structure: Structure, params: LGSSMParams) -> list[str]:
 def vanished(structure: Structure, params: LGSSMParams, start: LGSSMParams) -> dict[str, Floats]:
     """Directions (p, k) without variance of every free covariance, which had some at the start."""
     found = {}
-    for name, parts in _noises(structure, params, start):
-        whole = structure.noises[name]
-        columns = np.eye(whole.pattern.shape[0]) if whole.loading is None else typical(whole.loading)
-        away = np.zeros((columns.shape[1], 0))
-        for number, (noise, cov, began) in enumerate(parts):
-            lost = _lost(noise, noise.inner(cov), noise.inner(began))
-            if isinstance(whole, RowNoise):
-                own = whole.directions(number)
-                lost = own @ lost if own.shape[1] == len(lost) else own[:, : own.shape[1] * bool(lost.size)]
-            away = np.hstack([away, lost])
+    for name, noise, state, origin in _noises(structure, params, start):
+        size = noise.pattern.shape[0]
+        columns = np.eye(size) if noise.loading is None else typical(noise.loading)
+        lost = [
+            piece.directions(_lost(piece.block, piece.read(state), piece.read(origin)), size) for piece in noise.closed
+        ]
+        away = np.hstack([np.zeros((size, 0)), *lost])
         if away.size:
             seen = columns @ away
             found[name] = seen / np.linalg.norm(seen, axis=0)
     return found
 
 
-def _lost(noise: Noise, inner: Floats, origin: Floats) -> Floats:
-    """Directions (r, k) of disturbances without variance, which had some at the start."""
-    away = np.zeros((len(inner), 0))
-    for block in noise.blocks:
-        square = np.ix_(block.rows, block.rows)
-        own = np.zeros((len(inner), 0))
-        if block.kind in SCALES:
-            lost = block.rows[np.diag(inner)[block.rows] < EXACT * np.diag(origin)[block.rows]]
-            own = np.eye(len(inner))[:, lost]
-        elif span_of(origin[square]) is None:
-            directions = _null_directions(inner[square])
-            own = np.zeros((len(inner), directions.shape[1]))
-            own[block.rows] = directions
-        away = np.hstack([away, own])
-    return away
+def _lost(block: Block, cov: Floats, origin: Floats) -> Floats:
+    """Directions (r, k) of a block without variance, which had some at the start."""
+    if block.kind in SCALES:
+        return np.eye(len(cov))[:, np.diag(cov) < EXACT * np.diag(origin)]
+    return _null_directions(cov) if span_of(origin) is None else np.zeros((len(cov), 0))
 
 
 def is_singular(structure: Structure, params: LGSSMParams, start: LGSSMParams) -> bool:
     """Whether a free covariance has a direction with next to no variance, but some at the start."""
-    for _, noise, cov, began in _each(structure, params, start):
-        inner, origin = noise.inner(cov), noise.inner(began)
-        for block in noise.blocks:
-            square = np.ix_(block.rows, block.rows)
-            if block.kind == "general":
-                if _null_directions(inner[square], SHARES[1]).size:
+    for _, noise, state, origin in _noises(structure, params, start):
+        for piece in noise.closed:
+            cov, began = piece.read(state), piece.read(origin)
+            if piece.block.kind == "general":
+                if _null_directions(cov, SHARES[1]).size:
                     return True
-            elif (np.linalg.eigvalsh(noise.cone(block, origin[square]).white(inner[square]))[:1] < SHARES[1]).any():
+            elif (np.linalg.eigvalsh(piece.block.cone(began).white(cov))[:1] < SHARES[1]).any():
                 return True
     return False
 
 
 def _noises(
     structure: Structure, params: LGSSMParams, start: LGSSMParams
-) -> Iterator[tuple[str, list[tuple[Noise, Floats, Floats]]]]:
-    """Free covariances as constant noises, with their values there and at the start."""
+) -> Iterator[tuple[str, Noise, Floats, Floats]]:
+    """Free covariances, with their states there and at the start."""
     for name in structure.names:
         if name in structure.noises:
             noise = structure.noises[name]
-            there, began = (noise.constant(structure.kinds_of(name, each)) for each in (params, start))
-            yield name, [(own, cov, first) for (own, cov), (_, first) in zip(there, began)]
-
-
-def _each(structure: Structure, params: LGSSMParams, start: LGSSMParams) -> Iterator[tuple[str, Noise, Floats, Floats]]:
-    for name, parts in _noises(structure, params, start):
-        for noise, cov, began in parts:
-            yield name, noise, cov, began
-
-
-def _squares(noise: Noise) -> list[tuple[Block, Any]]:
-    """Blocks that are of a cone, and where they stand."""
-    return [(block, np.ix_(block.rows, block.rows)) for block in noise.blocks if block.kind != "general"]
+            there, began = (noise.state(structure.kinds_of(name, each)) for each in (params, start))
+            yield name, noise, there, began
 
 
 def _null_directions(cov: Floats, share: float = EXACT) -> Floats:

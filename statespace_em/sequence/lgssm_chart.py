@@ -8,7 +8,7 @@ belongs at 0 has gradient 0 and negative curvature there, as at any other maximu
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,13 +17,14 @@ from statespace_em.patterns import Pattern
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.cones import spectral
 from statespace_em.sequence.decays import Decaying
+from statespace_em.sequence.lgssm_block import Block
 from statespace_em.sequence.lgssm_expectation import Statistics
 from statespace_em.sequence.lgssm_face import Face
 from statespace_em.sequence.lgssm_level import moved_together
 from statespace_em.sequence.lgssm_modes import slow_modes, units_of
-from statespace_em.sequence.lgssm_noise import Block, Noise
+from statespace_em.sequence.lgssm_noise import Noise
+from statespace_em.sequence.lgssm_noise_pieces import Closed, Open, Piece
 from statespace_em.sequence.lgssm_params import LGSSMParams
-from statespace_em.sequence.lgssm_row_noise import RowNoise
 from statespace_em.sequence.lgssm_structure import Structure
 
 FLOOR = 1e-3  # share of the variance at the start that a direction without variance is measured in
@@ -94,7 +95,7 @@ class _Whole:
         return np.ravel(back if self.right is None else back @ self.right.T)
 
 
-class _Values:
+class _Pattern:
     """A real parameter of a pattern: its free values in units."""
 
     def __init__(self, pattern: Pattern | RowPattern, origin: Floats, units: Floats) -> None:
@@ -111,77 +112,64 @@ class _Values:
 class _Square:
     """A block of a cone: coordinates are added to the root that its covariance has in the cone."""
 
-    def __init__(self, noise: Noise, block: Block, cov: Floats, began: Floats) -> None:
-        self.noise, self.block, self.cone = noise, block, noise.cone(block, cov + FLOOR * began)
+    def __init__(self, block: Block, cov: Floats, began: Floats) -> None:
+        self.block, self.cone = block, block.cone(cov + FLOOR * began)
         self.root = spectral(self.cone.white(cov), lambda v: np.sqrt(np.maximum(v, 0.0)))
         self.size = self.cone.size
 
     def value(self, x: Floats) -> Floats:
         half = self.cone.root @ (self.root + self.cone.element(x))
-        return self.noise.exact(self.block, half @ half.T)
+        return self.block.exact(half @ half.T)
 
     def pull_back(self, x: Floats, gradient: Floats) -> Floats:
         half = (self.root + self.cone.element(x)) @ self.cone.root.T @ gradient @ self.cone.root
         return self.cone.read(half + half.T)
 
 
-class _Squares:
-    """A covariance, block by block a square, or near the `Face` of a pattern without squares."""
+class _Values:
+    """Values of a linear family as they are, in units."""
+
+    def __init__(self, origin: Floats, units: Floats) -> None:
+        self.origin, self.units, self.size = origin, units, len(origin)
+
+    def value(self, x: Floats) -> Floats:
+        return np.asarray(self.origin + self.units * x)
+
+    def pull_back(self, x: Floats, gradient: Floats) -> Floats:
+        return np.asarray(self.units * gradient)
+
+
+class _Covariance:
+    """A noise covariance, piece by piece: a square, near the `Face` of a pattern without squares, or values."""
 
     def __init__(self, noise: Noise, origin: Floats, start: Floats) -> None:
-        self.noise, self.origin, began = noise, noise.inner(origin), noise.inner(start)
-        self.parts: list[tuple[Any, _Square | Face]] = []
-        for block in noise.blocks:
-            square = np.ix_(block.rows, block.rows)
-            cov = self.origin[square]
-            general = block.kind == "general"
-            self.parts.append(
-                (square, Face(noise, block, cov) if general else _Square(noise, block, cov, began[square]))
-            )
+        self.noise, self.origin, began = noise, noise.state(origin), noise.state(start)
+        self.parts = [(piece, _part(piece, self.origin, began)) for piece in noise.pieces]
         self.size = sum(part.size for _, part in self.parts)
 
     def value(self, x: Floats) -> Floats:
-        inner = np.array(self.origin)
-        for square, part in self.parts:
-            inner[square], x = part.value(x[: part.size]), x[part.size :]
-        return self.noise.outer(inner)
+        state = np.array(self.origin)
+        for piece, part in self.parts:
+            piece.write(state, part.value(x[: part.size]))
+            x = x[part.size :]
+        return self.noise.cov(state)
 
     def pull_back(self, x: Floats, gradient: Floats) -> Floats:
         gradient, found = 0.5 * self.noise.inner_gradient(gradient), []
-        for square, part in self.parts:
-            found.append(part.pull_back(x[: part.size], gradient[square]))
+        for piece, part in self.parts:
+            found.append(part.pull_back(x[: part.size], piece.gradient(gradient)))
             x = x[part.size :]
         return np.concatenate([*found, np.zeros(0)])
 
 
-class _Rows:
-    """Covariances of rows: squares of the constant noises that they reduce to; other values as they are."""
-
-    def __init__(self, noise: RowNoise, origin: Floats, start: Floats) -> None:
-        self.noise, self.origin = noise, origin
-        there, began = noise.constant(origin), noise.constant(start)
-        self.squares = [_Squares(each, own, first) for (each, own), (_, first) in zip(there, began)]
-        self.sizes = [*(part.size for part in self.squares), *(len(piece.values) for piece in noise.open)]
-        self.size = sum(self.sizes)
-
-    def _parts(self, x: Floats) -> list[Floats]:
-        return np.split(x, np.cumsum(self.sizes)[:-1])
-
-    def value(self, x: Floats) -> Floats:
-        parts, n = self._parts(x), len(self.squares)
-        covs = [square.value(part) for square, part in zip(self.squares, parts)]
-        values = self.noise.values(self.noise.from_constant(covs, self.origin))
-        for piece, part in zip(self.noise.open, parts[n:]):
-            values[piece.values] = piece.from_vector(part, values[piece.values])[0]
-        return self.noise.built(values)
-
-    def pull_back(self, x: Floats, gradient: Floats) -> Floats:
-        parts, values = self._parts(x), self.noise.values(self.origin)
-        slopes = self.noise.constant_gradients(gradient)
-        own = 0.5 * self.noise.inner_gradient(gradient)
-        found = [square.pull_back(part, slope) for square, part, slope in zip(self.squares, parts, slopes)]
-        found += [piece.pull_back(own, values[piece.values], values[piece.values]) for piece in self.noise.open]
-        return np.concatenate(found)
+def _part(piece: Piece, origin: Floats, start: Floats) -> _Side:
+    """Coordinates of what a piece reads."""
+    if isinstance(piece, Open):
+        return _Values(piece.read(origin), piece.units(origin))
+    assert isinstance(piece, Closed)
+    if piece.block.kind == "general":
+        return Face(piece.block.pattern, piece.read(origin))
+    return _Square(piece.block, piece.read(origin), piece.read(start))
 
 
 class SquareChart:
@@ -193,11 +181,9 @@ class SquareChart:
         self.structure, self.origin, self.gradients = structure, params, gradients
         self.sides: dict[str, _Side] = {}
         for name in structure.names:
-            value, noise = structure.kinds_of(name, params), structure.noises.get(name)
-            if isinstance(noise, RowNoise):
-                self.sides[name] = _Rows(noise, value, structure.kinds_of(name, start))
-            elif noise is not None:
-                self.sides[name] = _Squares(noise, value, getattr(start, name))
+            value = structure.kinds_of(name, params)
+            if name in structure.noises:
+                self.sides[name] = _Covariance(structure.noises[name], value, structure.kinds_of(name, start))
             else:
                 self.sides[name] = _real(structure, name, value, units)
         self.size = sum(side.size for side in self.sides.values())
@@ -259,4 +245,4 @@ def _real(structure: Structure, name: str, value: Floats, units: Scales) -> _Sid
         return _Whole(value, left, right)
     across = np.ones(1) if right is None else 1.0 / np.linalg.norm(units.state, axis=1)
     across = np.diag(right) if right is not None and name.endswith("input") else across
-    return _Values(pattern, value, rows if vector else rows[:, None] * across)
+    return _Pattern(pattern, value, rows if vector else rows[:, None] * across)

@@ -38,7 +38,6 @@ from statespace_em.sequence.lgssm_posterior import posterior_sums
 from statespace_em.sequence.lgssm_priors import SidePrior
 from statespace_em.sequence.lgssm_resolution import resolution
 from statespace_em.sequence.lgssm_row_checks import going_on, values_of_rows
-from statespace_em.sequence.lgssm_row_noise import RowNoise
 from statespace_em.sequence.lgssm_shift import LOCATIONS, Shift
 from statespace_em.sequence.lgssm_stationary import undamped
 from statespace_em.sequence.lgssm_structure import STEPS, Structure, first_row, structure_for, with_meant
@@ -137,7 +136,7 @@ class LGSSMCore:
             if prior.is_silent:
                 continue
             try:
-                if isinstance(noise, RowNoise):
+                if noise.by_row:
                     density += noise.log_density(self.structure(params).kinds_of(cov, params), prior.noise)
                     continue
                 density += prior.log_density(noise, *self._side(params, names, cov))
@@ -173,7 +172,7 @@ class LGSSMCore:
             noise = structure.noises[cov]
             if prior.is_silent:
                 continue
-            if isinstance(noise, RowNoise):
+            if noise.by_row:
                 gradients[cov] = gradients[cov] + noise.prior_gradient(structure.kinds_of(cov, params), prior.noise)
                 continue
             moved, spread = prior.gradients(noise, *self._side(params, names, cov))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Floats
-from statespace_em.sequence.lgssm_noise import Block, Noise
+from statespace_em.patterns import Pattern
 
 NEAR = 0.1  # of the next eigenvalue, below which the smallest is taken by its root; variances being 1
 NEWTON = 50  # steps to a value of the eigenvalue, which is concave in the free values
@@ -20,11 +20,10 @@ LEAST = 1e-14  # eigenvalue on the face: no round-off may make it negative
 
 
 class Face:
-    """Coordinates of one block around a covariance; 0 is that covariance."""
+    """Coordinates around a covariance; 0 is that covariance."""
 
-    def __init__(self, noise: Noise, block: Block, cov: Floats) -> None:
-        self.noise, self.block = noise, block
-        self.values = noise.values(block, cov)
+    def __init__(self, pattern: Pattern, cov: Floats) -> None:
+        self.pattern, self.values = pattern, pattern.read(cov)
         self.size, self.unit = len(self.values), float(np.mean(np.diag(cov)))
         self.scale = 1.0 / np.sqrt(np.where(np.diag(cov) > 0.0, np.diag(cov), 1.0))
         eigenvalues = np.linalg.eigvalsh(self._white(cov))
@@ -44,16 +43,16 @@ class Face:
             If it is none, or too far away to be told by its smallest eigenvalue.
         """
         if self.root is not None:
-            return self.noise.written(self.block, self._at(x))
-        cov = self.noise.written(self.block, self.values + self.unit * x)
+            return self.pattern.build(self._at(x))
+        cov = self.pattern.build(self.values + self.unit * x)
         np.linalg.cholesky(cov)
         return cov
 
     def pull_back(self, x: Floats, gradient: Floats) -> Floats:
         """Gradient in the coordinates from the symmetric G with d objective = tr(G d cov)."""
         if self.root is None:
-            return self.unit * self.noise.slopes(self.block, gradient)
-        slopes, least = self.noise.slopes(self.block, gradient), self._least(self._at(x))[1]
+            return self.unit * self.pattern.pull_back(gradient)
+        slopes, least = self.pattern.pull_back(gradient), self._least(self._at(x))[1]
         share = float(self.up @ slopes) / float(self.up @ least)
         along = self.unit * (self.across @ slopes - share * (self.across @ least))
         return np.append(2.0 * (self.root + x[0]) * share, along)
@@ -78,9 +77,9 @@ class Face:
 
     def _least(self, values: Floats) -> tuple[float, Floats]:
         """Smallest eigenvalue of the covariance with variances of about 1, and its slopes along the free values."""
-        eigenvalues, vectors = np.linalg.eigh(self._white(self.noise.written(self.block, values)))
+        eigenvalues, vectors = np.linalg.eigh(self._white(self.pattern.build(values)))
         vector = vectors[:, 0] * self.scale
-        return float(eigenvalues[0]), self.noise.slopes(self.block, np.outer(vector, vector))
+        return float(eigenvalues[0]), self.pattern.pull_back(np.outer(vector, vector))
 
     def _white(self, cov: Floats) -> Floats:
         return np.asarray(cov * np.outer(self.scale, self.scale))

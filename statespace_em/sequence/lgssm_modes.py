@@ -15,7 +15,6 @@ import numpy as np
 from statespace_em._typing import Floats
 from statespace_em.patterns import Pattern
 from statespace_em.sequence.decays import Placed
-from statespace_em.sequence.lgssm_noise import Noise
 from statespace_em.sequence.lgssm_structure import Structure
 
 NEAR = 0.02  # distance from the unit circle below which a mode counts as one that hardly decays
@@ -36,7 +35,7 @@ def slow_modes(structure: Structure, transition: Floats) -> Modes | None:
     """Modes that hardly decay; None where there are none, or the basis of the states is not arbitrary."""
     noise, pattern = structure.noises["process_cov"], structure.patterns["transition"]
     n = len(transition)
-    if structure.stationary is None or not structure.stationary.all() or not isinstance(noise, Noise):
+    if structure.stationary is None or not structure.stationary.all():
         return None
     if not (isinstance(pattern, Pattern) and pattern.is_plain and len(pattern.names) == n * n and noise.is_whole):
         return None

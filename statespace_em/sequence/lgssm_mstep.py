@@ -8,7 +8,6 @@ from statespace_em._typing import Floats
 from statespace_em.errors import ParameterError
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence.lgssm_expectation import Statistics
-from statespace_em.sequence.lgssm_noise import Noise
 from statespace_em.sequence.lgssm_params import LGSSMParams, varies
 from statespace_em.sequence.lgssm_priors import SidePrior
 from statespace_em.sequence.lgssm_regression import Residuals, update
@@ -164,7 +163,6 @@ def _expected(structure: Structure, s: Statistics, params: LGSSMParams, old: LGS
     outer = np.outer(moved, shift)
     first = s.first_cov + s.first_outer - outer - outer.T + s.n_sequences * np.outer(moved, moved)
     noise = structure.noises["process_cov"]
-    assert isinstance(noise, Noise)  # nothing varies before a stationary start
     known = np.isfinite(np.diag(params.initial_cov))
     block = np.ix_(known, known)
     return (

@@ -17,7 +17,6 @@ from statespace_em.kernels import regression
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence.lgssm_loading import enters
 from statespace_em.sequence.lgssm_noise import Noise
-from statespace_em.sequence.lgssm_row_noise import RowNoise
 
 ROUNDS = 50
 SETTLED = 1e-12  # relative change of the noise at which coefficients and noise agree
@@ -53,7 +52,7 @@ class Coefficients(Protocol):
 
 
 def update(
-    coefficients: Coefficients, sums: Residuals, noise: Noise | RowNoise, cov: Floats, prior: InverseWishart
+    coefficients: Coefficients, sums: Residuals, noise: Noise, cov: Floats, prior: InverseWishart
 ) -> tuple[Floats, Floats]:
     """Change (kinds | 1, p, m) of the coefficients and the noise covariance that maximise together.
 
@@ -67,7 +66,7 @@ def update(
     change = np.zeros((1, *sums.cross.shape[1:]))
     # free as a whole or not at all: a noise that is the same in all rows then does not matter (Zellner 1962)
     columns = coefficients.columns if one else None
-    if columns is not None and len(columns) and isinstance(noise, Noise) and cov.ndim == 2:
+    if columns is not None and len(columns) and not noise.by_row and cov.ndim == 2:
         known = _at_once(columns, sums)
         if known is not None:
             return known[0][None], noise.mode(known[1], counts[0], cov, prior)
@@ -75,7 +74,7 @@ def update(
         if len(coefficients.names):
             change = _by_values(coefficients, sums, cov) if columns is None else _by_columns(columns, sums)
         scatter, before = _scatter(sums, change), cov
-        if isinstance(noise, RowNoise):
+        if noise.by_row:
             cov = noise.mode(scatter, counts, cov, prior)
         elif cov.ndim == 2:
             cov = noise.mode(scatter[0] if one else scatter.sum(0), counts[0] if one else counts.sum(0), cov, prior)

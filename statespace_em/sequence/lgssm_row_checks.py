@@ -14,7 +14,7 @@ from statespace_em.priors import InverseWishart, MatrixNormal
 from statespace_em.row_patterns import RowPattern
 from statespace_em.segments import Segments, row_of
 from statespace_em.sequence.lgssm_loading import loaded, unloaded
-from statespace_em.sequence.lgssm_row_noise import RowNoise
+from statespace_em.sequence.lgssm_noise import Noise
 from statespace_em.sequence.lgssm_specification import Specification
 
 SIDES = (
@@ -149,7 +149,7 @@ def check_with_rows(
         cov = f"{side}_cov"
         own = [name for name in (*names, cov) if isinstance(spec.patterns.get(name), RowPattern)]
         pattern = spec.patterns.get(cov)
-        if isinstance(pattern, RowPattern) and noise != InverseWishart() and not RowNoise(pattern).takes_priors:
+        if isinstance(pattern, RowPattern) and noise != InverseWishart() and not Noise(pattern).takes_priors:
             raise ParameterError(
                 f"{side}_prior is a prior on a {cov} as it stands in rows, but {cov} has names with factors or numbers "
                 "beside them: leave the prior out, or the factors, as in breaks, [[np.where(late, 'after', 'before')]]."

@@ -17,7 +17,6 @@ from statespace_em.sequence.decays import Decay, Decaying, Placed, placed
 from statespace_em.sequence.lgssm_alike import ALIKE
 from statespace_em.sequence.lgssm_noise import Noise
 from statespace_em.sequence.lgssm_params import DOMAINS, NDIM, PARAMETERS, LGSSMParams, positions, varies
-from statespace_em.sequence.lgssm_row_noise import RowNoise
 from statespace_em.sequence.lgssm_stationary import add_score, stationary_moments
 from statespace_em.sequence.lgssm_sums import Gradients
 from statespace_em.sequence.lgssm_sweeps import Kinds
@@ -42,7 +41,7 @@ class Structure:
     """
 
     patterns: Mapping[str, Pattern | RowPattern]
-    noises: Mapping[str, Noise | RowNoise]  # of the three covariances
+    noises: Mapping[str, Noise]  # of the three covariances
     tied: bool = False  # initial_cov is process_cov
     fixed: Bools | None = None  # states (n,) whose first value is fixed but unknown
     stationary: Bools | None = None  # states (n,) that start in their stationary distribution
@@ -81,10 +80,6 @@ class Structure:
         """Inverse of `kinds_of`."""
         kinds = self.kinds(name)
         return value if kinds is None else np.asarray(value[kinds.of_row])
-
-    def with_constant(self, name: str, covs: list[Floats], params: LGSSMParams) -> Floats:
-        """Value of a covariance with others of the constant noises that it reduces to."""
-        return self.rows_of(name, self.noises[name].from_constant(covs, self.kinds_of(name, params)))
 
     def of_batch(self, params: LGSSMParams, batch: Batch) -> Kinds | None:
         """Kinds of the rows of a batch; None where all are of one."""
@@ -340,7 +335,7 @@ def structure_for(
 ) -> Structure:
     """Structure of parameters of these shapes: what has no pattern and is not held is free as a whole."""
     found: dict[str, Pattern | RowPattern] = {}
-    noises: dict[str, Noise | RowNoise] = {}
+    noises: dict[str, Noise] = {}
     patterns = {name: pattern for name, pattern in patterns.items() if name not in held}
     steps, rows = _kinds(params, patterns, STEPS, "process_cov"), _kinds(params, patterns, ROWS, "measurement_cov")
     for name in PARAMETERS:
@@ -354,7 +349,7 @@ def structure_for(
             found[name] = own = own.at(kinds.first)
             if name in COVARIANCES:
                 of_kind = loading[kinds.first] if loading is not None and loading.ndim == 3 else loading
-                noises[name] = RowNoise(own, of_kind)
+                noises[name] = Noise(own, of_kind)
             continue
         if name in held or varies(params, name):
             size = value.shape[-1] if loading is None else loading.shape[-1]
@@ -367,6 +362,6 @@ def structure_for(
         if name in COVARIANCES:
             if loading is not None and loading.ndim == 3:  # what is held is held as a whole
                 found[name], loading = fixed(np.ones((value.shape[-1],) * 2)), None
-            noises[name] = Noise(found[name], loading)  # type: ignore[arg-type]  # those of rows are above
+            noises[name] = Noise(found[name], loading)
     alone = {name: pattern for name, pattern in found.items() if name not in loadings}
     return Structure(found, noises, tied, unknown, stationary, input_scale, steps, rows, placed(decays, alone))
