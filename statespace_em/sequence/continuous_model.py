@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -40,6 +41,7 @@ WRITTEN = {
 }  # as users do
 
 
+@dataclass(eq=False, repr=False)
 class ContinuousModel(ComponentSum, TimedModel):
     """A sum of components in continuous time; made by `statespace_em.designs`, with ``unit=`` or from a motion.
 
@@ -66,24 +68,14 @@ class ContinuousModel(ComponentSum, TimedModel):
         As in `LinearGaussianSSM`.
     """
 
-    def __init__(
-        self,
-        components: Sequence[Any],
-        *,
-        unit: str = "s",
-        step: float | None = None,
-        noise: Literal["auto", "free", "zero"] = "auto",
-        likelihood: Literal["diffuse", "full", "marginal"] = "diffuse",
-        measurement_prior: InverseWishart = InverseWishart(),
-        unsorted: Literal["error", "sort"] = "error",
-    ) -> None:
-        self.components = components
-        self.unit = unit
-        self.step = step
-        self.noise = noise
-        self.likelihood = likelihood
-        self.measurement_prior = measurement_prior
-        self.unsorted = unsorted
+    components: Sequence[Any]
+    _: KW_ONLY
+    unit: str = "s"
+    step: float | None = None
+    noise: Literal["auto", "free", "zero"] = "auto"
+    likelihood: Literal["diffuse", "full", "marginal"] = "diffuse"
+    measurement_prior: InverseWishart = InverseWishart()
+    unsorted: Literal["error", "sort"] = "error"
 
     # what the model is made of
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
 from statespace_em.emissions import Categorical, Gaussian, Poisson
@@ -12,6 +13,7 @@ from statespace_em.priors import Dirichlet, Gamma, NormalInverseGamma, NormalInv
 from statespace_em.sequence.hidden_markov import HiddenMarkovModel
 
 
+@dataclass(eq=False, repr=False)
 class HMM(HiddenMarkovModel):
     """Hidden Markov model with any family of emissions.
 
@@ -50,33 +52,22 @@ class HMM(HiddenMarkovModel):
     26.0
     """
 
-    def __init__(
-        self,
-        states: int | Sequence[Any],
-        emission: EmissionFamily[Any, Any],
-        *,
-        transition: Any = "free",
-        initial: Any = "free",
-        tie: Any = None,
-        initial_prior: Dirichlet = Dirichlet(),
-        transition_prior: Dirichlet = Dirichlet(),
-        order_by: Any = None,
-        unsorted: Literal["error", "sort"] = "error",
-    ) -> None:
-        self.states = states
-        self.emission = emission
-        self.transition = transition
-        self.initial = initial
-        self.tie = tie
-        self.initial_prior = initial_prior
-        self.transition_prior = transition_prior
-        self.order_by = order_by
-        self.unsorted = unsorted
+    states: int | Sequence[Any]
+    emission: EmissionFamily[Any, Any]
+    _: KW_ONLY
+    transition: Any = "free"
+    initial: Any = "free"
+    tie: Any = None
+    initial_prior: Dirichlet = Dirichlet()
+    transition_prior: Dirichlet = Dirichlet()
+    order_by: Any = None
+    unsorted: Literal["error", "sort"] = "error"
 
     def _family(self) -> EmissionFamily[Any, Any]:
         return check_members(self.emission)
 
 
+@dataclass(eq=False, repr=False)
 class GaussianHMM(HiddenMarkovModel):
     """Hidden Markov model with Gaussian emissions.
 
@@ -106,35 +97,23 @@ class GaussianHMM(HiddenMarkovModel):
     {'calm': 1.017, 'stress': 2.842}
     """
 
-    def __init__(
-        self,
-        states: int | Sequence[Any],
-        covariance: Literal["full", "diagonal", "spherical", "tied"] = "full",
-        *,
-        prior: NormalInverseWishart | NormalInverseGamma | None = None,
-        transition: Any = "free",
-        initial: Any = "free",
-        tie: Any = None,
-        initial_prior: Dirichlet = Dirichlet(),
-        transition_prior: Dirichlet = Dirichlet(),
-        order_by: Any = "variance",
-        unsorted: Literal["error", "sort"] = "error",
-    ) -> None:
-        self.states = states
-        self.covariance = covariance
-        self.prior = prior
-        self.transition = transition
-        self.initial = initial
-        self.tie = tie
-        self.initial_prior = initial_prior
-        self.transition_prior = transition_prior
-        self.order_by = order_by
-        self.unsorted = unsorted
+    states: int | Sequence[Any]
+    covariance: Literal["full", "diagonal", "spherical", "tied"] = "full"
+    _: KW_ONLY
+    prior: NormalInverseWishart | NormalInverseGamma | None = None
+    transition: Any = "free"
+    initial: Any = "free"
+    tie: Any = None
+    initial_prior: Dirichlet = Dirichlet()
+    transition_prior: Dirichlet = Dirichlet()
+    order_by: Any = "variance"
+    unsorted: Literal["error", "sort"] = "error"
 
     def _family(self) -> EmissionFamily[Any, Any]:
         return Gaussian(self.covariance, self.prior)
 
 
+@dataclass(eq=False, repr=False)
 class PoissonHMM(HiddenMarkovModel):
     """Hidden Markov model of counts.
 
@@ -161,33 +140,22 @@ class PoissonHMM(HiddenMarkovModel):
     -341.8787
     """
 
-    def __init__(
-        self,
-        states: int | Sequence[Any],
-        *,
-        prior: Gamma = Gamma(),
-        transition: Any = "free",
-        initial: Any = "free",
-        tie: Any = None,
-        initial_prior: Dirichlet = Dirichlet(),
-        transition_prior: Dirichlet = Dirichlet(),
-        order_by: Any = "mean",
-        unsorted: Literal["error", "sort"] = "error",
-    ) -> None:
-        self.states = states
-        self.prior = prior
-        self.transition = transition
-        self.initial = initial
-        self.tie = tie
-        self.initial_prior = initial_prior
-        self.transition_prior = transition_prior
-        self.order_by = order_by
-        self.unsorted = unsorted
+    states: int | Sequence[Any]
+    _: KW_ONLY
+    prior: Gamma = Gamma()
+    transition: Any = "free"
+    initial: Any = "free"
+    tie: Any = None
+    initial_prior: Dirichlet = Dirichlet()
+    transition_prior: Dirichlet = Dirichlet()
+    order_by: Any = "mean"
+    unsorted: Literal["error", "sort"] = "error"
 
     def _family(self) -> EmissionFamily[Any, Any]:
         return Poisson(self.prior)
 
 
+@dataclass(eq=False, repr=False)
 class CategoricalHMM(HiddenMarkovModel):
     """Hidden Markov model of symbols (strings, ints, pandas categoricals), in one or several channels.
 
@@ -217,30 +185,17 @@ class CategoricalHMM(HiddenMarkovModel):
     ['long', 'short']
     """
 
-    def __init__(
-        self,
-        states: int | Sequence[Any],
-        *,
-        symbols: Sequence[Any] | None = None,
-        prior: Dirichlet = Dirichlet(),
-        transition: Any = "free",
-        initial: Any = "free",
-        tie: Any = None,
-        initial_prior: Dirichlet = Dirichlet(),
-        transition_prior: Dirichlet = Dirichlet(),
-        order_by: Any = None,
-        unsorted: Literal["error", "sort"] = "error",
-    ) -> None:
-        self.states = states
-        self.symbols = symbols
-        self.prior = prior
-        self.transition = transition
-        self.initial = initial
-        self.tie = tie
-        self.initial_prior = initial_prior
-        self.transition_prior = transition_prior
-        self.order_by = order_by
-        self.unsorted = unsorted
+    states: int | Sequence[Any]
+    _: KW_ONLY
+    symbols: Sequence[Any] | None = None
+    prior: Dirichlet = Dirichlet()
+    transition: Any = "free"
+    initial: Any = "free"
+    tie: Any = None
+    initial_prior: Dirichlet = Dirichlet()
+    transition_prior: Dirichlet = Dirichlet()
+    order_by: Any = None
+    unsorted: Literal["error", "sort"] = "error"
 
     def _family(self) -> EmissionFamily[Any, Any]:
         return Categorical(self.prior)

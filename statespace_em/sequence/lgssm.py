@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -41,6 +41,7 @@ MOVING = ("transition", "process_cov")
 MATRICES = tuple(name for name in DIMS if not name.startswith("initial"))
 
 
+@dataclass(eq=False, repr=False)
 class LinearGaussianSSM(StateSpaceModel):
     """State-space model with linear dynamics and Gaussian noise (Kalman 1960; EM: Shumway & Stoffer 1982).
 
@@ -159,50 +160,27 @@ class LinearGaussianSSM(StateSpaceModel):
     >>> factor = sse.LinearGaussianSSM(observation=[[1], [{"beta": np.log(flow)}]])
     """
 
-    def __init__(
-        self,
-        states: int | Sequence[Any] | None = None,
-        *,
-        transition: Any = "free",
-        process_cov: Any = "free",
-        observation: Any = "free",
-        measurement_cov: Any = "free",
-        state_offset: Any = "zero",
-        observation_offset: Any = "zero",
-        state_input: Any = "zero",
-        observation_input: Any = "zero",
-        process_loading: Any = None,
-        measurement_loading: Any = None,
-        initial: str | Sequence[str] = "estimated",
-        initial_mean: Any = None,
-        initial_cov: Any = None,
-        likelihood: Literal["diffuse", "full", "marginal"] = "diffuse",
-        process_prior: InverseWishart = InverseWishart(),
-        measurement_prior: InverseWishart = InverseWishart(),
-        transition_prior: MatrixNormal = MatrixNormal(),
-        observation_prior: MatrixNormal = MatrixNormal(),
-        unsorted: Literal["error", "sort"] = "error",
-    ) -> None:
-        self.states = states
-        self.transition = transition
-        self.process_cov = process_cov
-        self.observation = observation
-        self.measurement_cov = measurement_cov
-        self.state_offset = state_offset
-        self.observation_offset = observation_offset
-        self.state_input = state_input
-        self.observation_input = observation_input
-        self.process_loading = process_loading
-        self.measurement_loading = measurement_loading
-        self.initial = initial
-        self.initial_mean = initial_mean
-        self.initial_cov = initial_cov
-        self.likelihood = likelihood
-        self.process_prior = process_prior
-        self.measurement_prior = measurement_prior
-        self.transition_prior = transition_prior
-        self.observation_prior = observation_prior
-        self.unsorted = unsorted
+    states: int | Sequence[Any] | None = None
+    _: KW_ONLY
+    transition: Any = "free"
+    process_cov: Any = "free"
+    observation: Any = "free"
+    measurement_cov: Any = "free"
+    state_offset: Any = "zero"
+    observation_offset: Any = "zero"
+    state_input: Any = "zero"
+    observation_input: Any = "zero"
+    process_loading: Any = None
+    measurement_loading: Any = None
+    initial: str | Sequence[str] = "estimated"
+    initial_mean: Any = None
+    initial_cov: Any = None
+    likelihood: Literal["diffuse", "full", "marginal"] = "diffuse"
+    process_prior: InverseWishart = InverseWishart()
+    measurement_prior: InverseWishart = InverseWishart()
+    transition_prior: MatrixNormal = MatrixNormal()
+    observation_prior: MatrixNormal = MatrixNormal()
+    unsorted: Literal["error", "sort"] = "error"
 
     @property
     def _sized(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +31,7 @@ from statespace_em.sequence.timed_definition import values_of
 from statespace_em.sequence.timed_model import TimedModel
 
 
+@dataclass(eq=False, repr=False)
 class MotionModel(Addable, TimedModel):
     """A target that white noise pushes, in continuous time; made by `statespace_em.designs`.
 
@@ -65,38 +67,21 @@ class MotionModel(Addable, TimedModel):
         As in `LinearGaussianSSM`.
     """
 
-    def __init__(
-        self,
-        kind: Literal["constant_velocity", "constant_acceleration", "coordinated_turn"],
-        dims: int | Sequence[str] = 2,
-        *,
-        rate: float = 0.0,
-        density: Any = "equal",
-        noise: Any = "equal",
-        sensors: int | Mapping[str, Sequence[str]] = 1,
-        step: float | None = None,
-        unit: str = "s",
-        initial: Literal["diffuse", "fixed", "known"] = "diffuse",
-        initial_mean: Any = None,
-        initial_cov: Any = None,
-        likelihood: Literal["diffuse", "full", "marginal"] = "diffuse",
-        measurement_prior: InverseWishart = InverseWishart(),
-        unsorted: Literal["error", "sort"] = "error",
-    ) -> None:
-        self.kind = kind
-        self.dims = dims
-        self.rate = rate
-        self.density = density
-        self.noise = noise
-        self.sensors = sensors
-        self.step = step
-        self.unit = unit
-        self.initial = initial
-        self.initial_mean = initial_mean
-        self.initial_cov = initial_cov
-        self.likelihood = likelihood
-        self.measurement_prior = measurement_prior
-        self.unsorted = unsorted
+    kind: Literal["constant_velocity", "constant_acceleration", "coordinated_turn"]
+    dims: int | Sequence[str] = 2
+    _: KW_ONLY
+    rate: float = 0.0
+    density: Any = "equal"
+    noise: Any = "equal"
+    sensors: int | Mapping[str, Sequence[str]] = 1
+    step: float | None = None
+    unit: str = "s"
+    initial: Literal["diffuse", "fixed", "known"] = "diffuse"
+    initial_mean: Any = None
+    initial_cov: Any = None
+    likelihood: Literal["diffuse", "full", "marginal"] = "diffuse"
+    measurement_prior: InverseWishart = InverseWishart()
+    unsorted: Literal["error", "sort"] = "error"
 
     # what the model is made of
 

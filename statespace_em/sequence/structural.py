@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ NOISE = "noise_var"
 SCREENED = 24  # tops that are started at
 
 
+@dataclass(eq=False, repr=False)
 class StructuralModel(ComponentSum):
     """A sum of components, each with states and parameters that have a meaning; made by `statespace_em.designs`.
 
@@ -50,22 +52,13 @@ class StructuralModel(ComponentSum):
         "error" or "sort": what to do with timestamps that do not increase.
     """
 
-    def __init__(
-        self,
-        components: Sequence[Any],
-        *,
-        noise: Literal["auto", "free", "zero"] = "auto",
-        likelihood: Literal["diffuse", "full", "marginal"] = "diffuse",
-        process_prior: InverseWishart = InverseWishart(),
-        measurement_prior: InverseWishart = InverseWishart(),
-        unsorted: Literal["error", "sort"] = "error",
-    ) -> None:
-        self.components = components
-        self.noise = noise
-        self.likelihood = likelihood
-        self.process_prior = process_prior
-        self.measurement_prior = measurement_prior
-        self.unsorted = unsorted
+    components: Sequence[Any]
+    _: KW_ONLY
+    noise: Literal["auto", "free", "zero"] = "auto"
+    likelihood: Literal["diffuse", "full", "marginal"] = "diffuse"
+    process_prior: InverseWishart = InverseWishart()
+    measurement_prior: InverseWishart = InverseWishart()
+    unsorted: Literal["error", "sort"] = "error"
 
     def _summand(self) -> Summand:
         settings = {name: getattr(self, name) for name in (*SHARED, "noise", "process_prior")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -221,6 +221,7 @@ class MixtureCore:
         return count + (0 if "weight" in self.frozen else n_free(params.weight, "simplex"))
 
 
+@dataclass(eq=False, repr=False)
 class Mixture(LatentModel):
     """Finite mixture of any family: rows are independent, their order does not matter.
 
@@ -249,20 +250,12 @@ class Mixture(LatentModel):
 
     takes_states: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        states: int | Sequence[Any],
-        emission: EmissionFamily[Any, Any],
-        *,
-        weight_prior: Dirichlet = Dirichlet(),
-        order_by: Any = None,
-        unsorted: Literal["error", "sort"] = "error",
-    ) -> None:
-        self.states = states
-        self.emission = emission
-        self.weight_prior = weight_prior
-        self.order_by = order_by
-        self.unsorted = unsorted
+    states: int | Sequence[Any]
+    emission: EmissionFamily[Any, Any]
+    _: KW_ONLY
+    weight_prior: Dirichlet = Dirichlet()
+    order_by: Any = None
+    unsorted: Literal["error", "sort"] = "error"
 
     def sample(self, n_rows: int, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:
         """Draw rows: ``state`` (time,), the name of the component, and ``y`` (time, feature)."""
