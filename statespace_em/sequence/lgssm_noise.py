@@ -12,7 +12,7 @@ from statespace_em.patterns import Pattern, components
 from statespace_em.priors import InverseWishart
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.lgssm_loading import loaded
-from statespace_em.sequence.lgssm_noise_pieces import Closed, Piece, pieces
+from statespace_em.sequence.lgssm_noise_pieces import FLAT, Closed, Piece, pieces
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +87,8 @@ class Noise:
         """
         if not self.pieces:
             return current
+        if self.is_whole and prior == FLAT:  # the usual case, in which there is nothing to put together
+            return self.closed[0].block.mode(scatter, counts, current)
         state, scatter = self.state(current), self.inner(scatter)
         for piece in self.pieces:
             piece.improve(state, scatter, counts, prior)
