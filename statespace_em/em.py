@@ -16,6 +16,7 @@ import numpy as np
 from statespace_em._typing import Floats
 from statespace_em.errors import UNRESOLVED
 from statespace_em.mixing import Anderson
+from statespace_em.stopping import ROUND_OFF, Confirmation, creeps
 
 P = TypeVar("P")
 D_contra = TypeVar("D_contra", contravariant=True)
@@ -25,11 +26,8 @@ S = TypeVar("S")
 Status: TypeAlias = Literal["converged", "max_iter", "decreased", "degenerate"]
 OnStep: TypeAlias = Callable[["Step"], None]
 
-ROUND_OFF = 64 * float(np.finfo(float).eps)
 TIE = ROUND_OFF / 4  # of an objective, within which runs are taken to have ended together
 NOISE = 1e-8  # nats: what the log-likelihood of data at a level far above their noise loses to round-off
-CONFIRM = 3  # consecutive steps that must agree that the gain still to come is small
-WINDOW = 2  # steps over which an accelerated gain is measured: single ones are erratic
 REPEAT = 1e-3  # nats within which two short runs are taken to be on the same path
 SAME_OPTIMUM = 1e-4  # nats within which two starts count as having found the same optimum
 SHORT = 12  # E-steps given to each start before the best are polished
@@ -110,20 +108,6 @@ class EMResult(NamedTuple, Generic[P, S]):
         return self.trace[-1].objective
 
 
-def _gain_to_come(objectives: Sequence[float], window: int) -> float:
-    """Remaining gain in nats by Aitken's geometric series over the last two windows; inf if unknown."""
-    if len(objectives) < 2 * window + 1:
-        return np.inf
-    recent = objectives[-1] - objectives[-1 - window]
-    before = objectives[-1 - window] - objectives[-1 - 2 * window]
-    if recent <= ROUND_OFF * (1.0 + abs(objectives[-1])):
-        return 0.0
-    if recent >= before:
-        return np.inf
-    ratio = recent / before
-    return recent * ratio / (1.0 - ratio)
-
-
 class _Proposals(Generic[P]):
     """Accelerated parameters, from what EM makes of those it is shown."""
 
@@ -142,40 +126,6 @@ class _Proposals(Generic[P]):
                 return None if point is None else self.model.from_vector(point, self.reference)
         except UNRESOLVED:  # a point outside the domain, such as a covariance that has become singular
             return None
-
-
-class _Confirmation:
-    """When to stop: where the gain still to come is small, several steps in a row.
-
-    The gains of mixed steps are erratic. What they say is believed when two steps of EM alone confirm it, and put to
-    the test half as often whenever these do not, so that mixing gets its time.
-    """
-
-    def __init__(self, tol: float, *, mixed: bool) -> None:
-        self.tol, self.mixed = tol, mixed
-        self.needed, self.agreed = CONFIRM, 0
-        self.alone = 0  # steps that EM has been asked to make alone
-
-    def reached(self, objectives: Sequence[float]) -> bool:
-        """Whether it is time to stop after these objectives."""
-        little = _gain_to_come(objectives, WINDOW if self.mixed else 1) < self.tol
-        self.agreed = self.agreed + 1 if little else 0
-        if not self.mixed:
-            return self.agreed == self.needed
-        if self.agreed == self.needed and self.alone < 2:
-            self.alone, self.agreed = self.alone + 1, self.needed - 1
-        elif self.alone:
-            gain = objectives[-1] - objectives[-2]
-            sure = _gain_to_come(objectives, 1) < self.tol or gain < 1e-3 * self.tol
-            self.alone = 0
-            if sure:
-                return True
-            self.agreed, self.needed = 0, 2 * self.needed
-        return False
-
-    def again(self) -> None:
-        """Begin anew: the climb goes on from another place."""
-        self.agreed = 0
 
 
 class _Climb(Generic[P, S]):
@@ -245,14 +195,14 @@ def run_em(
     accelerate: bool = True,
     on_step: OnStep | None = None,
     head: EMResult[P, S] | None = None,
-    slow: float = 0.0,
+    briefly: bool = False,
 ) -> EMResult[P, S]:
     """Climb from ``start`` until the gain still to come is below ``tol`` nats.
 
     ``max_iter`` counts E-steps. A decrease beyond round-off ends the run with status "decreased" and the best
     parameters seen; with ``accelerate`` an extrapolated point that does not improve is replaced by the EM point.
     With ``head``, an earlier run from the same start, go on where it ended: its E-steps count and are not repeated.
-    ``slow`` also ends the run, with status "max_iter", when the last ten steps gained less than that many nats.
+    One that climbs ``briefly`` also ends, with status "max_iter", where EM creeps.
     """
     climb: _Climb[P, S] = _Climb(model, data, on_step)
     if head is None:
@@ -260,14 +210,14 @@ def run_em(
     else:
         climb.resume(head)
     with np.errstate(over="warn", divide="warn", invalid="warn"):
-        return climb.result(_ascend(climb, _Proposals(model, start), max_iter, tol, accelerate, slow))
+        return climb.result(_ascend(climb, _Proposals(model, start), max_iter, tol, accelerate, briefly))
 
 
 def _ascend(
-    climb: _Climb[P, S], proposals: _Proposals[P], max_iter: int, tol: float, accelerate: bool, slow: float
+    climb: _Climb[P, S], proposals: _Proposals[P], max_iter: int, tol: float, accelerate: bool, briefly: bool
 ) -> Status:
     """Climb until one of the ends that `run_em` describes."""
-    model, confirmation = climb.model, _Confirmation(tol, mixed=accelerate)
+    model, confirmation = climb.model, Confirmation(tol, mixed=accelerate)
     while climb.n_steps < max_iter:
         image = model.m_step(climb.statistics, climb.params)
         mixes = accelerate and not confirmation.alone
@@ -291,7 +241,7 @@ def _ascend(
             proposals.mixer.reset()
         elif confirmation.alone:
             proposals.mixer.reset()
-        if slow > 0.0 and len(climb.trace) > 10 and climb.objectives[-1] - climb.objectives[-11] < slow:
+        if briefly and creeps(climb.objectives):
             break
     return "max_iter"
 

@@ -184,15 +184,16 @@ def climb_on(
 
 
 def outdone(runs: Sequence[em.EMResult[Any, Any]], best: int) -> int:
-    """Which run to show: one that found no top does not stand for a model of which others climbed higher without end.
+    """Which run to show: one that found no top does not stand for a model of which others climbed without end.
 
     A top that a run has converged to does, if there are higher places without bound: it is what one wants of such a
     likelihood (as of a mixture's).
     """
-    higher = [i for i, run in enumerate(runs) if run.status == "degenerate" and run.objective > runs[best].objective]
-    if runs[best].status != "max_iter" or not higher:
+    top = max((run.objective for run in runs if run.status == "converged"), default=-np.inf)
+    endless = [i for i, run in enumerate(runs) if run.status == "degenerate" and run.objective > top]
+    if runs[best].status != "max_iter" or not endless:
         return best
-    return max(higher, key=lambda i: runs[i].objective)
+    return max(endless, key=lambda i: runs[i].objective)
 
 
 def check_closed(core: Core, remedy: str) -> None:

@@ -21,11 +21,11 @@ P = TypeVar("P")
 D = TypeVar("D")
 S = TypeVar("S")
 
-SLOW = 1.0  # nats in ten steps: above that EM goes on, for far from a maximum nothing climbs faster
 FLAT = 0.1  # squared score over tol, coordinates being of order 1: a poor model of the curvature must not hide a slope
 DOUBT = 1e-6  # squared score at which EM is not believed to have converged: it may not move all that is free
 PATIENCE = 20  # steps, beside one a coordinate, in which an ascent must learn the curvature
 MOST = 150  # coordinates; the curvature costs as many E-steps
+FEW = 8  # coordinates whose curvature an ascent always begins with: it costs less than to learn it
 FINE = 30  # coordinates of a model whose last digits are worth that
 LAST = 3  # Newton steps for them
 RISE, STEEP = 1e-4, 0.9  # of the first slope: what a step must gain of it, and what may be left of it
@@ -229,23 +229,23 @@ def _climbed(
     head: EMResult[P, S] | None = None,
     informed: bool = False,
 ) -> EMResult[P, S]:
-    """Make accelerated EM steps while they gain much, then ascend on the score; see `run_em` for the arguments.
+    """Make accelerated EM steps until they creep, then ascend on the score; see `run_em` for the arguments.
 
     The model must be one that `HasBoundary`. Ascents are repeated from where the last one ended, in a chart around that
     place, until one gains next to nothing and no variance is to be put at 0 or raised from there. One that stalls goes
-    on with the curvature from differences of the score, which do not count as steps; where it cannot, EM does. Those
-    that are ``informed`` begin with it: from near a top that saves more than it costs.
+    on with the curvature from differences of the score, which do not count as steps; where it cannot, EM does. The
+    first begins with it if coordinates are few and EM has come near a top, or if it is to be ``informed``.
     """
     options: dict[str, Any] = {"tol": tol, "accelerate": accelerate, "on_step": on_step}
     known: Any = model
-    most = max_iter if known.steps_are_exact() else 1
-    end = run_em(model, data, start, max_iter=most, head=head, slow=SLOW, **options)
+    most, few = (max_iter, FEW) if known.steps_are_exact() else (1, 0)
+    end = run_em(model, data, start, max_iter=most, head=head, briefly=True, **options)
     if end.status == "decreased":  # an M-step that is not exact, or round-off in it: the score may know better
         end = end._replace(status="max_iter")
     end = _doubted(model, data, end, start)
     options["tol"] = tol = max(tol, resolution(model, end.params, end.statistics)) if tol > 0.0 else tol
     stalled = False
-    unknown = informed and head is None
+    unknown = head is None
     while end.n_steps < max_iter:
         singular = known.is_singular(end.params, start)
         if singular and known.unbounded(end.params, data):
@@ -261,7 +261,7 @@ def _climbed(
         if point is None:
             break
         shape = ascent.shape(point) if stalled else None
-        first = ascent.shape(point) if unknown and len(point.x) <= FINE else None
+        first = ascent.shape(point) if unknown and len(point.x) <= (FINE if informed else few) else None
         unknown = False
         if shape is not None and shape.unit.min() < SHARPEST:  # a limit that is all but reached, or round-off
             return end._replace(status="converged" if known.is_limit(end.params) else "degenerate")

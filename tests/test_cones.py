@@ -8,6 +8,7 @@ import statespace_em as sse
 from statespace_em.data import as_batch
 from statespace_em.errors import UNRESOLVED
 from statespace_em.patterns import from_entries, from_word
+from statespace_em.sequence import lgssm_guesses
 from statespace_em.sequence.cones import cone_around, is_closed, spectral
 from statespace_em.sequence.lgssm_block import Block
 from statespace_em.sequence.lgssm_noise import Noise
@@ -106,7 +107,8 @@ def core_of(model, y):
     ("name", "singular"),
     [*((name, False) for name in SIZE), *((name, True) for name in ("free", "equal", "blocks", "crossed", "scaled"))],
 )
-def test_gradient_in_a_chart_is_the_slope(name, singular):
+def test_gradient_in_a_chart_is_the_slope(name, singular, monkeypatch):
+    monkeypatch.setattr(lgssm_guesses, "shared_variances", lambda *args: {})  # parameters do not hang on ranking
     size, rng = SIZE[name], np.random.default_rng(2)
     y = walks(size, 15, rng)
     model = sse.LinearGaussianSSM(
@@ -183,7 +185,8 @@ def test_free_noise_of_few_directions(initial, seed):
     assert model.status_ == "converged"
     assert model.score(y) > best - ACCURACY
     assert "boundary" in model.params_["process_cov"].attrs
-    assert np.linalg.eigvalsh(model.params_["process_cov"].values)[0] == pytest.approx(0.0, abs=1e-15)
+    values = np.linalg.eigvalsh(model.params_["process_cov"].values)
+    assert values[0] / values[-1] == pytest.approx(0.0, abs=1e-15)
     assert (np.diff(model.trace_["objective"]) > -1e-8).all()
 
 

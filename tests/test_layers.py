@@ -22,7 +22,7 @@ CHECKOUT = (ROOT / "pyproject.toml").exists()
 LAYERS = {
     0: (
         *("_garbage", "_memory", "_threads", "_typing", "_validate", "boundary", "domains", "em", "errors", "kernels"),
-        *("later", "mixing", "priors", "quasi_newton"),
+        *("later", "mixing", "priors", "quasi_newton", "stopping"),
     ),
     1: ("continuous", "emissions", "patterns", "predictive", "row_patterns", "start", "structure"),
     2: (
@@ -116,7 +116,7 @@ def test_kernels_are_numbers_only(name):
 
 
 def test_the_loop_knows_a_protocol_and_no_models():
-    assert ours(MODULES["em"]) <= {"_typing", "errors", "mixing"}
+    assert ours(MODULES["em"]) <= {"_typing", "errors", "mixing", "stopping"}
 
 
 def test_imports_have_no_cycles():

@@ -31,7 +31,6 @@ from statespace_em.sequence.lgssm_specification import (
     sizes_of,
     written,
 )
-from statespace_em.sequence.lgssm_start import ALONE
 from statespace_em.sequence.lgssm_stationary import stationary_moments
 from statespace_em.sequence.lgssm_structure import COVARIANCES, STEPS
 from statespace_em.sequence.state_space import StateSpaceModel
@@ -212,7 +211,7 @@ class LinearGaussianSSM(StateSpaceModel):
             return 20 if spec.starts_as("stationary").all() else 12  # several factors explain y in several ways
         noise = spec.patterns.get("process_cov")
         variances = [] if noise is None or found else noise.on_diagonal
-        return 3 + min(len(variances), ALONE) * (len(variances) > 1)
+        return 4 if len(variances) > 1 else 3
 
     def _names(self) -> list[Any]:
         if self.states is not None:

@@ -2,12 +2,13 @@
 
 The first come from the principal directions of windows of y, each with a longer window. Of several states that are free
 as a whole most of the next are those that y's spectrum suggests, the best by their likelihood first; what is left is
-drawn at random.
+drawn at random. Where variances alone are free the likelihood tells how they are shared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,9 @@ from statespace_em.sequence.lgssm_loading import typical
 from statespace_em.sequence.lgssm_params import INPUTS, LGSSMParams
 from statespace_em.sequence.lgssm_row_start import guessed_rows, typical_value
 from statespace_em.sequence.lgssm_start import CALM, ENOUGH, SHARES, guessed_params, structured_guess, without_inputs
+from statespace_em.sequence.lgssm_unknown import beginning
 from statespace_em.sequence.spectral_start import in_place_of, in_turn, livelier, spectral_starts
+from statespace_em.sequence.variance_shares import likely_shares, shared_variances
 
 FEW = 2_000  # rows on which starts are compared
 BEST = 13  # starts of a spectrum, after which come others near them
@@ -92,6 +95,9 @@ def guesses(
     def told(start: LGSSMParams, guess: LGSSMParams) -> dict[str, Any]:
         return finished(_with_dynamics(free, guess, start, given))
 
+    noises = shared_variances(
+        free.patterns, {*free.frozen, *free.varying, *given}, free.loadings, (n, batch.y.shape[1])
+    )
     for i in range(n_starts):
         if free.patterns or free.varying:
             guess = structured_guess(
@@ -103,6 +109,13 @@ def guesses(
             guess = guessed_params(batch, n, extra=i, offset=centred, given=given, most=most)
             guess = _still(guess, batch, i, free, given) if n == 1 and i % len(SHARES) == len(SHARES) - 1 else guess
             guess = guess._replace(initial_cov=guess.process_cov) if "initial_cov" in free.frozen else guess
+        if noises:
+            few, values = beginning(batch, FEW), finished(guess)
+            diffuse = (len(few.starts) - 1) * int(np.isinf(values["initial_cov"]).any(-1).sum())
+            n_rows = int((~np.isnan(few.y)).sum()) - diffuse
+            height = partial(_height, objective)
+            yield from likely_shares(noises, values, free.loadings, n_starts, height, n_rows)
+            return
         if spectral is None:
             found = spectral_starts(batch, n, np.random.default_rng(0), centred=centred or level is not None)
             ranked = found  # where one row can be explained exactly, the likelihood ranks first what comes near that

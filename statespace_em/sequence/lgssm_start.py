@@ -16,7 +16,6 @@ from statespace_em.sequence.lgssm_params import LGSSMParams, effects_of, positio
 from statespace_em.sequence.lgssm_unknown import beginning
 
 SHARES = ((0.3, 0.3), (0.001, 0.5), (1.0, 0.01))  # of the variance of steps of y, given to the state and to the noise
-ALONE, QUIET = 4, 1e-3  # starts at which one disturbance does it all, and what the others have of their share
 ROUND_OFF = 1e-12  # share of the largest eigenvalue that the smallest of a singular matrix may have
 CALM = 0.98  # spectral radius up to which dynamics do not explode
 STEADY = 1.0 - 1e-6  # and up to which those are taken that the data suggest
@@ -174,18 +173,13 @@ def structured_guess(
     step = _step_variance(batch)
     seen = varying.get("observation")  # a regressor may be 0 on average
     view = guess["observation"] if seen is None else np.sqrt((seen**2).mean(0))
-    steady = "transition" in usable and "process_cov" in patterns and which >= len(SHARES)
-    by_itself = alone(patterns["process_cov"], which - len(SHARES)) if steady else None
-    if by_itself is not None:
-        state_share, noise_share = SHARES[-1]
     scales = {
         "process_cov": state_share / _impact(guess["transition"], view, loadings.get("process_cov"), step),
         "measurement_cov": noise_share * _shared(step, loadings.get("measurement_cov")),
     }
     for name, scale in scales.items():
         if which >= len(SHARES):
-            known = by_itself if name == "process_cov" else None if by_itself is None else np.ones(scale.shape)
-            scale = scale * (np.exp(rng.normal(size=scale.shape)) if known is None else known)
+            scale = scale * np.exp(rng.normal(size=scale.shape))
         inner = _spread(patterns[name], scale) if name in patterns else _covariance(scale, which, rng)
         if name in patterns and not set(guesses).isdisjoint(patterns[name].names):
             inner = patterns[name].build(_suggested(patterns[name], patterns[name].read(inner), guesses, which))
@@ -193,14 +187,6 @@ def structured_guess(
     if "initial_cov" in patterns:
         guess["initial_cov"] = _spread(patterns["initial_cov"], np.diag(guess["initial_cov"]))
     return LGSSMParams(**{**guess, **fixed, **varying})
-
-
-def alone(noise: Pattern, j: int) -> Floats | None:
-    """Factors of the disturbances (r,) that leave little of all but the ``j``-th variance, where there are more."""
-    variances = noise.on_diagonal
-    if len(variances) < 2 or j >= min(len(variances), ALONE):
-        return None
-    return np.where(np.diag(noise.design[noise.names.index(variances[j])]) != 0.0, 1.0, QUIET)
 
 
 def _drawn(

@@ -23,7 +23,7 @@ from statespace_em.sequence.component_sum import ComponentSum
 from statespace_em.sequence.components import Part, built, together, turning_up
 from statespace_em.sequence.decomposition import View, views
 from statespace_em.sequence.lgssm_specification import Specification
-from statespace_em.sequence.lgssm_start import ALONE, interpolated
+from statespace_em.sequence.lgssm_start import interpolated
 from statespace_em.sequence.reduced_form import reduced
 from statespace_em.sequence.reduced_screen import screened
 from statespace_em.sequence.regressors import plain_options
@@ -102,9 +102,9 @@ class StructuralModel(ComponentSum):
             return 2  # a season takes many states: starts are dear, and the one that the data suggest is good
         several = any(kind == "cycle" for kind, _ in self.components) or any(options["q"] for options in parts)
         variances = self._specification(None).patterns["process_cov"].on_diagonal
-        least = 8 if several else 3  # the likelihoods of moving averages and of cycles have several tops
-        least += min(len(variances), ALONE) if len(variances) > 1 and not (several or parts) else 0
-        return least
+        if several:
+            return 8  # the likelihoods of moving averages and of cycles have several tops
+        return 4 if len(variances) > 1 and not parts else 3
 
     def _names(self) -> list[Any]:
         return list(together(self._parts())[0])
