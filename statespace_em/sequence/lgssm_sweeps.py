@@ -143,7 +143,7 @@ def filter_covariances(
     (n_rows, size), n, q = y.shape, len(entry.mean), entry.response.shape[1]
     settles = section.complete and len(alike) == 1 and not begins[HEAD:].any()  # one history, which settles
     slot, W, gram = np.empty(n_rows, np.int64), np.empty((n_rows, n, q)), np.empty((n_rows, q, q))
-    for end in (1,) if entry.settled else (min(HEAD, n_rows), n_rows) if settles else (n_rows,):
+    for end in (1,) if entry.settled else (HEAD, n_rows) if settles and n_rows > HEAD else (n_rows,):
         stacks = _stacks(end, n, size, room)
         status = kalman.filter_covariances(
             y[:end], begins[:end], alike, A, Q, C, R, entry.cov, slot[:end], *stacks, np.empty((0, size, size))
