@@ -12,6 +12,4 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 AnyArray: TypeAlias = npt.NDArray[Any]
 
-Params = TypeVar("Params")
 Statistics = TypeVar("Statistics")
-Data = TypeVar("Data")

@@ -147,10 +147,6 @@ class Pattern:
         """Design (n_free, kinds, ...) by kind of row, of which there is one."""
         return self.design[:, None]
 
-    def renamed(self, prefix: str) -> Pattern:
-        """Put a word before every name."""
-        return replace(self, names=tuple(f"{prefix}{name}" for name in self.names))
-
 
 def fixed(array: Any) -> Pattern:
     """Return the pattern without free values."""

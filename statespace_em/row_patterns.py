@@ -163,10 +163,6 @@ class RowPattern:
         seen = (self.factors[:, kinds] != 0.0).any(1)
         return [name for j, name in enumerate(self.names) if not seen[self.owner == j].any()]
 
-    def renamed(self, prefix: str) -> RowPattern:
-        """Put a word before every name."""
-        return replace(self, names=tuple(f"{prefix}{name}" for name in self.names))
-
 
 def is_indefinite(matrices: Floats) -> Bools:
     """Which matrices (..., p, p) have eigenvalues of both signs, beyond round-off."""

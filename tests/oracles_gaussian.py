@@ -9,6 +9,7 @@ from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import expm
 
 
 class Parameters(NamedTuple):
@@ -45,6 +46,14 @@ class Posterior(NamedTuple):
     mean: np.ndarray
     cov: np.ndarray
     cross_cov: np.ndarray  # (T, n, n), Cov(s[t], s[t+1]), NaN at the end
+
+
+def discretised(drift, diffusion, gaps):
+    """Transitions and noises of ``ds = drift s dt + dw`` over gaps, by matrix exponentials (Van Loan 1978)."""
+    n = len(drift)
+    flow = expm(np.block([[-drift, diffusion], [np.zeros((n, n)), drift.T]]) * gaps[:, None, None])
+    transition = flow[:, n:, n:].swapaxes(1, 2)
+    return transition, transition @ flow[:, :n, n:]
 
 
 def joint(p: Parameters, T: int):

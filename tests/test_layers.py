@@ -24,7 +24,7 @@ LAYERS = {
         *("_garbage", "_memory", "_threads", "_typing", "_validate", "boundary", "domains", "em", "errors", "kernels"),
         *("later", "mixing", "priors", "quasi_newton", "stopping"),
     ),
-    1: ("continuous", "emissions", "patterns", "predictive", "row_patterns", "start", "structure"),
+    1: ("emissions", "patterns", "predictive", "row_patterns", "start", "structure"),
     2: (
         *("containers", "core", "data", "families", "fitting", "geodesy", "labels", "matching", "reports"),
         *("conditions", "constraints", "diagnostics", "inputs", "order", "residuals", "scale", "schema", "shared"),

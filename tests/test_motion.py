@@ -9,7 +9,6 @@ from scipy import integrate, linalg
 
 import statespace_em as sse
 from statespace_em import checks, designs
-from statespace_em.continuous import discretise
 from statespace_em.errors import DataError, NotFittedError, ParameterError
 from statespace_em.sequence.motion import motion, over
 from statespace_em.sequence.motion_times import grid_of
@@ -92,17 +91,17 @@ def test_dynamics_are_the_matrix_exponential():
             moves = motion(["x", "y", "z"], order, 0.0, separate=separate)
             closed = over(moves, gaps)
             for noises, push in zip(closed.noises, moves.pushes, strict=True):
-                solved = discretise(moves.drift, push, gaps)
-                np.testing.assert_allclose(closed.transition, solved.transition, rtol=1e-12, atol=1e-14)
-                np.testing.assert_allclose(noises, solved.cov, rtol=1e-9, atol=1e-14)
+                transitions, covs = oracle.discretised(moves.drift, push, gaps)
+                np.testing.assert_allclose(closed.transition, transitions, rtol=1e-12, atol=1e-14)
+                np.testing.assert_allclose(noises, covs, rtol=1e-9, atol=1e-14)
     w = 0.7
     moves = motion(["x", "y", "z"], 2, w, separate=False)
     turn = over(moves, gaps)
     for rate in (w, -2.0, 1e-3, 1e-7):  # slow turns too: not one digit lost in differences of small angles
         moves = motion(["x", "y", "z"], 2, rate, separate=False)
-        closed, solved = over(moves, gaps), discretise(moves.drift, moves.pushes[0], gaps)
-        np.testing.assert_allclose(closed.transition, solved.transition, rtol=1e-11, atol=1e-15)
-        np.testing.assert_allclose(closed.noises[0], solved.cov, rtol=1e-11, atol=1e-15)
+        closed, (transitions, covs) = over(moves, gaps), oracle.discretised(moves.drift, moves.pushes[0], gaps)
+        np.testing.assert_allclose(closed.transition, transitions, rtol=1e-11, atol=1e-15)
+        np.testing.assert_allclose(closed.noises[0], covs, rtol=1e-11, atol=1e-15)
     for h, A, Q in zip(gaps, turn.transition, turn.noises[0]):
         s, c = np.sin(w * h), np.cos(w * h)
         np.testing.assert_allclose(A[3:5, 3:5], [[c, -s], [s, c]], atol=1e-13)

@@ -6,13 +6,12 @@ from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
 from statespace_em.errors import DataError
 from statespace_em.plotting import _style as style
-from statespace_em.plotting._inputs import Floats, choose, listed, names, one_sequence, whose
+from statespace_em.plotting._inputs import Floats, choose, listed, names, one_sequence, time_labels, whose
 from statespace_em.plotting._style import AxesArray, TimeAxis
 from statespace_em.plotting.states import draw_band, draw_measurements
 
@@ -107,12 +106,7 @@ def _rows(array: xr.DataArray, sequence: Hashable | None) -> xr.DataArray:
 
 def _time(array: xr.DataArray) -> TimeAxis:
     name = str(array.dims[0])
-    index = array.indexes.get(name)
-    if index is None and "timestamp" in array.coords:
-        index = pd.Index(array["timestamp"].values)
-    if isinstance(index, pd.PeriodIndex):
-        index = index.to_timestamp()
-    return style.time_axis(index, array.sizes[name], name)
+    return style.time_axis(time_labels(array, name), array.sizes[name], name)
 
 
 def _behind(mean: xr.DataArray, parts: xr.Dataset, own: list[bool]) -> tuple[Floats, str]:

@@ -23,7 +23,7 @@ from statespace_em.core import Core
 from statespace_em.data import Batch
 from statespace_em.emissions.base import EmissionFamily
 from statespace_em.emissions.evaluate import column_scale
-from statespace_em.errors import ParameterError
+from statespace_em.errors import DataError, ParameterError
 from statespace_em.families import (
     bound,
     check_constant,
@@ -42,7 +42,7 @@ from statespace_em.scale.lazily import chunkwise
 from statespace_em.schema import Schema, state_coords
 from statespace_em.sequence.base import SequenceModel, future_dataset
 from statespace_em.sequence.chain_block import Chain
-from statespace_em.sequence.decoding import best_paths, decoded, fixed_lag, least_rows
+from statespace_em.sequence.decoding import best_paths, chain_of, decoded, fixed_lag, least_rows
 from statespace_em.sequence.future import future_paths, one_sequence
 from statespace_em.sequence.hmm_core import HMMCore
 from statespace_em.sequence.stationary import stationary
@@ -132,8 +132,10 @@ class HiddenMarkovModel(SequenceModel):
         """
         _validate.at_least("n_paths", n_paths, 1, whole=True)
         core, tree, batch, labels, _ = self._ready(y, params, states, weights)
+        if labels.sequence is not None:
+            raise DataError(f"y has {len(labels.keys)} sequences: ask for the best paths of one of them.")
         with labelled_rows(labels, self._names()):
-            found, score = best_paths(core, tree, batch, labels, n_paths)  # type: ignore[arg-type]
+            found, score = best_paths(*chain_of(core, tree, batch), n_paths)  # type: ignore[arg-type]
         names = name_array(self._names())[found]
         dataset = xr.Dataset({"state": (("path", labels.time), names), "log_prob": ("path", score)})
         dataset["state"].attrs["conditioning"] = dataset["log_prob"].attrs["conditioning"] = "1:T"
@@ -156,7 +158,7 @@ class HiddenMarkovModel(SequenceModel):
         _validate.at_least("lag", lag, 0, whole=True)
         core, tree, batch, labels, _ = self._ready(y, params, states, weights)
         with labelled_rows(labels, self._names()):
-            smoothed = fixed_lag(core, tree, batch, lag)  # type: ignore[arg-type]
+            smoothed = fixed_lag(*chain_of(core, tree, batch), batch.starts, lag)  # type: ignore[arg-type]
         dataset = labels.dataset({"smoothed": (("state",), smoothed)}, state_coords(self._names()))
         dataset["smoothed"].attrs["conditioning"] = f"1:t+{lag}"
         return dataset

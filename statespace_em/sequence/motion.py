@@ -62,8 +62,8 @@ def motion(axes: Sequence[str], order: int, rate: float, *, separate: bool) -> M
 def over(moves: Motion, gaps: Floats) -> Steps:
     """Exact dynamics over each gap, in closed form; a gap that comes often is worked out once.
 
-    The matrix exponential of `continuous.discretise` says the same, but one for each of many different gaps would take
-    most of the time of a fit.
+    A matrix exponential says the same (Van Loan 1978), but one for each of many different gaps would take most of the
+    time of a fit.
     """
     each, place = np.unique(gaps, return_inverse=True)
     d, size = len(moves.view), len(moves.states)

@@ -348,7 +348,7 @@ class StateSpaceModel(DrawnModel):
             raise DataError("no sequence has two rows: the dynamics have no estimate. Freeze them, or give a prior.")
         if np.isnan(batch.y).all():
             raise DataError("every entry of y is missing: there is nothing to fit.")
-        self._check_enough(batch, labels)
+        self._check_enough(batch)
         noisy = "measurement_cov" not in freeze and core.may_move("measurement_cov") and self.measurement_prior.is_flat
         exact = "process_cov" in moving and core.has_no_noise() and self.process_prior.is_flat
         if noisy or exact:
@@ -356,7 +356,7 @@ class StateSpaceModel(DrawnModel):
         if not self._of_steps:
             warn_of_gaps(labels)
 
-    def _check_enough(self, batch: Batch, labels: Labels) -> None:
+    def _check_enough(self, batch: Batch) -> None:
         """Warn where the first states take all that there is to see."""
         spec, seen = self._specification(batch.y.shape[1]), int((~np.isnan(batch.y)).sum())
         taken = int(spec.starts_as("diffuse").sum()) * (len(batch.starts) - 1) + int(spec.starts_as("fixed").sum())

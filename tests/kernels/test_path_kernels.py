@@ -8,8 +8,8 @@ from oracles import chain_oracle, enumerate_paths
 
 from statespace_em.errors import ImpossibleObservationError
 from statespace_em.kernels import paths
+from statespace_em.sequence.decoding import best_paths, fixed_lag, patient_path
 from statespace_em.sequence.forward_backward import filter_states
-from statespace_em.sequence.hindsight import best_paths, fixed_lag, patient_path
 
 EXACT = 1e-11
 
