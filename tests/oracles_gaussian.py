@@ -49,11 +49,17 @@ class Posterior(NamedTuple):
 
 
 def discretised(drift, diffusion, gaps):
-    """Transitions and noises of ``ds = drift s dt + dw`` over gaps, by matrix exponentials (Van Loan 1978)."""
+    """Transitions and noises of ``ds = drift s dt + dw`` over gaps, from matrix exponentials (Van Loan 1978).
+
+    Those of a sixteenth of each gap, doubled four times, lose no digits where long ones do.
+    """
     n = len(drift)
-    flow = expm(np.block([[-drift, diffusion], [np.zeros((n, n)), drift.T]]) * gaps[:, None, None])
-    transition = flow[:, n:, n:].swapaxes(1, 2)
-    return transition, transition @ flow[:, :n, n:]
+    flow = expm(np.block([[-drift, diffusion], [np.zeros((n, n)), drift.T]]) * gaps[:, None, None] / 16.0)
+    A = flow[:, n:, n:].swapaxes(1, 2)
+    Q = A @ flow[:, :n, n:]
+    for _ in range(4):
+        A, Q = A @ A, A @ Q @ A.swapaxes(1, 2) + Q
+    return A, (Q + Q.swapaxes(1, 2)) / 2.0
 
 
 def joint(p: Parameters, T: int):
