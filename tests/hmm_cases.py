@@ -118,3 +118,10 @@ def with_prior(kind, n_states):
 
 def mixture_with(family, n_states, prior=None):
     return sse.Mixture(n_states, replace(family, prior=prior) if prior is not None else family)
+
+
+def rising(model, slack=1e-11):
+    """Whether no step of a fit has lost more than round-off."""
+    objective = model.trace_["objective"].to_numpy()
+    climbs = (np.diff(objective) >= -slack * (1.0 + np.abs(objective[1:]))).all()
+    return climbs and model.status_ != "decreased"  # a step that falls is not in the trace

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from lgssm_cases import core_of
 from scipy.optimize import minimize
 
 import statespace_em as sse
@@ -228,9 +229,7 @@ WALKS = {
 
 def core_and_point(settings, y, values):
     model = sse.LinearGaussianSSM(**settings)
-    batch = as_batch(y)[0]
-    core = model._core(batch=batch, given={})
-    point = next(iter(core.starts(batch, 1, np.random.default_rng(0), {})))
+    core, batch, point = core_of(model, y)
     for name, variances in values.items():
         point = point._replace(**{name: core.patterns[name].build(np.array(variances))})
     return core, batch, point

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from lgssm_cases import core_of
 from scipy.optimize import minimize
 
 import statespace_em as sse
-from statespace_em.data import as_batch
 from statespace_em.errors import UNRESOLVED
 from statespace_em.patterns import from_entries, from_word
 from statespace_em.sequence import lgssm_guesses
@@ -95,12 +95,6 @@ def walks(size, rows, rng, rank=1):
     y[rng.random(y.shape) < 0.2] = np.nan
     y[0] = np.nan_to_num(y[0])
     return y
-
-
-def core_of(model, y):
-    batch = as_batch(y)[0]
-    core = model._core(batch=batch, given={})
-    return core, batch, next(iter(core.starts(batch, 1, np.random.default_rng(0), {})))
 
 
 @pytest.mark.parametrize(

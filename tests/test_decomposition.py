@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from lgssm_cases import oracle_of
 from oracles_diffuse import diffuse
-from oracles_gaussian import Parameters
 
 from statespace_em import designs, plotting
 from statespace_em.errors import DataError, ParameterError
@@ -35,14 +35,11 @@ def params_of(model):
 
 def dense(model, params, y):
     """Posterior mean (T, n) and covariance (T n, T n) of the states by generalised least squares."""
-    n = params.sizes["state"]
-    view = model._specification(1).varying["observation"]
-    A = model._specification(1).patterns["transition"].constant
-    p = Parameters(
-        A[None], np.zeros((1, n)), params["process_cov"].values[None], view, np.zeros((1, 1)),
-        params["measurement_cov"].values[None], np.zeros(n), np.zeros((n, n)),
-    )  # fmt: skip
-    _, _, mean, cov = diffuse(y.to_numpy()[:, None], p.rows(slice(0, len(y))), np.ones(n, bool))
+    spec = model._specification(1)
+    view = spec.varying["observation"]
+    p = oracle_of(params, transition=spec.patterns["transition"].constant, observation=view)
+    known = p._replace(m0=0.0 * p.m0, P0=0.0 * p.P0).rows(slice(0, len(y)))
+    _, _, mean, cov = diffuse(y.to_numpy()[:, None], known, np.ones(len(p.m0), bool))
     return mean, cov, view[: len(y), 0]
 
 

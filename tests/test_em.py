@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hmm_cases import FAMILIES, case, model_of, with_prior
+from hmm_cases import FAMILIES, case, model_of, rising, with_prior
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,17 +17,9 @@ from statespace_em.errors import ConvergenceWarning, ImpossibleObservationError,
 from statespace_em.mixing import Anderson
 from statespace_em.sequence.hmm_core import HMMCore
 
-SLACK = 1e-11  # relative to the objective, for round-off
-
 
 def objective_of(model, y):
     return model.score(y) + model.log_prior()
-
-
-def rising(model):
-    objective = model.trace_["objective"].to_numpy()
-    climbs = (np.diff(objective) >= -SLACK * (1.0 + np.abs(objective[1:]))).all()
-    return climbs and model.status_ != "decreased"  # a step that falls is not in the trace
 
 
 @pytest.mark.filterwarnings("ignore::statespace_em.errors.ConvergenceWarning")

@@ -2,18 +2,10 @@
 
 import numpy as np
 import pytest
-from hmm_cases import FAMILIES, case, emission_of, model_of, with_prior
+from hmm_cases import FAMILIES, case, emission_of, model_of, rising, with_prior
 
 import statespace_em as sse
 from statespace_em.sequence.hmm_core import HMMCore
-
-SLACK = 1e-11  # relative to the objective, for round-off
-
-
-def rising(model):
-    objective = model.trace_["objective"].to_numpy()
-    climbs = (np.diff(objective) >= -SLACK * (1.0 + np.abs(objective[1:]))).all()
-    return climbs and model.status_ != "decreased"  # a step that falls is not in the trace
 
 
 @pytest.mark.filterwarnings("ignore::statespace_em.errors.ConvergenceWarning")

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from oracles_gaussian import Parameters, joint, posterior
+from lgssm_cases import core_of, em_steps, oracle_of, score_and_slopes
+from oracles_gaussian import joint, posterior
 
 import statespace_em as sse
 from statespace_em.errors import DataError, ParameterError
@@ -49,14 +50,12 @@ def data(seed=0, rows=T, missing=0.2):
 
 def dense(params, U):
     """Parameters of the oracle: the inputs are offsets that vary."""
-    value = {name: np.asarray(params[name].values, float) for name in params}
-    n, size = value["transition"].shape[0], value["observation"].shape[0]
-    B = value.get("state_input", np.zeros((n, K)))
-    D = value.get("observation_input", np.zeros((size, K)))
-    return Parameters(
-        value["transition"][None], U @ B.T, value["process_cov"][None], value["observation"][None], U @ D.T,
-        value["measurement_cov"][None], value["initial_mean"], value["initial_cov"],
-    )  # fmt: skip
+    inputs = {
+        f"{side}_offset": U @ params[f"{side}_input"].values.T
+        for side in ("state", "observation")
+        if f"{side}_input" in params
+    }
+    return oracle_of(params, **inputs)
 
 
 @pytest.mark.parametrize("effects", EFFECTS)
@@ -96,9 +95,7 @@ def set_up(effects, start, **more):
     y, U = data()
     other, W = data(1, 9)
     model = model_of(effects, start, **more)._driven_by([U, W], [y, other])
-    batch = model._read([y, other], None)[0]
-    core = model._core(batch=batch, given={"initial_cov": np.eye(2)} if start == "estimated" else {})
-    point = next(iter(core.starts(batch, 1, np.random.default_rng(0), {})))
+    core, batch, point = core_of(model, [y, other], {"initial_cov": np.eye(2)} if start == "estimated" else {})
     vector = core.to_vector(point, point)
     return core, batch, core.from_vector(vector + 0.1 * np.random.default_rng(1).normal(size=vector.size), point)
 
@@ -107,20 +104,10 @@ def set_up(effects, start, **more):
 @pytest.mark.parametrize("effects", EFFECTS)
 def test_score_is_the_gradient_and_em_climbs(effects, start):
     core, batch, point = set_up(effects, start, process_prior=InverseWishart(5.0, 2.0))
-    vector = core.to_vector(point, point)
-    gradient, step = core.score_vector(point, core.e_step(point, batch)[0], point), 1e-5
-    for i, expected in enumerate(gradient):
-        ends = []
-        for sign in (1, -1):
-            there = core.from_vector(vector + sign * step * np.eye(len(vector))[i], point)
-            ends.append(core.e_step(there, batch)[1] + core.log_prior(there))
-        assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(expected, rel=2e-6, abs=2e-6)
-    last = -np.inf
-    for _ in range(30):
-        statistics, value = core.e_step(point, batch)
-        value += core.log_prior(point)
-        assert value >= last - 1e-10 * abs(value)
-        last, point = value, core.m_step(statistics, point)
+    score, slopes = score_and_slopes(core, batch, point)
+    assert slopes == pytest.approx(score, rel=2e-6, abs=2e-6)
+    trace, _ = em_steps(core, batch, point, 30)
+    assert (np.diff(trace) >= -1e-10 * np.abs(trace[1:])).all()
 
 
 @pytest.mark.parametrize("effects", EFFECTS)

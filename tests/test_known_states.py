@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hmm_cases import case, log_densities, model_of
+from hmm_cases import case, log_densities, model_of, rising
 from oracles import chain_oracle
 from scipy.stats import poisson
 
@@ -16,12 +16,6 @@ KINDS = ["full", "poisson", "categorical"]
 
 def close(left, right, tolerance=EXACT):
     np.testing.assert_allclose(left, right, rtol=tolerance, atol=tolerance)
-
-
-def rising(model):
-    objective = model.trace_["objective"].to_numpy()
-    climbs = (np.diff(objective) >= -1e-11 * (1.0 + np.abs(objective[1:]))).all()
-    return climbs and model.status_ != "decreased"  # a step that falls is not in the trace
 
 
 def known_of(n_rows, n_states, rng, share=0.4):

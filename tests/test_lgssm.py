@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from lgssm_cases import oracle_of, params_of
 from oracles_gaussian import (
     Parameters,
     condition,
@@ -34,29 +35,13 @@ def close(left, right, tolerance=EXACT):
     np.testing.assert_allclose(left, right, rtol=tolerance, atol=tolerance)
 
 
-def plain(p: Parameters) -> LGSSMParams:
-    """Parameters of the oracle as those of the core."""
-    return LGSSMParams(p.A[0], p.Q[0], p.C[0], p.R[0], p.m0, p.P0, p.b[0], p.d[0])
-
-
-def dense(p) -> Parameters:
-    """Undo `plain`; takes Datasets too."""
-    if not isinstance(p, LGSSMParams):
-        p = LGSSMParams(**{name: p[name].values for name in BLOCKS})
-    return Parameters(
-        *(np.atleast_2d(value)[None] if value.ndim == 2 else value[None] for value in (p.transition, p.state_offset)),
-        p.process_cov[None], p.observation[None], p.observation_offset[None], p.measurement_cov[None],
-        p.initial_mean, p.initial_cov,
-    )  # fmt: skip
-
-
 def case(n, D, seed=0, *, lengths=(6,), missing=0.0, **settings):
     """Model, labelled and oracle parameters, and sequences drawn from them; the noise of y is correlated."""
     rng = np.random.default_rng([seed, n, D])
     p = random_parameters(rng, n, D)
     sequences = [simulate(rng, p, T, missing) for T in lengths]
     model = sse.LinearGaussianSSM(n, **settings)
-    return model, model.parameters(**plain(p)._asdict()), p, sequences
+    return model, model.parameters(**params_of(p)._asdict()), p, sequences
 
 
 def as_input(sequences):
@@ -304,7 +289,7 @@ def test_evidence_bound_is_tight(n, D, missing):
     _, params, p, sequences = case(n, D, lengths=(6, 3, 5), missing=missing)
     expected = Expected(sequences, p)
     model = sse.LinearGaussianSSM(n)
-    close(expected(plain(p)) + expected.entropy, model.score(as_input(sequences), params))
+    close(expected(params_of(p)) + expected.entropy, model.score(as_input(sequences), params))
 
 
 def test_evidence_bound_from_the_posterior():
@@ -315,7 +300,7 @@ def test_evidence_bound_from_the_posterior():
     both = np.block([[V[:-1], X], [X.swapaxes(1, 2), V[1:]]])
     entropy = 0.5 * np.linalg.slogdet(2 * np.pi * np.e * both)[1].sum()
     entropy -= 0.5 * np.linalg.slogdet(2 * np.pi * np.e * V[1:-1])[1].sum()
-    close(Expected([y], p)(plain(p)) + entropy, post["log_likelihood"])
+    close(Expected([y], p)(params_of(p)) + entropy, post["log_likelihood"])
 
 
 SUBSETS = [frozen for size in range(len(BLOCKS) + 1) for frozen in itertools.combinations(BLOCKS, size)]
@@ -326,8 +311,8 @@ def test_m_step_maximises_given_every_set_of_frozen_blocks(prior):
     _, _, old, sequences = case(2, 2, lengths=(7, 5, 6, 6), missing=0.25)
     batch, expected, rng = batch_of(sequences), Expected(sequences, old), np.random.default_rng(0)
     priors = (InverseWishart(5.0, 2.0), InverseWishart(4.0, ((2.0, 0.5), (0.5, 1.0)))) if prior else ()
-    start = moved(plain(old), BLOCKS, rng, 0.2)
-    expected = Expected(sequences, dense(start))
+    start = moved(params_of(old), BLOCKS, rng, 0.2)
+    expected = Expected(sequences, oracle_of(start))
     for frozen in SUBSETS:
         core = LGSSMCore(2, frozen, *priors)
         statistics, before = core.e_step(start, batch)
@@ -368,7 +353,7 @@ def test_one_em_step_matches_dense_completion(n, D, missing, with_offsets):
     model, params, p, sequences = case(n, D, lengths=(12, 9, 10, 12, 11), missing=missing, **settings)
     y = as_input(sequences)
     sequences[1][3] = np.nan
-    expected = plain(em_step(sequences, p, with_offsets))
+    expected = params_of(em_step(sequences, p, with_offsets))
     via_steps = model.m_step(y, model.e_step(y, params), params)
     via_fit = fit(model, y, start=params, max_iter=2, accelerate=False).params_
     for found in (via_steps, via_fit):
@@ -393,7 +378,7 @@ def test_one_em_step_matches_dense_completion(n, D, missing, with_offsets):
 def test_what_initial_holds(initial, n_sequences, kept):
     model, params, p, sequences = case(2, 2, lengths=(14,) * n_sequences, initial=initial)
     y = as_input(sequences)
-    expected = plain(em_step(sequences, p, with_offsets=False))
+    expected = params_of(em_step(sequences, p, with_offsets=False))
     if "initial_mean" in kept:
         expected = expected._replace(initial_mean=p.m0)
     if "initial_cov" in kept:
@@ -426,7 +411,7 @@ def test_loop_of_public_steps_is_plain_em(n_sequences):
 def test_statistics_give_the_exact_score(missing):
     """Fisher's identity against finite differences of the log-likelihood."""
     _, _, p, sequences = case(2, 2, lengths=(8, 6, 7), missing=missing)
-    batch, core, p = batch_of(sequences), LGSSMCore(2, ()), plain(p)
+    batch, core, p = batch_of(sequences), LGSSMCore(2, ()), params_of(p)
     s, _ = core.e_step(p, batch)
     Q, R, P0 = (np.linalg.inv(getattr(p, name)) for name in COVARIANCES)
     shift = s.first_mean - s.n_sequences * p.initial_mean
@@ -486,7 +471,7 @@ def test_tied_start_is_one_step_from_a_fixed_state():
     """The first state has the process covariance: its M-step is joint, and a given initial_cov does not matter."""
     model, params, p, sequences = case(2, 2, lengths=(9, 7, 8), missing=0.2, initial="tied")
     y, core = batch_of(sequences), LGSSMCore(2, ("initial_cov",), tied=True)
-    start = core.build(plain(p)._asdict())
+    start = core.build(params_of(p)._asdict())
     np.testing.assert_array_equal(start.initial_cov, start.process_cov)
     held = params.assign(initial_cov=params["process_cov"])
     known = sse.LinearGaussianSSM(2)
@@ -494,7 +479,7 @@ def test_tied_start_is_one_step_from_a_fixed_state():
     s, before = core.e_step(start, y)
     for frozen in ((), ("transition",), ("process_cov",), ("initial_mean", "observation")):
         part = LGSSMCore(2, ("initial_cov", *frozen), InverseWishart(5.0, 1.0), tied=True)
-        new, expected = part.m_step(s, start), Expected(sequences, dense(start))
+        new, expected = part.m_step(s, start), Expected(sequences, oracle_of(start))
         assert new.initial_cov is new.process_cov
         top, rng = expected(new) + part.log_prior(new), np.random.default_rng(1)
         for step in (1e-4, 1e-2):
@@ -548,7 +533,7 @@ def test_score_vector_is_the_gradient_in_coordinates(frozen, tied):
     held = (*frozen, "initial_cov") if tied else frozen
     priors = InverseWishart(5.0, 2.0), InverseWishart(4.0, ((2.0, 0.5), (0.5, 1.0)))
     core, batch = LGSSMCore(2, held, *priors, tied), batch_of(sequences)
-    reference = core.build(plain(p)._asdict())
+    reference = core.build(params_of(p)._asdict())
     free = [name for name in BLOCKS if name not in held]
     point = core.build(moved(reference, free, np.random.default_rng(1), 0.1)._asdict())
     statistics, _ = core.e_step(point, batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lgssm_cases
 import numpy as np
 import pytest
 import xarray as xr
@@ -12,7 +13,7 @@ from statespace_em.data import Batch
 from statespace_em.sequence import lgssm_alike, lgssm_params, lgssm_plan
 from statespace_em.sequence.lgssm_alike import ALIKE, NONE, alike, few_changes
 from statespace_em.sequence.lgssm_expectation import e_step, planned
-from statespace_em.sequence.lgssm_params import LGSSMParams, by_row
+from statespace_em.sequence.lgssm_params import by_row
 from statespace_em.sequence.lgssm_passes import Part, blank_filtered, filter_covariances, kalman_filter, smoother
 from statespace_em.sequence.lgssm_sweeps import Kinds
 
@@ -35,11 +36,10 @@ def broken(which="AQCR", n=3, size=2) -> Parameters:
 
 
 def params_of(p: Parameters, diffuse=()):
-    values = [value if len(value) > 1 else value[0] for value in (p.A, p.Q, p.C, p.R)]
     cov = p.P0.copy()
     cov[list(diffuse)] = cov[:, list(diffuse)] = 0.0
     cov[diffuse, diffuse] = np.inf
-    return LGSSMParams(*values, p.m0, cov, p.b, p.d[0])
+    return lgssm_cases.params_of(p)._replace(initial_cov=cov)
 
 
 def batch_of(lengths=(T,), missing=0.0):

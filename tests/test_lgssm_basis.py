@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from lgssm_cases import core_of
 
 import statespace_em as sse
 from statespace_em import designs
@@ -38,9 +39,8 @@ COUNTS = {  # by hand
 
 
 def count(model, y):
-    batch, _, _ = model._read(y, None)
-    core = model._core(batch=batch, given={})
-    return core.n_free(next(iter(core.starts(batch, 1, np.random.default_rng(0), {}))))
+    core, _, start = core_of(model, y)
+    return core.n_free(start)
 
 
 @pytest.mark.parametrize("name", COUNTS)

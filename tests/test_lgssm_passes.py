@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from lgssm_cases import params_of
 from oracles_gaussian import random_parameters
 
 import statespace_em as sse
@@ -14,7 +15,6 @@ from statespace_em.sequence import lgssm_passes as passes
 from statespace_em.sequence.lgssm_causal import spread_of_innovations
 from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_pairs import pair_moments
-from statespace_em.sequence.lgssm_params import LGSSMParams
 
 CORE = LGSSMCore(3, ())
 
@@ -22,14 +22,10 @@ CORE = LGSSMCore(3, ())
 def case(missing):
     rng = np.random.default_rng(0)
     p = random_parameters(rng, 3, 2)
-    params = LGSSMParams(
-        transition=p.A[0], process_cov=p.Q[0], observation=p.C[0], measurement_cov=p.R[0],
-        initial_mean=p.m0, initial_cov=p.P0, state_offset=p.b[0], observation_offset=p.d[0],
-    )  # fmt: skip
     lengths = [1, 200, 30, 2, 90, 200, 1, 1]
     y = rng.normal(size=(sum(lengths), 2))
     y[rng.random(y.shape) < missing] = np.nan
-    return params, Batch(y, np.cumsum([0, *lengths]))
+    return params_of(p), Batch(y, np.cumsum([0, *lengths]))
 
 
 def answers(params, batch):

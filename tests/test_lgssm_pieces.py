@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from lgssm_cases import params_of
 from oracles_gaussian import random_parameters
 
 from statespace_em import _threads
@@ -12,7 +13,6 @@ from statespace_em.errors import SingularInnovationError
 from statespace_em.sequence import lgssm_passes as passes
 from statespace_em.sequence import lgssm_pieces, lgssm_sums
 from statespace_em.sequence.lgssm_core import LGSSMCore
-from statespace_em.sequence.lgssm_params import LGSSMParams
 
 N_ROWS = 1500
 CASES = ["whole", "level", "gap", "several", "break"]
@@ -28,10 +28,7 @@ def case(kind, n_states):
         y[[700, 703, 790], [0, 1, 0]] = np.nan
     if kind == "break":
         Q = np.where((np.arange(N_ROWS) < 800)[:, None, None], Q, 4.0 * Q)
-    return LGSSMParams(
-        transition=0.9 * p.A[0], process_cov=Q, observation=p.C[0], measurement_cov=p.R[0], initial_mean=p.m0,
-        initial_cov=p.P0, state_offset=p.b[0], observation_offset=p.d[0],
-    ), Batch(y, starts)  # fmt: skip
+    return params_of(p)._replace(transition=0.9 * p.A[0], process_cov=Q), Batch(y, starts)
 
 
 def answers(params, batch):

@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from lgssm_cases import params_of
 from oracles_diffuse import diffuse
 from oracles_gaussian import Parameters, random_parameters
 
 from statespace_em.data import Batch
 from statespace_em.sequence import lgssm_plan, lgssm_sums
 from statespace_em.sequence.lgssm_expectation import e_step
-from statespace_em.sequence.lgssm_params import LGSSMParams
 
 N_ROWS = 220
 
@@ -61,7 +61,7 @@ def test_sums_are_those_of_the_dense_oracle(name, blocks, monkeypatch):
             monkeypatch.setattr(lgssm_plan, what, blocks)
         monkeypatch.setattr(lgssm_plan, "SETTLING", 1)
     cov = np.where(np.diag(unknown), np.inf, p.P0)
-    params = LGSSMParams(p.A[0], p.Q[0], p.C[0], p.R[0], p.m0, cov, p.b[0], p.d[0])
+    params = params_of(p)._replace(initial_cov=cov)
     rows = looked_at(monkeypatch)
     s, value = e_step(params, Batch(y, np.array([0, N_ROWS])), np.zeros(2, int))
     values, _, mean, posterior_cov = diffuse(y, p, unknown)
@@ -82,7 +82,7 @@ def test_every_sequence_has_rows_of_its_own():
     """Sequences with gaps of their own, side by side or not: as each on its own."""
     rng = np.random.default_rng(5)
     p = random_parameters(rng, 3, 2)
-    params = LGSSMParams(p.A[0], p.Q[0], p.C[0], p.R[0], p.m0, np.diag([np.inf] * 3), p.b[0], p.d[0])
+    params = params_of(p)._replace(initial_cov=np.diag([np.inf] * 3))
     parts = [rng.normal(size=(n, 2)) for n in (200, 200, 150, 90, 30, *[60] * 20)]
     parts[1][3:80] = np.nan
     parts[3][rng.random(parts[3].shape) < 0.4] = np.nan

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from lgssm_cases import params_of
 from oracles_gaussian import random_parameters
 
 import statespace_em as sse
@@ -17,7 +18,6 @@ from statespace_em.patterns import from_word
 from statespace_em.sequence import lgssm_alike, lgssm_params, lgssm_plan, lgssm_sums
 from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_expectation import e_step
-from statespace_em.sequence.lgssm_params import LGSSMParams
 
 N_STATES, SIZE = 3, 2
 GAPS = ("none", "common", "own")
@@ -34,9 +34,8 @@ def parameters(diffuse=(), fixed=(), inputs=0):
     cov[[*diffuse, *fixed]] = cov[:, [*diffuse, *fixed]] = 0.0
     cov[diffuse, diffuse] = np.inf
     effects = {"state_input": (N_STATES, inputs), "observation_input": (SIZE, inputs)} if inputs else {}
-    return LGSSMParams(
-        transition=0.9 * p.A[0] / np.abs(np.linalg.eigvals(p.A[0])).max(), process_cov=p.Q[0], observation=p.C[0],
-        measurement_cov=p.R[0], initial_mean=p.m0, initial_cov=cov, state_offset=p.b[0], observation_offset=p.d[0],
+    return params_of(p)._replace(
+        transition=0.9 * p.A[0] / np.abs(np.linalg.eigvals(p.A[0])).max(), initial_cov=cov,
         **{name: rng.normal(size=shape) for name, shape in effects.items()},
     )  # fmt: skip
 

@@ -5,8 +5,9 @@ import warnings
 import numpy as np
 import pytest
 import xarray as xr
+from lgssm_cases import core_of, oracle_of, score_and_slopes
 from oracles_diffuse import diffuse
-from oracles_gaussian import Parameters, completed, posterior, random_parameters, simulate
+from oracles_gaussian import completed, posterior, random_parameters, simulate
 
 import statespace_em as sse
 from statespace_em.data import as_batch
@@ -86,34 +87,23 @@ def set_up(structure, start, n_sequences=2, **settings):
     """Core as in a fit, a batch, and a point inside the structure."""
     model = sse.LinearGaussianSSM(2, **STRUCTURES[structure], **STARTS[start], **settings)
     parts = [data(14, seed=i) for i in range(n_sequences)]
-    batch = as_batch(parts[0] if n_sequences == 1 else dict(enumerate(parts)))[0]
-    core = model._core(batch=batch, given={"initial_cov": np.eye(2)} if start == "estimated" else {})
-    point = next(iter(core.starts(batch, 1, np.random.default_rng(0), {})))
+    y, given = parts[0] if n_sequences == 1 else dict(enumerate(parts)), {"initial_cov": np.eye(2)}
+    core, batch, point = core_of(model, y, given if start == "estimated" else {})
     vector = core.to_vector(point, point)
     point = core.from_vector(vector + 0.1 * np.random.default_rng(1).normal(size=vector.size), point)
     return model, core, batch, point, parts
 
 
 def dense(p):
-    return Parameters(
-        p.transition[None], p.state_offset[None], p.process_cov[None], p.observation[None],
-        p.observation_offset[None], p.measurement_cov[None], np.nan_to_num(p.initial_mean), p.initial_cov,
-    )  # fmt: skip
+    return oracle_of(p, initial_mean=np.nan_to_num(p.initial_mean))
 
 
 @pytest.mark.parametrize(("structure", "start"), CASES)
 def test_score_is_the_gradient_of_the_objective(structure, start):
     priors = {"process_prior": InverseWishart(5.0, 2.0), "measurement_prior": InverseWishart(4.0, 0.5)}
     _, core, batch, point, _ = set_up(structure, start, **(priors if structure == "linear" else {}))
-    vector = core.to_vector(point, point)
-    gradient = core.score_vector(point, core.e_step(point, batch)[0], point)
-    step = 1e-5
-    for i, expected in enumerate(gradient):
-        ends = []
-        for sign in (1, -1):
-            there = core.from_vector(vector + sign * step * np.eye(len(vector))[i], point)
-            ends.append(core.e_step(there, batch)[1] + core.log_prior(there))
-        assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(expected, rel=2e-6, abs=2e-6)
+    score, slopes = score_and_slopes(core, batch, point)
+    assert slopes == pytest.approx(score, rel=2e-6, abs=2e-6)
 
 
 @pytest.mark.parametrize(("structure", "start"), CASES)
@@ -553,12 +543,7 @@ def test_singular_noises_by_loadings_match_the_dense_oracle():
     np.testing.assert_allclose(params.process_cov, table["q"].item() * G @ G.T, rtol=1e-12)
     R = [[table["r"].item(), table["c"].item()], [table["c"].item(), table["s"].item()]]
     np.testing.assert_allclose(params.measurement_cov, H @ R @ H.T, rtol=1e-9)
-    p = Parameters(
-        params.transition.values[None], np.zeros((1, 2)), params.process_cov.values[None],
-        params.observation.values[None], np.zeros((1, 3)), params.measurement_cov.values[None],
-        params.initial_mean.values, params.initial_cov.values,
-    )  # fmt: skip
-    expected = posterior(y, p)
+    expected = posterior(y, oracle_of(params))
     assert model.score(y) == pytest.approx(expected.log_likelihood, rel=1e-10)
     np.testing.assert_allclose(model.e_step(y).gamma, expected.mean, atol=1e-9)
     assert model.n_parameters_ == 4

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from oracles_gaussian import Parameters, posterior
+from lgssm_cases import core_of, em_steps, oracle_of, score_and_slopes
+from oracles_gaussian import posterior
 
 import statespace_em as sse
 from statespace_em import checks, designs
@@ -152,15 +153,7 @@ def test_answers_are_those_of_each_sequence_alone(found):
 def dense(one, params):
     """The oracle's parameters of one sequence."""
     tree = one._core(n_features=params.sizes["feature"]).build(one._schema().arrays(params))
-    full = {name: np.asarray(value) for name, value in tree._asdict().items()}
-    for name in ("transition", "process_cov", "observation", "measurement_cov"):
-        full[name] = full[name] if full[name].ndim == 3 else full[name][None]
-    for name in ("state_offset", "observation_offset"):
-        full[name] = full[name] if full[name].ndim == 2 else full[name][None]
-    return Parameters(
-        full["transition"], full["state_offset"], full["process_cov"], full["observation"], full["observation_offset"],
-        full["measurement_cov"], full["initial_mean"], full["initial_cov"],
-    )  # fmt: skip
+    return oracle_of(tree)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -168,22 +161,10 @@ def test_score_and_steps(case):
     """The slope is that of the log-likelihood, and no step of EM loses."""
     y = data(columns_of(case), seed=2)
     model = sse.LinearGaussianSSM(**CASES[case](plain_all), **START)
-    batch, labels, _ = model._read(y, None)
-    core = model._core(batch=batch, given={})
-    params = next(core.starts(batch, 1, np.random.default_rng(0), {}))
-    trace = []
-    for _ in range(6):
-        statistics, score = core.e_step(params, batch)
-        trace.append(score)
-        params = core.m_step(statistics, params)
+    core, batch, params = core_of(model, y)
+    trace, params = em_steps(core, batch, params, 6)
     assert (np.diff(trace) > -1e-9).all()
-    x, step = core.to_vector(params, params), 1e-5
-    slope = core.score_vector(params, core.e_step(params, batch)[0], params)
-
-    def at(change):
-        return core.e_step(core.from_vector(x + change, params), batch)[1]
-
-    slopes = [(at(step * unit) - at(-step * unit)) / (2 * step) for unit in np.eye(len(x))]
+    slope, slopes = score_and_slopes(core, batch, params)
     np.testing.assert_allclose(slope, slopes, rtol=1e-6, atol=1e-7 * max(1.0, np.abs(slopes).max()))
 
 

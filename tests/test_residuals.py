@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from hmm_cases import case, family_of, parameters_of
-from oracles_gaussian import Parameters, joint
+from lgssm_cases import oracle_of
+from oracles_gaussian import joint
 from scipy import special, stats
 
 import statespace_em as sse
@@ -57,11 +58,7 @@ def test_a_true_linear_gaussian_model_passes_and_a_wrong_one_fails():
 
 def observations_of(params, T):
     """Mean and covariance of all rows, entry after entry, from the dense oracle."""
-    zero = np.zeros((1, 2))
-    values = [params[name].values for name in ("transition", "process_cov", "observation", "measurement_cov")]
-    A, Q, C, R = (value[None] for value in values)
-    dense = Parameters(A, zero, Q, C, zero, R, params["initial_mean"].values, params["initial_cov"].values)
-    mean, cov = joint(dense, T)
+    mean, cov = joint(oracle_of(params), T)
     return mean[2 * T :], cov[2 * T :, 2 * T :]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from oracles_gaussian import Parameters, posterior
+from lgssm_cases import oracle_of
+from oracles_gaussian import posterior
 
 import statespace_em as sse
 from statespace_em.errors import DataError, ParameterError
@@ -71,12 +72,8 @@ def both():
 
 
 def dense(params):
-    value = {name: np.asarray(params[name].values, float) for name in params}
-    b, d = (np.einsum("tpk,tk->tp", value[name], U) for name in ("state_input", "observation_input"))
-    return Parameters(
-        value["transition"][None], b[:T], value["process_cov"][None], value["observation"][None], d[:T],
-        value["measurement_cov"][None], value["initial_mean"], value["initial_cov"],
-    )  # fmt: skip
+    b, d = (np.einsum("tpk,tk->tp", params[name].values, U) for name in ("state_input", "observation_input"))
+    return oracle_of(params, state_offset=b[:T], observation_offset=d[:T])
 
 
 def test_answers_are_those_of_the_dense_oracle(both):

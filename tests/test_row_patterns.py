@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from lgssm_cases import core_of, em_steps, oracle_of, score_and_slopes
 from oracles_gaussian import Parameters, posterior
 from scipy.optimize import minimize
 
 import statespace_em as sse
-from statespace_em.data import as_batch
 from statespace_em.errors import DataError, ParameterError
 from statespace_em.priors import InverseWishart, MatrixNormal
 
@@ -102,11 +102,8 @@ def data(arguments, missing, seed=1):
     return y
 
 
-def core_of(arguments, word, y):
-    model = sse.LinearGaussianSSM(**arguments, **start_of(arguments, word))
-    batch = as_batch(y)[0]
-    core = model._core(batch=batch, given={})
-    return core, batch, next(core.starts(batch, 1, np.random.default_rng(0), {}))
+def started(arguments, word, y):
+    return core_of(sse.LinearGaussianSSM(**arguments, **start_of(arguments, word)), y)
 
 
 def fitted(model, y, **options):
@@ -122,22 +119,16 @@ def fitted(model, y, **options):
 @pytest.mark.parametrize("start", ["known", "diffuse", "fixed"])
 def test_score_is_the_slope_of_the_log_likelihood(case, start):
     y = data(CASES[case], 0.15)
-    core, batch, params = core_of(CASES[case], start, y)
+    core, batch, params = started(CASES[case], start, y)
     params = core.m_step(core.e_step(params, batch)[0], params)
-    x, step = core.to_vector(params, params), 1e-5
-    found = core.score_vector(params, core.e_step(params, batch)[0], params)
-
-    def at(change):
-        return core.e_step(core.from_vector(x + change, params), batch)[1]
-
-    slopes = [(at(step * unit) - at(-step * unit)) / (2 * step) for unit in np.eye(len(x))]
+    found, slopes = score_and_slopes(core, batch, params)
     np.testing.assert_allclose(found, slopes, rtol=1e-6, atol=1e-7 * max(1.0, np.abs(slopes).max()))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_squares_of_roots_have_the_slopes_they_claim(case):
     y = data(CASES[case], 0.1)
-    core, batch, start = core_of(CASES[case], "diffuse", y)
+    core, batch, start = started(CASES[case], "diffuse", y)
     statistics = core.e_step(start, batch)[0]
     chart = core.chart(start, statistics, start)
     x, step = np.full(chart.size, 0.01), 1e-5
@@ -154,12 +145,8 @@ def test_squares_of_roots_have_the_slopes_they_claim(case):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 def test_steps_of_em_never_lose(case, missing):
-    core, batch, params = core_of(CASES[case], "diffuse", data(CASES[case], missing))
-    values = []
-    for _ in range(15):
-        statistics, value = core.e_step(params, batch)
-        values.append(value)
-        params = core.m_step(statistics, params)
+    core, batch, params = started(CASES[case], "diffuse", data(CASES[case], missing))
+    values, _ = em_steps(core, batch, params, 15)
     assert np.diff(values).min() > -1e-10 * abs(values[-1])
     assert values[-1] > values[0] + 1e-3
 
@@ -168,7 +155,7 @@ def test_steps_of_em_never_lose(case, missing):
 def test_m_step_from_a_posterior_is_that_of_the_pass(case):
     """The sums of the pass come from gradients, those of a posterior from its moments."""
     y = data(CASES[case], 0.15)
-    core, batch, params = core_of(CASES[case], "known", y)
+    core, batch, params = started(CASES[case], "known", y)
     rows = core.posterior(params, batch, pairs=True).rows
     given = core.statistics(params, batch, {name: value for name, (_, value) in rows.items()})
     made = core.e_step(params, batch)[0]
@@ -210,7 +197,7 @@ def expected_density(params, rows, y):
 @pytest.mark.parametrize("case", [case for case in CASES if case not in SINGULAR])
 def test_the_m_step_is_a_maximum_of_the_expected_density(case):
     y = data(CASES[case], 0.0)
-    core, batch, params = core_of(CASES[case], "known", y)
+    core, batch, params = started(CASES[case], "known", y)
     rows = core.posterior(params, batch, pairs=True).rows
     new = core.m_step(core.e_step(params, batch)[0], params)
     x, step = core.to_vector(new, new), 1e-4
@@ -546,13 +533,9 @@ def test_loadings_of_rows_against_the_dense_oracle(case):
         inner = np.full((T, 1, 1), values["q"])
     else:
         inner = np.array([np.diag([w * values["a"], values["b"]]) for w in W])
-    p, value = model.params_, {name: np.asarray(model.params_[name].values, float) for name in model.params_}
+    p = model.params_
     np.testing.assert_allclose(p["process_cov"].values, G @ inner @ G.swapaxes(1, 2), rtol=1e-9, atol=1e-12)
-    dense = Parameters(
-        value["transition"][None], np.zeros((1, 2)), G @ inner @ G.swapaxes(1, 2), value["observation"][None],
-        np.zeros((1, 3)), value["measurement_cov"][None], value["initial_mean"], value["initial_cov"],
-    )  # fmt: skip
-    exact = posterior(y, dense)
+    exact = posterior(y, oracle_of(p, process_cov=G @ inner @ G.swapaxes(1, 2)))
     assert model.score(y) == pytest.approx(exact.log_likelihood, rel=1e-9)
     np.testing.assert_allclose(model.e_step(y).gamma, exact.mean, rtol=1e-7, atol=1e-9)
     best = model.fit(y)

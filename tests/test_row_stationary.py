@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from lgssm_cases import core_of, em_steps, score_and_slopes
 from oracles_gaussian import Parameters, posterior
 
 import statespace_em as sse
@@ -43,29 +44,12 @@ def model_of(case):
     return sse.LinearGaussianSSM(**({"initial": "stationary"} | CASES[case]))
 
 
-def core_of(case, y):
-    model = model_of(case)
-    batch = model._read(y, None)[0]
-    core = model._core(batch=batch, given={})
-    return core, batch, next(core.starts(batch, 1, np.random.default_rng(0), {}))
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_the_score_is_the_slope_and_steps_never_lose(case):
-    core, batch, params = core_of(case, data(len(CASES[case]["observation"])))
-    trace = []
-    for _ in range(4):
-        statistics, value = core.e_step(params, batch)
-        trace.append(value)
-        params = core.m_step(statistics, params)
+    core, batch, params = core_of(model_of(case), data(len(CASES[case]["observation"])))
+    trace, params = em_steps(core, batch, params, 4)
     assert (np.diff(trace) > -1e-10).all()
-    x, step = core.to_vector(params, params), 1e-5
-    found = core.score_vector(params, core.e_step(params, batch)[0], params)
-
-    def at(change):
-        return core.e_step(core.from_vector(x + change, params), batch)[1]
-
-    slopes = [(at(step * unit) - at(-step * unit)) / (2 * step) for unit in np.eye(len(x))]
+    found, slopes = score_and_slopes(core, batch, params)
     np.testing.assert_allclose(found, slopes, rtol=1e-6, atol=1e-7 * max(1.0, np.abs(slopes).max()))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hmm_cases import case, model_of
+from hmm_cases import case, model_of, rising
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
@@ -17,19 +17,12 @@ from statespace_em.sequence.hmm_core import HMMCore
 from statespace_em.sequence.stationary import stationary_mode, stationary_of
 from statespace_em.structure import Pattern
 
-SLACK = 1e-11  # relative to the objective, for round-off
 NAN = np.nan
 T, F = True, False
 
 
 def close(left, right, tolerance=1e-12):
     np.testing.assert_allclose(left, right, rtol=tolerance, atol=tolerance)
-
-
-def rising(model):
-    objective = model.trace_["objective"].to_numpy()
-    climbs = (np.diff(objective) >= -SLACK * (1.0 + np.abs(objective[1:]))).all()
-    return climbs and model.status_ != "decreased"  # a step that falls is not in the trace
 
 
 def watched(monkeypatch):

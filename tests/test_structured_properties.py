@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lgssm_cases import core_of
 
 import statespace_em as sse
 from statespace_em import designs
-from statespace_em.data import as_batch
 
 STARTS = ("diffuse", "fixed", "stationary", "known")
 
@@ -53,9 +53,7 @@ def models(draw):
 def started(arguments, y):
     """Core and a point inside; None where the structure does not allow the start."""
     model = sse.LinearGaussianSSM(**arguments)
-    batch = as_batch(y)[0]
-    core = model._core(batch=batch, given={})
-    return core, batch, next(iter(core.starts(batch, 1, np.random.default_rng(0), {})))
+    return core_of(model, y)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hmm_cases import case, holes_in, model_of, with_prior
+from hmm_cases import case, holes_in, model_of, rising, with_prior
 
 import statespace_em as sse
 from statespace_em.emissions.coordinates import EmissionCoordinates
@@ -17,7 +17,6 @@ from statespace_em.errors import ParameterError
 pytestmark = pytest.mark.filterwarnings(
     "ignore::statespace_em.errors.LocalOptimumWarning", "ignore::statespace_em.errors.ConvergenceWarning"
 )
-SLACK = 1e-11  # relative to the objective, for round-off
 NAMES = ["a", "b", "c"]
 KINDS = ["full", "diagonal", "spherical"]
 SHARED = [
@@ -41,12 +40,6 @@ def named(tie, kind):
 def tied_model(kind, tie, informed=False, **settings):
     plain = with_prior(kind, 3) if informed else model_of(kind, 3)
     return plain.set_params(states=NAMES, tie=named(tie, kind), **settings)
-
-
-def rising(model):
-    objective = model.trace_["objective"].to_numpy()
-    climbs = (np.diff(objective) >= -SLACK * (1.0 + np.abs(objective[1:]))).all()
-    return climbs and model.status_ != "decreased"  # a step that falls is not in the trace
 
 
 def data(kind, n_rows=120, holes=False):

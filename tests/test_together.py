@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from lgssm_cases import oracle_of
 from oracles_diffuse import split
-from oracles_gaussian import Parameters
 
 import statespace_em as sse
 from statespace_em import designs
@@ -48,11 +48,7 @@ def test_the_likelihood_of_each_diffuse_row_is_flat_in_the_units_of_the_states()
         transition=[[1, 1, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, -1, -1, -1], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0]],
         process_cov=np.diag([1000.0, 10.0, 100.0, 0.0, 0.0]), measurement_cov=[[15000.0]],
     )  # fmt: skip
-    A, Q, R = (params[n].values for n in ("transition", "process_cov", "measurement_cov"))
-    C = np.array([[1.0, 0.0, 1.0, 0.0, 0.0]])
-    p = Parameters(
-        A[None], np.zeros((1, 5)), Q[None], C[None], np.zeros((1, 1)), R[None], np.zeros(5), np.zeros((5, 5))
-    )
+    p = oracle_of(params, observation=[[1, 0, 1, 0, 0]], initial_mean=np.zeros(5), initial_cov=np.zeros((5, 5)))
     _, _, response = split(y.to_numpy()[:5, None], p, np.ones(5, bool))
     X = response[25:]
     expected = [-0.5 * np.linalg.slogdet(X[:k] @ X[:k].T)[1] for k in range(1, 6)]

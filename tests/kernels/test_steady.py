@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from lgssm_cases import params_of
 from oracles_gaussian import condition, joint, posterior, random_parameters
 
 from statespace_em.data import Batch
 from statespace_em.kernels.steady import ROWS
 from statespace_em.sequence.lgssm_core import LGSSMCore
-from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.lgssm_passes import kalman_filter, smoother
 
 KINDS = ("plain", "unstable", "near unit root", "no process noise", "no measurement noise", "blind column", "gaps")
@@ -40,13 +40,6 @@ def rows(kind, p, n_rows, seed=0):
     if kind == "gaps":  # in the middle of the stretch, and where it ends
         y[n_rows // 2], y[-2:, 0] = np.nan, np.nan
     return y
-
-
-def params_of(p):
-    return LGSSMParams(
-        transition=p.A[0], process_cov=p.Q[0], observation=p.C[0], measurement_cov=p.R[0],
-        initial_mean=p.m0, initial_cov=p.P0, state_offset=p.b[0], observation_offset=p.d[0],
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,8 +4,9 @@ import warnings
 
 import numpy as np
 import pytest
+from lgssm_cases import oracle_of
 from oracles_diffuse import diffuse
-from oracles_gaussian import Parameters, posterior
+from oracles_gaussian import posterior
 
 from statespace_em import designs
 
@@ -97,11 +98,7 @@ def test_forecasts_are_the_dense_posterior_of_rows_that_are_missing(start):
     longer = np.append(y, np.full(HORIZON, np.nan))[:, None]
     tree = model._ready(y, params)[1]
     n = len(tree.initial_mean)
-    cov = np.where(np.isfinite(tree.initial_cov), tree.initial_cov, 0.0)
-    p = Parameters(
-        tree.transition[None], np.zeros((1, n)), tree.process_cov[None], tree.observation[None], np.zeros((1, 1)),
-        tree.measurement_cov[None], np.zeros(n), cov,
-    )  # fmt: skip
+    p = oracle_of(tree, initial_cov=np.where(np.isfinite(tree.initial_cov), tree.initial_cov, 0.0))
     if start == "stationary":
         found = posterior(longer, p)
         mean, covs = found.mean, found.cov
