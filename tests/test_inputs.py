@@ -50,12 +50,9 @@ def data(seed=0, rows=T, missing=0.2):
 
 def dense(params, U):
     """Parameters of the oracle: the inputs are offsets that vary."""
-    inputs = {
-        f"{side}_offset": U @ params[f"{side}_input"].values.T
-        for side in ("state", "observation")
-        if f"{side}_input" in params
-    }
-    return oracle_of(params, **inputs)
+    sizes = {"state_input": params.sizes["state"], "observation_input": params.sizes["feature"]}
+    B, D = (params[name].values if name in params else np.zeros((size, K)) for name, size in sizes.items())
+    return oracle_of(params, state_offset=U @ B.T, observation_offset=U @ D.T)
 
 
 @pytest.mark.parametrize("effects", EFFECTS)

@@ -284,8 +284,8 @@ def test_equal_rows_are_a_constant_pattern():
         "state_offset": [{"m": np.ones(T)}, 0],
     }
     y = data(rows, 0.1)
-    core, batch, params = core_of(constant, "diffuse", y)
-    other, _, wide = core_of(rows, "diffuse", y)
+    core, batch, params = started(constant, "diffuse", y)
+    other, _, wide = started(rows, "diffuse", y)
     for _ in range(5):
         params, wide = (each.m_step(each.e_step(p, batch)[0], p) for each, p in ((core, params), (other, wide)))
     for name, value in core.flatten(params).items():
