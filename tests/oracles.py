@@ -48,3 +48,19 @@ def chain_oracle(log_b, pi, A):
             w = np.exp(values - values.max())
             out[t] = [w[seen[:, t] == k].sum() / w.sum() for k in range(K)]
     return top + np.log(total), gamma, xi, filtered, predicted, top, paths[np.argmax(score)]
+
+
+def random_chain(seed, K, T, *, zeros=False, varies=False, extreme=0.0):
+    """Log densities (T, K), initial and transition probabilities; ``extreme`` ones are far apart in a row."""
+    rng = np.random.default_rng(seed)
+    log_b = rng.normal(size=(T, K)) * 3.0 + extreme * rng.normal(size=(T, K))
+    pi = rng.dirichlet(np.ones(K))
+    A = rng.dirichlet(np.ones(K), size=(T if varies else 1, K))
+    if zeros:
+        A[:, 0, K - 1] = 0.0
+        A[:, K - 1, 0] = 0.0
+        A /= A.sum(-1, keepdims=True)
+        pi[0] = 0.0
+        pi /= pi.sum()
+        log_b[2] = 0.0
+    return log_b, pi, A

@@ -165,8 +165,8 @@ def test_moments_are_those_of_constants_carried_along(case, n_rows, monkeypatch)
     monkeypatch.setattr(lgssm_guesses, "shared_variances", lambda *args: {})  # parameters do not hang on ranking
     model, y = fitted(case, n_rows)
     core, tree, batch, *_ = model._ready(y, model.params_, freeze=())
-    parts, done = lgssm_filter._in_parts, []
-    monkeypatch.setattr(lgssm_filter, "_in_parts", lambda *args: done.append(1) or parts(*args))
+    parts, done = lgssm_filter._sequence_by_sequence, []
+    monkeypatch.setattr(lgssm_filter, "_sequence_by_sequence", lambda *args: done.append(1) or parts(*args))
     found, log_likelihood = lgssm_filter.smooth(tree, batch)
     assert bool(done) == (case != "polynomials" and n_rows * len(lgssm_unknown.proper_start(tree, batch).states) > 2000)
     monkeypatch.setattr(lgssm_filter, "WORTH", np.inf)

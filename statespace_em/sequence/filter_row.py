@@ -11,9 +11,10 @@ import numpy as np
 
 from statespace_em import _validate
 from statespace_em._typing import Bools, Floats, Ints
-from statespace_em.errors import ParameterError, SingularInnovationError
+from statespace_em.errors import DataError, ParameterError, SingularInnovationError
 from statespace_em.kernels import kalman_guarded, kalman_row
 from statespace_em.labels import listed, show
+from statespace_em.sequence.lgssm_passes import Filtered
 from statespace_em.sequence.student import constants
 
 By = Literal["row", "feature", "sensor"]  # what is judged, or weighted, together
@@ -51,6 +52,25 @@ class KalmanStep(NamedTuple):
     weight: (
         Floats  # (D,), precision of the noise in units of the common one: near 0 for an outlier under Student-t noise
     )
+
+
+def early_step(found: Filtered, row: int, time: Any) -> KalmanStep:
+    """Step from the answer to all rows so far, which no guard has judged: they do not determine a diffuse start yet."""
+    innovation, cov = found.innovation[row], found.innovation_cov[row]
+    return KalmanStep(
+        time, found.filtered_mean[row], found.predicted_mean[row], found.filtered_cov[row], found.predicted_cov[row],
+        innovation, cov, float(found.log_likelihood[row]), square_of(innovation, cov),
+        np.zeros(len(innovation), bool), np.ones(len(innovation)),
+    )  # fmt: skip
+
+
+def check_determines(n_rows: int, room: int) -> None:
+    """Refuse to go on where so many rows have left a diffuse start undetermined."""
+    if n_rows == room:
+        raise DataError(
+            f"the first {n_rows} rows do not determine the diffuse first state: give params a proper initial_mean and "
+            "initial_cov."
+        )
 
 
 SEEN: Mapping[str, str] = {

@@ -45,13 +45,17 @@ def causal(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:
     f = kalman_filter(start.params, batch, innovations=True)
     known = run.constants
     assert known is not None
-    after, before = _so_far(known, head)
+    after, before = _estimates_by_row(known, head)
     filtered_response, response = _responses(start, head, run)
     seen = ~np.isnan(head.y)
     both = seen[:, :, None] & seen[:, None, :]
-    filtered_mean, filtered_cov = _moved(f.filtered_mean[rows], f.filtered_cov[rows], filtered_response, after)
-    predicted_mean, predicted_cov = _moved(f.predicted_mean[rows], f.predicted_cov[rows], known.response, before)
-    innovation, innovation_cov = _moved(f.innovation[rows], f.innovation_cov[rows], response, before, sign=-1.0)
+    filtered_mean, filtered_cov = _with_estimates(f.filtered_mean[rows], f.filtered_cov[rows], filtered_response, after)
+    predicted_mean, predicted_cov = _with_estimates(
+        f.predicted_mean[rows], f.predicted_cov[rows], known.response, before
+    )
+    innovation, innovation_cov = _with_estimates(
+        f.innovation[rows], f.innovation_cov[rows], response, before, sign=-1.0
+    )
     f.filtered_mean[rows], f.predicted_mean[rows] = filtered_mean, predicted_mean
     f.innovation[rows] = np.where(seen, innovation, np.nan)
     total = after.log_likelihood - before.log_likelihood
@@ -112,10 +116,10 @@ def spread_of_innovations(params: LGSSMParams, batch: Batch) -> Floats:
         return np.array(_continued(params, start, blank, head.lengths, lasting, "diffuse").innovation_cov)
     found = innovation_covs(start.params, batch)
     assert run.constants is not None
-    _, before = _so_far(run.constants, head)
+    _, before = _estimates_by_row(run.constants, head)
     seen = ~np.isnan(head.y)
     response = _responses(start, head, run)[1]
-    _, cov = _moved(np.zeros(head.y.shape), found[rows], response, before, sign=-1.0)
+    _, cov = _with_estimates(np.zeros(head.y.shape), found[rows], response, before, sign=-1.0)
     found[rows] = np.where(seen[:, :, None] & seen[:, None, :], cov, np.nan)
     return found
 
@@ -158,7 +162,7 @@ def _responses(start: Start, head: Batch, run: Forward) -> tuple[Floats, Floats]
     return run.constants.response - run.gains.gain[run.gains.slot].swapaxes(1, 2) @ response, response
 
 
-class _SoFar(NamedTuple):
+class _Estimates(NamedTuple):
     """Estimates of the constants from the rows up to each time."""
 
     value: Floats  # (N, q)
@@ -192,19 +196,21 @@ class _SoFar(NamedTuple):
         return self._replace(**{name: value[rows] for name, value in self._asdict().items()})
 
 
-def _so_far(known: Constants, batch: Batch) -> tuple[_SoFar, _SoFar]:
+def _estimates_by_row(known: Constants, batch: Batch) -> tuple[_Estimates, _Estimates]:
     """Estimates with each row, and those before it."""
     q = len(known.stand_in)
     gram, cross = (np.zeros((len(batch.y) + 1, *shape)) for shape in ((q, q), (q,)))  # nothing is known by the last
     for begin, end in pairwise(batch.starts):
         for source, target in ((known.gram, gram), (known.cross, cross)):
             target[begin:end] = np.cumsum(source[begin:end], axis=0)
-    found = _SoFar.of(gram, cross, known.stand_in)
+    found = _Estimates.of(gram, cross, known.stand_in)
     earlier = np.where(batch.first, len(batch.y), np.arange(-1, len(batch.y) - 1))
     return found.at(np.arange(len(batch.y))), found.at(earlier)
 
 
-def _moved(mean: Floats, cov: Floats, response: Floats, found: _SoFar, sign: float = 1.0) -> tuple[Floats, Floats]:
+def _with_estimates(
+    mean: Floats, cov: Floats, response: Floats, found: _Estimates, sign: float = 1.0
+) -> tuple[Floats, Floats]:
     """Moments with the constants estimated; infinite variances where they are not, NaN for their covariances."""
     root = response @ found.root
     mean = mean + sign * (response @ found.value[:, :, None])[:, :, 0]

@@ -29,7 +29,7 @@ def smooth(params: LGSSMParams, batch: Batch, likelihood: str = "diffuse") -> tu
     long = batch.lengths * len(start.states) >= WORTH
     head = heads(start, batch, told=bool(long.any()) and not start.fixed.any())
     if (head.lasting & long).any():
-        found, log_likelihood = _in_parts(start, batch, head.batch.lengths, head.lasting & long, likelihood)
+        found, log_likelihood = _sequence_by_sequence(start, batch, head.batch.lengths, head.lasting & long, likelihood)
     else:
         given = _given(start, batch, heads(start, batch) if head.lasting.any() else head, likelihood)
         found, log_likelihood = _with_spread(given), given.log_likelihood
@@ -88,8 +88,10 @@ def _smoothed_columns(start: Start, batch: Batch) -> Floats:
 # constants that are never forgotten
 
 
-def _in_parts(start: Start, batch: Batch, lengths: Ints, lasting: Bools, likelihood: str) -> tuple[Smoothed, Floats]:
-    """Moments where some sequences never forget how they began: see `_handed_over`; the others as ever."""
+def _sequence_by_sequence(
+    start: Start, batch: Batch, lengths: Ints, lasting: Bools, likelihood: str
+) -> tuple[Smoothed, Floats]:
+    """Moments where some sequences never forget how they began: see `_smoothed_from_head`; the others as ever."""
     log_likelihood, numbers, parts = np.empty(len(lasting)), [], []
     whole = [np.arange(a, b) for a, b in pairwise(batch.starts)]
     others = [rows for rows, apart in zip(whole, lasting) if not apart]
@@ -105,7 +107,7 @@ def _in_parts(start: Start, batch: Batch, lengths: Ints, lasting: Bools, likelih
         n_head = max(int(lengths[s]), len(whole[s]) // SHARE)
         with numbered(whole[s]):
             alone = taken(batch, whole[s], np.array([0, len(whole[s])]))
-            found, log_likelihood[s] = _handed_over(start, alone, n_head, likelihood)
+            found, log_likelihood[s] = _smoothed_from_head(start, alone, n_head, likelihood)
         numbers.append(whole[s])
         parts.append(found)
     return _joined(numbers, parts), log_likelihood
@@ -116,7 +118,7 @@ def _joined(rows: list[Ints], parts: list[Smoothed]) -> Smoothed:
     return Smoothed(*values)
 
 
-def _handed_over(start: Start, batch: Batch, n_head: int, likelihood: str) -> tuple[Smoothed, float]:
+def _smoothed_from_head(start: Start, batch: Batch, n_head: int, likelihood: str) -> tuple[Smoothed, float]:
     """Moments of one sequence whose first rows, the head, tell its constants, and its log-likelihood.
 
     What is predicted of the state after the head, N(m, P), is an ordinary first state of the rows that follow, which

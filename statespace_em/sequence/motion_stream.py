@@ -13,7 +13,7 @@ from statespace_em._typing import Floats
 from statespace_em.data import Batch
 from statespace_em.errors import DataError
 from statespace_em.model import LatentModel
-from statespace_em.sequence.filter_row import DIMS, SEEN, Guard, KalmanStep, filtered_row, square_of
+from statespace_em.sequence.filter_row import DIMS, SEEN, Guard, KalmanStep, check_determines, early_step, filtered_row
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.motion_times import gaps_of
@@ -103,11 +103,7 @@ class MotionStream(Stream[KalmanStep]):
     def _advance_early(self, y: Floats, time: Any, gap: float) -> KalmanStep:
         """Answer from all rows so far, while they do not determine the states."""
         t = self.n_rows
-        if t == EARLY:
-            raise DataError(
-                f"the first {t} rows do not determine the diffuse first state: give params a proper initial_mean and "
-                "initial_cov."
-            )
+        check_determines(t, EARLY)
         gaps = self._gaps[: t + 1].copy()
         gaps[t] = gap
         rows = np.concatenate([self._early[:t], y[None]])
@@ -115,11 +111,7 @@ class MotionStream(Stream[KalmanStep]):
         found = causal(tree, Batch(rows, np.array([0, t + 1])), self._dynamics.likelihood)
         self._early[t], self._gaps[t] = y, gap
         self._mean[...], self._cov[...] = found.filtered_mean[t], found.filtered_cov[t]
-        innovation, cov = found.innovation[t], found.innovation_cov[t]
-        return KalmanStep(
-            time, self._mean.copy(), found.predicted_mean[t], self._cov.copy(), found.predicted_cov[t], innovation,
-            cov, float(found.log_likelihood[t]), square_of(innovation, cov), np.zeros(len(y), bool), np.ones(len(y)),
-        )  # fmt: skip
+        return early_step(found, t, time)
 
     def _restored(self) -> None:
         self._guard = Guard.read(self._numbers)

@@ -10,12 +10,12 @@ import xarray as xr
 
 from statespace_em._typing import Floats
 from statespace_em.data import Batch
-from statespace_em.errors import DataError, ParameterError
+from statespace_em.errors import ParameterError
 from statespace_em.inputs import one_row
 from statespace_em.labels import show
 from statespace_em.model import LatentModel
 from statespace_em.sequence.filter_row import DIMS as KEPT
-from statespace_em.sequence.filter_row import Guard, KalmanStep, filtered_row, square_of, told_by
+from statespace_em.sequence.filter_row import Guard, KalmanStep, check_determines, early_step, filtered_row, told_by
 from statespace_em.sequence.lgssm_causal import causal
 from statespace_em.sequence.lgssm_params import ROWWISE, LGSSMParams, by_row
 from statespace_em.sequence.lgssm_passes import Filtered
@@ -119,11 +119,7 @@ class KalmanStream(Stream[KalmanStep]):
     def _advance_early(self, y: Floats, time: Any) -> KalmanStep:
         """Answer from all rows so far, while they do not determine the states."""
         t = self.n_rows
-        if t == len(self._early):
-            raise DataError(
-                f"the first {t} rows do not determine the diffuse first state: give params a proper initial_mean and "
-                "initial_cov."
-            )
+        check_determines(t, len(self._early))
         rows = np.concatenate([self._early[:t], y[None], np.full((1, len(y)), np.nan)])  # the last is yet to come
         inputs = np.concatenate([self._early_inputs[:t], self._inputs[None], np.zeros((1, len(self._names)))])
         for name, value in self._row.items():
@@ -132,11 +128,7 @@ class KalmanStream(Stream[KalmanStep]):
         found = causal(self._varying.over(own), _batch(rows, inputs), self._likelihood)
         self._early_inputs[t] = self._inputs
         self._early[t], (self._mean, self._cov) = y, _next(found, t + 1)
-        return KalmanStep(
-            time, found.filtered_mean[t], found.predicted_mean[t], found.filtered_cov[t], found.predicted_cov[t],
-            found.innovation[t], found.innovation_cov[t], float(found.log_likelihood[t]),
-            square_of(found.innovation[t], found.innovation_cov[t]), np.zeros(len(y), bool), np.ones(len(y)),
-        )  # fmt: skip
+        return early_step(found, t, time)
 
     def _restored(self) -> None:
         self._guard = Guard.read(self._numbers)

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from oracles import chain_oracle
+from oracles import chain_oracle, random_chain
 
 from statespace_em import _threads
 from statespace_em.errors import ImpossibleObservationError
@@ -14,21 +14,6 @@ from statespace_em.sequence.forward_backward import filter_states, smooth, smoot
 
 class Counted(NamedTuple):
     count: Any
-
-
-def case(seed, K, T, *, zeros=False, varies=False, extreme=0.0):
-    rng = np.random.default_rng(seed)
-    log_b = rng.normal(size=(T, K)) * 3.0 + extreme * rng.normal(size=(T, K))
-    pi = rng.dirichlet(np.ones(K))
-    A = rng.dirichlet(np.ones(K), size=(T if varies else 1, K))
-    if zeros:
-        A[:, 0, K - 1] = 0.0
-        A[:, K - 1, 0] = 0.0
-        A /= A.sum(-1, keepdims=True)
-        pi[0] = 0.0
-        pi /= pi.sum()
-        log_b[2] = 0.0
-    return log_b, pi, A
 
 
 def one(T):
@@ -43,7 +28,7 @@ def test_posterior_equals_enumeration(K, T, extreme, varies, zeros):
     if zeros and K < 3:
         zeros = False
     for seed in range(6):
-        log_b, pi, A = case(seed, K, T, zeros=zeros, varies=varies, extreme=extreme)
+        log_b, pi, A = random_chain(seed, K, T, zeros=zeros, varies=varies, extreme=extreme)
         ll, gamma, xi, filtered, predicted, *_ = chain_oracle(log_b, pi, A)
         got = smooth(log_b, pi, A, one(T), pairs=True)
         np.testing.assert_allclose(got.log_likelihood, [ll], rtol=1e-12, atol=1e-12)
@@ -79,7 +64,7 @@ def test_only_reachable_state_is_far_below_the_best():
 
 
 def test_sequences_together_equal_sequences_apart_also_when_one_needs_log_space():
-    parts = [case(s, 3, 5 + s, zeros=True, extreme=e) for s, e in enumerate([0.0, 5000.0, 0.0, 5000.0])]
+    parts = [random_chain(s, 3, 5 + s, zeros=True, extreme=e) for s, e in enumerate([0.0, 5000.0, 0.0, 5000.0])]
     pi, A = parts[0][1:]
     starts = np.cumsum([0] + [len(p[0]) for p in parts])
     together = smooth(np.vstack([p[0] for p in parts]), pi, A, starts, pairs=True)
@@ -92,7 +77,7 @@ def test_sequences_together_equal_sequences_apart_also_when_one_needs_log_space(
 
 @pytest.mark.parametrize("extreme", [0.0, 3000.0])
 def test_future_rows_change_no_bit_of_the_filter(extreme):
-    log_b, pi, A = case(3, 3, 60, zeros=True, extreme=extreme)
+    log_b, pi, A = random_chain(3, 3, 60, zeros=True, extreme=extreme)
     whole = filter_states(log_b, pi, A, one(60))
     for cut in range(1, 60):
         part = filter_states(log_b[:cut], pi, A, one(cut))
@@ -122,7 +107,7 @@ def tiny_blocks(monkeypatch):
 @pytest.mark.parametrize("varies", [False, True])
 @pytest.mark.parametrize(("zeros", "extreme"), [(False, 0.0), (True, 0.0), (True, 600.0), (True, 5000.0)])
 def test_many_blocks_equal_one(zeros, extreme, varies, tiny_blocks, monkeypatch):
-    log_b, pi, A = case(5, 3, 150, zeros=zeros, extreme=extreme, varies=varies)
+    log_b, pi, A = random_chain(5, 3, 150, zeros=zeros, extreme=extreme, varies=varies)
     starts = np.array([0, 1, 30, 31, 72, 75, 150])
     cut = smooth(log_b, pi, A, starts, pairs=True), filter_states(log_b, pi, A, starts)
     monkeypatch.setattr(blocks, "ENTRIES", 10_000)
@@ -134,7 +119,7 @@ def test_many_blocks_equal_one(zeros, extreme, varies, tiny_blocks, monkeypatch)
 
 @pytest.mark.parametrize("zeros", [False, True])
 def test_the_number_of_threads_changes_no_bit(zeros, tiny_blocks):
-    log_b, pi, A = case(6, 3, 200, zeros=zeros, extreme=300.0)
+    log_b, pi, A = random_chain(6, 3, 200, zeros=zeros, extreme=300.0)
     starts = np.array([0, 150, 151, 190, 200])
     results = []
     for threads in (1, 2, 5):
@@ -146,14 +131,14 @@ def test_the_number_of_threads_changes_no_bit(zeros, tiny_blocks):
 
 
 def test_visits_see_every_row_once_though_some_sequences_are_done_again(tiny_blocks):
-    log_b, pi, A = case(3, 3, 120, zeros=True, extreme=5000.0)
+    log_b, pi, A = random_chain(3, 3, 120, zeros=True, extreme=5000.0)
     starts = np.array([0, 50, 90, 120])
     sums, _ = smooth_sums(log_b, pi, A, starts, lambda begin, end, gamma: Counted(np.array([end - begin, gamma.sum()])))
     np.testing.assert_allclose(sums.statistics.count, [120.0, 120.0], rtol=1e-12)
 
 
 def test_first_impossible_row_is_named_whatever_block_it_is_in(tiny_blocks):
-    log_b, pi, A = case(1, 3, 100)
+    log_b, pi, A = random_chain(1, 3, 100)
     log_b[[61, 83]] = -np.inf
     for threads in (1, 2):
         with _threads.limited(threads), pytest.raises(ImpossibleObservationError, match="61"):

@@ -4,27 +4,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from oracles import chain_oracle
+from oracles import chain_oracle, random_chain
 
 from statespace_em import _threads
 from statespace_em.errors import ImpossibleObservationError
 from statespace_em.sequence import best_path
 from statespace_em.sequence.best_path import most_probable_path
-
-
-def case(seed, K, T, *, zeros=False, varies=False, extreme=0.0):
-    rng = np.random.default_rng(seed)
-    log_b = rng.normal(size=(T, K)) * 3.0 + extreme * rng.normal(size=(T, K))
-    pi = rng.dirichlet(np.ones(K))
-    A = rng.dirichlet(np.ones(K), size=(T if varies else 1, K))
-    if zeros:
-        A[:, 0, K - 1] = 0.0
-        A[:, K - 1, 0] = 0.0
-        A /= A.sum(-1, keepdims=True)
-        pi[0] = 0.0
-        pi /= pi.sum()
-        log_b[2] = 0.0
-    return log_b, pi, A
 
 
 def one(T):
@@ -45,7 +30,7 @@ def small_blocks(request, monkeypatch):
 @pytest.mark.parametrize(("K", "T"), [(1, 4), (2, 7), (3, 6)])
 def test_path_equals_enumeration(K, T, extreme, varies, zeros):
     for seed in range(6):
-        log_b, pi, A = case(seed, K, T, zeros=zeros and K > 2, varies=varies, extreme=extreme)
+        log_b, pi, A = random_chain(seed, K, T, zeros=zeros and K > 2, varies=varies, extreme=extreme)
         *_, top, path = chain_oracle(log_b, pi, A)
         found, best = most_probable_path(log_b, pi, A, one(T))
         np.testing.assert_allclose(best, [top], rtol=1e-12, atol=1e-12)
@@ -68,7 +53,7 @@ CASES = [(False, 0.0), (True, 0.0), (True, 600.0), (True, 5000.0)]
 @pytest.mark.parametrize(("zeros", "extreme"), CASES)
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_blocks_and_threads_change_no_bit(zeros, extreme, varies, threads, small_blocks, monkeypatch):
-    log_b, pi, A = case(5, 3, 3000, zeros=zeros, extreme=extreme, varies=varies)
+    log_b, pi, A = random_chain(5, 3, 3000, zeros=zeros, extreme=extreme, varies=varies)
     for starts in ([0, 3000], [0, 1, 300, 301, 1200, 1203, 3000]):
         with _threads.limited(threads):
             path, best = most_probable_path(log_b, pi, A, np.array(starts))
@@ -104,7 +89,7 @@ def test_rows_led_side_by_side_equal_the_plain_recursion(n_states, lengths):
     starts = np.cumsum([0, *lengths])
     rng = np.random.default_rng(n_states)
     for stay, spread in [(0.0, 1.0), (0.9, 3.0), (0.999, 0.1), (1.0, 0.1)]:  # the last two forget slowly and never
-        log_b, pi, A = case(n_states, n_states, starts[-1])
+        log_b, pi, A = random_chain(n_states, n_states, starts[-1])
         A = stay * np.eye(n_states)[None] + (1.0 - stay) * A
         log_b = spread * rng.normal(size=log_b.shape)
         log_b[rng.random(log_b.shape) < 0.01] -= 30.0
@@ -121,7 +106,7 @@ def test_rows_led_side_by_side_equal_the_plain_recursion(n_states, lengths):
 def test_paths_that_do_not_meet_for_thousands_of_rows_equal_the_plain_recursion(n_states, lengths, threads):
     starts = np.cumsum([0, *lengths])
     rng = np.random.default_rng(n_states)
-    log_b, pi, _ = case(n_states, n_states, starts[-1])
+    log_b, pi, _ = random_chain(n_states, n_states, starts[-1])
     for stay, spread in [(0.9999, 0.03), (1.0 - 1e-9, 0.003), (1.0 - 1e-15, 1e-4)]:
         A = stay * np.eye(n_states)[None] + (1.0 - stay) / n_states
         log_b = spread * rng.normal(size=log_b.shape)
@@ -145,7 +130,7 @@ def test_a_row_that_only_the_true_beginnings_find_impossible_is_named(row):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_first_impossible_row_is_named(threads, small_blocks):
-    log_b, pi, A = case(1, 3, 2000)
+    log_b, pi, A = random_chain(1, 3, 2000)
     with _threads.limited(threads):
         for row in (0, 7, 271, 272, 999, 1000, 1700, 1999):
             log_b[row] = -np.inf
