@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from statespace_em._typing import AnyArray, Floats, Ints
-from statespace_em.errors import ImpossibleStateError, ParameterError, RowError
+from statespace_em.errors import ImpossibleStateError, ParameterError, RowError, UndeterminedStartError
 from statespace_em.shared import SharedRows, lazily
 
 Dims = Mapping[str, tuple[str, ...]]
@@ -310,11 +310,14 @@ def labelled_rows(labels: Labels, states: Sequence[Any] = ()) -> Iterator[None]:
     """Say where in the user's terms an observation is impossible; the cores know only row numbers."""
     try:
         yield
-    except ImpossibleStateError as error:
-        row, state = error.args
-        raise ImpossibleStateError(
-            f"the known state {show(states[state])} at {labels.where(row)} {error.explanation}."
-        ) from None
     except RowError as error:
-        where = labels.where(int(str(error)))
-        raise type(error)(f"the observation at {where} {error.explanation}.") from None
+        number, *more = error.args
+        if isinstance(number, str):  # it has been said
+            raise
+        where, told = labels.where(int(number)), error.explanation
+        if isinstance(error, ImpossibleStateError):
+            raise ImpossibleStateError(f"the known state {show(states[more[0]])} at {where} {told}.") from None
+        if isinstance(error, UndeterminedStartError):
+            lost = [states[i] for i in more[0]] if len(states) else []
+            told = told.format(f" of {listed(lost)}" if lost else "")
+        raise type(error)(f"the observation at {where} {told}.") from None

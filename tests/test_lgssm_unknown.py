@@ -1,6 +1,7 @@
 """Answers of a diffuse start rest on its first rows only, and are those of all rows."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import statespace_em as sse
@@ -69,6 +70,18 @@ def test_a_start_that_is_never_told_stays_unknown():
     assert np.isfinite(known.filtered_cov.values[1:, 0, 0]).all()
     with pytest.raises(sse.errors.StateSpaceError, match="do not determine"):
         model.e_step(y, params)
+
+
+def test_states_that_rows_do_not_tell_apart_are_named():
+    y = walk(60, 1)
+    x = pd.DataFrame({"one": np.ones(60), "x": np.sin(np.arange(60.0)), "twice": 2.0 * np.sin(np.arange(60.0))})
+    for columns, named in ((["one", "x"], "'level', 'one'"), (["x", "twice"], "'x', 'twice'")):
+        model = sse.designs.local_level() + sse.designs.regression(x[columns])
+        with pytest.raises(sse.errors.UndeterminedStartError, match=f"fixed first state of {named}: give it more rows"):
+            model.fit(y)
+    params = sse.designs.local_trend().fit(y).params_
+    with pytest.raises(sse.errors.UndeterminedStartError, match="of 'slope': give"):
+        sse.designs.local_trend().decode(y[:1], params)
 
 
 def test_the_sequence_that_does_not_tell_its_start_is_named():

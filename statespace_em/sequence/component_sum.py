@@ -78,7 +78,7 @@ class ComponentSum(Addable, StateSpaceModel):
         """
         check_asked(of, level)
         _, tree, batch, labels, _ = self._ready(y, params)
-        with labelled_rows(labels):
+        with labelled_rows(labels, self._names()):
             if of == "filtered":
                 known = causal(tree, batch, self.likelihood)
                 mean, cov = known.filtered_mean, np.asarray(known.filtered_cov)

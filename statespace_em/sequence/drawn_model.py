@@ -35,7 +35,7 @@ class DrawnModel(DrivenModel):
         self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *said: Any
     ) -> xr.Dataset:
         _, tree, batch, labels, known = self._ready(y, params, *said)
-        with labelled_rows(labels):
+        with labelled_rows(labels, self._names()):
             end = smooth(tree, batch)[0]
         last = one_sequence(batch, labels)
         self._check_ahead(labels, horizon)
@@ -54,7 +54,7 @@ class DrawnModel(DrivenModel):
         _validate.at_least("n_paths", n_paths, 1, whole=True)
         _, tree, batch, labels, _ = self._ready(y, params)
         one_sequence(batch, labels)
-        with labelled_rows(labels):
+        with labelled_rows(labels, self._names()):
             states = smoothed_draws(tree, batch, int(n_paths), _validate.generator(seed))
         coords = {**replace(labels, sequence=None).time_coords(), "state_name": self._names()}
         return xr.DataArray(states, coords, ("path", labels.time, "state_name"), "state", {"conditioning": "1:T"})

@@ -54,9 +54,8 @@ def along(work: Pass, section: Section, value: Floats | None, ledger: Ledger | N
     if len(work.start.states):
         if value is None:
             solved = regressed(
-                look.gram, look.cross[0], None, work.start.stand_in, section.pieces[0].begin,
-                fixed=work.start.fixed, likelihood=work.likelihood,
-            )  # fmt: skip
+                look.gram, look.cross[0], None, work.start, section.pieces[0].begin, likelihood=work.likelihood
+            )
             value, total = solved.value, total + float(solved.log_likelihood.sum())
         roots = roots_of(work, look.gram)
     raws = [ledger.raw if ledger else sweeps.blank(work) for _ in range(1 + roots.shape[2])]

@@ -24,7 +24,7 @@ def estimated_constants(
     start = proper_start(flowed(params, flow), batch, fixed)
     (run,) = each(start.params, batch, partial(forward, start), whole=True)
     assert run.constants is not None
-    solved = solve(run.constants, batch.first, fixed=start.fixed, likelihood=likelihood)
+    solved = solve(run.constants, batch.first, start, likelihood=likelihood)
     scale = np.sqrt(start.stand_in[start.fixed])
     base = start.params.initial_mean[fixed]
     return base + scale * solved.value[0, start.fixed], scale[:, None] * solved.fixed_cov * scale

@@ -53,9 +53,9 @@ def _given(start: Start, batch: Batch, head: Heads, likelihood: str) -> _Given:
     known, rows = head.run.constants, head.rows
     assert known is not None
     try:
-        solved = solve(known, head.batch.first, fixed=start.fixed, likelihood=likelihood)
+        solved = solve(known, head.batch.first, start, likelihood=likelihood)
     except UndeterminedStartError as error:
-        raise UndeterminedStartError(int(rows[int(str(error))])) from None
+        raise UndeterminedStartError(int(rows[error.args[0]]), *error.args[1:]) from None
     columns = _smoothed_columns(start, head.batch)
     sequence = np.cumsum(head.batch.first) - 1
     found.mean[rows] += np.einsum("tnq,tq->tn", columns, solved.value[sequence])

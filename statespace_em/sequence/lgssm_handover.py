@@ -92,9 +92,8 @@ def _head(work: Pass, section: Section, rows: slice) -> Head | None:
     piece = single(rows.start, n_rows, 0)
     store, log_likelihood, _ = sweeps.forward_means(work, covs, piece, work.mean)
     solved = regressed(
-        gram[None], sweeps.cross_sums(work, covs, piece, store), None, work.start.stand_in, piece.begin,
-        fixed=work.start.fixed, likelihood=work.likelihood,
-    )  # fmt: skip
+        gram[None], sweeps.cross_sums(work, covs, piece, store), None, work.start, piece.begin, likelihood=work.likelihood
+    )
     total = float(log_likelihood.sum() + solved.log_likelihood.sum())
     root = solved.root[0]
     return Head(rows, covs, piece, store, solved.value, root, covs.end @ root, total)

@@ -10,7 +10,7 @@ from statespace_em._typing import Floats
 from statespace_em.sequence import lgssm_sweeps as sweeps
 from statespace_em.sequence.lgssm_plan import Piece, Section
 from statespace_em.sequence.lgssm_sweeps import Covs, Entry, Pass, Raw
-from statespace_em.sequence.lgssm_unknown import Solved, regressed
+from statespace_em.sequence.lgssm_unknown import Solved, Start, regressed
 
 
 class Ledger(NamedTuple):
@@ -75,8 +75,8 @@ def told(work: Pass, covs: Covs, section: Section, piece: Piece, store: Floats) 
     """Estimates of the unknown constants of the sequences of a piece, each by its own rows."""
     kinds, kind = np.unique(piece.kind, return_inverse=True)
     return regressed(
-        gram_of_kinds(covs, section)[kinds], sweeps.cross_sums(work, covs, piece, store), kind, work.start.stand_in,
-        piece.begin, fixed=work.start.fixed, likelihood=work.likelihood,
+        gram_of_kinds(covs, section)[kinds], sweeps.cross_sums(work, covs, piece, store), kind, work.start,
+        piece.begin, likelihood=work.likelihood,
     )  # fmt: skip
 
 
@@ -84,12 +84,10 @@ def roots_of(work: Pass, gram: Floats) -> Floats:
     """Roots (kinds, q, own) of the covariances of diffuse constants."""
     begins = np.zeros(len(gram), np.int64)
     nothing = np.zeros(gram.shape[:2])
-    fixed = np.zeros(len(work.start.fixed), bool)
     own = np.flatnonzero(~work.start.fixed)
+    diffuse = Start(work.start.params, *(part[own] for part in work.start[1:]))
     block = gram[:, own[:, None], own]
     root = np.zeros((*gram.shape[:2], len(own)))
-    found = regressed(
-        block, nothing[:, own], None, work.start.stand_in[own], begins, fixed=fixed[own], likelihood=work.likelihood
-    )
+    found = regressed(block, nothing[:, own], None, diffuse, begins, likelihood=work.likelihood)
     root[:, own] = found.root
     return root

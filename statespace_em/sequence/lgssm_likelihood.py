@@ -39,9 +39,8 @@ def _section(work: Pass, section: Section, known: bool) -> float:
         if not open_start:
             return look.log_likelihood
         solved = regressed(
-            look.gram, look.cross[0], None, work.start.stand_in, section.pieces[0].begin, fixed=work.start.fixed,
-            likelihood=work.likelihood,
-        )  # fmt: skip
+            look.gram, look.cross[0], None, work.start, section.pieces[0].begin, likelihood=work.likelihood
+        )
         return look.log_likelihood + float(solved.log_likelihood.sum())
     covs = sweeps.filter_covariances(work, section, section.rows, section.begins, entry_of(work))
     tasks = [

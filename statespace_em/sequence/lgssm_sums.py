@@ -71,8 +71,8 @@ def estimated(work: Pass, sections: tuple[Section, ...]) -> tuple[list[list[Floa
     offsets = np.cumsum([0, *(len(look.gram) for look in seen)])
     kind = [piece.kind + offset for section, offset in zip(sections, offsets) for piece in section.pieces]
     solved = regressed(
-        gram, np.concatenate(cross), np.concatenate(kind), work.start.stand_in,
-        np.concatenate([piece.begin for piece in pieces]), fixed=work.start.fixed, likelihood=work.likelihood,
+        gram, np.concatenate(cross), np.concatenate(kind), work.start,
+        np.concatenate([piece.begin for piece in pieces]), likelihood=work.likelihood,
     )  # fmt: skip
     mean, chosen = work.mean.copy(), work.start.fixed
     mean[work.start.states[chosen]] += (np.sqrt(work.start.stand_in) * solved.value[0])[chosen]

@@ -33,6 +33,7 @@ LOG_2PI = float(np.log(2.0 * np.pi))
 ENOUGH = 2_048  # rows that mostly tell how much an unknown constant moves y
 FAR = 300.0  # noises that rows may be away from where the filter begins before digits of the likelihood are lost
 DETERMINED = 1e-11  # least information on an unknown constant, in units of its stand-in
+TURNED = 1e-3  # share of a constant in a direction that rows do not tell, from which on it is named
 TOLD = 1e-4  # least information on a constant that is well known, likewise
 MANY = 128  # rows of a sequence that have time to tell its constants
 HEAD = 32  # rows of a sequence in which its response to unknown constants is looked for first
@@ -281,36 +282,35 @@ class Solved(NamedTuple):
     fixed_cov: Floats  # covariance of the estimates of those that are fixed
 
 
-def solve(known: Constants, first: Bools, *, fixed: Bools, likelihood: str, offset: int = 0) -> Solved:
+def solve(known: Constants, first: Bools, start: Start, *, likelihood: str, offset: int = 0) -> Solved:
     """Regress the innovations on the responses, see `regressed`.
 
     ``first`` (N,) marks the first rows; ``offset`` is the number of the first row in all data, for messages.
     """
     begins = np.flatnonzero(first)
     gram, cross = np.add.reduceat(known.gram, begins), np.add.reduceat(known.cross, begins)
-    return regressed(gram, cross, None, known.stand_in, offset + begins, fixed=fixed, likelihood=likelihood)
+    return regressed(gram, cross, None, start, offset + begins, likelihood=likelihood)
 
 
 def regressed(
-    gram: Floats, cross: Floats, kind: Ints | None, stand_in: Floats, begins: Ints, *, fixed: Bools, likelihood: str
+    gram: Floats, cross: Floats, kind: Ints | None, start: Start, begins: Ints, *, likelihood: str
 ) -> Solved:
     """Estimate unknown constants: the diffuse ones sequence by sequence, fixed ones over all of them.
 
     ``gram`` (kinds, q, q) is the information in the sequences of a kind (None: each is its own), ``cross`` (S, q) what
-    their rows say, ``fixed`` (q,) marks the constants to be estimated, and ``begins`` (S,) are first rows, for
-    messages. The fixed ones are regressed on what the diffuse ones leave.
+    their rows say, and ``begins`` (S,) are first rows, for messages. The fixed ones are regressed on what the diffuse ones leave.
     """
     n, q = cross.shape
     kind = np.arange(n) if kind is None else kind
-    own, theirs = np.flatnonzero(~fixed), np.flatnonzero(fixed)
+    own, theirs = np.flatnonzero(~start.fixed), np.flatnonzero(start.fixed)
     value, root = np.zeros((n, q)), np.zeros((len(gram), q, q))
     fixed_cov = np.zeros((len(theirs), len(theirs)))
     first = np.full(len(gram), begins.max(initial=0))
     np.minimum.at(first, kind, begins)
-    factor = _factor(gram[:, own[:, None], own], np.ones((len(gram), len(own))), first)
+    factor = _factor(gram[:, own[:, None], own], np.ones((len(gram), len(own))), first, start.states[own])
     inverse = np.linalg.inv(factor)
     half = np.einsum("sij,sj->si", inverse[kind], cross[:, own])
-    size = np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(1) - 0.5 * np.log(stand_in[own]).sum()
+    size = np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(1) - 0.5 * np.log(start.stand_in[own]).sum()
     size -= 0.0 if likelihood == "full" else 0.5 * len(own) * LOG_2PI
     gain = 0.5 * (half**2).sum(1) - size[kind]
     if len(theirs):
@@ -320,7 +320,7 @@ def regressed(
         many = np.bincount(kind, minlength=len(gram))
         total = np.einsum("k,kij->ij", many, left)
         units = np.sqrt(np.einsum("k,kii->i", many, gram[:, theirs[:, None], theirs]))  # one told precisely hides none
-        root_of = _factor(total[None], units[None], begins[:1])[0]
+        root_of = _factor(total[None], units[None], begins[:1], start.states[theirs])[0]
         estimate = np.linalg.solve(root_of.T, np.linalg.solve(root_of, rest.sum(0)))
         value[:, theirs], fixed_cov = estimate, np.linalg.inv(total)
         gain += rest @ estimate - 0.5 * np.einsum("i,sij,j->s", estimate, left, estimate)[kind]
@@ -330,11 +330,15 @@ def regressed(
     return Solved(value, root, gain, fixed_cov)
 
 
-def _factor(gram: Floats, units: Floats, begins: Ints) -> Floats:
+def _factor(gram: Floats, units: Floats, begins: Ints, states: Ints) -> Floats:
     """Cholesky factors (S, q, q) of the information on unknown constants, refused where it does not tell them."""
     units = np.where(units > 0.0, units, 1.0)
     if gram.shape[1]:
-        eigenvalues = np.linalg.eigvalsh(gram / (units[:, :, None] * units[:, None, :]))
+        scaled = gram / (units[:, :, None] * units[:, None, :])
+        eigenvalues = np.linalg.eigvalsh(scaled)
         if not (eigenvalues[:, 0] > DETERMINED).all():
-            raise UndeterminedStartError(int(begins[np.argmin(eigenvalues[:, 0])]))
+            worst = int(np.argmin(eigenvalues[:, 0]))
+            values, vectors = np.linalg.eigh(scaled[worst])
+            lost = np.abs(vectors[:, values <= DETERMINED]).max(1, initial=0.0) > TURNED
+            raise UndeterminedStartError(int(begins[worst]), states[lost].tolist())
     return np.asarray(np.linalg.cholesky(gram))

@@ -72,12 +72,13 @@ def _slopes(form: ReducedForm, theta: Floats, y: Floats) -> tuple[Floats, Floats
     moved = np.concatenate([theta, *(theta + STEP * unit for unit in np.eye(k))])
     found = _checked(form, moved, y)
     value, error, spread = (part.reshape(-1, k + 1, m) for part in found[:3])
-    by_error = (error[:, 1:] - error[:, :1]) / STEP
-    by_spread = (spread[:, 1:] - spread[:, :1]) / STEP
-    by_spread -= by_spread.mean(0)
-    information = np.einsum("tim,tjm->mij", by_error, by_error)
-    information += 0.5 * np.einsum("tim,tjm->mij", by_spread, by_spread)
-    gradient = ((value[0, 1:] - value[0, :1]) / STEP).T
+    with np.errstate(invalid="ignore"):  # of places that are not stationary: told by `sound`
+        by_error = (error[:, 1:] - error[:, :1]) / STEP
+        by_spread = (spread[:, 1:] - spread[:, :1]) / STEP
+        by_spread -= by_spread.mean(0)
+        information = np.einsum("tim,tjm->mij", by_error, by_error)
+        information += 0.5 * np.einsum("tim,tjm->mij", by_spread, by_spread)
+        gradient = ((value[0, 1:] - value[0, :1]) / STEP).T
     sound = np.isfinite(gradient).all(1) & np.isfinite(information).all((1, 2))
     return value[0, 0], np.where(sound[:, None], gradient, 0.0), np.where(sound[:, None, None], information, np.eye(k))
 

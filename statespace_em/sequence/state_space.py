@@ -31,9 +31,11 @@ from statespace_em.sequence.filter_answer import filter_dataset
 from statespace_em.sequence.filter_row import By, Guard, owners
 from statespace_em.sequence.guarded import guarded
 from statespace_em.sequence.lgssm_causal import causal
+from statespace_em.sequence.lgssm_columns import check_columns
 from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_draws import lagged
 from statespace_em.sequence.lgssm_filter import estimated_start, smooth
+from statespace_em.sequence.lgssm_flat import check_flat
 from statespace_em.sequence.lgssm_future import Future, ahead, future_moments, predicted_rows
 from statespace_em.sequence.lgssm_impute import completed, imputed
 from statespace_em.sequence.lgssm_no_bound import no_bound
@@ -65,7 +67,7 @@ class StateSpaceModel(DrawnModel):
         if unknown.any():  # the estimate at the maximum
             _, params, batch, labels, _ = self._ready(y, None)
             params = params._replace(initial_mean=np.where(unknown, np.nan, params.initial_mean))
-            with labelled_rows(labels):
+            with labelled_rows(labels, self._names()):
                 start = estimated_start(params, batch)
             self.params_["initial_mean"] = self.params_["initial_mean"].copy(data=start)
 
@@ -74,7 +76,7 @@ class StateSpaceModel(DrawnModel):
     def decode(self, y: Any, params: xr.Dataset | None = None) -> xr.DataArray:
         """Most probable states given all of y: the smoothed mean ([sequence,] time, state)."""
         _, tree, batch, labels, _ = self._ready(y, params)
-        with labelled_rows(labels):
+        with labelled_rows(labels, self._names()):
             mean = smooth(tree, batch)[0].mean
         decoded = labels.dataset({"state_mean": (("state",), mean)}, state_coords(self._names()))["state_mean"]
         decoded.attrs["conditioning"] = "1:T"
@@ -102,7 +104,7 @@ class StateSpaceModel(DrawnModel):
         """
         _, tree, batch, labels, _ = self._ready(y, params)
         found: Any
-        with labelled_rows(labels):
+        with labelled_rows(labels, self._names()):
             if gate is None and dof is None:
                 found = causal(tree, batch, self.likelihood)
             else:
@@ -121,7 +123,7 @@ class StateSpaceModel(DrawnModel):
         self, y: Any, horizon: int, params: xr.Dataset, states: Any = None, weights: Any = None
     ) -> tuple[xr.Dataset, Predictive]:
         _, tree, batch, labels, _ = self._ready(y, params, states, weights)
-        with labelled_rows(labels):
+        with labelled_rows(labels, self._names()):
             end = smooth(tree, batch)[0]
         self._check_ahead(labels, horizon)
         last = batch.starts[1:] - 1
@@ -162,7 +164,7 @@ class StateSpaceModel(DrawnModel):
         """States as they were known ``lag`` rows later: ``smoothed`` and ``smoothed_cov``; 0 is `filter`."""
         _validate.at_least("lag", lag, 0, whole=True)
         _, tree, batch, labels, _ = self._ready(y, params)
-        with labelled_rows(labels):
+        with labelled_rows(labels, self._names()):
             mean, cov = lagged(tree, batch, lag, self.likelihood)
         rows = {"smoothed": (("state",), mean), "smoothed_cov": (("state", "state_aux"), cov)}
         return seeing(labels.dataset(rows, state_coords(self._names())), f"1:t+{lag}")
@@ -189,7 +191,7 @@ class StateSpaceModel(DrawnModel):
         """
         _validate.probability("level", level)
         _, tree, batch, labels, _ = self._ready(y, params)
-        with labelled_rows(labels):
+        with labelled_rows(labels, self._names()):
             mean, variance = completed(tree, batch, smooth(tree, batch)[0])
         return imputed(mean, variance, level, labels)
 
@@ -343,6 +345,10 @@ class StateSpaceModel(DrawnModel):
         check_names(spec, batch, labels.keys.tolist())
         if self.transition_prior.is_flat and self.observation_prior.is_flat:
             check_origin(spec, freeze)
+            if self._inputs is not None and self._given is None and batch.inputs is not None:  # not of a sample
+                check_columns(spec, batch, self._inputs.names, freeze)
+            if self.process_prior.is_flat and self.measurement_prior.is_flat:
+                check_flat(spec, freeze)
         moving = [name for name in ("transition", "process_cov") if name not in freeze and core.may_move(name)]
         if moving and self.process_prior.is_flat and (np.diff(batch.starts) < 2).all():
             raise DataError("no sequence has two rows: the dynamics have no estimate. Freeze them, or give a prior.")
