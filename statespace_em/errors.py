@@ -59,9 +59,9 @@ class UndeterminedStartError(RowError):
     """The rows do not determine a first state that nothing is known of; carries the row and the states."""
 
     explanation = (
-        "begins a sequence whose rows do not determine the diffuse or fixed first state{}: give it more rows, leave out "
-        "one of two components that rows do not tell apart (two levels, a level and a constant regressor, or columns "
-        "that are sums of others), "
+        "begins a sequence whose rows do not determine the diffuse or fixed first state{}: give it more rows, leave "
+        "out one of two components that rows do not tell apart (two levels, a level and a constant regressor, or "
+        "columns that are sums of others), "
         'or give states a proper start (initial="known" or "stationary")'
     )
 

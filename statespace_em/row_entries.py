@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
+import xarray as xr
 
 from statespace_em._typing import AnyArray, Floats
 from statespace_em.errors import ParameterError
@@ -62,6 +63,15 @@ def from_rows(value: Any, name: str, ndim: int) -> Read:
                 del _read[next(iter(_read))]
             _read[key] = found
         return _read[key]
+
+
+def n_rows_of(value: Any, name: str, ndim: int) -> int:
+    """Rows that a matrix which all sequences share is given for; 0 where it is the same in all."""
+    if isinstance(value, str) or value is None:
+        return 0
+    plain = value.to_numpy() if isinstance(value, xr.DataArray) else value
+    found = from_rows(plain, name, ndim)[0] if is_by_row(plain, ndim) else None
+    return len(found) if isinstance(found, np.ndarray) else found.n_rows if isinstance(found, RowPattern) else 0
 
 
 def shape_of(value: Any, ndim: int) -> tuple[int, ...] | None:
@@ -252,8 +262,10 @@ def _summed(value: Mapping[Any, Any], name: str, ndim: int, segments: Segments |
     arrays = {}
     for word, factor in value.items():
         array = np.asarray(factor)
-        if not isinstance(word, str) or array.dtype.kind not in "fiub":
-            raise ParameterError(f"{name} has {word!r}: {factor!r}, expected a name with an array of numbers.")
+        if not isinstance(word, str | int | float) or array.dtype.kind not in "fiub":
+            raise ParameterError(
+                f"{name} has {word!r}: {factor!r}, expected a name, or the number 1, with an array of numbers."
+            )
         if array.ndim == 1 and ndim == 2:
             array = array[:, None, None]
         if array.ndim not in (ndim, ndim + 1) or not array.size:

@@ -17,10 +17,14 @@ from statespace_em.labels import Labels, listed, show
 
 @dataclass(frozen=True, eq=False)
 class Segments:
-    """Sequences of a panel whose rows, and those of their future, follow one another."""
+    """Sequences of a panel whose rows, and those of their future, follow one another.
+
+    Of what is ``constant`` each has one, for all of its rows.
+    """
 
     keys: tuple[Any, ...]  # names of the sequences; 0, 1, ... of a list
     times: tuple[pd.Index, ...]  # of the rows of each
+    constant: bool = False
 
     @cached_property
     def lengths(self) -> Ints:
@@ -48,9 +52,25 @@ class Segments:
         which = int(np.searchsorted(self.begins, row, side="right")) - 1
         return f"{row - int(self.begins[which])} of sequence {show(self.keys[which])}"
 
-    def agrees(self, other: Segments) -> bool:
-        """Whether these are the same rows of the same sequences."""
-        return self.keys == other.keys and np.array_equal(self.lengths, other.lengths)
+    def rows_of(self, other: Segments) -> Ints | None:
+        """Row of these that each row of others is; None where they are not of the same sequences and rows."""
+        if set(self.keys) != set(other.keys) or len(self.keys) != len(other.keys):
+            return None
+        which = np.array([self.keys.index(key) for key in other.keys])
+        if self.constant:
+            return np.repeat(which, other.lengths)
+        if other.constant or not np.array_equal(self.lengths[which], other.lengths):
+            return None
+        return np.concatenate([begin + np.arange(n) for begin, n in zip(self.begins[which], other.lengths)])
+
+    def lasting(self, n_rows: int) -> Segments:
+        """What is constant, written out for so many rows."""
+        return Segments(self.keys, (pd.RangeIndex(n_rows),) * len(self.keys)) if self.constant else self
+
+    def as_of(self, other: Segments, rows: AnyArray) -> AnyArray:
+        """Rows of these as rows of others, of the same sequences."""
+        taken = self.rows_of(other)
+        return rows if taken is None or np.array_equal(taken, np.arange(len(rows))) else rows[taken]
 
     def of_each(self, rows: AnyArray, name: str) -> AnyArray:
         """What all sequences share, row by row, for the rows of each.
@@ -96,6 +116,9 @@ class Segments:
         found = []
         for which, key, times in zip(self.numbers(labels), labels.keys, labels.times):
             own, n_rows = self.times[which], len(times)
+            if self.constant:
+                found.append(np.full(n_rows, which))
+                continue
             if len(own) < n_rows:
                 raise DataError(
                     f"what the model has for {labels.sequence or 'sequence'} {show(key)} has {len(own)} rows, but y "
@@ -119,7 +142,7 @@ class Segments:
             Naming the sequence.
         """
         for which, key, length in zip(self.numbers(labels), labels.keys, labels.lengths):
-            if self.lengths[which] < length + horizon:
+            if not self.constant and self.lengths[which] < length + horizon:
                 raise DataError(
                     f"what the model has for {labels.sequence or 'sequence'} {show(key)} has {self.lengths[which]} "
                     f"rows, but {horizon} rows beyond the {length} of y are asked for: give every sequence the rows of "

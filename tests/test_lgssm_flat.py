@@ -48,7 +48,7 @@ FLAT = {
         ),
         {"w", "r"},
     ),
-    "levels": (designs.local_level() + designs.local_level(), {"level_var", "local_level2_level_var"}),
+    "levels, which are refused for their start": (designs.local_level() + designs.local_level(), set()),
     "correlated steps": (
         SSM(
             transition=[[1, 1], [0, 1]], process_cov=[["a", "c"], ["c", "b"]], observation=[[1, 0]],
@@ -91,7 +91,7 @@ def test_the_likelihood_is_flat_where_it_is_said_to_be():
 
 
 def test_a_white_state_is_refused_with_a_remedy():
-    with pytest.raises(ParameterError, match="'q', 'r' cannot be told apart: .* only sums of them matter. Fix one"):
+    with pytest.raises(ParameterError, match=r"'q', 'r' cannot be told apart: .* only sums of them matter. Fix one"):
         WHITE.fit(WALK)
     model = SSM(transition=[[0]], process_cov=[["q"]], observation=[[1]], measurement_cov=[[0.5]], **STATIONARY)
     found = model.fit(WALK).summary().loc["q", "value"].item()

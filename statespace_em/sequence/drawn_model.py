@@ -19,7 +19,7 @@ from statespace_em.sequence.driven import DrivenModel
 from statespace_em.sequence.future import future_paths, one_sequence
 from statespace_em.sequence.lgssm_draws import simulated, smoothed_draws
 from statespace_em.sequence.lgssm_filter import smooth
-from statespace_em.sequence.lgssm_future import ahead, future_draws, later
+from statespace_em.sequence.lgssm_future import ahead, future_draws, lasting, later
 from statespace_em.sequence.lgssm_params import LGSSMParams, driven, positions
 from statespace_em.sequence.lgssm_values import check_length
 
@@ -40,11 +40,23 @@ class DrawnModel(DrivenModel):
         last = one_sequence(batch, labels)
         self._check_ahead(labels, horizon)
         length = int(positions(batch)[last]) + 1
-        if self._inputs is not None:
-            tree, length = ahead(tree, length, self._inputs.ahead(labels, horizon)[0]), 1
+        inputs = None if self._inputs is None else self._inputs.ahead(labels, horizon)[0]
+        if inputs is not None or self._is_constant:
+            tree, length = self._onwards(tree, length, inputs), 1
         states, drawn = future_draws(tree, end.mean[last], end.cov[last], length, horizon, n_paths, rng)
         known = known.assign_coords(feature=labels.features)  # parameters that are all fixed tell none
         return future_paths(states, drawn, known).assign_coords(state_name=self._names())
+
+    @property
+    def _is_constant(self) -> bool:
+        """Whether what each sequence has of its own is the same in all of its rows."""
+        segments = self._segments()
+        return segments is not None and segments.constant
+
+    def _onwards(self, tree: LGSSMParams, length: int, inputs: Floats | None) -> LGSSMParams:
+        """Parameters from the last row of a sequence on, row 0 now, whose entry is the one before this."""
+        tree = lasting(tree, length - 1) if self._is_constant else later(tree, length - 1)
+        return tree if inputs is None else ahead(tree, inputs)
 
     @takes_inputs
     def simulate_smoothed(
@@ -77,7 +89,7 @@ class DrawnModel(DrivenModel):
             _validate.one_of("sequence", sequence, segments.keys)
             which = segments.keys.index(sequence)
             begin, length = int(segments.begins[which]), int(segments.lengths[which])
-            if length < n_steps:
+            if length < n_steps and not segments.constant:
                 raise DataError(
                     f"what the model has for sequence {show(sequence)} has {length} rows, but {n_steps} are asked for: "
                     "give it more when the model is made."
@@ -96,8 +108,11 @@ class DrawnModel(DrivenModel):
     ) -> xr.Dataset:
         """Simulate a sequence whose first row is this one of the matrices that vary."""
         known, tree = self._plain_parameters(params)
-        check_length(self._specification(None), begin + n_steps, f"{n_steps} are asked for")
-        tree = later(tree, begin)
+        if self._is_constant:
+            tree = lasting(tree, begin)
+        else:
+            check_length(self._specification(None), begin + n_steps, f"{n_steps} are asked for")
+            tree = later(tree, begin)
         if inputs is not None:
             if len(inputs) < n_steps:
                 raise DataError(f"inputs= has {len(inputs)} rows, but {n_steps} are asked for.")

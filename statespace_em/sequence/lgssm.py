@@ -13,13 +13,14 @@ from statespace_em.errors import ParameterError
 from statespace_em.labels import state_names
 from statespace_em.patterns import Pattern, fixed, from_word
 from statespace_em.priors import InverseWishart, MatrixNormal
+from statespace_em.row_entries import n_rows_of
 from statespace_em.row_panels import common, end_to_end
 from statespace_em.row_patterns import RowPattern
 from statespace_em.segments import Segments
 from statespace_em.sequence.decays import found_in
 from statespace_em.sequence.lgssm_checks import check
 from statespace_em.sequence.lgssm_loading import loaded, loaded_rows
-from statespace_em.sequence.lgssm_params import INPUTS
+from statespace_em.sequence.lgssm_params import INPUTS, NDIM
 from statespace_em.sequence.lgssm_specification import (
     DIM_KIND,
     DIMS,
@@ -65,6 +66,8 @@ class LinearGaussianSSM(StateSpaceModel):
         names, or a dict of names and factors, ``{"beta": x}``; a dict or a pair in place of the matrix is the sum of
         names times arrays (rows, ...); and an array (rows, ...) may hold numbers and names. Rows after the last of y
         are of its future, which forecasts need. Entry t leads from row t to the next in what moves the states.
+        What sequences have of their own stands by their names: a factor ``{"r": {"north": u, "south": v}}``, numbers
+        for good or arrays (rows,), or a DataArray with a ``sequence`` dim, of an entry or of the matrix.
     state_input, observation_input
         Effects of known inputs (state, input) and (feature, input), written likewise, for every row too: with a break,
         ``[[np.where(late, "after", "before")]]``, or factors of names; "zero" is none. The effects on
@@ -202,7 +205,13 @@ class LinearGaussianSSM(StateSpaceModel):
     def _segments(self) -> Segments | None:
         given = {name: segments_in(name, getattr(self, name)) for name in MATRICES}
         given |= {name: end_to_end(getattr(self, name), name)[1] for name in ("process_loading", "measurement_loading")}
-        return common({name: own for name, own in given.items() if own is not None})
+        found = common({name: own for name, own in given.items() if own is not None})
+        if found is None or not found.constant:
+            return found
+        shared = [n_rows_of(getattr(self, name), name, NDIM[name]) for name in MATRICES if given[name] is None]
+        words = (f"{side}_loading" for side in ("process", "measurement"))
+        shared += [len(own) for word in words if given[word] is None and np.ndim(own := getattr(self, word)) == 3]
+        return found.lasting(max(shared, default=0)) if any(shared) else found
 
     def _default_starts(self) -> int:
         spec = self._specification(None)
@@ -273,9 +282,10 @@ class LinearGaussianSSM(StateSpaceModel):
         """How disturbances enter: a matrix, or one a row, those of all sequences end to end."""
         word = name.replace("cov", "loading")
         found = loading_of(word, value, size)
-        if segments is None or found.ndim == 2 or end_to_end(getattr(self, word), word)[1] is not None:
+        if segments is None or found.ndim == 2:
             return found
-        return segments.of_each(found, word)
+        own = end_to_end(getattr(self, word), word)[1]
+        return np.asarray(segments.of_each(found, word) if own is None else own.as_of(segments, found), dtype=float)
 
     def _under_loading(
         self, name: str, value: Any, loadings: dict[str, Floats], segments: Segments | None

@@ -76,10 +76,10 @@ def _check_told_apart(pattern: Pattern | RowPattern, name: str) -> None:
     values, vectors = np.linalg.eigh(overlaps / np.outer(size, size))
     if values[0] <= ALIKE:
         words = [word for word, share in zip(pattern.names, vectors[:, 0]) if abs(share) > 1e-6]
-        panel = ", or, if they are sequences, put them under one name, {'r': {'a': ..., 'b': ...}}"
+        panel = ", or, if they are sequences, put them under one name, {'r': {'a': ..., 'b': ...}}, numbers under 1"
         raise ParameterError(
             f"{name} has the names {listed(words)}, of which only a sum matters: their values cannot be told apart. "
-            f"Use a name less, or fix one by a number{panel if isinstance(pattern, RowPattern) else ''}."
+            f"Use a name less, or fix one by a number{panel}."
         )
 
 

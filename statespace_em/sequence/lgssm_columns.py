@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from statespace_em._typing import Floats
+from statespace_em._typing import Bools, Floats
 from statespace_em.data import Batch
 from statespace_em.errors import DataWarning
 from statespace_em.labels import listed
@@ -108,7 +108,7 @@ def _unknowns(spec: Specification, k: int, held: Collection[str]) -> _Unknown | 
     return _Unknown(b, B, d, E, placed("first", first), names)
 
 
-def _lost(A: Floats, C: Floats, unknown: _Unknown, diffuse: Floats, batch: Batch) -> Floats:
+def _lost(A: Floats, C: Floats, unknown: _Unknown, diffuse: Bools, batch: Batch) -> Floats:
     """Share (p,) of each unknown in changes that no row of y shows; 0 where all are told, or rows are too many."""
     p = len(unknown.names)
     own = unknown.first[diffuse].any(0)  # each sequence has its own
@@ -131,13 +131,18 @@ def _lost(A: Floats, C: Floats, unknown: _Unknown, diffuse: Floats, batch: Batch
             squares += np.square(shown).sum(0)
             if not np.isfinite(squares).all():
                 return np.zeros(p)
-            seen = np.linalg.qr(np.vstack([seen, shown]), mode="r")
+            seen = _triangle(seen, shown)
             if not len(_flat(np.vstack([told, seen[n_own:, n_own:]]), squares[n_own:])):
                 return np.zeros(p)
-        told = np.linalg.qr(np.vstack([told, seen[n_own:, n_own:]]), mode="r")
+        told = _triangle(told, seen[n_own:, n_own:])
     lost = np.zeros(p)
     lost[order[n_own:]] = np.abs(_flat(told, squares[n_own:])).max(0, initial=0.0)
     return lost
+
+
+def _triangle(known: Floats, more: Floats) -> Floats:
+    """Triangle with the products of these rows."""
+    return np.asarray(np.linalg.qr(np.vstack([known, more]), mode="r"))
 
 
 def _flat(matrix: Floats, squares: Floats) -> Floats:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from statespace_em._typing import Floats
-from statespace_em.errors import InformationWarning, ParameterError, UnstableDynamicsError
+from statespace_em.errors import InformationWarning, ParameterError, UndeterminedStartError, UnstableDynamicsError
 from statespace_em.labels import listed
 from statespace_em.patterns import Pattern, from_word
 from statespace_em.sequence.even_rows import outside
@@ -89,7 +89,7 @@ def flat_values(spec: Specification, held: Collection[str]) -> tuple[str, ...]:
             return ()
         try:
             left &= _flat_at(model, held, rng)
-        except UnstableDynamicsError:  # states that settle hardly anywhere
+        except (UnstableDynamicsError, UndeterminedStartError):  # which the fit refuses in words of its own
             return ()
     return tuple(name for name in names if name in left)
 
@@ -98,8 +98,14 @@ def _model_of(spec: Specification) -> _Model | None:
     """The covariance of a model whose loadings are known, and whose noises are written value by value."""
     n, D = len(spec.names), spec.n_features or 1
     C = spec.value("observation")
-    plain = spec.flow is None and not spec.has_inputs and n <= MANY and C is not None
-    if not plain or set(spec.by_row) - {"observation"} or (C.ndim > 2 and not spec.regressors):
+    if (
+        C is None
+        or spec.flow is not None
+        or spec.has_inputs
+        or n > MANY
+        or set(spec.by_row) - {"observation"}
+        or (C.ndim > 2 and not spec.regressors)
+    ):
         return None
     whole = {"transition": (n, n), "process_cov": (n, n), "measurement_cov": (D, D)}
     moves: dict[str, Pattern] = {}
@@ -173,7 +179,11 @@ def _responses(model: _Model, A: Floats, weights: Floats) -> tuple[Floats, Float
         seen, state = np.empty((n_rows, D, int(diffuse.sum()))), np.eye(n)[:, diffuse]
         for t in range(n_rows):
             seen[t], state = model.view[t] @ state, A @ state
-        axes = np.linalg.qr(seen.reshape(n_rows * D, -1))[0]
+        columns = seen.reshape(n_rows * D, -1)
+        size = np.linalg.norm(columns, axis=0)
+        axes, triangle = np.linalg.qr(columns / np.where(size > 0.0, size, 1.0))
+        if not np.abs(triangle.diagonal()).min() > FLAT:
+            raise UndeterminedStartError(0, np.flatnonzero(diffuse).tolist())
         flat = weights.reshape(len(weights), -1)
         weights = (flat - flat @ axes @ axes.T).reshape(weights.shape)
     states = np.zeros((n_rows + 1, len(weights), n))

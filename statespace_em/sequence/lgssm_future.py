@@ -43,16 +43,17 @@ def matrices_at(params: LGSSMParams, rows: Ints) -> dict[str, Floats]:
     return found
 
 
-def ahead(params: LGSSMParams, length: int, inputs: Floats) -> LGSSMParams:
-    """Parameters from the last row of a sequence of this length on, which counts as row 0, driven by inputs.
-
-    ``inputs`` (horizon + 1, k) begin at that row, and so do matrices that vary.
-    """
-    onwards = later(params, length - 1)
+def ahead(params: LGSSMParams, inputs: Floats) -> LGSSMParams:
+    """Parameters driven by inputs (horizon + 1, k), which begin at the same row as matrices that vary."""
     for name in ROWWISE:
-        if varies(params, name) and len(getattr(onwards, name)) < len(inputs):
-            raise DataError(f"{name} is given for {len(getattr(params, name))} rows: give it for the future too.")
-    return driven(onwards, inputs)
+        if varies(params, name) and len(getattr(params, name)) < len(inputs):
+            raise DataError(f"{name} is not given for all {len(inputs) - 1} rows after y: give it for the future too.")
+    return driven(params, inputs)
+
+
+def lasting(params: LGSSMParams, row: int) -> LGSSMParams:
+    """Parameters whose matrices that vary are those of one row for good."""
+    return params._replace(**{name: getattr(params, name)[row] for name in ROWWISE if varies(params, name)})
 
 
 def later(params: LGSSMParams, begin: int) -> LGSSMParams:

@@ -92,7 +92,12 @@ def _head(work: Pass, section: Section, rows: slice) -> Head | None:
     piece = single(rows.start, n_rows, 0)
     store, log_likelihood, _ = sweeps.forward_means(work, covs, piece, work.mean)
     solved = regressed(
-        gram[None], sweeps.cross_sums(work, covs, piece, store), None, work.start, piece.begin, likelihood=work.likelihood
+        gram[None],
+        sweeps.cross_sums(work, covs, piece, store),
+        None,
+        work.start,
+        piece.begin,
+        likelihood=work.likelihood,
     )
     total = float(log_likelihood.sum() + solved.log_likelihood.sum())
     root = solved.root[0]

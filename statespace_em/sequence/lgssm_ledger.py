@@ -85,7 +85,8 @@ def roots_of(work: Pass, gram: Floats) -> Floats:
     begins = np.zeros(len(gram), np.int64)
     nothing = np.zeros(gram.shape[:2])
     own = np.flatnonzero(~work.start.fixed)
-    diffuse = Start(work.start.params, *(part[own] for part in work.start[1:]))
+    start = work.start
+    diffuse = Start(start.params, start.states[own], start.stand_in[own], start.fixed[own])
     block = gram[:, own[:, None], own]
     root = np.zeros((*gram.shape[:2], len(own)))
     found = regressed(block, nothing[:, own], None, diffuse, begins, likelihood=work.likelihood)

@@ -173,8 +173,8 @@ def written(
     pattern: Pattern | RowPattern
     if name in ROWWISE and is_by_row(value, NDIM[name]):
         found, segments = from_rows(value, name, NDIM[name])
-        if all_of is not None and segments is None:
-            found = for_each(found, name, all_of)
+        if all_of is not None:
+            found = for_each(found, name, segments, all_of)
         own = found.shape[1:] if isinstance(found, np.ndarray) else found.shape
         _check_shape(name, own, shape, dims)
         if symmetric:
@@ -194,11 +194,15 @@ def written(
     return pattern
 
 
-def for_each(found: RowPattern | Pattern | Floats, name: str, segments: Segments) -> RowPattern | Pattern | Floats:
-    """What all sequences share, row by row, for the rows of each."""
-    if isinstance(found, RowPattern):
-        return replace(found, kind=segments.of_each(found.kind, name))
-    return segments.of_each(found, name) if isinstance(found, np.ndarray) else found
+def for_each(
+    found: RowPattern | Pattern | Floats, name: str, own: Segments | None, segments: Segments
+) -> RowPattern | Pattern | Floats:
+    """What sequences have of their own, or share, row by row, for the rows of each."""
+    if isinstance(found, Pattern):
+        return found
+    rows: Any = found.kind if isinstance(found, RowPattern) else found
+    rows = segments.of_each(rows, name) if own is None else own.as_of(segments, rows)
+    return replace(found, kind=rows) if isinstance(found, RowPattern) else np.asarray(rows, dtype=float)
 
 
 def segments_in(name: str, value: Any) -> Segments | None:
@@ -280,12 +284,9 @@ def _transposed(name: str, value: xr.DataArray) -> Any:
     other = [dim for dim in value.dims if dim not in ("time", *dims)]
     if "time" in value.dims and len(other) == 1 and len(value.dims) == len(dims) + 2:
         return value.transpose(other[0], "time", *dims)
-    if "sequence" in value.dims:
-        raise ParameterError(
-            f"{name} has dims {value.dims}: what each sequence has of its own is given for its rows, those of its "
-            "future too, with a time dim: .expand_dims(time=n) where it is the same in all n."
-        )
-    raise ParameterError(f"{name} has dims {value.dims}, expected {dims}, or with a time dim: rename them.")
+    if set(value.dims) == {"sequence", *dims}:
+        return value.transpose("sequence", *dims)
+    raise ParameterError(f"{name} has dims {value.dims}, expected {dims}, or with a time or sequence dim: rename them.")
 
 
 def _scaled(name: str, word: str, matrix: Any) -> Pattern:

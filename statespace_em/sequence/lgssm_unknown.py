@@ -292,13 +292,12 @@ def solve(known: Constants, first: Bools, start: Start, *, likelihood: str, offs
     return regressed(gram, cross, None, start, offset + begins, likelihood=likelihood)
 
 
-def regressed(
-    gram: Floats, cross: Floats, kind: Ints | None, start: Start, begins: Ints, *, likelihood: str
-) -> Solved:
+def regressed(gram: Floats, cross: Floats, kind: Ints | None, start: Start, begins: Ints, *, likelihood: str) -> Solved:
     """Estimate unknown constants: the diffuse ones sequence by sequence, fixed ones over all of them.
 
     ``gram`` (kinds, q, q) is the information in the sequences of a kind (None: each is its own), ``cross`` (S, q) what
-    their rows say, and ``begins`` (S,) are first rows, for messages. The fixed ones are regressed on what the diffuse ones leave.
+    their rows say, and ``begins`` (S,) are first rows, for messages. The fixed ones are regressed
+    on what the diffuse ones leave.
     """
     n, q = cross.shape
     kind = np.arange(n) if kind is None else kind

@@ -36,7 +36,7 @@ from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_draws import lagged
 from statespace_em.sequence.lgssm_filter import estimated_start, smooth
 from statespace_em.sequence.lgssm_flat import check_flat
-from statespace_em.sequence.lgssm_future import Future, ahead, future_moments, predicted_rows
+from statespace_em.sequence.lgssm_future import Future, future_moments, predicted_rows
 from statespace_em.sequence.lgssm_impute import completed, imputed
 from statespace_em.sequence.lgssm_no_bound import no_bound
 from statespace_em.sequence.lgssm_origin import check_origin
@@ -128,12 +128,12 @@ class StateSpaceModel(DrawnModel):
         self._check_ahead(labels, horizon)
         last = batch.starts[1:] - 1
         there = positions(batch)[last] + 1
-        if self._inputs is None:
+        if self._inputs is None and not self._is_constant:
             found = future_moments(tree, end.mean[last], end.cov[last], there, horizon)
-        else:  # each sequence has inputs of its own
-            rows = self._inputs.ahead(labels, horizon)
+        else:  # each sequence has inputs, or matrices, of its own
+            rows = [None] * len(last) if self._inputs is None else self._inputs.ahead(labels, horizon)
             parts = [
-                future_moments(ahead(tree, int(row), own), end.mean[[i]], end.cov[[i]], np.array([1]), horizon)
+                future_moments(self._onwards(tree, int(row), own), end.mean[[i]], end.cov[[i]], np.array([1]), horizon)
                 for i, row, own in zip(last, there, rows)
             ]
             found = Future(*(np.concatenate(each) for each in zip(*parts)))
