@@ -64,6 +64,9 @@ def _split(y: Any) -> tuple[str | None, list[tuple[Any, Any]]]:
     if isinstance(y, Mapping):
         return "sequence", list(y.items())
     if isinstance(y, xr.DataArray):
+        unnamed = [dim for dim in y.dims if not isinstance(dim, str)]
+        if unnamed:
+            raise DataError(f"y has a dimension {unnamed[0]!r}, which is no string: rename it.")
         name = sequence_dim(y)
         return (None, [(0, y)]) if name is None else (name, _tables_of_array(y, name))
     if isinstance(y, pd.Series | pd.DataFrame) and isinstance(y.index, pd.MultiIndex):

@@ -19,6 +19,8 @@ from statespace_em.errors import DataError, ParameterError
 from statespace_em.labels import Labels, listed, show
 
 LARGEST = 1e150  # of a real observation; squares of larger ones overflow
+COPIED = 2**27  # bytes of an array that is read-only, up to which a copy is sooner than to compile for it
+SMALLEST = 1e-140  # of the largest of real observations, whose squares, and shares of these, are numbers
 CHECKED = 8192  # rows whose checksum is made at a time
 NUMBERS = "fiub"  # kinds of dtype that turn into floats as they are
 Levels: TypeAlias = tuple[Ints, list[Any]]  # codes of the entries of a column, -1 = missing, and what they stand for
@@ -116,8 +118,10 @@ def as_batch(
 
 def _open(rows: Floats) -> Floats:
     """Leave out the mark that pandas puts on what it hands out: for read-only arrays kernels are compiled again."""
-    if rows.flags.writeable or rows.base is None or not rows.base.flags.writeable:
+    if rows.flags.writeable:
         return rows
+    if rows.base is None or not getattr(rows.base, "flags", rows.flags).writeable:
+        return rows.copy() if rows.nbytes <= COPIED else rows
     view = rows.view()
     view.flags.writeable = True
     return view
@@ -198,11 +202,15 @@ def _check_values(y: Floats, labels: Labels, support: str) -> None:
             shown = show(_plain(value) if abs(value) < 1e16 else value)
             raise DataError(f"{shown} {what} ({labels.where(row, column)}): {remedy}.")
 
-    if support == "real" and y.size and max(np.fmax.reduce(y, axis=None), -np.fmin.reduce(y, axis=None)) <= LARGEST:
-        return  # what follows takes several times as long
+    if support == "real" and y.size:
+        top = max(np.fmax.reduce(y, axis=None), -np.fmin.reduce(y, axis=None))
+        if SMALLEST <= top <= LARGEST or top == 0.0:
+            return  # what follows takes several times as long
     missing = "correct it, or mark it missing with NaN"
     fail(np.isinf(y), "is not finite", missing)
     if support == "real":
+        tiny = (y != 0.0) & bool(np.nanmax(np.abs(y), initial=0.0) < SMALLEST)
+        fail(tiny & ~np.isnan(y), "is too small: its square is beyond floating point", "change its unit")
         fail(np.abs(y) > LARGEST, "is too large: its square is beyond floating point", f"change its unit, or {missing}")
     if support == "count":
         fail(y < 0.0, "is negative, but counts are expected", missing)

@@ -50,7 +50,8 @@ class SingularInnovationError(RowError):
 
     explanation = (
         "has a predicted covariance that is not positive definite: give measurement_cov a positive diagonal (where it "
-        "has one, a larger: noise below 1e-14 of the variance that states bring is lost to rounding), a prior to the "
+        "has one, a larger: noise below 1e-14 of the variance that states bring, that of all rows where they start "
+        "diffuse, is lost to rounding), a prior to the "
         'noise that vanishes, or, where it is the first row of a fixed state, initial="diffuse"'
     )
 

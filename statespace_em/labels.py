@@ -32,6 +32,19 @@ RESERVED = {
     "path",
     "length",
     *SAME,
+    *("gamma", "xi", "cov", "cross_cov", "log_likelihood", "filtered", "filtered_cov", "predicted"),
+    *(
+        "predicted_cov",
+        "innovation",
+        "innovation_cov",
+        "smoothed",
+        "smoothed_cov",
+        "mean",
+        "variance",
+        "lower",
+        "upper",
+    ),
+    *("prob", "quantile", "pit", "residual"),
 }  # names that results use for something else
 
 
@@ -100,7 +113,8 @@ class Labels:
     def time_coords(self) -> dict[str, Any]:
         """Coordinates of the time and sequence dimensions."""
         if self.sequence is None:
-            return {self.time: self.times[0]}
+            index = self.times[0]
+            return {self.time: index if index.name in (None, self.time) else index.rename(self.time)}
         lengths = self.lengths
         coords: dict[str, Any] = {self.sequence: self.keys, "length": (self.sequence, lengths)}
         longest = self.times[int(np.argmax(lengths))]
@@ -277,7 +291,7 @@ def state_names(states: int | Sequence[Any]) -> list[Any]:
     for i, name in enumerate(names):
         if np.ndim(name) or pd.isna(name):
             raise ParameterError(f"states holds {show(name)}, which is not a name: use strings or numbers.")
-        if name in names[:i]:
+        if name in names[:i] or str(name) in map(str, names[:i]):  # results write names of mixed kinds as text
             raise ParameterError(f"states has the name {show(name)} twice, expected one different name a state.")
     if not names:
         raise ParameterError("states has no names, expected one different name a state.")

@@ -170,7 +170,9 @@ class LatentModel(Settings, Uncertain):
         peak). Where a fit has converged it looks once at every innovation, some 90 bytes a row of that size. Of data
         in chunks, a few times that of the chunks that are worked on at the time, and a sample of 50 000 rows.
         """
-        options = FitOptions(start, freeze, n_starts, max_iter, tol, accelerate, seed, threads, progress)
+        options = FitOptions(
+            start, () if freeze is None else freeze, n_starts, max_iter, tol, accelerate, seed, threads, progress
+        )
         found = self._estimate(y, options, states, weights)
         self.params_ = Later(found.schema.label, found.arrays, found.labels.features, found.symbols, found.vanished)
         self.trace_ = Later(trace_table, found.chosen.trace)

@@ -502,3 +502,20 @@ def test_files(no_work, tmp_path):
     newer.to_netcdf(path, engine="h5netcdf")
     message = r"has format 99, newer than this version reads \(1\): update statespace_em"
     refused(no_work, FileFormatError, message, lambda: sse.PoissonHMM.load(path))
+
+
+def test_names_of_states_that_results_would_write_alike_are_refused(no_work):
+    refused(no_work, ParameterError, "states has the name '1' twice", lambda: sse.PoissonHMM([1, "1"]).fit([1, 2, 3]))
+
+
+def test_no_frozen_parameters_may_be_none():
+    y = np.random.default_rng(0).normal(size=30)
+    assert sse.designs.local_level().fit(y, freeze=None, n_starts=1).status_
+
+
+@pytest.mark.parametrize("scale", [1e-130, 1e-100, 1e100])
+def test_units_next_to_the_ends_of_the_numbers_bring_no_warnings(scale):
+    y = np.random.default_rng(0).normal(size=60).cumsum() + np.random.default_rng(1).normal(size=60)
+    found, same = (sse.designs.local_level().fit(own, n_starts=1) for own in (scale * y, y))
+    ratio = found.summary()["value"].to_numpy() / scale / scale / same.summary()["value"].to_numpy()
+    np.testing.assert_allclose(ratio, 1.0, rtol=1e-5)

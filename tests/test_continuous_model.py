@@ -371,3 +371,12 @@ def test_rows_that_tell_no_time_are_as_far_apart_as_those_of_the_fit(tmp_path):
         steps = [(silent.update(value), told.update(value, time=time)) for time, value in y.items()]
         np.testing.assert_allclose(steps[-1][0].filtered, steps[-1][1].filtered, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(silent.predicted, own.forecast(y, 1)["predicted"].values[0], rtol=1e-9, atol=1e-12)
+
+
+def test_the_summary_has_the_order_of_the_same_model_by_rows():
+    y = np.random.default_rng(0).normal(size=40).cumsum()
+    by_row, by_time = (
+        sse.designs.local_trend(unit=unit).fit(y, n_starts=1).summary().index.get_level_values(0)
+        for unit in (None, "D")
+    )
+    assert list(by_row) == list(by_time) == ["level_var", "slope_var", "noise_var"]

@@ -706,3 +706,45 @@ def test_sequences_with_the_same_labels_are_checked_once(monkeypatch):
     monkeypatch.setattr(containers, "_ordered", lambda *args: checked.append(1) or ordered(*args))
     as_batch(xr.DataArray(np.arange(24.0).reshape(4, 6), dims=("sequence", "time")))
     assert len(checked) == 1
+
+
+@pytest.mark.parametrize("name", ["gamma", "filtered", "mean", "log_likelihood", "horizon"])
+def test_a_time_called_as_results_are_is_refused(name):
+    with pytest.raises(DataError, match=f"y has a dimension {name!r}, which means something else in the results"):
+        as_batch(pd.Series([1.0, 2.0], pd.Index([0, 1], name=name)))
+
+
+def test_a_time_that_is_called_by_no_string_is_refused():
+    with pytest.raises(DataError, match=r"y has a dimension \('a', 1\), which is no string: rename it"):
+        as_batch(xr.DataArray([1.0, 2.0], dims=[("a", 1)]))
+    y = pd.Series([1.0, 2.0, 0.5], pd.Index([0, 1, 2], name=("a", 1)))  # pandas lets all be names
+    model = sse.LinearGaussianSSM(1)
+    params = model.parameters(
+        transition=[[1]],
+        process_cov=[[1]],
+        observation=[[1]],
+        measurement_cov=[[1]],
+        initial_mean=[0],
+        initial_cov=[[1]],
+    )
+    assert model.filter(y, params)["filtered"].dims == ("('a', 1)", "state")
+
+
+def test_values_whose_squares_are_nothing_are_refused():
+    y = np.array([1.0, -2.0, np.nan, 0.0, 3.0])
+    with pytest.raises(
+        DataError, match=r"1e-160 is too small: its square is beyond floating point \(column 0, time 0\): "
+    ):
+        as_batch(1e-160 * y)
+    assert as_batch(1e-130 * y)[0].y[1, 0] == -2e-130
+    assert as_batch(np.append(y, 1e-300))[0].y[-1, 0] == 1e-300  # one next to nothing among others
+    assert not as_batch(0.0 * y)[0].y[:2].any()
+
+
+def test_arrays_that_are_read_only_stay_so_and_ask_for_no_new_kernels():
+    y = np.arange(6.0)
+    y.flags.writeable = False
+    batch = as_batch(y)[0]
+    assert batch.y.flags.writeable
+    assert not np.shares_memory(batch.y, y)
+    assert not y.flags.writeable

@@ -79,3 +79,9 @@ def test_outliers_of_a_motion_at_uneven_times_are_weighed_without_a_word():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sse.robust.fit_student(designs.constant_velocity(["x"], unit="D"), y, max_iter=2)
+
+
+def test_the_longest_gap_is_told_where_it_is_not_the_first():
+    y = DAILY.drop(DAILY.index[[5, *range(50, 60)]])
+    with pytest.warns(DataWarning, match=r"The longest, of 11 days 00:00:00, follows 2020-02-19\.$"):
+        designs.local_level().fit(y, n_starts=1)

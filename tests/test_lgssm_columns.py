@@ -28,7 +28,8 @@ LOST = {
     "zero": (LEVEL | {"state_input": "free"}, table(x=X, none=0 * X), "'none'"),
     "constant beside a level": (LEVEL | {"observation_input": "free"}, table(one=ONE, x=X), "'one'"),
     "constant beside a first mean": (
-        LEVEL | {"observation_input": "free", "initial": "fixed"}, table(one=ONE, x=X), "'one'"
+        LEVEL | {"observation_input": "free", "initial": "fixed", "measurement_cov": [[1.0]]}, table(one=ONE, x=X),
+        "'one'",
     ),
     "constant beside an offset": (
         DECAYING | {"observation_input": "free", "observation_offset": "free"}, table(one=ONE, x=X), "'one'"

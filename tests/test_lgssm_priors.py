@@ -103,3 +103,17 @@ def test_priors_are_saved_and_wrong_ones_refused(tmp_path):
     ]:
         with pytest.raises(ParameterError, match=message):
             call()
+
+
+@pytest.mark.parametrize("name", ["transition_prior", "observation_prior"])
+def test_priors_of_coefficients_of_another_shape_are_named(name):
+    y = np.random.default_rng(0).normal(size=40).cumsum()
+    for prior, match in (
+        (
+            MatrixNormal(np.zeros((2, 2)), 1.0),
+            r"the mean of the prior of coefficients has shape \(2, 2\), expected \(1, 1\)",
+        ),
+        (MatrixNormal(0.0, np.eye(3)), "the precision of the prior of coefficients is for 3 columns, expected 1"),
+    ):
+        with pytest.raises(ParameterError, match=f"^{name}: {match}"):
+            sse.LinearGaussianSSM(1, **{name: prior}).fit(y)

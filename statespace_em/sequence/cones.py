@@ -138,7 +138,7 @@ def _orthonormal(matrices: Floats) -> Floats:
     if not matrices.size:  # nothing is left where all is zero
         return np.zeros((0, *matrices.shape[1:]))
     flat = matrices.reshape(len(matrices), -1)
-    size = np.linalg.norm(flat, axis=1)
+    size = np.abs(flat).max(1)  # whose square may be beyond floating point
     flat = flat / np.where(size > 0.0, size, 1.0)[:, None]
     q, r = np.linalg.qr(flat.T)
     kept = np.abs(np.diag(r)) > LOST

@@ -31,12 +31,15 @@ def warn_of_gaps(labels: Labels) -> None:
         first, months = longer[0], usual >= pd.Timedelta("28D")
         unit = next(unit for unit in UNITS[1:] if usual >= pd.Timedelta(f"1 {unit}"))
         frequency = unit if usual == pd.Timedelta(f"1 {unit}") else to_offset(usual).freqstr
+        last = int(np.argmax(steps))
+        longest = pd.Timedelta(int(steps[last]), unit=dates.unit)
+        most = "" if last == first else f" The longest, of {longest}, follows {show(index[last])}."
         filled = "y.asfreq does" if months else f"y.asfreq({frequency!r}) does"
         warnings.warn(
             f"a row is a step, but the dates leave some out: {labels.time} {show(index[first])} is followed by "
             f"{show(index[first + 1])}, where the usual step is {usual}, and {len(longer)} of {len(steps)} steps are "
             f"longer. Put the rows in with NaN, as {filled}, or take a design in continuous time, as "
-            f"designs.local_level(unit={unit!r}).",
+            f"designs.local_level(unit={unit!r}).{most}",
             DataWarning,
             stacklevel=outside(),
         )

@@ -7,11 +7,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from statespace_em._typing import Floats, Ints
+from statespace_em.errors import ParameterError
 from statespace_em.priors import InverseWishart, MatrixNormal
 from statespace_em.sequence.lgssm_noise import Noise
 from statespace_em.sequence.lgssm_regression import Residuals
 
 RANGE = 1e-14  # of the largest eigenvalue of a covariance, below which there is no noise
+
+
+def check_sizes(name: str, prior: MatrixNormal, shape: tuple[int, int]) -> None:
+    """Refuse a prior of coefficients of another shape.
+
+    Raises
+    ------
+    ParameterError
+        Naming the prior and the shape.
+    """
+    try:
+        prior.arrays(shape)
+    except ParameterError as error:
+        raise ParameterError(f"{name}: {error}") from None
 
 
 @dataclass(frozen=True, eq=False)

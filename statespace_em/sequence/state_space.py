@@ -41,6 +41,7 @@ from statespace_em.sequence.lgssm_impute import completed, imputed
 from statespace_em.sequence.lgssm_no_bound import no_bound
 from statespace_em.sequence.lgssm_origin import check_origin
 from statespace_em.sequence.lgssm_params import PARAMETERS, LGSSMParams, by_row, positions
+from statespace_em.sequence.lgssm_priors import check_sizes
 from statespace_em.sequence.lgssm_row_checks import check_with_rows
 from statespace_em.sequence.lgssm_shift import shift_for
 from statespace_em.sequence.lgssm_specification import DIMS
@@ -309,6 +310,10 @@ class StateSpaceModel(DrawnModel):
                 _validate.instance(name, getattr(self, name), kind)
         priors = (self.process_prior, self.measurement_prior), (self.transition_prior, self.observation_prior)
         check_with_rows(spec, *priors, tied=tied and given is not None)
+        columns, sizes = spec.columns(0 if inputs is None else inputs.shape[1]), (len(spec.names), size)
+        for name, n_rows, own in zip(MOVE_PRIORS, sizes, columns):
+            if n_rows is not None:
+                check_sizes(name, getattr(self, name), (n_rows, len(own)))
         kept = {*freeze, *spec.absent, *spec.varying, *(("initial_cov",) if single or tied else ())}
         if spec.initial == "known":
             kept |= {"initial_mean", "initial_cov"}
@@ -331,7 +336,7 @@ class StateSpaceModel(DrawnModel):
             *priors[0], tied, patterns, varying, spec.loadings,
             unknown if unknown.any() and given is not None else None, stationary if stationary.any() else None,
             self.likelihood, guesses, spec.flow, scale_of(batch) if spec.has_inputs else None,
-            priors[1], spec.columns(0 if inputs is None else inputs.shape[1]), spec.meant, spec.decays, shift,
+            priors[1], columns, spec.meant, spec.decays, shift,
         )  # fmt: skip
 
     def _given_by(self, arrays: Mapping[str, Any]) -> tuple[str, ...]:
