@@ -264,7 +264,7 @@ def _summed(value: Mapping[Any, Any], name: str, ndim: int, segments: Segments |
         array = np.asarray(factor)
         if not isinstance(word, str | int | float) or array.dtype.kind not in "fiub":
             raise ParameterError(
-                f"{name} has {word!r}: {factor!r}, expected a name, or the number 1, with an array of numbers."
+                f"{name} has {word!r}: {factor!r}, expected a name with an array of numbers, or 1 with them."
             )
         if array.ndim == 1 and ndim == 2:
             array = array[:, None, None]

@@ -84,8 +84,10 @@ def spread(value: Any, name: str, ndim: int) -> tuple[Any, Segments | None]:
         found = entry(value)
     else:
         found = [entry(own) if ndim == 1 else list(map(entry, own)) for own in value]
-    first = common({f"{name} (part {i})": panel.segments for i, panel in enumerate(panels)})
-    assert first is not None
+    first = min((panel.segments for panel in panels), key=lambda own: own.constant)  # rows, where something has rows
+    for _, other in panels:
+        if other.rows_of(first) is None:
+            raise _uneven(name, first, other)
     return _read(found, first), first
 
 
@@ -194,7 +196,8 @@ def _panel(value: Any, name: str, constants: tuple[int, ...]) -> Panel:
     if len(set(constant.values())) > 1:
         one, many = (next(key for key, own in constant.items() if own == told) for told in (True, False))
         raise ParameterError(
-            f"{name} is constant for sequence {show(one)}, but has rows for {show(many)}: give both for every row."
+            f"{name} has no rows for sequence {show(one)}: give an array with one element a row, as for {show(many)}, "
+            "or one number for each sequence."
         )
     shapes = {np.shape(rows)[1:] for rows, _ in parts.values()}
     empty = [key for key, (rows, _) in parts.items() if np.ndim(rows) == 0 or not len(rows)]

@@ -136,7 +136,7 @@ class Specification:
             n: tuple(word for word in p.names if isinstance(p, RowPattern) or not word.startswith(n))
             for n, p in self.patterns.items()
         }
-        return {name: named[name] for name in DIMS if named.get(name)}
+        return {name: words for name, words in named.items() if words}
 
     @property
     def unnamed(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from statespace_em.sequence.components import turning_up
 from statespace_em.sequence.decays import Decay
 from statespace_em.sequence.flow import Flow, Piece
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
+from statespace_em.sequence.motion import Motion
 from statespace_em.sequence.motion_times import Grid, grid_of, length_of
 from statespace_em.sequence.state_space import LIKELIHOODS, StateSpaceModel
 
@@ -59,6 +60,11 @@ class Timed(StateSpaceModel):
     @abstractmethod
     def _measurement_noise(self) -> Pattern:
         """Pattern of the measurement noise."""
+
+    @property
+    @abstractmethod
+    def _motion(self) -> Motion | None:
+        """Motion that is seen, if any."""
 
     @abstractmethod
     def _check_columns(self, n_features: int | None) -> None:
@@ -182,6 +188,8 @@ class Timed(StateSpaceModel):
             varying["observation"] = np.ascontiguousarray(view)
         else:
             patterns["observation"] = fixed(view)
+        if self._motion is None:  # summaries have the order of the same components by rows
+            patterns["measurement_cov"] = patterns.pop("measurement_cov")
         words = [word for piece in pieces for word in piece.initial]
         patterns |= self._first_patterns(words)
         if self._held is not None:  # dynamics by row do not tell what is stationary
