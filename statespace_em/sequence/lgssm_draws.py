@@ -30,12 +30,6 @@ def smoothed_draws(params: LGSSMParams, batch: Batch, n: int, rng: np.random.Gen
         first = smooth(params, batch)[0].mean[0]
         params = params._replace(initial_mean=np.where(unknown, first, params.initial_mean))
     each = max(1, ROWS // length)
-    diffuse = ~np.isfinite(np.diag(params.initial_cov))
-    start = np.where(diffuse[:, None] | diffuse, 0.0, params.initial_cov)
-    still = params._replace(
-        state_offset=np.zeros(size), observation_offset=np.zeros(batch.y.shape[1]), initial_mean=np.zeros(size),
-        state_input=None, observation_input=None,
-    )  # fmt: skip
     found = np.empty((n, length, size))
     for begin in range(0, n, each):
         count = min(each, n - begin)
@@ -43,18 +37,27 @@ def smoothed_draws(params: LGSSMParams, batch: Batch, n: int, rng: np.random.Gen
         place = None if batch.place is None else np.tile(batch.place, count)
         starts = np.arange(count + 1) * length
         many = batch._replace(y=np.tile(batch.y, (count, 1)), starts=starts, inputs=inputs, place=place)
-        p = by_row(params, many)
-        states = np.empty((count * length, size))
-        kalman.draw_states(
-            many.first, p.A, p.b, np.stack([root(cov) for cov in p.Q]), root(start), params.initial_mean,
-            rng.standard_normal(states.shape), states,
-        )  # fmt: skip
-        shocks = rng.standard_normal(many.y.shape)
-        noise = (np.stack([root(cov) for cov in p.R]) @ shocks[:, :, None])[:, :, 0]
-        y = (p.C @ states[:, :, None])[:, :, 0] + p.d + noise
-        moved = smooth(still, many._replace(y=many.y - y, inputs=None))[0].mean
-        found[begin : begin + count] = (states + moved).reshape(count, length, size)
+        found[begin : begin + count] = drawn(params, many, rng).reshape(count, length, size)
     return found
+
+
+def drawn(params: LGSSMParams, batch: Batch, rng: np.random.Generator) -> Floats:
+    """One draw (N, n) of the states of every sequence, whose first mean is known; see `smoothed_draws`."""
+    size = len(params.initial_mean)
+    diffuse = ~np.isfinite(np.diag(params.initial_cov))
+    start = np.where(diffuse[:, None] | diffuse, 0.0, params.initial_cov)
+    still = params._replace(
+        state_offset=np.zeros(size), observation_offset=np.zeros(batch.y.shape[1]), initial_mean=np.zeros(size),
+        state_input=None, observation_input=None,
+    )  # fmt: skip
+    p = by_row(params, batch)
+    states = np.empty((len(batch.y), size))
+    kalman.draw_states(
+        batch.first, p.A, p.b, root(p.Q), root(start), params.initial_mean, rng.standard_normal(states.shape), states
+    )
+    noise = (root(p.R) @ rng.standard_normal(batch.y.shape)[:, :, None])[:, :, 0]
+    y = (p.C @ states[:, :, None])[:, :, 0] + p.d + noise
+    return states + smooth(still, batch._replace(y=batch.y - y, inputs=None))[0].mean
 
 
 def simulated(tree: LGSSMParams, n_steps: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
@@ -67,10 +70,10 @@ def simulated(tree: LGSSMParams, n_steps: int, rng: np.random.Generator) -> tupl
     mean = np.nan_to_num(tree.initial_mean)
     kalman.draw_states(
         first, np.array(one["transition"], order="C"), np.array(one["state_offset"], order="C"),  # not to be read only
-        np.stack([root(cov) for cov in one["process_cov"]]), root(start_cov), mean,
+        root(one["process_cov"]), root(start_cov), mean,
         rng.standard_normal(states.shape), states,
     )  # fmt: skip
-    roots = np.stack([root(cov) for cov in one["measurement_cov"]])
+    roots = root(one["measurement_cov"])
     shocks = rng.standard_normal((n_steps, roots.shape[1]))
     noise = (roots @ shocks[:, :, None])[:, :, 0]
     y = (at["observation"] @ states[:, :, None])[:, :, 0] + at["observation_offset"] + noise

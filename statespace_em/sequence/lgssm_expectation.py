@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -71,9 +71,11 @@ def e_step(
     if flow is not None:
         S_ww = flow.scatter(own.process_cov, found.gradients.Q[0], statistics.n_pairs)
         statistics = statistics._replace(S_ww=S_ww, S_wz=np.zeros((len(S_ww), len(statistics.S_zz))))
+    total = found.log_likelihood
     if likelihood == "marginal" and not start.fixed.all():
-        return _marginal(params, batch, blocks, statistics, found.log_likelihood, kinds)
-    return statistics, found.log_likelihood
+        statistics, total = _marginal(params, batch, blocks, statistics, total, kinds)
+    share = _share(batch)
+    return (statistics, total) if share == 1.0 else (_times(statistics, share), share * total)
 
 
 def log_likelihood(
@@ -92,7 +94,26 @@ def log_likelihood(
     if likelihood == "marginal" and not start.fixed.all():
         unit, zeros, constant = _unit(params, batch)
         total -= log_likelihood(unit, zeros) + constant
-    return total
+    return _share(batch) * total
+
+
+def _share(batch: Batch) -> float:
+    """Weight of every sequence."""
+    return 1.0 if batch.sequence_weight is None else float(batch.sequence_weight[0])
+
+
+def _times(sums: Statistics, share: float) -> Statistics:
+    """Sums of sequences with a weight; the first mean is none."""
+
+    def less(value: Any) -> Any:
+        return None if value is None else type(value)(*(share * part for part in value))
+
+    residuals = [
+        part if part is None else less(part)._replace(blocks=part.blocks) for part in (sums.steps, sums.rows)
+    ]
+    plain = sums._replace(start=None, gradients=None, steps=None, rows=None)
+    named = {name: share * value for name, value in plain._asdict().items() if value is not None}
+    return Statistics(**named, start=sums.start, gradients=less(sums.gradients), steps=residuals[0], rows=residuals[1])
 
 
 def planned(params: LGSSMParams, batch: Batch) -> tuple[Section, ...]:
@@ -185,7 +206,7 @@ def _unit(params: LGSSMParams, batch: Batch) -> tuple[LGSSMParams, Batch, float]
         observation_offset=np.zeros(size), initial_mean=np.zeros(n), state_input=None, observation_input=None,
         initial_cov=np.diag(np.where(is_diffuse(params), np.inf, 0.0)),
     )  # fmt: skip
-    zeros = batch._replace(y=np.where(np.isnan(batch.y), np.nan, 0.0), inputs=None)
+    zeros = batch._replace(y=np.where(np.isnan(batch.y), np.nan, 0.0), inputs=None, sequence_weight=None)
     n_constants = int(is_diffuse(params).sum()) * (len(batch.starts) - 1)
     return unit, zeros, 0.5 * LOG_2PI * (int((~np.isnan(batch.y)).sum()) - n_constants)
 

@@ -102,9 +102,9 @@ def predicted_rows(C: Floats, d: Floats, R: Floats, mean: Floats, cov: Floats) -
 
 
 def root(cov: Floats) -> Floats:
-    """Return a square root of a covariance that may be singular."""
+    """Return square roots of covariances (..., n, n) that may be singular."""
     values, vectors = np.linalg.eigh(cov)
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :])
 
 
 def _times(matrices: Floats, vectors: Floats) -> Floats:

@@ -75,9 +75,10 @@ def numbered(names: Sequence[Any]) -> Ints:
     return np.array([list(dict.fromkeys(names)).index(name) for name in names])
 
 
-def distances(y: Floats, view: Floats, mean: Floats, cov: Floats, noise: Floats, owners: Ints) -> Floats:
+def distances(y: Floats, view: Floats, mean: Floats, cov: Floats | None, noise: Floats, owners: Ints) -> Floats:
     """Expected squared Mahalanobis distances (N, G) of what is seen from what states of these moments say."""
     seen = ~np.isnan(y)
     error = np.where(seen, y - (view @ mean[:, :, None])[:, :, 0], 0.0)
-    square = error[:, :, None] * error[:, None, :] + view @ cov @ np.swapaxes(view, -1, -2)
+    square = error[:, :, None] * error[:, None, :]
+    square = square if cov is None else square + view @ cov @ np.swapaxes(view, -1, -2)
     return squared_distances(square, seen, noise, owners)
