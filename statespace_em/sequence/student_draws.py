@@ -1,94 +1,150 @@
-"""Student-t noise by draws: the likelihood itself is climbed, with weights drawn given y (Monte Carlo EM)."""
+"""Estimates with Student-t noise by draws: Monte Carlo EM on the likelihood itself, weights being what is missing.
+
+Given the weights w of the rows all is Gaussian, so that their likelihood needs no states: a round draws weights given y
+(Gibbs: states given weights, weights given states), and maximises the average over these draws of log p(y | w), an EM
+step in which only the weights are missing (Wei & Tanner 1990). Rounds begin with few draws and end with all
+(Booth & Hobert 1999). Degrees of freedom, and with them the size of the noise, are moved by EM steps in which the states
+are missing, for p(y | states) is known (Liu & Rubin 1995; in turn: Meng & van Dyk 1997, AECM).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from statespace_em._typing import Floats, Ints
-from statespace_em.data import Batch
+from statespace_em._typing import Floats
+from statespace_em.errors import UNRESOLVED
 from statespace_em.quasi_newton import run_quasi_newton
-from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_draws import drawn
-from statespace_em.sequence.lgssm_expectation import flowed
-from statespace_em.sequence.lgssm_params import VARYING, LGSSMParams, positions, varies
-from statespace_em.sequence.state_space import StateSpaceModel
-from statespace_em.sequence.student import best_dof
-from statespace_em.sequence.weighted_rows import WeightedRows, distances
+from statespace_em.sequence.lgssm_params import LGSSMParams
+from statespace_em.sequence.student import best_tail
+from statespace_em.sequence.student_copies import Problem
 
-
-class Weighted(NamedTuple):
-    """Copies of the rows, each with weights of its own: given these all is Gaussian."""
-
-    core: LGSSMCore
-    rows: Batch  # entries times the roots of their weights, copies end to end; each copy counts as a share of one
-    plain: Batch  # the same rows, entries as they are
-    factor: Floats  # (n N, D)
-    view: Floats  # (n N, D, states), of entries as they are
-
-
-@dataclass
-class Problem:
-    """What does not change in a fit with Student-t noise."""
-
-    inner: StateSpaceModel
-    batch: Batch
-    owner: Ints  # (D,)
-    names: tuple[str, ...]  # of the parameters that a fit starts from
-    entries: Floats  # (N, G), seen
-
-    def weighted(self, weight: Floats) -> Weighted:
-        """Copies with weights (n, N, G)."""
-        n, n_rows = weight.shape[:2]
-        batch = self.batch
-        factor = np.sqrt(weight)[:, :, self.owner].reshape(n * n_rows, -1)
-        ends = batch.starts[1:] + n_rows * np.arange(n)[:, None]
-        inputs = None if batch.inputs is None else np.tile(batch.inputs, (n, 1))
-        plain = Batch(
-            np.tile(batch.y, (n, 1)), np.concatenate([[0], ends.ravel()]), inputs=inputs,
-            place=np.tile(positions(batch), n),
-        )  # fmt: skip
-        now = WeightedRows(self.inner, factor, plain)
-        view = np.broadcast_to(now.plain_view, (n * n_rows, *now.plain_view.shape[-2:]))
-        rows = plain._replace(
-            y=factor * plain.y, place=np.arange(n * n_rows), sequence_weight=np.full(ends.size, 1.0 / n)
-        )
-        alone = self.inner._specification(None).initial == "estimated" and len(batch.starts) == 2
-        core = now._core(batch=rows, given=self.names, freeze=("initial_cov",) if alone else ())
-        return Weighted(replace(core, shift=None), rows, plain, factor, view)
-
-    def spread(self, tree: LGSSMParams, copies: Weighted) -> LGSSMParams:
-        """Parameters of the copies from those of the rows."""
-        n = len(copies.plain.y) // len(self.batch.y)
-        own = [name for name in VARYING if name != "observation" and varies(tree, name)]
-        values: dict[str, Any] = {name: np.concatenate([getattr(tree, name)] * n) for name in own}
-        return tree._replace(**values, observation=copies.factor[:, :, None] * copies.view)
-
-    def gathered(self, tree: LGSSMParams) -> LGSSMParams:
-        """Parameters of the rows from those of copies."""
-        own = [name for name in VARYING if varies(tree, name)]
-        return tree._replace(**{name: getattr(tree, name)[: len(self.batch.y)] for name in own})
+CHAINS = 32  # side by side, or fewer
+FIRST = 8  # rounds of one draw a chain
+SETTLING = 10  # draws of a chain before it is asked
+FINE = 1e-4  # nats to which a round is taken; its draws leave more open
+SURE = 0.999  # probability that a gain is told from that of draws alone
 
 
 @dataclass
 class Chains:
-    """Gibbs draws of weights and states in turn, several chains side by side."""
+    """Gibbs draws of states and weights in turn, several chains side by side."""
 
     problem: Problem
-    weight: Floats  # (M, N, G)
+    weight: Floats  # (M, N, G), last drawn
     rng: np.random.Generator
 
-    def sweep(self, tree: LGSSMParams, nu: Floats) -> Floats:
-        """Draw states, then weights given these; return the squared distances (M, N, G) in between."""
-        copies = self.problem.weighted(self.weight)
-        whole = flowed(self.problem.spread(tree, copies), copies.core.flow)
-        states = drawn(whole, copies.rows._replace(sequence_weight=None), self.rng)
-        noise = self.problem.spread(tree, copies).measurement_cov
-        distance = distances(copies.plain.y, copies.view, states, None, noise, self.problem.owner)
-        distance = distance.reshape(self.weight.shape)
-        shape = (nu + self.problem.entries) / 2.0
-        found = self.rng.standard_gamma(np.broadcast_to(shape, distance.shape)) / ((nu + distance) / 2.0)
-        self.weight = np.where(self.problem.entries > 0, found, 1.0)
-        return distance
+    def sweeps(self, n: int, params: LGSSMParams, nu: Floats) -> tuple[Floats, Floats]:
+        """Draw n times; return the squared distances (n M, N, G) from the states, and the weights drawn given these."""
+        problem, entries = self.problem, self.problem.entries
+        found = []
+        for _ in range(n):
+            copies = problem.copies(self.weight)
+            states = drawn(copies.states_of(problem.spread(params, copies)), copies.alone, self.rng)
+            distance = problem.distances(copies, params, states)
+            shape = np.broadcast_to((nu + entries) / 2.0, distance.shape)
+            weight = self.rng.standard_gamma(shape) / ((nu + distance) / 2.0)
+            self.weight = np.where(entries > 0, weight, 1.0)
+            found.append((distance, self.weight))
+        distance, weight = (np.concatenate(each) for each in zip(*found))
+        return distance, weight
+
+
+class Climb(NamedTuple):
+    """Where a climb by draws ended."""
+
+    params: LGSSMParams
+    nu: Floats  # (G,)
+    gains: list[tuple[float, int]]  # nats that each round gained on average over its draws, and their number
+    converged: bool
+    chains: Chains
+
+
+def chains_of(problem: Problem, weight: Floats, draws: int, seed: int) -> Chains:
+    """Chains that begin at weights (N, G)."""
+    n = min(CHAINS, draws)
+    return Chains(problem, np.repeat(weight[None], n, axis=0), np.random.default_rng(seed))
+
+
+def climbed(
+    chains: Chains, params: LGSSMParams, nu: Floats, *, free: bool, draws: int, max_iter: int
+) -> Climb:
+    """Climb from some parameters, until a round with all draws gains no more than these make by themselves."""
+    problem = chains.problem
+    each = -(-draws // len(chains.weight))
+    one = problem.copies(np.ones((1, *problem.entries.shape)))
+    inside = next(iter(one.core.starts(one.rows, 1, chains.rng, {})))  # with no variance at 0
+    chains.sweeps(SETTLING, params, nu)
+    gains: list[tuple[float, int]] = []
+    for k in range(max_iter):
+        n = 1 if k < FIRST else each
+        gained = 0.0
+        if free:
+            distance, _ = chains.sweeps(n, params, nu)
+            params, nu, gained = _tails(problem, params, nu, distance)
+            chains.sweeps(1, params, nu)
+        _, weight = chains.sweeps(n, params, nu)
+        before = params
+        params, more, sound = _maximised(problem, weight, params, inside)
+        gains.append((gained + more, len(weight)))
+        if not sound:
+            return Climb(before, nu, gains, False, chains)
+        n_free = one.core.n_free(inside) + (len(nu) if free else 0)
+        if k > FIRST and gained + more < _chance(n_free) / len(weight):
+            return Climb(params, nu, gains, True, chains)
+    return Climb(params, nu, gains, False, chains)
+
+
+def _chance(n_free: int) -> float:
+    """Gain, times the number of draws, that draws make by themselves at the maximum, rarely to be exceeded.
+
+    A maximum over draws is off the expected one by a normal error; where as much is missing as there is to know, twice
+    what it gains is chi-squared. Draws of a chain that resemble each other count half.
+    """
+    from scipy.special import gammaincinv  # here because it is slow to import, and most fits do without
+
+    return 2.0 * float(gammaincinv(n_free / 2.0, SURE))
+
+
+def _maximised(
+    problem: Problem, weight: Floats, params: LGSSMParams, inside: LGSSMParams
+) -> tuple[LGSSMParams, float, bool]:
+    """Parameters that maximise the average over draws of log p(y | weights), what they gain, and if all was well."""
+    copies = problem.copies(weight)
+    core, start = copies.core, problem.spread(params, copies)
+    begun = start if not core.is_singular(start, problem.spread(inside, copies)) else problem.spread(inside, copies)
+    try:
+        before = core.log_likelihood(start, copies.rows) + core.log_prior(start)
+        end = run_quasi_newton(core, copies.rows, begun, tol=FINE)
+    except UNRESOLVED:
+        return params, 0.0, False
+    found = core.settled(end.params, end.statistics)
+    return problem.gathered(found), end.objective - before, end.status == "converged"
+
+
+def _tails(
+    problem: Problem, params: LGSSMParams, nu: Floats, distance: Floats
+) -> tuple[LGSSMParams, Floats, float]:
+    """Degrees of freedom, and sizes of noises that may be scaled, that maximise the average of log p(y | states)."""
+    entries, owner = problem.entries, problem.owner
+    may = _may_scale(problem, params)
+    found = [
+        best_tail(entries[:, g], distance[:, :, g], float(nu[g]), scaled=may) for g in range(len(nu))
+    ]
+    best, scale, gains = (np.array(each) for each in zip(*found))
+    root = np.sqrt(scale[owner])
+    return params._replace(measurement_cov=params.measurement_cov * np.outer(root, root)), best, float(gains.sum())
+
+
+def _may_scale(problem: Problem, params: LGSSMParams) -> bool:
+    """Whether the noise of each weight can have another size, all else being the same."""
+    copies = problem.copies(np.ones((1, *problem.entries.shape)))
+    root = 1.0 + 0.1 * (1.0 + problem.owner)
+    here = problem.spread(params, copies)
+    there = here._replace(measurement_cov=here.measurement_cov * np.outer(root, root))
+    vector = copies.core.to_vector(there, here)
+    back = None if vector is None else copies.core.from_vector(vector, here).measurement_cov
+    return back is not None and bool(np.allclose(back, there.measurement_cov, rtol=1e-9, atol=0.0))
