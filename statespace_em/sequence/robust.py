@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,33 +14,47 @@ from statespace_em._typing import Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.errors import ParameterError
 from statespace_em.fitting import FitOptions
-from statespace_em.labels import Labels, labelled_rows
+from statespace_em.labels import Labels, labelled_rows, seeing
 from statespace_em.row_patterns import RowPattern
+from statespace_em.schema import state_coords
 from statespace_em.sequence.filter_row import By, owners
+from statespace_em.sequence.lgssm_pairs import pair_moments
 from statespace_em.sequence.lgssm_specification import DIMS
 from statespace_em.sequence.state_space import StateSpaceModel
 from statespace_em.sequence.student import best_dof, divergence, expected_weights, shape_and_rate
+from statespace_em.sequence.student_copies import Problem
+from statespace_em.sequence.student_draws import chains_of, climbed
 from statespace_em.sequence.student_errors import student_errors
+from statespace_em.sequence.student_evidence import evidence
 from statespace_em.sequence.timed_definition import Own, values_of
 from statespace_em.sequence.timed_model import TimedModel
 from statespace_em.sequence.weighted_rows import WeightedRows, distances, numbered
 
 STEPS = 6  # of EM between two updates of the weights
+ROWS, DRAWS = 200_000, (16, 512)  # rows of all draws together, and how many there are at least and at most
+NEAR = 1e-2  # nats to which the bound is climbed before draws go on
+METHODS = ("likelihood", "variational")
+Method = Literal["likelihood", "variational"]
 
 
 class StudentFit(NamedTuple):
     """What `fit_student` found."""
 
     model: Any  # the model with its parameters; on its own it takes all measurements for good ones
-    posterior: xr.Dataset  # e_step given the weights: gamma, cov, cross_cov ([sequence,] time, ...)
+    posterior: xr.Dataset  # as of e_step: gamma, cov, cross_cov, xi ([sequence,] time, ...) and log_likelihood
     weights: xr.DataArray  # ([sequence,] time[, feature]), precision in units of the common one: near 0 for an outlier
     dof: Any  # a number; a dict by sensor where each has its own
-    trace: pd.DataFrame  # the objective, nats
+    trace: pd.DataFrame  # nats: the "gain" of each round and its number of "draws"; the "objective" of the bound
     converged: bool
     by: By = "row"  # what has a weight of its own
+    method: Method = "likelihood"
+    log_likelihood: float = np.nan  # nats, the bound if "variational"; NaN where draws do not tell it
+    log_likelihood_error: float = 0.0  # its Monte Carlo standard error
+    draws: int = 0
+    seed: int = 0
 
     def standard_errors(self, y: Any, *, inputs: Any = None) -> xr.Dataset:
-        """Standard errors of the named values, with weights that follow them; see `student_errors.student_errors`.
+        """Standard errors of the named values, given the degrees of freedom; see `student_errors.student_errors`.
 
         Parameters
         ----------
@@ -52,10 +66,11 @@ class StudentFit(NamedTuple):
         >>> import statespace_em as sse
         >>> flow = sse.datasets.nile()
         >>> found = sse.robust.fit_student(sse.designs.local_level(), flow)
-        >>> found.standard_errors(flow)["noise_var"].round(-1).item()         # of 10730
-        2390.0
+        >>> found.standard_errors(flow)["noise_var"].round(-2).item()         # of 10400
+        2400.0
         """
-        return student_errors(self.model, y, self.dof, self.by, inputs)
+        weights = None if self.method == "variational" else self.weights
+        return student_errors(self.model, y, self.dof, self.by, inputs, weights, self.draws, self.seed)
 
 
 def fit_student(
@@ -64,6 +79,9 @@ def fit_student(
     *,
     dof: float | None = 4.0,
     by: By = "row",
+    method: Method = "likelihood",
+    draws: int | None = None,
+    seed: int = 0,
     max_iter: int = 200,
     tol: float = 1e-6,
     inputs: Any = None,
@@ -71,16 +89,18 @@ def fit_student(
     """Estimate a model whose measurement noise is Student-t, so that outliers lose their weight.
 
     The noise of row t is N(0, measurement_cov / w_t) with w_t ~ Gamma(dof / 2, dof / 2): jointly Student-t over the
-    entries that share a weight (``measurement_cov`` is its scale, not its covariance). What is maximised is the
-    variational lower bound of the log-likelihood under q(states) q(w), in turn over the parameters and q(states), by EM
-    with the weights held, and over q(w_t) = Gamma((dof + p) / 2, (dof + d) / 2), where p is the number of entries and d
-    the expected squared Mahalanobis distance of the smoothed residual. Every turn raises the bound (Tipping & Lawrence
-    2005 for regression).
+    entries that share a weight (``measurement_cov`` is its scale, not its covariance).
 
-    States and weights of q know nothing of each other, so that noise is taken for better known than it is: estimates do
-    not come to the true values with more rows. Of simulated local levels with dof 4, level variances of 0.5 and 0.02
-    and a noise scale of 1, 300 rows each, the estimates were on average 0.35 and 0.013, scales 1.26 and 1.04. Weights
-    and states suffer little; variances of processes should be read as about a third too low.
+    The likelihood has no closed form, but given the weights it is Gaussian. Rounds of draws of the weights given y,
+    each followed by the maximum of the average log-likelihood given these, climb it (Monte Carlo EM, Wei & Tanner
+    1990). Estimates are off those of maximum likelihood by the chance of the draws, some hundredths of a standard error
+    for 512 of them. The fit has converged when a round with all draws gains no more than draws make by chance. ``seed``
+    decides them all.
+
+    The variational bound of the log-likelihood under q(states) q(weights) needs no draws, is several times faster and
+    rises in every step (Tipping & Lawrence 2005 for regression); streams and filters with ``dof`` take it too. But it
+    takes noise for better known than it is: estimates do not come to the true values with more rows, variances of
+    processes are about a third too low, and degrees of freedom far too high.
 
     Parameters
     ----------
@@ -90,13 +110,20 @@ def fit_student(
     y
         Observations; several sequences too.
     dof
-        Degrees of freedom; None estimates them.
+        Degrees of freedom; None estimates them, between 0.5 and 200.
     by
         What has a weight of its own: "row", "feature" (each entry of a row), or "sensor" (the entries of each sensor
         of a model of motion). What is weighted apart must have independent noise, and has its own degrees of freedom
         where these are estimated.
+    method
+        "likelihood", or "variational" for its bound.
+    draws
+        Number of draws of all weights: a multiple of 32, or fewer, is used. By default 512 up to 390 rows, of more rows
+        as many as make 200 000 rows in all, 16 at least; errors by chance go with 1 / sqrt(draws).
+    seed
+        Of the draws; the same call gives the same answer.
     max_iter, tol
-        Most updates of the weights, and the gain of one of them, in nats, at which they end.
+        Most rounds; or updates of the weights under the bound, and the gain of one of them, in nats, at which they end.
     inputs
         Of a model with ``state_input``, as of ``model.fit``.
 
@@ -120,22 +147,82 @@ def fit_student(
         )
     if dof is not None and not (isinstance(dof, int | float | np.number) and dof > 0.0):
         raise ParameterError(f"dof is {dof!r}, expected a positive number, or None to estimate it.")
+    _validate.one_of("method", method, METHODS)
     _validate.at_least("max_iter", max_iter, 1, whole=True)
+    _validate.at_least("tol", tol, 0.0)
+    _validate.at_least("seed", seed, 0, whole=True)
+    if draws is not None:
+        _validate.at_least("draws", draws, 2, whole=True)
     driven = model if inputs is None else model._driven_by(inputs, y)
     inner = driven._on(y, None) if isinstance(driven, TimedModel) else driven
     batch, labels, _ = inner._read(y, None)
     names = owners(by, labels.features.tolist(), model._sensor_names())
-    owner = numbered(names)
+    task = _Task(inner, y, batch, labels, names)
+    if method == "variational":
+        found = _climbed_bound(task, dof, max_iter, tol)
+        total, error, n = float(found.trace["objective"].iloc[-1]), 0.0, 0
+    else:
+        n = draws or int(np.clip(ROWS // max(1, len(batch.y)), *DRAWS))
+        found, total, error = _climbed_draws(task, dof, max_iter, n, seed)
+    fitted = type(model)(**model.get_params())
+    fitted.params_ = _unscaled(fitted, inner, found.params, found.now)
+    if isinstance(fitted, TimedModel):
+        fitted.tell_units(y)
+    single = len(found.nu) == 1
+    rows = found.weight[:, 0] if single else found.weight[:, task.owner]
+    weights = labels.dataset(
+        {"weight": (() if single else ("feature",), rows)}, {} if single else {"feature": labels.features}
+    )["weight"]
+    freedom = float(found.nu[0]) if single else dict(zip(dict.fromkeys(names), found.nu.tolist()))
+    return StudentFit(
+        fitted, found.posterior, weights, freedom, found.trace, found.converged, by, method, total, error, n, seed
+    )
+
+
+class _Task(NamedTuple):
+    """A model, bound to the rows of y."""
+
+    inner: StateSpaceModel
+    y: Any
+    batch: Batch
+    labels: Labels
+    names: Sequence[Any]  # (D,), of what the weight of each column belongs to
+
+    @property
+    def owner(self) -> Ints:
+        """Number (D,) of that."""
+        return numbered(self.names)
+
+
+class _Found(NamedTuple):
+    """Where a climb ended."""
+
+    now: WeightedRows  # the model with these weights
+    params: xr.Dataset  # of it
+    weight: Floats  # (N, G)
+    nu: Floats  # (G,)
+    posterior: xr.Dataset
+    trace: pd.DataFrame
+    converged: bool
+
+
+def _climbed_bound(task: _Task, dof: float | None, max_iter: int, tol: float) -> _Found:
+    """Climb the variational bound.
+
+    In turn over the parameters and q(states), by EM with the weights held, and over q(w_t) = Gamma((dof + p) / 2,
+    (dof + d) / 2), where p is the number of entries and d the expected squared Mahalanobis distance of the smoothed
+    residual.
+    """
+    inner, y, batch, labels, owner = *task[:4], task.owner
     n_owners = int(owner.max()) + 1
-    belongs = owner[:, None] == np.arange(n_owners)  # (D, G)
     seen = ~np.isnan(batch.y)
-    entries = seen.astype(float) @ belongs
+    entries = seen.astype(float) @ (owner[:, None] == np.arange(n_owners))  # (N, G)
     nu = np.full(n_owners, 4.0 if dof is None else float(dof))
     weight, bound = np.ones(entries.shape), np.full(len(batch.y), -np.inf)  # no distribution yet: not in the bound
     start, trace, converged = None, [-np.inf], False
     for _ in range(max_iter):
-        now = WeightedRows(inner, np.sqrt(weight)[:, owner], batch)
-        _check_apart(now, owner, names)
+        now, held = WeightedRows(inner, np.sqrt(weight)[:, owner], batch), weight
+        _check_apart(now, owner, task.names)
         scaled = _like(y, labels, now.factor * batch.y)
         with labelled_rows(labels):
             fit = now._estimate(scaled, FitOptions(start=start, max_iter=STEPS if start is not None else 1000))
@@ -154,18 +241,35 @@ def fit_student(
         weight = np.where(entries > 0, weight, 1.0)
     assert start is not None
     posterior = _named(now.e_step(scaled, start), labels)
-    found = type(model)(**model.get_params())
-    found.params_ = _unscaled(found, inner, start, now)
-    if isinstance(found, TimedModel):
-        found.tell_units(y)
-    single = n_owners == 1
-    rows = now.factor[:, 0] ** 2 if single else now.factor**2
-    weights = labels.dataset(
-        {"weight": (() if single else ("feature",), rows)}, {} if single else {"feature": labels.features}
-    )["weight"]
-    freedom = float(nu[0]) if single else dict(zip(dict.fromkeys(names), nu.tolist()))
     table = pd.DataFrame({"objective": trace[2:]}).rename_axis("iteration")
-    return StudentFit(found, posterior, weights, freedom, table, converged, by)
+    return _Found(now, start, held, nu, posterior, table, converged)
+
+
+def _climbed_draws(
+    task: _Task, dof: float | None, max_iter: int, draws: int, seed: int
+) -> tuple[_Found, float, float]:
+    """Climb the likelihood by draws from where the bound is high; also its value, and the Monte Carlo error of that."""
+    inner, batch, labels = task.inner, task.batch, task.labels
+    near = _climbed_bound(task, 4.0 if dof is None else dof, max_iter, NEAR)
+    arrays = near.now._schema().arrays(near.params)
+    problem = Problem(inner, batch, task.owner, tuple(arrays))
+    one = problem.copies(near.weight[None])
+    chains = chains_of(problem, near.weight, draws, seed)
+    begin = problem.gathered(one.core.build(arrays))
+    end = climbed(chains, begin, near.nu, free=dof is None, draws=draws, max_iter=max_iter)
+    told = evidence(chains, end.params, end.nu, draws)
+    now = WeightedRows(inner, np.sqrt(told.weight)[:, task.owner], batch)
+    params = now._schema().label(one.core.flatten(end.params), labels.features, None).drop_vars("observation")
+    square, pairs = ("state", "state_aux"), ("state", "next_state")
+    mean, cov, cross = told.moments
+    rows = {"gamma": (("state",), mean), "cov": (square, cov), "cross_cov": (pairs, cross)}
+    rows["xi"] = pairs, pair_moments(told.moments)
+    total = {"log_likelihood": labels.per_sequence(told.log_likelihood)}
+    posterior = seeing(labels.dataset(rows, state_coords(inner._names()), total), "1:T")
+    posterior["log_likelihood"].attrs["units"] = "nats"
+    table = pd.DataFrame(end.gains, columns=["gain", "draws"]).rename_axis("iteration")
+    found = _Found(now, params, told.weight, end.nu, posterior, table, end.converged)
+    return found, float(told.log_likelihood.sum()), float(np.sqrt((told.error**2).sum()))
 
 
 def _check_apart(now: WeightedRows, owner: Ints, names: Sequence[Any]) -> None:
