@@ -31,7 +31,7 @@ from statespace_em.sequence.timed_model import TimedModel
 from statespace_em.sequence.weighted_rows import WeightedRows, distances, numbered
 
 STEPS = 6  # of EM between two updates of the weights
-ROWS, DRAWS = 200_000, (16, 512)  # rows of all draws together, and how many there are at least and at most
+ROWS, DRAWS = 100_000, (16, 256)  # rows of all draws together, and how many there are at least and at most
 NEAR = 1e-2  # nats to which the bound is climbed before draws go on
 METHODS = ("likelihood", "variational")
 Method = Literal["likelihood", "variational"]
@@ -118,8 +118,8 @@ def fit_student(
     method
         "likelihood", or "variational" for its bound.
     draws
-        Number of draws of all weights: a multiple of 32, or fewer, is used. By default 512 up to 390 rows, of more rows
-        as many as make 200 000 rows in all, 16 at least; errors by chance go with 1 / sqrt(draws).
+        Number of draws of all weights: a multiple of 32, or fewer, is used. By default 256 up to 390 rows, of more rows
+        as many as make 100 000 rows in all, 16 at least; errors by chance go with 1 / sqrt(draws).
     seed
         Of the draws; the same call gives the same answer.
     max_iter, tol

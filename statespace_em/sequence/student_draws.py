@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from statespace_em._typing import Floats
+from statespace_em.em import EMResult, Step
 from statespace_em.errors import UNRESOLVED
-from statespace_em.quasi_newton import run_quasi_newton
+from statespace_em.quasi_newton import refine, run_quasi_newton
 from statespace_em.sequence.lgssm_draws import drawn
 from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.student import best_tail
@@ -117,12 +118,14 @@ def _maximised(
     core, start = copies.core, problem.spread(params, copies)
     begun = start if not core.is_singular(start, problem.spread(inside, copies)) else problem.spread(inside, copies)
     try:
-        before = core.log_likelihood(start, copies.rows) + core.log_prior(start)
-        end = run_quasi_newton(core, copies.rows, begun, tol=FINE)
+        statistics, log_likelihood = core.e_step(start, copies.rows)
+        here = EMResult(start, statistics, (Step(1, log_likelihood, core.log_prior(start)),), "converged", 1)
+        end = refine(core, copies.rows, here, begun) if begun is start else here  # mostly it is next to the top
+        end = end if end is not here else run_quasi_newton(core, copies.rows, begun, tol=FINE)
     except UNRESOLVED:
         return params, 0.0, False
     found = core.settled(end.params, end.statistics)
-    return problem.gathered(found), end.objective - before, end.status == "converged"
+    return problem.gathered(found), end.objective - here.objective, end.status == "converged"
 
 
 def _tails(
