@@ -108,9 +108,7 @@ def _times(sums: Statistics, share: float) -> Statistics:
     def less(value: Any) -> Any:
         return None if value is None else type(value)(*(share * part for part in value))
 
-    residuals = [
-        part if part is None else less(part)._replace(blocks=part.blocks) for part in (sums.steps, sums.rows)
-    ]
+    residuals = [part if part is None else less(part)._replace(blocks=part.blocks) for part in (sums.steps, sums.rows)]
     plain = sums._replace(start=None, gradients=None, steps=None, rows=None)
     named = {name: share * value for name, value in plain._asdict().items() if value is not None}
     return Statistics(**named, start=sums.start, gradients=less(sums.gradients), steps=residuals[0], rows=residuals[1])

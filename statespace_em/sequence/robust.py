@@ -50,7 +50,7 @@ class StudentFit(NamedTuple):
     method: Method = "likelihood"
     log_likelihood: float = np.nan  # nats, the bound if "variational"; NaN where draws do not tell it
     log_likelihood_error: float = 0.0  # its Monte Carlo standard error
-    draws: int = 0
+    draws: int = 0  # none under the bound
     seed: int = 0
 
     def standard_errors(self, y: Any, *, inputs: Any = None) -> xr.Dataset:
@@ -69,8 +69,7 @@ class StudentFit(NamedTuple):
         >>> found.standard_errors(flow)["noise_var"].round(-2).item()         # of 10400
         2400.0
         """
-        weights = None if self.method == "variational" else self.weights
-        return student_errors(self.model, y, self.dof, self.by, inputs, weights, self.draws, self.seed)
+        return student_errors(self.model, y, self.dof, self.by, inputs, self.draws, self.seed)
 
 
 def fit_student(
@@ -245,9 +244,7 @@ def _climbed_bound(task: _Task, dof: float | None, max_iter: int, tol: float) ->
     return _Found(now, start, held, nu, posterior, table, converged)
 
 
-def _climbed_draws(
-    task: _Task, dof: float | None, max_iter: int, draws: int, seed: int
-) -> tuple[_Found, float, float]:
+def _climbed_draws(task: _Task, dof: float | None, max_iter: int, draws: int, seed: int) -> tuple[_Found, float, float]:
     """Climb the likelihood by draws from where the bound is high; also its value, and the Monte Carlo error of that."""
     inner, batch, labels = task.inner, task.batch, task.labels
     near = _climbed_bound(task, 4.0 if dof is None else dof, max_iter, NEAR)

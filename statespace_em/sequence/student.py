@@ -86,9 +86,12 @@ def log_densities(nu: Floats | float, entries: Floats, distance: Floats, scale: 
 
     half = nu / 2.0
     away = np.log1p(distance / (nu * scale))
-    return np.asarray(gammaln(half + entries / 2.0) - gammaln(half) - entries / 2.0 * np.log(half * scale) - (
-        half + entries / 2.0
-    ) * away)
+    return np.asarray(
+        gammaln(half + entries / 2.0)
+        - gammaln(half)
+        - entries / 2.0 * np.log(half * scale)
+        - (half + entries / 2.0) * away
+    )
 
 
 def best_tail(entries: Floats, distance: Floats, start: float, *, scaled: bool) -> tuple[float, float, float]:

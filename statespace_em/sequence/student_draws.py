@@ -3,7 +3,7 @@
 Given the weights w of the rows all is Gaussian, so that their likelihood needs no states: a round draws weights given y
 (Gibbs: states given weights, weights given states), and maximises the average over these draws of log p(y | w), an EM
 step in which only the weights are missing (Wei & Tanner 1990). Rounds begin with few draws and end with all
-(Booth & Hobert 1999). Degrees of freedom, and with them the size of the noise, are moved by EM steps in which the states
+(Booth & Hobert 1999). Degrees of freedom, and with them the size of the noise, are moved by EM steps in which states
 are missing, for p(y | states) is known (Liu & Rubin 1995; in turn: Meng & van Dyk 1997, AECM).
 """
 
@@ -70,9 +70,7 @@ def chains_of(problem: Problem, weight: Floats, draws: int, seed: int) -> Chains
     return Chains(problem, np.repeat(weight[None], n, axis=0), np.random.default_rng(seed))
 
 
-def climbed(
-    chains: Chains, params: LGSSMParams, nu: Floats, *, free: bool, draws: int, max_iter: int
-) -> Climb:
+def climbed(chains: Chains, params: LGSSMParams, nu: Floats, *, free: bool, draws: int, max_iter: int) -> Climb:
     """Climb from some parameters, until a round with all draws gains no more than these make by themselves."""
     problem = chains.problem
     each = -(-draws // len(chains.weight))
@@ -94,12 +92,12 @@ def climbed(
         if not sound:
             return Climb(before, nu, gains, False, chains)
         n_free = one.core.n_free(inside) + (len(nu) if free else 0)
-        if k > FIRST and gained + more < _chance(n_free) / len(weight):
+        if k > FIRST and gained + more < chance(n_free) / len(weight):
             return Climb(params, nu, gains, True, chains)
     return Climb(params, nu, gains, False, chains)
 
 
-def _chance(n_free: int) -> float:
+def chance(n_free: int) -> float:
     """Gain, times the number of draws, that draws make by themselves at the maximum, rarely to be exceeded.
 
     A maximum over draws is off the expected one by a normal error; where as much is missing as there is to know, twice
@@ -128,15 +126,11 @@ def _maximised(
     return problem.gathered(found), end.objective - here.objective, end.status == "converged"
 
 
-def _tails(
-    problem: Problem, params: LGSSMParams, nu: Floats, distance: Floats
-) -> tuple[LGSSMParams, Floats, float]:
+def _tails(problem: Problem, params: LGSSMParams, nu: Floats, distance: Floats) -> tuple[LGSSMParams, Floats, float]:
     """Degrees of freedom, and sizes of noises that may be scaled, that maximise the average of log p(y | states)."""
     entries, owner = problem.entries, problem.owner
     may = _may_scale(problem, params)
-    found = [
-        best_tail(entries[:, g], distance[:, :, g], float(nu[g]), scaled=may) for g in range(len(nu))
-    ]
+    found = [best_tail(entries[:, g], distance[:, :, g], float(nu[g]), scaled=may) for g in range(len(nu))]
     best, scale, gains = (np.array(each) for each in zip(*found))
     root = np.sqrt(scale[owner])
     return params._replace(measurement_cov=params.measurement_cov * np.outer(root, root)), best, float(gains.sum())
