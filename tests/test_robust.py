@@ -22,7 +22,7 @@ def level(density=None):
 def test_the_bound_is_below_the_likelihood_and_close(y, most):
     """Two rows, all parameters known: the likelihood is a double integral over the weights."""
     y, nu = np.array(y), 4.0
-    found = robust.fit_student(level(1.0), y, dof=nu)
+    found = robust.fit_student(level(1.0), y, dof=nu, method="variational")
     nodes = (np.arange(400) + 0.5) / 400
     w = stats.gamma(nu / 2, scale=2 / nu).ppf(nodes)
     cov = np.array([[2.0, 2.0], [2.0, 3.0]])
@@ -42,7 +42,7 @@ def test_the_bound_rises_to_a_stationary_point():
     rng = np.random.default_rng(1)
     y = np.cumsum(rng.normal(size=150)) + 0.7 * rng.standard_t(3, size=150)
     y[rng.random(150) < 0.1] = np.nan
-    found = robust.fit_student(level(), y)
+    found = robust.fit_student(level(), y, method="variational")
     assert found.converged
     assert (np.diff(found.trace["objective"]) > -1e-9).all()
     q, r = found.model.summary().loc[["q", "r"], "value"]
@@ -60,7 +60,7 @@ def test_the_bound_rises_to_a_stationary_point():
 def test_many_degrees_of_freedom_are_the_normal():
     rng = np.random.default_rng(2)
     y = np.cumsum(rng.normal(size=80)) + rng.normal(size=80)
-    found = robust.fit_student(level(), y, dof=1e7)
+    found = robust.fit_student(level(), y, dof=1e7, method="variational")
     normal = level().fit(y)
     assert found.trace["objective"].iloc[-1] == pytest.approx(normal.score(y), abs=1e-3)
     np.testing.assert_allclose(found.weights, 1.0, atol=1e-5)
@@ -75,7 +75,7 @@ def test_outliers_of_the_radar_cost_next_to_nothing():
 
     clean = measured.where(~radar["outlier"])
     told = designs.constant_velocity(["east", "north"], density=0.3, noise=625.0).fit(clean)
-    found = robust.fit_student(designs.constant_velocity(["east", "north"]), measured)
+    found = robust.fit_student(designs.constant_velocity(["east", "north"]), measured, method="variational")
     plain = designs.constant_velocity(["east", "north"]).fit(measured)
     assert error(found.posterior) < 1.02 * error(told.e_step(clean))  # told which are the outliers, and the truth
     assert error(plain.e_step(measured)) > 1.5 * error(found.posterior)
@@ -83,9 +83,11 @@ def test_outliers_of_the_radar_cost_next_to_nothing():
     assert weights[radar["outlier"]].max() < 0.2
     assert found.model.summary().loc["noise_var", "value"].item() == pytest.approx(625, rel=0.15)
     rows = measured.dropna("time")
-    uneven = robust.fit_student(designs.constant_velocity(["east", "north"]), rows)
+    uneven = robust.fit_student(designs.constant_velocity(["east", "north"]), rows, method="variational")
     np.testing.assert_allclose(uneven.weights, weights.sel(time=rows["time"]), rtol=1e-3, atol=1e-5)
-    estimated = robust.fit_student(designs.constant_velocity(["east", "north"]), measured, dof=None)
+    estimated = robust.fit_student(
+        designs.constant_velocity(["east", "north"]), measured, dof=None, method="variational"
+    )
     assert 1.0 < estimated.dof < 4.0
     assert estimated.trace["objective"].iloc[-1] > found.trace["objective"].iloc[-1]
     assert (np.diff(estimated.trace["objective"]) > -1e-9).all()
@@ -119,7 +121,7 @@ def two_sensors(seed=4, T=300):
 def test_each_sensor_has_its_own_weight_and_tail():
     y, truth = two_sensors(T=180)
     design = designs.constant_velocity(2, sensors={"gps": ["x", "y"], "sonar": ["x", "y"]})
-    found = robust.fit_student(design, y, by="sensor", dof=None, tol=1e-3)
+    found = robust.fit_student(design, y, by="sensor", dof=None, tol=1e-3, method="variational")
     assert found.converged
     assert (np.diff(found.trace["objective"]) > -1e-8).all()
     assert found.dof["sonar"] < 4.0 < 15.0 < found.dof["gps"]
@@ -136,12 +138,12 @@ def test_each_sensor_has_its_own_weight_and_tail():
         assert (weight[~seen, columns[0]] == 1.0).all()
     error = np.sqrt(((mean[:, :2] - truth) ** 2).mean())
     plain = design.fit(y, n_starts=1)
-    rowwise = robust.fit_student(design, y, tol=1e-3)
+    rowwise = robust.fit_student(design, y, tol=1e-3, method="variational")
     assert error < 0.92 * np.sqrt(((plain.decode(y).values[:, :2] - truth) ** 2).mean())
     assert error < np.sqrt(((rowwise.posterior["gamma"].values[:, :2] - truth) ** 2).mean())
     late = np.flatnonzero(~np.isnan(y).all(1))  # rows with nothing left out: uneven times
     rows = xr.DataArray(y[late], {"time": late}, ("time", "feature"))
-    uneven = robust.fit_student(design, rows, by="sensor", dof=None, tol=1e-3)
+    uneven = robust.fit_student(design, rows, by="sensor", dof=None, tol=1e-3, method="variational")
     np.testing.assert_allclose(uneven.weights, weight[late], rtol=2e-2, atol=1e-3)
     np.testing.assert_allclose(
         uneven.model.summary()["value"].sort_index(), found.model.summary()["value"].sort_index(), rtol=2e-2
@@ -156,7 +158,10 @@ def test_entries_by_themselves():
     model = sse.LinearGaussianSSM(
         transition=[[1]], process_cov=[["q"]], observation=[[1], [1]], measurement_cov="diagonal", initial="diffuse"
     )
-    apart, together = robust.fit_student(model, y, by="feature"), robust.fit_student(model, y)
+    apart, together = (
+        robust.fit_student(model, y, by="feature", method="variational"),
+        robust.fit_student(model, y, method="variational"),
+    )
     assert apart.weights[60, 0] < 0.05
     assert apart.weights[60, 1] > 0.5
     assert together.weights[60] < 0.05  # the row loses both
@@ -167,8 +172,8 @@ def test_several_tracks_share_their_noise():
     y = two_sensors(T=80)[0][:, 2:]
     late = np.flatnonzero(~np.isnan(y).all(1))
     track = pd.DataFrame(y[late], index=pd.Index(late, name="second"), columns=["x", "y"])
-    one = robust.fit_student(designs.constant_velocity(2), track)
-    two = robust.fit_student(designs.constant_velocity(2), {"a": track, "b": track})
+    one = robust.fit_student(designs.constant_velocity(2), track, method="variational")
+    two = robust.fit_student(designs.constant_velocity(2), {"a": track, "b": track}, method="variational")
     assert one.weights.dims == ("second",)
     assert one.model.summary()["unit"].tolist() == ["y^2", "y^2/time^3"]
     assert two.weights.dims == ("sequence", "second")
@@ -176,10 +181,10 @@ def test_several_tracks_share_their_noise():
     np.testing.assert_allclose(two.model.summary()["value"], one.model.summary()["value"], rtol=1e-3)
     assert two.trace["objective"].iloc[-1] == pytest.approx(2 * one.trace["objective"].iloc[-1], abs=1e-4)
     frame = pd.concat({"a": track, "b": track}, names=["ship"])
-    named = robust.fit_student(designs.constant_velocity(2), frame, max_iter=3)
+    named = robust.fit_student(designs.constant_velocity(2), frame, max_iter=3, method="variational")
     assert named.weights.dims == ("ship", "second")
     assert named.posterior["gamma"].dims == ("ship", "second", "state")
-    shorter = robust.fit_student(designs.constant_velocity(2), {"a": track, "b": track.iloc[:30]})
+    shorter = robust.fit_student(designs.constant_velocity(2), {"a": track, "b": track.iloc[:30]}, method="variational")
     assert shorter.converged
     assert np.isnan(shorter.weights.sel(sequence="b").values[30:]).all()
 
@@ -191,11 +196,11 @@ def test_what_has_no_student_noise():
     with pytest.raises(ParameterError, match="dof is -1, expected a positive number"):
         robust.fit_student(level(), y[:, :1], dof=-1)
     with pytest.raises(ParameterError, match="noises of 0 and 1 may be correlated, so they cannot be weighted apart"):
-        robust.fit_student(designs.constant_velocity(2, noise="free"), y, by="feature")
+        robust.fit_student(designs.constant_velocity(2, noise="free"), y, by="feature", method="variational")
     with pytest.raises(ParameterError, match="only a model of motion has sensors"):
-        robust.fit_student(level(), y[:, :1], by="sensor")
+        robust.fit_student(level(), y[:, :1], by="sensor", method="variational")
     with pytest.raises(ParameterError, match="by is 'entry'"):
-        robust.fit_student(level(), y[:, :1], by="entry")
+        robust.fit_student(level(), y[:, :1], by="entry", method="variational")
 
 
 def rows_with_accuracies(seed=3, n=80):
@@ -222,8 +227,8 @@ def test_noise_with_names_by_row_is_that_of_scaled_rows():
     root = np.sqrt(accuracy)
     scaled = sse.LinearGaussianSSM(["s"], **shared, observation=1.0 / root[:, None, None], measurement_cov=[["r"]])
     for dof in (4.0, None):
-        found = robust.fit_student(named, y, dof=dof, tol=1e-9)
-        expected = robust.fit_student(scaled, y / root, dof=dof, tol=1e-9)
+        found = robust.fit_student(named, y, dof=dof, tol=1e-9, method="variational")
+        expected = robust.fit_student(scaled, y / root, dof=dof, tol=1e-9, method="variational")
         assert found.converged
         seen = ~np.isnan(y)
         told = found.trace["objective"].iloc[-1] + np.log(root[seen]).sum()
@@ -251,7 +256,10 @@ def test_names_by_row_in_panels_and_in_the_dynamics():
         ["s"], transition=[[1]], process_cov=[[np.where(late, "q_late", "q_early")]], observation=[[1]],
         measurement_cov=[["r"]], initial="diffuse",
     )  # fmt: skip
-    one, two = robust.fit_student(model, y, tol=1e-8), robust.fit_student(model, [y, y], tol=1e-8)
+    one, two = (
+        robust.fit_student(model, y, tol=1e-8, method="variational"),
+        robust.fit_student(model, [y, y], tol=1e-8, method="variational"),
+    )
     assert one.model.params_["process_cov"].sizes["time"] == 100
     q = one.model.summary()["value"].droplevel([1, 2])
     np.testing.assert_allclose(one.model.params_["process_cov"][:, 0, 0], np.where(late, q["q_late"], q["q_early"]))
@@ -265,15 +273,15 @@ def test_inputs_of_a_robust_fit():
     u = np.sin(np.arange(80.0))[:, None]
     shared = {"transition": [[1]], "observation": [[1]], "initial": "diffuse"}
     model = sse.LinearGaussianSSM(["s"], **shared, process_cov=[["q"]], measurement_cov=[["r"]], state_input="free")
-    found = robust.fit_student(model, y + 2.0 * np.cumsum(u) - 2.0 * u[:, 0], inputs=u, tol=1e-9)
+    found = robust.fit_student(model, y + 2.0 * np.cumsum(u) - 2.0 * u[:, 0], inputs=u, tol=1e-9, method="variational")
     assert found.model.params_["state_input"].item() == pytest.approx(2.0, abs=0.8)
     p = found.model.params_
     fixed = sse.LinearGaussianSSM(
         ["s"], **shared, process_cov=p["process_cov"].values, measurement_cov=p["measurement_cov"].values,
         state_offset=u * p["state_input"].values,
     )  # fmt: skip
-    again = robust.fit_student(fixed, y + 2.0 * np.cumsum(u) - 2.0 * u[:, 0], tol=1e-10)
+    again = robust.fit_student(fixed, y + 2.0 * np.cumsum(u) - 2.0 * u[:, 0], tol=1e-10, method="variational")
     np.testing.assert_allclose(again.weights, found.weights, rtol=1e-3)
     both = sse.LinearGaussianSSM(["s"], **shared, process_cov=[["q"]], observation_input="free")
     with pytest.raises(ParameterError, match="there is an observation_offset or observation_input"):
-        robust.fit_student(both, y, inputs=u)
+        robust.fit_student(both, y, inputs=u, method="variational")

@@ -99,7 +99,7 @@ def bound_at(y, p, owner):
 @pytest.mark.parametrize("name", CASES)
 def test_errors_are_those_of_the_inverse_hessian_of_the_bound(name):
     model, y, by, words, dense = CASES[name]
-    found = sse.robust.fit_student(model, y, dof=NU, by=by, tol=1e-11, max_iter=2000)
+    found = sse.robust.fit_student(model, y, dof=NU, by=by, method="variational", tol=1e-11, max_iter=2000)
     values = found.model.summary()["value"].droplevel([1, 2])
     top = np.array([values[word] for word in words])
     plain = np.asarray(y)
@@ -122,7 +122,7 @@ def test_errors_are_those_of_the_inverse_hessian_of_the_bound(name):
 
 def test_many_degrees_of_freedom_are_a_gaussian_fit():
     y = LEVEL + RNG.normal(size=N)
-    found = sse.robust.fit_student(designs.local_level(), y, dof=1e7, tol=1e-10)
+    found = sse.robust.fit_student(designs.local_level(), y, dof=1e7, method="variational", tol=1e-10)
     expected = found.model.standard_errors(y, of="named")
     for name, value in found.standard_errors(y).items():
         assert value.item() == pytest.approx(expected[name].item(), rel=1e-3)
@@ -138,7 +138,7 @@ def test_several_sensors_panels_and_estimated_degrees_of_freedom():
         for i, key in enumerate("ab")
     }
     model = designs.constant_velocity(["x", "y"], sensors={"one": ["x"], "other": ["y"]})
-    found = sse.robust.fit_student(model, tracks, dof=None, by="sensor")
+    found = sse.robust.fit_student(model, tracks, dof=None, by="sensor", method="variational")
     errors = found.standard_errors(tracks)
     assert set(errors) == set(found.model.summary().index.get_level_values(0))
     assert all(np.isfinite(value) and value > 0.0 for value in errors.values())
@@ -156,7 +156,7 @@ def test_errors_tell_how_estimates_scatter():
     values, errors = [], []
     for _ in range(24):
         y = np.sqrt(0.5) * rng.normal(size=200).cumsum() + rng.standard_t(4, size=200)
-        found = sse.robust.fit_student(designs.local_level(), y, tol=1e-3)
+        found = sse.robust.fit_student(designs.local_level(), y, method="variational", tol=1e-3)
         values.append([found.model.params_[name].item() for name in ("process_cov", "measurement_cov")])
         own = found.standard_errors(y)
         errors.append([own[name].item() for name in ("level_var", "noise_var")])

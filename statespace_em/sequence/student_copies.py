@@ -48,7 +48,8 @@ class Problem:
     @property
     def entries(self) -> Floats:
         """Number (N, G) of entries seen that share a weight."""
-        return (~np.isnan(self.batch.y)).astype(float) @ (self.owner[:, None] == np.arange(self.owner.max() + 1))
+        owns = self.owner[:, None] == np.arange(self.owner.max() + 1)
+        return np.asarray((~np.isnan(self.batch.y)).astype(float) @ owns)
 
     def copies(self, weight: Floats) -> Copies:
         """Copies with weights (n, N, G)."""

@@ -23,8 +23,8 @@ from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.student import best_tail
 from statespace_em.sequence.student_copies import Problem
 
-CHAINS = 32  # side by side, or fewer
-FIRST = 8  # rounds of one draw a chain
+CHAINS = (8, 32)  # side by side, at least and at most; of a quarter of the draws
+FIRST = 12  # rounds of one draw a chain
 SETTLING = 10  # draws of a chain before it is asked
 FINE = 1e-4  # nats to which a round is taken; its draws leave more open
 SURE = 0.999  # probability that a gain is told from that of draws alone
@@ -66,7 +66,7 @@ class Climb(NamedTuple):
 
 def chains_of(problem: Problem, weight: Floats, draws: int, seed: int) -> Chains:
     """Chains that begin at weights (N, G)."""
-    n = min(CHAINS, draws)
+    n = min(draws, int(np.clip(draws // 4, *CHAINS)))
     return Chains(problem, np.repeat(weight[None], n, axis=0), np.random.default_rng(seed))
 
 
@@ -76,8 +76,11 @@ def climbed(chains: Chains, params: LGSSMParams, nu: Floats, *, free: bool, draw
     each = -(-draws // len(chains.weight))
     one = problem.copies(np.ones((1, *problem.entries.shape)))
     inside = next(iter(one.core.starts(one.rows, 1, chains.rng, {})))  # with no variance at 0
+    n_free = one.core.n_free(inside) + (len(nu) if free else 0)
     chains.sweeps(SETTLING, params, nu)
     gains: list[tuple[float, int]] = []
+    if n_free == 0:
+        return Climb(params, nu, gains, True, chains)
     for k in range(max_iter):
         n = 1 if k < FIRST else each
         gained = 0.0
@@ -91,7 +94,6 @@ def climbed(chains: Chains, params: LGSSMParams, nu: Floats, *, free: bool, draw
         gains.append((gained + more, len(weight)))
         if not sound:
             return Climb(before, nu, gains, False, chains)
-        n_free = one.core.n_free(inside) + (len(nu) if free else 0)
         if k > FIRST and gained + more < chance(n_free) / len(weight):
             return Climb(params, nu, gains, True, chains)
     return Climb(params, nu, gains, False, chains)
