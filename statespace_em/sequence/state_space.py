@@ -204,7 +204,8 @@ class StateSpaceModel(DrawnModel):
         A diffuse first state is taken as it is. What changes from row to row comes with its row: inputs, regressors,
         or matrices; see `update`. With a ``gate``, the probability that a good measurement passes, what does not is
         left out and reported; with ``dof``, degrees of freedom of Student-t noise as `robust.fit_student` finds them,
-        it loses its weight. What is judged together says ``by``: "row", "feature" (single entries) or "sensor".
+        it loses its weight, under the variational bound of each row. What is judged together says ``by``: "row",
+        "feature" (single entries) or "sensor".
 
         Examples
         --------
