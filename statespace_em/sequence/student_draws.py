@@ -26,6 +26,7 @@ from statespace_em.sequence.student_copies import Problem
 CHAINS = (8, 32)  # side by side, at least and at most; of a quarter of the draws
 FIRST = 12  # rounds of one draw a chain
 SETTLING = 10  # draws of a chain before it is asked
+EXACT = 1e-9  # of the largest variance of a noise, below which there is none
 FINE = 1e-4  # nats to which a round is taken; its draws leave more open
 SURE = 0.999  # probability that a gain is told from that of draws alone
 
@@ -77,6 +78,7 @@ def climbed(chains: Chains, params: LGSSMParams, nu: Floats, *, free: bool, draw
     one = problem.copies(np.ones((1, *problem.entries.shape)))
     inside = next(iter(one.core.starts(one.rows, 1, chains.rng, {})))  # with no variance at 0
     n_free = one.core.n_free(inside) + (len(nu) if free else 0)
+    params = inside if _is_exact(params) else params
     chains.sweeps(SETTLING, params, nu)
     gains: list[tuple[float, int]] = []
     if n_free == 0:
@@ -89,14 +91,19 @@ def climbed(chains: Chains, params: LGSSMParams, nu: Floats, *, free: bool, draw
             params, nu, gained = _tails(problem, params, nu, distance)
             chains.sweeps(1, params, nu)
         _, weight = chains.sweeps(n, params, nu)
-        before = params
         params, more, sound = _maximised(problem, weight, params, inside)
         gains.append((gained + more, len(weight)))
-        if not sound:
-            return Climb(before, nu, gains, False, chains)
+        if not sound and k >= FIRST:
+            return Climb(params, nu, gains, False, chains)
         if k > FIRST and gained + more < chance(n_free) / len(weight):
             return Climb(params, nu, gains, True, chains)
     return Climb(params, nu, gains, False, chains)
+
+
+def _is_exact(params: LGSSMParams) -> bool:
+    """Whether something is measured without noise, which leaves weights nothing to multiply."""
+    values = np.linalg.eigvalsh(params.measurement_cov)
+    return bool((values[..., 0] <= EXACT * values[..., -1]).any())
 
 
 def chance(n_free: int) -> float:
@@ -113,7 +120,7 @@ def chance(n_free: int) -> float:
 def _maximised(
     problem: Problem, weight: Floats, params: LGSSMParams, inside: LGSSMParams
 ) -> tuple[LGSSMParams, float, bool]:
-    """Parameters that maximise the average over draws of log p(y | weights), what they gain, and if all was well."""
+    """Parameters that maximise the average over draws of log p(y | weights), what they gain, and if there are such."""
     copies = problem.copies(weight)
     core, start = copies.core, problem.spread(params, copies)
     begun = start if not core.is_singular(start, problem.spread(inside, copies)) else problem.spread(inside, copies)
@@ -124,8 +131,10 @@ def _maximised(
         end = end if end is not here else run_quasi_newton(core, copies.rows, begun, tol=FINE)
     except UNRESOLVED:
         return params, 0.0, False
-    found = core.settled(end.params, end.statistics)
-    return problem.gathered(found), end.objective - here.objective, end.status == "converged"
+    found = problem.gathered(core.settled(end.params, end.statistics))
+    if end.status != "converged" or _is_exact(found):
+        return params, 0.0, False
+    return found, end.objective - here.objective, True
 
 
 def _tails(problem: Problem, params: LGSSMParams, nu: Floats, distance: Floats) -> tuple[LGSSMParams, Floats, float]:
