@@ -225,6 +225,12 @@ def test_sensors_panels_inputs_and_starts():
         assert set(driven.standard_errors(pushed, inputs=u)) >= {"q", "r"}
 
 
+@pytest.mark.parametrize("method", ["likelihood", "variational"])
+def test_rows_without_noise_do_not_converge(method):
+    """Weights have nothing to multiply where a line explains every row; it was an error of a matrix."""
+    assert not robust.fit_student(designs.local_level(), np.arange(40.0), method=method, draws=16).converged
+
+
 @pytest.mark.parametrize(("options", "message"), [
     ({"method": "exact"}, "method is 'exact', expected"), ({"draws": 1}, "draws is 1"), ({"seed": -1}, "seed is -1"),
     ({"draws": 2.5}, "draws is 2.5"), ({"max_iter": 0}, "max_iter is 0"), ({"tol": -1.0}, "tol is -1"),

@@ -23,7 +23,7 @@ from statespace_em.sequence.lgssm_specification import DIMS
 from statespace_em.sequence.state_space import StateSpaceModel
 from statespace_em.sequence.student import best_dof, divergence, expected_weights, shape_and_rate
 from statespace_em.sequence.student_copies import Problem
-from statespace_em.sequence.student_draws import chains_of, climbed
+from statespace_em.sequence.student_draws import chains_of, climbed, is_exact
 from statespace_em.sequence.student_errors import student_errors
 from statespace_em.sequence.student_evidence import evidence
 from statespace_em.sequence.timed_definition import Own, values_of
@@ -161,7 +161,7 @@ def fit_student(
     task = _Task(inner, y, batch, labels, names)
     if method == "variational":
         found = _climbed_bound(task, dof, max_iter, tol)
-        total, error, n = float(found.trace["objective"].iloc[-1]), 0.0, 0
+        total, error, n = float(found.trace["objective"].max()), 0.0, 0  # it rises; NaN where there is none
     else:
         n = draws or int(np.clip(SIZE // max(1, len(batch.y) * len(inner._names())), *DRAWS))
         found, total, error = _climbed_draws(task, dof, max_iter, n, seed)
@@ -231,6 +231,8 @@ def _climbed_bound(task: _Task, dof: float | None, max_iter: int, tol: float) ->
         trace.append(fit.chosen.trace[-1].objective + float(bound.sum()))
         if np.isfinite(trace[-2]) and trace[-1] - trace[-2] < tol:
             converged = True
+            break
+        if is_exact(start["measurement_cov"].transpose(..., "feature", "feature_aux").values):
             break
         posterior = _named(now.e_step(scaled, start), labels)
         distance = _distances(now.plain_view, start, posterior, labels, batch, owner)

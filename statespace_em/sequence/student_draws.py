@@ -78,7 +78,7 @@ def climbed(chains: Chains, params: LGSSMParams, nu: Floats, *, free: bool, draw
     one = problem.copies(np.ones((1, *problem.entries.shape)))
     inside = next(iter(one.core.starts(one.rows, 1, chains.rng, {})))  # with no variance at 0
     n_free = one.core.n_free(inside) + (len(nu) if free else 0)
-    params = inside if _is_exact(params) else params
+    params = inside if is_exact(params.measurement_cov) else params
     chains.sweeps(SETTLING, params, nu)
     gains: list[tuple[float, int]] = []
     if n_free == 0:
@@ -100,9 +100,9 @@ def climbed(chains: Chains, params: LGSSMParams, nu: Floats, *, free: bool, draw
     return Climb(params, nu, gains, False, chains)
 
 
-def _is_exact(params: LGSSMParams) -> bool:
+def is_exact(measurement_cov: Floats) -> bool:
     """Whether something is measured without noise, which leaves weights nothing to multiply."""
-    values = np.linalg.eigvalsh(params.measurement_cov)
+    values = np.linalg.eigvalsh(measurement_cov)
     return bool((values[..., 0] <= EXACT * values[..., -1]).any())
 
 
@@ -132,7 +132,7 @@ def _maximised(
     except UNRESOLVED:
         return params, 0.0, False
     found = problem.gathered(core.settled(end.params, end.statistics))
-    if end.status != "converged" or _is_exact(found):
+    if end.status != "converged" or is_exact(found.measurement_cov):
         return params, 0.0, False
     return found, end.objective - here.objective, True
 
