@@ -19,17 +19,19 @@ from statespace_em.errors import UNRESOLVED, ParameterError
 from statespace_em.patterns import Pattern
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.flow import Flow
+from statespace_em.sequence.lgssm_curves import Curve, curves
 from statespace_em.sequence.lgssm_level import Level, level_of
 from statespace_em.sequence.lgssm_loading import typical
 from statespace_em.sequence.lgssm_params import INPUTS, LGSSMParams
 from statespace_em.sequence.lgssm_row_start import guessed_rows, typical_value
-from statespace_em.sequence.lgssm_start import CALM, ENOUGH, SHARES, guessed_params, structured_guess, without_inputs
+from statespace_em.sequence.lgssm_start import CALM, SHARES, guessed_params, structured_guess, without_inputs
 from statespace_em.sequence.lgssm_unknown import beginning
 from statespace_em.sequence.spectral_start import in_place_of, in_turn, livelier, spectral_starts
 from statespace_em.sequence.variance_shares import likely_shares, shared_variances
 
 FEW = 2_000  # rows on which starts are compared
 BEST = 13  # starts of a spectrum, after which come others near them
+ALONG = {2: (0, 1e-4), 3: (0, 1e-6), 4: (1, 1e-4)}  # starts of one state: which curve, and share of the steps of y
 DRAWN = 4  # every so many starts one is a guess from windows or at random, where a spectrum suggests the others
 
 
@@ -83,6 +85,8 @@ def guesses(
     batch = batch if level is None else level.out_of(batch)
     spectral: list[dict[str, Any]] | None = None if n_starts > len(SHARES) and _any_dynamics(free, batch, given) else []
     most = CALM if free.stationary or level is not None else 1.0
+    held = {*free.frozen, *free.varying, *free.loadings, *free.rows, *given}
+    drawn = _curves(free, beginning(batch, FEW), held, centred or level is not None)
 
     def finished(guess: LGSSMParams) -> dict[str, Any]:
         guess = guess if level is None else level.told(guess)
@@ -107,8 +111,11 @@ def guesses(
             )  # fmt: skip
         else:
             guess = guessed_params(batch, n, extra=i, offset=centred, given=given, most=most)
-            guess = _still(guess, batch, i, free, given) if n == 1 and i % len(SHARES) == len(SHARES) - 1 else guess
-            guess = guess._replace(initial_cov=guess.process_cov) if "initial_cov" in free.frozen else guess
+        j, share = ALONG.get(i, (0, 0.0))
+        if share and j < len(drawn):
+            guess = _along(drawn[j], guess, batch, share, free, held)
+        if not (free.patterns or free.varying) and "initial_cov" in free.frozen:
+            guess = guess._replace(initial_cov=guess.process_cov)
         if noises:
             few, values = beginning(batch, FEW), finished(guess)
             diffuse = (len(few.starts) - 1) * int(np.isinf(values["initial_cov"]).any(-1).sum())
@@ -129,16 +136,42 @@ def guesses(
             yield finished(guess)
 
 
-def _still(guess: LGSSMParams, batch: Batch, which: int, free: Free, given: Mapping[str, Floats]) -> LGSSMParams:
-    """Guess of one state that hardly moves, by powers of a hundred of the steps of y: noise does not suggest one."""
-    bound = {"transition", "process_cov"} & {*free.frozen, *given} or "initial_cov" not in free.frozen
-    steps = np.diff(batch.y[:ENOUGH], axis=0)
-    if free.stationary or bound or not np.isfinite(steps).any(0).all():
-        return guess
-    view = guess.observation[:, 0]
-    moves = np.abs(view) * np.sqrt(np.nanmean(np.square(steps), axis=0)) / np.square(view).sum()
-    variance = 100.0**-which * float(moves.max()) ** 2
-    return guess._replace(transition=np.eye(1), process_cov=np.array([[variance]])) if variance > 0.0 else guess
+def _along(curve: Curve, guess: LGSSMParams, batch: Batch, share: float, free: Free, held: set[str]) -> LGSSMParams:
+    """Guess of one state that follows a curve, but for a share of the steps of y."""
+
+    def written(name: str, value: Floats) -> Floats:
+        pattern = free.typical.get(name)
+        value = value if pattern is None else pattern.build(pattern.read(value))
+        return getattr(guess, name) if name in held else value
+
+    view, size = guess.observation, np.linalg.norm(guess.observation) / np.linalg.norm(curve.amplitude)
+    view = written("observation", curve.amplitude[:, None] * size)
+    steps = np.nanmean(np.square(np.diff(batch.y, axis=0)), axis=0)
+    steps = np.where(steps > 0.0, steps, np.nanvar(batch.y, axis=0))
+    variance = share * float(np.max(np.square(view[:, 0]) * steps)) / np.square(view).sum() ** 2
+    told = {
+        "transition": np.array([[curve.decay]]),
+        "process_cov": np.array([[variance]]),
+        "measurement_cov": np.diag(curve.noise),
+        "initial_mean": np.linalg.pinv(view) @ curve.amplitude,
+        "observation_offset": curve.middle,
+    }
+    return guess._replace(observation=view, **{name: written(name, value) for name, value in told.items()})
+
+
+def _curves(free: Free, batch: Batch, held: set[str], centred: bool) -> list[Curve]:
+    """Curves that one state may follow; none where its dynamics or disturbances are bound, or have to settle.
+
+    Nor where its first value is fixed but unknown: without measurement noise that explains the first row exactly, and
+    a curve would stand for a likelihood without bound.
+    """
+    own, first = (free.typical.get(name) for name in ("transition", "initial_mean"))
+    bound = free.n_states > 1 or free.flow is not None or free.stationary or (own is not None and not own.names)
+    if bound or {"transition", "process_cov"} & held or (first is not None and np.isnan(first.constant).any()):
+        return []
+    if not np.isfinite(np.diff(batch.y, axis=0)).any(0).all() or not np.nanstd(batch.y, axis=0).all():
+        return []
+    return curves(batch.y, batch.starts, centred=centred)
 
 
 def _height(objective: Callable[[Mapping[str, Any]], float], values: Mapping[str, Any]) -> float:
