@@ -218,7 +218,8 @@ class LinearGaussianSSM(StateSpaceModel):
         found = spec.value("transition") is None or spec.value("observation") is None
         if found and len(spec.names) > 1:
             return 20 if spec.starts_as("stationary").all() else 12  # several factors explain y in several ways
-        if spec.value("transition") is None and not (spec.starts_as("stationary") | spec.starts_as("fixed")).any():
+        others = (spec.starts_as(word) for word in ("stationary", "fixed", "free"))
+        if spec.value("transition") is None and not any(own.any() for own in others):
             return 5  # one state may follow a curve by itself
         noise = spec.patterns.get("process_cov")
         variances = [] if noise is None or found else noise.on_diagonal

@@ -162,12 +162,14 @@ def _along(curve: Curve, guess: LGSSMParams, batch: Batch, share: float, free: F
 def _curves(free: Free, batch: Batch, held: set[str], centred: bool) -> list[Curve]:
     """Curves that one state may follow; none where its dynamics or disturbances are bound, or have to settle.
 
-    Nor where its first value is fixed but unknown: without measurement noise that explains the first row exactly, and
-    a curve would stand for a likelihood without bound.
+    Nor where the first value of one sequence is a constant, or may become one: without measurement noise that explains
+    the first row exactly, and a curve would stand for a likelihood without bound.
     """
-    own, first = (free.typical.get(name) for name in ("transition", "initial_mean"))
+    own, first, spread = (free.typical.get(name) for name in ("transition", "initial_mean", "initial_cov"))
     bound = free.n_states > 1 or free.flow is not None or free.stationary or (own is not None and not own.names)
-    if bound or {"transition", "process_cov"} & held or (first is not None and np.isnan(first.constant).any()):
+    shrinks = "initial_cov" not in held and (spread is None or bool(spread.names)) and len(batch.starts) == 2
+    constant = first is not None and bool(np.isnan(first.constant).any())
+    if bound or shrinks or constant or {"transition", "process_cov"} & held:
         return []
     if not np.isfinite(np.diff(batch.y, axis=0)).any(0).all() or not np.nanstd(batch.y, axis=0).all():
         return []
