@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 import statespace_em as sse
 from statespace_em import designs
@@ -163,6 +164,31 @@ def test_a_random_walk_is_the_limit_of_an_autoregression_beside_a_diffuse_level(
     assert np.isnan(errors["ar1"])
     assert errors["ar1"].attrs["boundary"].startswith("unit root")
     assert errors["arma_var"].item() == pytest.approx(variance * np.sqrt(2.0 / len(steps)), rel=1e-4)
+
+
+def test_a_moving_average_beside_a_unit_root_is_fitted_as_well():
+    """The variance of the states has no bound there: what drives them must not be measured in their deviations."""
+    rng = np.random.default_rng(0)
+    draw, noise, level = rng.normal(size=90), rng.normal(size=89), rng.normal(size=89)
+    y = 3.0 * np.cumsum(draw[1:] + 0.85 * draw[:-1]) + 0.3 * noise + 0.3 * np.cumsum(level)
+    model = (designs.local_level() + designs.arma(1, 1)).fit(y, n_starts=2)
+    assert model.status_ == "converged"
+    assert model.params_["transition"].attrs["boundary"].startswith("unit root")
+
+    def negative(x):
+        """A walk driven by a moving average, whose first value the level takes up, whatever it is."""
+        first = np.diag([0.0, 0.0, x[1] ** 2])
+        limit = sse.LinearGaussianSSM(
+            transition=[[1, 0, 0], [0, 1, x[0]], [0, 0, 0]], observation=[[1, 1, 0]], measurement_cov=[[x[3] ** 2]],
+            process_cov=np.diag([x[2] ** 2, 0.0, 0.0]) + x[1] ** 2 * np.outer([0, 1, 1], [0, 1, 1]),
+            initial=["diffuse", "known", "known"], initial_mean=np.zeros(3), initial_cov=first,
+        )  # fmt: skip
+        return -limit.score(y, limit.parameters())
+
+    ma, level, driven, noise = model.summary()["value"].to_numpy()[1:]
+    here = np.array([ma, *np.sqrt([driven, level, noise])])
+    highest = -minimize(negative, here, method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-9}).fun
+    np.testing.assert_allclose(model.starts_["objective"], highest, rtol=0, atol=1e-6)
 
 
 def test_a_maximum_near_a_unit_root_is_not_one_at_it():

@@ -39,6 +39,7 @@ class Scales(NamedTuple):
     step: Floats  # (n, n), root of that of their steps
     feature: Floats  # (D,), standard deviation of what one step brings to y
     level: Floats  # (n,), mean of the states over time
+    seen: Floats  # (n,), move of a state that shows in y as much as one step brings; inf where it shows later
 
 
 def scales(params: LGSSMParams, sums: Statistics) -> Scales:
@@ -63,7 +64,8 @@ def scales(params: LGSSMParams, sums: Statistics) -> Scales:
     state = vectors * np.sqrt(np.maximum(values, 1e-12 * max(values[-1], 1e-300)))
     white = np.linalg.solve(state, np.linalg.solve(state, Q).T)
     share = max(np.sqrt(max(np.trace(white), 0.0) / n), 1e-2)
-    return Scales(state, share * state, np.sqrt(feature), middle)
+    seen = np.sqrt(feature.min()) / np.sqrt(np.where(load > 0.0, load, np.nan))
+    return Scales(state, share * state, np.sqrt(feature), middle, np.nan_to_num(seen, nan=np.inf))
 
 
 class _Side(Protocol):
@@ -237,6 +239,8 @@ def _real(structure: Structure, name: str, value: Floats, units: Scales) -> _Sid
         size = np.ones(pattern.shape[1]) if structure.input_scale is None else structure.input_scale
         right = np.diag(1.0 / size)
     rows = np.linalg.norm(left, axis=1)
+    if not name.startswith("observation"):
+        rows = np.minimum(rows, units.seen)
     if name == "transition" and structure.decays:
         return structure.decaying(value, rows[:, None] / np.linalg.norm(units.state, axis=1))
     if name == "transition" and (modes := slow_modes(structure, value)) is not None:
