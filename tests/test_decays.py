@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 
 import statespace_em as sse
 from statespace_em import designs
-from statespace_em.sequence.decays import WALL, Placed, _Lags, _Turn, lags, partials
+from statespace_em.sequence.decays import WALL, Placed, _Lags, _Turn, in_step, lags, partials
 from statespace_em.sequence.lgssm_stationary import stationary_moments
 
 ROWS = np.arange(72)
@@ -189,6 +189,46 @@ def test_a_moving_average_beside_a_unit_root_is_fitted_as_well():
     here = np.array([ma, *np.sqrt([driven, level, noise])])
     highest = -minimize(negative, here, method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-9}).fun
     np.testing.assert_allclose(model.starts_["objective"], highest, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("root", [0.999, -0.999, 0.999 * np.exp(0.7j)])
+def test_a_moving_average_goes_along_with_a_root_that_it_all_but_cancels(root):
+    """The variance of the states, beside that of the disturbances, stays as it is, and so do all other roots."""
+
+    def coefficients(roots):
+        return np.poly(np.concatenate([roots, np.conj(roots)] if np.iscomplexobj(roots) else [roots])).real[1:]
+
+    def gathered(lags, shocks):
+        p, q = len(lags), len(shocks)
+        transition = np.zeros((p + q, p + q))
+        transition[0], transition[1:, :-1] = np.append(lags, shocks), np.eye(p + q - 1)
+        transition[p] = 0.0
+        enters = np.zeros(p + q)
+        enters[[0, p]] = 1.0
+        return stationary_moments(transition, np.zeros(p + q), np.outer(enters, enters))[1][0, 0]
+
+    other, beside = np.array([0.3]), np.array([-0.4])
+    size = np.abs(root)
+    near, far = (np.atleast_1d(root / size * (1.0 - distance)) for distance in (5e-4, 1e-7))
+    before, after = (-coefficients(np.concatenate([each, other])) for each in (near, far))
+    shocks = coefficients(np.concatenate([near - 0.03 * root, beside]))
+    moved = in_step(before, after, shocks)
+    assert gathered(after, moved) == pytest.approx(gathered(before, shocks), rel=0.05)
+    assert gathered(after, shocks) > 100.0 * gathered(before, shocks)
+    assert np.abs(np.roots(np.append(1.0, moved)) - beside).min() < 1e-6
+
+
+def test_noise_about_a_mean_is_the_limit_of_an_autoregression_that_a_moving_average_cancels():
+    """The mean is then one draw of a known variance: the maximum of that likelihood is known."""
+    n = 60
+    y = 2.0 + np.random.default_rng(4).normal(size=n)
+    mean, noise = y.mean(), y.var(ddof=1)
+    highest = -0.5 * (n * np.log(2.0 * np.pi) + (n - 1) * np.log(noise) + np.log(n * mean**2) + n)
+    model = designs.arma(1, 1).fit(y, n_starts=2)
+    assert model.status_ == "converged"
+    assert model.params_["transition"].attrs["boundary"].startswith("unit root")
+    assert model.score(y) == pytest.approx(highest, abs=1e-6)
+    assert model.summary()["value"]["arma_var"].item() == pytest.approx(noise, rel=1e-3)
 
 
 def test_a_maximum_near_a_unit_root_is_not_one_at_it():

@@ -117,7 +117,8 @@ def arma(label: str, *, p: int, q: int, d: int, seasonal: Sequence[int] = (0, 0,
     P, D, Q, s = seasonal
     own_ar, seasonal_ar = [f"{label}ar{i + 1}" for i in range(p)], [f"{label}seasonal_ar{i + 1}" for i in range(P)]
     ar = _lags(own_ar, seasonal_ar, s, "-")
-    ma = _lags([f"{label}ma{i + 1}" for i in range(q)], [f"{label}seasonal_ma{i + 1}" for i in range(Q)], s, "+")
+    own_ma, seasonal_ma = [f"{label}ma{i + 1}" for i in range(q)], [f"{label}seasonal_ma{i + 1}" for i in range(Q)]
+    ma = _lags(own_ma, seasonal_ma, s, "+")
     past = _difference(d, D, s)
     n_v, n_w, n_e = len(past), max([1, *ar]), max([0, *ma])
     n = n_v + n_w + n_e
@@ -137,7 +138,11 @@ def arma(label: str, *, p: int, q: int, d: int, seasonal: Sequence[int] = (0, 0,
         *(f"shock -{i}" for i in range(n_e)),
     ]
     initial = ["diffuse"] * n_v + ["stationary"] * (n_w + n_e)
-    decays = [Decay("lags", tuple(words), (f"{label}arma_var",)) for words in (own_ar, seasonal_ar) if words]
+    decays = [
+        Decay("lags", tuple(words), (f"{label}arma_var",), tuple(shocks))
+        for words, shocks in ((own_ar, own_ma), (seasonal_ar, seasonal_ma))
+        if words
+    ]
     return Part(names, transition, cov, np.eye(n)[0], initial, _arma_guesses(label, p, q, P, Q), tuple(decays))
 
 

@@ -20,6 +20,7 @@ from statespace_em.patterns import Pattern, components
 
 WALL = 1e-11  # distance from the unit circle at which a maximum on it is put
 WIDE = 1e-10  # that of several lags: the variance of their states is less precise there
+NEAR = 1e-3  # distance from the unit circle from which going there is tried
 POLAR = 0.5  # modulus of a rotation above which its coordinates are modulus and angle
 SHARPEST = 1e-3  # smallest unit of an angle, whose peak is about as wide as the decay
 
@@ -30,6 +31,7 @@ class Decay(NamedTuple):
     kind: Literal["lags", "turn"]  # of an autoregression, or real and imaginary part of a rotation
     names: tuple[str, ...]  # in the transition
     noise: tuple[str, ...] = ()  # variances in process_cov that drive nothing else
+    shocks: tuple[str, ...] = ()  # coefficients in the transition of a moving average of these disturbances
 
 
 class Placed(NamedTuple):
@@ -41,6 +43,7 @@ class Placed(NamedTuple):
     driven: Bools | None  # entries (n, n) of process_cov of its disturbances alone; None: they are shared, or held
     names: tuple[str, ...] = ()  # of its values
     noise: tuple[str, ...] = ()  # of the variances of its disturbances, where these are alone
+    shocks: Ints = np.zeros(0, np.int64)  # places of the coefficients of its moving average
 
     @property
     def wall(self) -> float:
@@ -72,7 +75,9 @@ def placed(decays: Sequence[Decay], patterns: Mapping[str, Any]) -> tuple[Placed
         if isinstance(cov, Pattern) and decay.noise and set(decay.noise) <= set(cov.names):
             driven = (cov.design[[cov.names.index(name) for name in decay.noise]] != 0.0).any(0)
         noise = () if driven is None else decay.noise
-        found.append(Placed(decay.kind, places, touched.any(0), driven, decay.names, noise))
+        free = decay.shocks if set(decay.shocks) <= set(transition.names) else ()
+        shocks = np.array([transition.names.index(name) for name in free], np.int64)
+        found.append(Placed(decay.kind, places, touched.any(0), driven, decay.names, noise, shocks))
     return tuple(found)
 
 
@@ -96,6 +101,22 @@ def lags(partial: Floats) -> tuple[Floats, Floats]:
         slopes = np.vstack([slopes - own * slopes[::-1] - np.outer(back, unit), unit])
         values = np.append(values - own * back, own)
     return values, slopes
+
+
+def in_step(before: Floats, after: Floats, shocks: Floats) -> Floats:
+    """Moving average (q,) whose roots follow those of an autoregression from ``before`` to ``after``.
+
+    A root that nearly cancels with one of the moving average at a distance d makes states of d^2 / (1 - root^2) of the
+    variance of the disturbances (Box & Jenkins 1970, sec. 3.4), which is kept.
+    """
+    old, new, own = (np.roots(np.append(1.0, each)).astype(complex) for each in (-before, -after, shocks))
+    for origin in old[1.0 - np.abs(old) < NEAR] if len(own) else ():
+        to, k = new[np.argmin(np.abs(new - origin))], np.argmin(np.abs(own - origin))
+        rooms = np.maximum(1.0 - np.abs([to, origin]), WALL)
+        own[k] = to + (own[k] - origin) * np.sqrt(rooms[0] / rooms[1])
+    found = np.zeros(len(shocks))  # roots of 0 are left out above
+    found[: len(own)] = np.poly(own).real[1:]
+    return found
 
 
 class _Coordinates(Protocol):

@@ -10,13 +10,13 @@ import numpy as np
 from statespace_em._typing import Bools
 from statespace_em.core import Limit
 from statespace_em.patterns import Pattern
-from statespace_em.sequence.decays import Placed, lags, log_room
+from statespace_em.sequence.decays import NEAR, Placed, in_step, lags, log_room
 from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.lgssm_stationary import undamped
 from statespace_em.sequence.lgssm_structure import Structure
 
-NEAR = 1e-3  # distance from the unit circle from which going there is tried
 INSIDE = 1e-7  # distance at which the variance of the states is exact enough for differences of the score
+CLOSE = 1e-6  # distance from which a moving average goes along: one that all but cancels is too steep to climb on there
 BACK = (1e-2, 1e-4, 1e-6)  # distances tried for a root that may not belong there
 
 
@@ -113,7 +113,10 @@ def _at_wall(decay: Placed, pattern: Pattern, params: LGSSMParams) -> bool:
 
 
 def _moved(pattern: Pattern, decay: Placed, params: LGSSMParams, j: int, distance: float) -> Iterator[dict[str, Any]]:
-    """Values with one root so far from the unit circle; the variance of the states is kept, or that of the noise."""
+    """Values with one root so far from the unit circle; the variance of the states is kept, or that of the noise.
+
+    With the latter that of the states has a bound as well where a moving average all but cancels with the root.
+    """
     values = pattern.read(params.transition)
     roots = decay.roots(pattern, params.transition)
     there = np.array(roots)
@@ -124,3 +127,7 @@ def _moved(pattern: Pattern, decay: Placed, params: LGSSMParams, j: int, distanc
         share = np.exp(log_room(np.arctanh(there)) - log_room(np.arctanh(roots)))
         yield moved | {"process_cov": np.where(decay.driven, share * params.process_cov, params.process_cov)}
     yield moved
+    if len(decay.shocks) and 1.0 - abs(roots[j]) < CLOSE:
+        own = pattern.read(params.transition)
+        values[decay.shocks] = in_step(own[decay.places], values[decay.places], own[decay.shocks])
+        yield moved | {"transition": pattern.build(values)}
