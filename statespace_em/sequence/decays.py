@@ -21,6 +21,7 @@ from statespace_em.patterns import Pattern, components
 WALL = 1e-11  # distance from the unit circle at which a maximum on it is put
 WIDE = 1e-10  # that of several lags: the variance of their states is less precise there
 NEAR = 1e-3  # distance from the unit circle from which going there is tried
+LEAST = 1e-15  # that arithmetic tells at all
 POLAR = 0.5  # modulus of a rotation above which its coordinates are modulus and angle
 SHARPEST = 1e-3  # smallest unit of an angle, whose peak is about as wide as the decay
 
@@ -112,7 +113,7 @@ def in_step(before: Floats, after: Floats, shocks: Floats) -> Floats:
     old, new, own = (np.roots(np.append(1.0, each)).astype(complex) for each in (-before, -after, shocks))
     for origin in old[1.0 - np.abs(old) < NEAR] if len(own) else ():
         to, k = new[np.argmin(np.abs(new - origin))], np.argmin(np.abs(own - origin))
-        rooms = np.maximum(1.0 - np.abs([to, origin]), WALL)
+        rooms = np.maximum(1.0 - np.abs([to, origin]), LEAST)
         own[k] = to + (own[k] - origin) * np.sqrt(rooms[0] / rooms[1])
     found = np.zeros(len(shocks))  # roots of 0 are left out above
     found[: len(own)] = np.poly(own).real[1:]
