@@ -610,3 +610,24 @@ def test_units_are_told(tmp_path):
     frame.attrs.clear()
     plain = designs.constant_velocity(["east", "north"]).fit(frame.reset_index(drop=True), **QUICK)
     assert plain.summary()["unit"].tolist() == ["y^2", "y^2/time^3"]
+
+
+def test_columns_called_as_the_axes_go_by_name():
+    rng = np.random.default_rng(0)
+    y = pd.DataFrame({"north": 100.0 + rng.normal(size=40).cumsum(), "east": rng.normal(size=40).cumsum()})
+    model = designs.constant_velocity(["east", "north"])
+    turned, sorted_ = model.fit(y, **QUICK).e_step(y), y[["east", "north"]]
+    assert model.params_["feature"].values.tolist() == ["east", "north"]
+    xr.testing.assert_identical(turned, model.fit(sorted_, **QUICK).e_step(sorted_))
+    assert turned.gamma.sel(state="north").mean() > 50.0
+    other = y.set_axis(["a", "b"], axis=1)  # other names go in order
+    assert model.fit(other, **QUICK).e_step(other).gamma.sel(state="east").mean() > 50.0
+
+
+def test_times_of_a_zone_are_no_times_of_rows_without():
+    y = pd.DataFrame(
+        np.random.default_rng(0).normal(size=(30, 2)).cumsum(0), pd.date_range("2020", periods=30, freq="s")
+    )
+    model = designs.constant_velocity(2).fit(y, **QUICK)
+    with pytest.raises(ParameterError, match=r"times begin with .*, expected times such as"):
+        model.at(y, [pd.Timestamp("2020-01-01 00:00:03", tz="UTC")])

@@ -150,6 +150,8 @@ def index_of(times: Any, like: pd.Index) -> pd.Index:
     try:
         if isinstance(like, pd.DatetimeIndex):
             found = pd.DatetimeIndex(found)
+            if found.tz is not None and like.tz is None:
+                raise TypeError("rows without a time zone are at no time of one")
             found = found.tz_localize(like.tz) if found.tz is None and like.tz is not None else found
             found = found.as_unit("ns")
         elif isinstance(like, pd.TimedeltaIndex):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Self
 
@@ -14,8 +15,8 @@ import xarray as xr
 from statespace_em import _validate
 from statespace_em._typing import Floats
 from statespace_em.data import Batch
-from statespace_em.errors import ParameterError
-from statespace_em.labels import Labels
+from statespace_em.errors import DataError, ParameterError
+from statespace_em.labels import Labels, listed
 from statespace_em.patterns import Pattern, fixed
 from statespace_em.priors import InverseWishart
 from statespace_em.scale.chunks import is_chunked
@@ -24,6 +25,7 @@ from statespace_em.sequence.decays import Decay
 from statespace_em.sequence.flow import Flow, Piece
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
 from statespace_em.sequence.motion import Motion
+from statespace_em.sequence.motion_settings import Sensors
 from statespace_em.sequence.motion_times import Grid, grid_of, length_of
 from statespace_em.sequence.state_space import LIKELIHOODS, StateSpaceModel
 
@@ -66,6 +68,11 @@ class Timed(StateSpaceModel):
     def _motion(self) -> Motion | None:
         """Motion that is seen, if any."""
 
+    @property
+    @abstractmethod
+    def _sensors(self) -> Sensors | None:
+        """What measures the motion, if any."""
+
     @abstractmethod
     def _check_columns(self, n_features: int | None) -> None:
         """Refuse another number of columns than the model has."""
@@ -88,8 +95,25 @@ class Timed(StateSpaceModel):
 
     def _read(self, y: Any, params: xr.Dataset | None) -> tuple[Batch, Labels, list[Any] | None]:
         batch, labels, symbols = StateSpaceModel._read(self, y, params)
+        order = self._by_axis(labels) if params is None else None  # parameters have columns of their own
+        if order is not None:
+            batch = batch._replace(y=np.ascontiguousarray(batch.y[:, order]))
+            labels = replace(labels, features=labels.features[order])
         place = None if self._grid is None else self._grid.place
         return (batch if place is None else batch._replace(place=place)), labels, symbols
+
+    def _by_axis(self, labels: Labels) -> list[int] | None:
+        """Order of columns that are called as the states that a single sensor measures; None where it is theirs."""
+        wanted, have = [] if self._sensors is None else self._sensors.states, labels.features.tolist()
+        if have == wanted or set(have) != set(wanted) or len(have) != len(wanted):
+            return None
+        return [have.index(name) for name in wanted]
+
+    def _check_data(self, batch: Batch, labels: Labels, freeze: Sequence[str]) -> None:
+        if self._by_axis(labels) is not None:  # of chunks, which are read where they are
+            states = self._sensors.states if self._sensors is not None else []
+            raise DataError(f"y has the columns {listed(labels.features)}, expected {listed(states)}: sort them so.")
+        super()._check_data(batch, labels, freeze)
 
     def _checked(self) -> Self:
         """Refuse settings that contradict each other, whatever y is."""
