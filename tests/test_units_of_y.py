@@ -71,3 +71,15 @@ def test_a_free_basis_takes_up_the_units():
             (a["observation"] ** 2 * a["process_cov"].values, b["observation"] ** 2 * b["process_cov"].values, 2),
         ):  # fmt: skip
             assert float(right.squeeze()) / c**power == pytest.approx(float(left.squeeze()), rel=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-140, 1e140])
+@pytest.mark.parametrize("model", [designs.local_trend(), designs.constant_velocity(1)], ids=["trend", "velocity"])
+def test_units_may_be_far_from_those_of_numbers(model, scale):
+    """Squares of slopes by variances of 1e-280 have no place among numbers: fits ended early, with warnings of numpy."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=60).cumsum() + rng.normal(size=60)
+    expected = model.fit(y).score(y) - 58 * np.log(scale)
+    found = model.fit(scale * y)
+    assert found.status_ == "converged"
+    assert found.score(scale * y) == pytest.approx(expected, rel=1e-12)
