@@ -189,7 +189,7 @@ def settled(old: Floats, new: Floats, lag: int) -> bool:
     tolerance = 1e-14 if lag == 1 else min(1e-14, 0.25 * EPS * lag)
     for i in range(new.shape[0]):
         for j in range(i + 1):
-            scale = np.sqrt(new[i, i] * new[j, j])
+            scale = np.sqrt(new[i, i]) * np.sqrt(new[j, j])  # their product may be beyond the numbers
             if not abs(new[i, j] - old[i, j]) <= tolerance * scale:
                 return False
     return True

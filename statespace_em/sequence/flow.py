@@ -306,7 +306,7 @@ class Flow:
             ranks = piece.ranks or tuple(int(drives.sum()) for drives in piece.drives)
             for drives, rank in zip(piece.drives, ranks):
                 weight[place] += drives * (drives.sum() / rank)
-        return np.diag(n_pairs * size + size**2 * np.diag(g_Q) * weight)
+        return np.diag(size * (n_pairs + size * np.diag(g_Q) * weight))
 
     def noises(self) -> Floats:
         """Noise (J, n, n) over the base step of each source alone, of size 1."""
