@@ -234,8 +234,7 @@ def _climbed(
     The model must be one that `HasBoundary`. Ascents are repeated from where the last one ended, in a chart around that
     place, until one gains next to nothing and no variance is to be put at 0 or raised from there. One that stalls goes
     on with the curvature from differences of the score, which do not count as steps; where it cannot, EM does. The
-    first begins with it if coordinates are few and EM has come near a top, or if it is to be ``informed``; the latter
-    also where a climb goes on, which takes half of the steps then.
+    first begins with it if coordinates are few and EM has come near a top, or if it is to be ``informed``.
     """
     options: dict[str, Any] = {"tol": tol, "accelerate": accelerate, "on_step": on_step}
     known: Any = model
@@ -246,7 +245,7 @@ def _climbed(
     end = _doubted(model, data, end, start)
     options["tol"] = tol = max(tol, resolution(model, end.params, end.statistics)) if tol > 0.0 else tol
     stalled = False
-    unknown = informed or head is None
+    unknown = head is None
     while end.n_steps < max_iter:
         singular = known.is_singular(end.params, start)
         if singular and known.unbounded(end.params, data):

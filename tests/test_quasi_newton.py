@@ -5,7 +5,7 @@ import pytest
 
 import statespace_em as sse
 from statespace_em import em
-from statespace_em.quasi_newton import Point, ascend, run_quasi_newton
+from statespace_em.quasi_newton import Point, ascend
 
 
 class Valley:
@@ -89,23 +89,6 @@ def test_loadings_of_either_sign_are_tried():
     ).fit(y)  # fmt: skip
     assert model.status_ == "converged"
     assert model.trace_["objective"].iloc[-1] > -154.8034301 - 1e-6
-
-
-def test_a_climb_that_goes_on_begins_with_the_curvature_once_more():
-    """Of free states that saves half of the steps on the Nile's flow, where a climb has been left after 24."""
-    y = sse.datasets.nile()
-    model = sse.LinearGaussianSSM(2, observation=[[1, 0]], initial="stationary", observation_offset="free")
-    batch = model._read(y, None)[0]
-    core = model._core(batch=batch, given={})
-    steps = {True: 0, False: 0}
-    for start in core.starts(batch, 3, np.random.default_rng(0), {}):
-        head = run_quasi_newton(core, batch, start, max_iter=24, informed=True)
-        ends = [run_quasi_newton(core, batch, start, head=head, informed=informed) for informed in steps]
-        assert [end.status for end in ends] == ["converged", "converged"]
-        assert ends[0].objective == pytest.approx(ends[1].objective, abs=1e-7)
-        for informed, end in zip(steps, ends):
-            steps[informed] += end.n_steps - head.n_steps
-    assert steps[True] < 0.6 * steps[False]
 
 
 def test_many_rows_get_few_starts():
