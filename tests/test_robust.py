@@ -8,7 +8,7 @@ from scipy import stats
 
 import statespace_em as sse
 from statespace_em import checks, designs, robust
-from statespace_em.errors import ParameterError
+from statespace_em.errors import ConvergenceWarning, ParameterError
 
 
 def level(density=None):
@@ -181,7 +181,8 @@ def test_several_tracks_share_their_noise():
     np.testing.assert_allclose(two.model.summary()["value"], one.model.summary()["value"], rtol=1e-3)
     assert two.trace["objective"].iloc[-1] == pytest.approx(2 * one.trace["objective"].iloc[-1], abs=1e-4)
     frame = pd.concat({"a": track, "b": track}, names=["ship"])
-    named = robust.fit_student(designs.constant_velocity(2), frame, max_iter=3, method="variational")
+    with pytest.warns(ConvergenceWarning, match="stopped after 3 rounds before it converged: raise max_iter"):
+        named = robust.fit_student(designs.constant_velocity(2), frame, max_iter=3, method="variational")
     assert named.weights.dims == ("ship", "second")
     assert named.posterior["gamma"].dims == ("ship", "second", "state")
     shorter = robust.fit_student(designs.constant_velocity(2), {"a": track, "b": track.iloc[:30]}, method="variational")

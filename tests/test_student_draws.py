@@ -10,7 +10,7 @@ from test_student_errors import CASES, NU
 
 import statespace_em as sse
 from statespace_em import _threads, designs, robust
-from statespace_em.errors import ParameterError
+from statespace_em.errors import ConvergenceWarning, ParameterError
 from statespace_em.sequence.lgssm_filter import smooth
 from statespace_em.sequence.student import best_tail, log_densities
 from statespace_em.sequence.student_copies import Problem
@@ -204,7 +204,9 @@ def test_sensors_panels_inputs_and_starts():
     wide[::3, :2] = np.nan
     frame = pd.DataFrame(wide, times)
     design = designs.constant_velocity(2, sensors={"gps": ["x", "y"], "sonar": ["x", "y"]})
-    found = robust.fit_student(design, {"a": frame, "b": frame.iloc[:20]}, by="sensor", dof=None, draws=16, max_iter=3)
+    panel = {"a": frame, "b": frame.iloc[:20]}
+    with pytest.warns(ConvergenceWarning, match="after 3 rounds"):
+        found = robust.fit_student(design, panel, by="sensor", dof=None, draws=16, max_iter=3)
     assert not found.converged
     assert list(found.trace.columns) == ["gain", "draws"]
     assert set(found.dof) == {"gps", "sonar"}
@@ -228,7 +230,8 @@ def test_sensors_panels_inputs_and_starts():
 @pytest.mark.parametrize("method", ["likelihood", "variational"])
 def test_rows_without_noise_do_not_converge(method):
     """Weights have nothing to multiply where a line explains every row; it was an error of a matrix."""
-    assert not robust.fit_student(designs.local_level(), np.arange(40.0), method=method, draws=16).converged
+    with pytest.warns(ConvergenceWarning, match="before it converged: (a noise of the measurements runs to 0|raise)"):
+        assert not robust.fit_student(designs.local_level(), np.arange(40.0), method=method, draws=16).converged
 
 
 @pytest.mark.parametrize(("options", "message"), [

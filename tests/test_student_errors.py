@@ -146,7 +146,7 @@ def test_several_sensors_panels_and_estimated_degrees_of_freedom():
 
 def test_values_without_names_are_refused():
     model = sse.LinearGaussianSSM(transition=[[1]], observation=[[1]], initial="diffuse")
-    found = sse.robust.fit_student(model, Y)
+    found = sse.robust.fit_student(model, Y, method="variational")
     with pytest.raises(ParameterError, match=r"no value of this LinearGaussianSSM has a name.*measurement_cov=\[\["):
         found.standard_errors(Y)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +13,7 @@ import xarray as xr
 from statespace_em import _validate
 from statespace_em._typing import Floats, Ints
 from statespace_em.data import Batch
-from statespace_em.errors import ParameterError
+from statespace_em.errors import ConvergenceWarning, ParameterError
 from statespace_em.fitting import FitOptions
 from statespace_em.labels import Labels, labelled_rows, seeing
 from statespace_em.row_patterns import RowPattern
@@ -128,6 +129,11 @@ def fit_student(
     inputs
         Of a model with ``state_input``, as of ``model.fit``.
 
+    Warns
+    -----
+    ConvergenceWarning
+        If the fit ended before it converged.
+
     Raises
     ------
     ParameterError
@@ -175,6 +181,13 @@ def fit_student(
         {"weight": (() if single else ("feature",), rows)}, {} if single else {"feature": labels.features}
     )["weight"]
     freedom = float(found.nu[0]) if single else dict(zip(dict.fromkeys(names), found.nu.tolist()))
+    if not found.converged:
+        why = (
+            "raise max_iter" if len(found.trace) >= max_iter else
+            "a noise of the measurements runs to 0, where weights have nothing to multiply: use fit, or a prior on it"
+        )  # fmt: skip
+        message = f"the fit stopped after {len(found.trace)} rounds before it converged: {why}."
+        warnings.warn(message, ConvergenceWarning, stacklevel=2)
     return StudentFit(
         fitted, found.posterior, weights, freedom, found.trace, found.converged, by, method, total, error, n, seed
     )
