@@ -195,6 +195,7 @@ def test_a_level_that_does_not_move():
     assert (np.abs(values_of(found) - exact) < 0.4 * errors).all()
 
 
+@pytest.mark.filterwarnings("ignore:the fit ended")  # few draws of few rows do not always settle
 def test_sensors_panels_inputs_and_starts():
     """Every way to write a model goes through: shapes, names and a trace that says what it is."""
     rng = np.random.default_rng(9)
@@ -230,7 +231,7 @@ def test_sensors_panels_inputs_and_starts():
 @pytest.mark.parametrize("method", ["likelihood", "variational"])
 def test_rows_without_noise_do_not_converge(method):
     """Weights have nothing to multiply where a line explains every row; it was an error of a matrix."""
-    with pytest.warns(ConvergenceWarning, match="before it converged: (a noise of the measurements runs to 0|raise)"):
+    with pytest.warns(ConvergenceWarning, match="a noise of the measurements runs to 0"):
         assert not robust.fit_student(designs.local_level(), np.arange(40.0), method=method, draws=16).converged
 
 

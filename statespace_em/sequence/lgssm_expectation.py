@@ -176,8 +176,9 @@ def _residuals(cov: Floats, slopes: Floats, spread: Floats, squares: Floats, cou
     """Sums of residuals from the gradients by the coefficients and by their covariance."""
     if counts.shape[1] > 1:
         cov = np.where(blocks[:, None] == blocks, cov, 0.0)
-    scatter = counts[:, blocks, None] * cov + cov @ spread @ cov
-    return Residuals(scatter, cov @ slopes, squares, counts, blocks)
+    with np.errstate(over="raise", invalid="raise"):  # a peak whose slopes are beyond the numbers
+        scatter = counts[:, blocks, None] * cov + cov @ spread @ cov
+        return Residuals(scatter, cov @ slopes, squares, counts, blocks)
 
 
 def _marginal(

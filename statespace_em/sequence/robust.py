@@ -182,11 +182,10 @@ def fit_student(
     )["weight"]
     freedom = float(found.nu[0]) if single else dict(zip(dict.fromkeys(names), found.nu.tolist()))
     if not found.converged:
-        why = (
-            "raise max_iter" if len(found.trace) >= max_iter else
-            "a noise of the measurements runs to 0, where weights have nothing to multiply: use fit, or a prior on it"
-        )  # fmt: skip
-        message = f"the fit stopped after {len(found.trace)} rounds before it converged: {why}."
+        message = (
+            f"the fit ended after {len(found.trace)} rounds before it converged: raise max_iter, or, where a noise of "
+            "the measurements runs to 0 (weights then have nothing to multiply), use fit, or a prior on it."
+        )
         warnings.warn(message, ConvergenceWarning, stacklevel=2)
     return StudentFit(
         fitted, found.posterior, weights, freedom, found.trace, found.converged, by, method, total, error, n, seed
