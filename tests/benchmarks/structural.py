@@ -15,6 +15,7 @@ from benchmarks.hidden_markov import sized
 
 PERIOD, ROWS = 12, 10_000
 LEVEL, SEASONAL, NOISE = 0.01, 1e-6, 1.0  # variances; the slope does not change, as many fits find
+SERIES = 400  # rows of one that is fitted
 BEGUN = 100  # rows after which their vague start, of a variance of 1e6, does as well as our diffuse one
 
 
@@ -25,7 +26,25 @@ def cases() -> list[Case]:
     return [
         Case(f"{name}, {sizes}", "statsmodels", partial(_beside, prepare), section="more")
         for name, prepare in work.items()
-    ]
+    ] + [Case(f"default fit, level and seasonal({PERIOD}), T={SERIES}", "statsmodels", _fits, section="more")]
+
+
+def _fits(*, quick: bool) -> Work:
+    """Each by its own defaults: ours from several starts and to the last digit, theirs from one."""
+    from statsmodels.tsa.statespace.structural import UnobservedComponents
+
+    rng, n_rows = np.random.default_rng(0), sized(SERIES, quick)
+    y = 0.3 * rng.normal(size=n_rows).cumsum() + rng.normal(size=n_rows)
+    y += 2.0 * np.sin(2.0 * np.pi * np.arange(n_rows) / PERIOD)
+    model = sse.designs.local_level() + sse.designs.seasonal(PERIOD)
+    peer = UnobservedComponents(y, "llevel", freq_seasonal=[{"period": PERIOD}], use_exact_diffuse=True)
+    return Work(
+        Side(lambda: model.fit(y), lambda found: {
+            "variances": np.array([found.params_["measurement_cov"][0, 0], found.params_["process_cov"][0, 0]]),
+        }),
+        Side(lambda: peer.fit(disp=0), lambda found: {"variances": found.params[:2]}),
+        n_rows, tolerance=1e-3, note="noise and level agree; theirs ends where its likelihood is flat",
+    )  # fmt: skip
 
 
 def _beside(prepare: Callable[[Any, xr.Dataset, np.ndarray], tuple[Side, Side, str]], *, quick: bool) -> Work:
