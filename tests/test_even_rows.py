@@ -8,7 +8,7 @@ import pytest
 
 import statespace_em as sse
 from statespace_em import designs
-from statespace_em.errors import DataWarning
+from statespace_em.errors import ConvergenceWarning, DataWarning
 
 DAILY = pd.Series(np.random.default_rng(0).normal(size=120).cumsum(), pd.date_range("2020-01-01", periods=120))
 WEEKDAYS = DAILY[DAILY.index.day_of_week < 5]
@@ -78,6 +78,7 @@ def test_outliers_of_a_motion_at_uneven_times_are_weighed_without_a_word():
     y = DAILY.drop(DAILY.index[[5, 50]]).to_frame("x")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of two rounds
         sse.robust.fit_student(designs.constant_velocity(["x"], unit="D"), y, max_iter=2)
 
 
