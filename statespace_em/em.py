@@ -274,7 +274,8 @@ def run_starts(
     """Give every start a short run and polish the ``n_polish`` best; one result a start, in their order.
 
     A run that ``is_degenerate`` gets that status and no place among the best; it is polished only if nothing else is
-    left. The best one is polished in any case. Where its optimum was found once only, others that may come as far are
+    left. A start whose likelihood cannot be computed is degenerate; where none can, the error of the first is raised.
+    The best one is polished in any case. Where its optimum was found once only, others that may come as far are
     polished until one agrees. ``run`` makes a run, as `run_em`; ``together`` does tasks, with results in their order.
     """
     options: dict[str, Any] = {"tol": tol, "accelerate": accelerate, "on_step": on_step}
@@ -284,7 +285,18 @@ def run_starts(
     def judged(end: EMResult[P, S]) -> EMResult[P, S]:
         return end._replace(status="degenerate") if is_degenerate(end.params, end.statistics) else end
 
-    runs = [judged(end) for end in together([partial(run, model, data, s, max_iter=first, **options) for s in starts])]
+    def begun(start: P) -> EMResult[P, S] | Exception:
+        try:
+            return judged(run(model, data, start, max_iter=first, **options))
+        except UNRESOLVED as error:
+            return error
+
+    ends = together([partial(begun, s) for s in starts])
+    failed = [end for end in ends if isinstance(end, Exception)]
+    if failed and len(failed) == len(ends):
+        raise failed[0]
+    nowhere: Any = None, (Step(1, -np.inf, 0.0),), "degenerate", 1
+    runs = [EMResult(s, *nowhere) if isinstance(end, Exception) else end for s, end in zip(starts, ends)]
     asked: dict[int, int] = {}  # steps of runs when they were last asked to go on: some do not take any more
 
     def unfinished(i: int) -> bool:

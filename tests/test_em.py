@@ -259,6 +259,24 @@ def test_what_arithmetic_cannot_resolve_ends_the_climb(error):
     assert em.run_em(Breaks(error, extrapolates=True), None, 0.0).status == "converged"
 
 
+class Starts(Throws):
+    """Starts between the whole numbers have no likelihood."""
+
+    def to_vector(self, params, reference):
+        return None
+
+
+def test_a_start_without_a_likelihood_does_not_end_the_fit():
+    """A diffuse state that the dynamics of one start hide from all rows, say; it was the error of the whole fit."""
+    judge = {"n_polish": 2, "is_degenerate": lambda params, statistics: False}
+    runs = em.run_starts(Starts(), None, [0.5, 0.0, 1.5], **judge)
+    assert [run.status for run in runs] == ["degenerate", "converged", "degenerate"]
+    assert [run.params for run in runs][::2] == [0.5, 1.5]
+    assert em.best_of(runs) == 1
+    with pytest.raises(np.linalg.LinAlgError, match="not a point of the domain"):
+        em.run_starts(Starts(), None, [0.5, 1.5], **judge)
+
+
 class Slow(Falling):
     """Three slow climbs; the first two are one path, towards a likelihood without bound."""
 
