@@ -119,9 +119,9 @@ def guesses(
         if noises:
             few, values = beginning(batch, FEW), finished(guess)
             diffuse = (len(few.starts) - 1) * int(np.isinf(values["initial_cov"]).any(-1).sum())
-            n_rows = int((~np.isnan(few.y)).sum()) - diffuse
+            n_entries = int((~np.isnan(few.y)).sum()) - diffuse
             height = partial(_height, objective)
-            yield from likely_shares(noises, values, free.loadings, n_starts, height, n_rows)
+            yield from likely_shares(noises, values, free.loadings, n_starts, height, n_entries)
             return
         if spectral is None:
             found = spectral_starts(batch, n, np.random.default_rng(0), centred=centred or level is not None)

@@ -43,7 +43,7 @@ def shared_variances(
 
 
 def _alone(name: str, size: int) -> Pattern | None:
-    """Pattern of a noise that is free as a whole; None where that has covariances, at which it does not start."""
+    """Pattern of a noise that is free as a whole; None where it has covariances, which are guessed otherwise."""
     return from_word("free", (1, 1), name, symmetric=True) if size == 1 else None
 
 
@@ -53,15 +53,15 @@ def likely_shares(
     loadings: Mapping[str, Floats],
     n: int,
     log_likelihood: Callable[[Mapping[str, Any]], float],
-    n_rows: int,
+    n_entries: int,
 ) -> list[dict[str, Any]]:
     """Return the ``guess`` with variance shared in the ``n`` likeliest ways, first those that are apart.
 
-    ``n_rows`` is the number of entries that the likelihood is of, less those that tell diffuse constants.
+    ``n_entries`` is the number of entries that the likelihood is of, less those that tell diffuse constants.
     """
     values = {name: own.read(unloaded(guess[name], loadings.get(name))) for name, own in noises.items()}
     ends = np.cumsum([len(own.on_diagonal) for own in noises.values()])
-    scales = set(noises) == set(COVS) and not any(own.constant.any() for own in noises.values()) and n_rows > 0
+    scales = set(noises) == set(COVS) and not any(own.constant.any() for own in noises.values()) and n_entries > 0
 
     def shared(logs: Floats) -> dict[str, Any]:
         found = dict(guess)
@@ -76,10 +76,10 @@ def likely_shares(
         if not scales or not np.isfinite(heights[i]):
             continue
         lost = heights[i] - log_likelihood(shared(logs + np.log10(FACTOR)))
-        scale = (np.log(FACTOR) - 2.0 * lost / n_rows) / (1.0 - 1.0 / FACTOR)  # sum of squares over n_rows
+        scale = (np.log(FACTOR) - 2.0 * lost / n_entries) / (1.0 - 1.0 / FACTOR)  # sum of squares over n_entries
         if np.isfinite(scale) and scale > 0.0:
             places[i] += np.log10(scale)
-            heights[i] += 0.5 * n_rows * (scale - 1.0 - np.log(scale))
+            heights[i] += 0.5 * n_entries * (scale - 1.0 - np.log(scale))
     order = np.argsort(-heights, kind="stable")
     chosen: list[int] = []
     shapes = np.maximum(places - places.max(1, keepdims=True), -DECADES)
