@@ -8,13 +8,13 @@ import pytest
 import statespace_em as sse
 from statespace_em.errors import SingularInnovationError
 from statespace_em.sequence import (
-    lgssm_causal,
+    lgssm_diffuse,
     lgssm_filter,
     lgssm_guesses,
     lgssm_handover,
     lgssm_plan,
+    lgssm_smoother,
     lgssm_sums,
-    lgssm_unknown,
 )
 
 designs = sse.designs
@@ -124,8 +124,8 @@ def test_filters_go_on_from_what_the_first_rows_tell(case, monkeypatch):
     early = model.filter(y[:200])
     for name in found.data_vars:
         np.testing.assert_array_equal(found[name].values[:200], early[name].values, err_msg=name)
-    cov = lgssm_causal.spread_of_innovations(*model._ready(y, model.params_)[1:3])
-    monkeypatch.setattr(lgssm_unknown, "MANY", 1000)  # rows: constants are carried to the end
+    cov = lgssm_filter.innovation_covariances(*model._ready(y, model.params_)[1:3])
+    monkeypatch.setattr(lgssm_diffuse, "MANY", 1000)  # rows: constants are carried to the end
     expected = model.filter(y)
     for name, values in expected.data_vars.items():
         scale = np.abs(values.values[np.isfinite(values.values)]).max()
@@ -165,12 +165,12 @@ def test_moments_are_those_of_constants_carried_along(case, n_rows, monkeypatch)
     monkeypatch.setattr(lgssm_guesses, "shared_variances", lambda *args: {})  # parameters do not hang on ranking
     model, y = fitted(case, n_rows)
     core, tree, batch, *_ = model._ready(y, model.params_, freeze=())
-    parts, done = lgssm_filter._sequence_by_sequence, []
-    monkeypatch.setattr(lgssm_filter, "_sequence_by_sequence", lambda *args: done.append(1) or parts(*args))
-    found, log_likelihood = lgssm_filter.smooth(tree, batch)
-    assert bool(done) == (case != "polynomials" and n_rows * len(lgssm_unknown.proper_start(tree, batch).states) > 2000)
-    monkeypatch.setattr(lgssm_filter, "WORTH", np.inf)
-    expected, total = lgssm_filter.smooth(tree, batch)
+    parts, done = lgssm_smoother._sequence_by_sequence, []
+    monkeypatch.setattr(lgssm_smoother, "_sequence_by_sequence", lambda *args: done.append(1) or parts(*args))
+    found, log_likelihood = lgssm_smoother.smooth(tree, batch)
+    assert bool(done) == (case != "polynomials" and n_rows * len(lgssm_diffuse.proper_start(tree, batch).states) > 2000)
+    monkeypatch.setattr(lgssm_smoother, "WORTH", np.inf)
+    expected, total = lgssm_smoother.smooth(tree, batch)
     spread = np.sqrt(np.diagonal(np.asarray(expected.cov), axis1=1, axis2=2))
     level = CASES[case][1].get("level", 1.0)
     np.testing.assert_allclose((found.mean - expected.mean) / spread, 0.0, atol=1e-12 + 1e-15 * level)

@@ -12,8 +12,8 @@ from statespace_em import _threads
 from statespace_em.data import Batch
 from statespace_em.errors import SingularInnovationError
 from statespace_em.sequence import lgssm_passes as passes
-from statespace_em.sequence.lgssm_causal import spread_of_innovations
 from statespace_em.sequence.lgssm_core import LGSSMCore
+from statespace_em.sequence.lgssm_filter import innovation_covariances
 from statespace_em.sequence.lgssm_pairs import pair_moments
 
 CORE = LGSSMCore(3, ())
@@ -42,7 +42,7 @@ def test_the_spread_of_innovations_needs_no_means(missing):
     params, batch = case(missing)
     expected = np.asarray(passes.kalman_filter(params, batch, innovations=True).innovation_cov)
     np.testing.assert_array_equal(passes.innovation_covs(params, batch), expected)
-    np.testing.assert_array_equal(spread_of_innovations(params, batch), expected)
+    np.testing.assert_array_equal(innovation_covariances(params, batch), expected)
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.3])

@@ -15,7 +15,7 @@ from statespace_em import _threads
 from statespace_em.data import Batch
 from statespace_em.errors import SingularInnovationError
 from statespace_em.patterns import from_word
-from statespace_em.sequence import lgssm_alike, lgssm_params, lgssm_plan, lgssm_sums
+from statespace_em.sequence import lgssm_params, lgssm_plan, lgssm_sums, row_kinds
 from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_expectation import e_step
 
@@ -118,7 +118,7 @@ def test_what_has_settled_is_what_is_worked_out_row_by_row(lengths, monkeypatch)
     params, batch = parameters(), panel(LENGTHS[lengths], "common")
     many = np.ones((max(LENGTHS[lengths]), 1, 1))
     rows = params._replace(transition=many * params.transition)
-    monkeypatch.setattr(lgssm_params, "alike", lambda *arguments: lgssm_alike.NONE)  # nothing settles
+    monkeypatch.setattr(lgssm_params, "alike", lambda *arguments: row_kinds.NONE)  # nothing settles
     check_close(made(params, batch)[:8], made(rows, batch, share=False)[:8], rtol=1e-10)
 
 

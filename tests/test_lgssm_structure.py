@@ -13,8 +13,8 @@ import statespace_em as sse
 from statespace_em.data import as_batch
 from statespace_em.errors import ConvergenceWarning, DataError, DataWarning, ParameterError, UndeterminedStartError
 from statespace_em.priors import InverseWishart
-from statespace_em.sequence import lgssm_basis
-from statespace_em.sequence.lgssm_filter import smooth
+from statespace_em.sequence import identifiable_basis
+from statespace_em.sequence.lgssm_smoother import smooth
 from statespace_em.sequence.lgssm_values import holds
 
 EXACT = 1e-9
@@ -597,8 +597,8 @@ def test_arbitrary_directions_are_a_difference_of_two_ranks(model):
     core = model._core(batch=batch, given=())
     params = next(core.starts(batch, 1, np.random.default_rng(0), {}))
     structure = core.structure(params)
-    ranks = [np.linalg.matrix_rank(moves, tol=1e-9) for moves in lgssm_basis._moves(params, structure)[1:]]
-    assert lgssm_basis.arbitrary(params, structure) == ranks[0] - ranks[1]
+    ranks = [np.linalg.matrix_rank(moves, tol=1e-9) for moves in identifiable_basis._moves(params, structure)[1:]]
+    assert identifiable_basis.n_unidentified(params, structure) == ranks[0] - ranks[1]
 
 
 def test_variances_linked_through_a_third_are_estimated_together():

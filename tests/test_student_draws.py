@@ -11,7 +11,7 @@ from test_student_errors import CASES, NU
 import statespace_em as sse
 from statespace_em import _threads, designs, robust
 from statespace_em.errors import ConvergenceWarning, ParameterError
-from statespace_em.sequence.lgssm_filter import smooth
+from statespace_em.sequence.lgssm_smoother import smooth
 from statespace_em.sequence.student import best_tail, log_densities
 from statespace_em.sequence.student_copies import Problem
 from statespace_em.sequence.timed_model import TimedModel

@@ -17,9 +17,9 @@ from statespace_em.predictive import Predictive
 from statespace_em.segments import Segments
 from statespace_em.sequence.components import NOISY
 from statespace_em.sequence.decomposition import View, check_asked, decomposed, told_units
-from statespace_em.sequence.lgssm_causal import causal
-from statespace_em.sequence.lgssm_filter import smooth
+from statespace_em.sequence.lgssm_filter import causal
 from statespace_em.sequence.lgssm_params import positions
+from statespace_em.sequence.lgssm_smoother import smooth
 from statespace_em.sequence.regressors import check_ahead, check_times, segments_of
 from statespace_em.sequence.state_space import StateSpaceModel
 from statespace_em.sequence.summand import Addable, placed

@@ -18,9 +18,9 @@ from statespace_em.labels import Labels, labelled_rows, show
 from statespace_em.sequence.driven import DrivenModel
 from statespace_em.sequence.future import future_paths, one_sequence
 from statespace_em.sequence.lgssm_draws import simulated, smoothed_draws
-from statespace_em.sequence.lgssm_filter import smooth
 from statespace_em.sequence.lgssm_future import ahead, future_draws, lasting, later
 from statespace_em.sequence.lgssm_params import LGSSMParams, driven, positions
+from statespace_em.sequence.lgssm_smoother import smooth
 from statespace_em.sequence.lgssm_values import check_length
 
 

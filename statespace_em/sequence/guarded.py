@@ -8,7 +8,7 @@ from statespace_em._typing import Floats
 from statespace_em.data import Batch
 from statespace_em.errors import ParameterError
 from statespace_em.sequence.filter_row import Guard, Guarded, guarded_rows, square_of
-from statespace_em.sequence.lgssm_causal import causal
+from statespace_em.sequence.lgssm_filter import causal
 from statespace_em.sequence.lgssm_params import LGSSMParams, by_row
 from statespace_em.sequence.lgssm_passes import Filtered
 

@@ -21,12 +21,12 @@ from statespace_em.sequence import lgssm_boundary, lgssm_walls
 from statespace_em.sequence.decays import Decay
 from statespace_em.sequence.exact_recursion import follows_its_past, takes_for_exact
 from statespace_em.sequence.flow import Flow
-from statespace_em.sequence.lgssm_basis import arbitrary, stretches
-from statespace_em.sequence.lgssm_causal import spread_of_innovations
+from statespace_em.sequence.identifiable_basis import has_free_units, n_unidentified
 from statespace_em.sequence.lgssm_chart import SquareChart, scales
-from statespace_em.sequence.lgssm_constants import constant_errors
+from statespace_em.sequence.lgssm_diffuse import beginning
 from statespace_em.sequence.lgssm_expectation import Statistics, e_step, flowed, log_likelihood, planned
-from statespace_em.sequence.lgssm_filter import smooth
+from statespace_em.sequence.lgssm_filter import innovation_covariances
+from statespace_em.sequence.lgssm_fixed_start import first_state_errors
 from statespace_em.sequence.lgssm_guesses import FEW, Free, guesses
 from statespace_em.sequence.lgssm_loading import loaded
 from statespace_em.sequence.lgssm_mstep import SIDES, coefficients, m_step
@@ -39,9 +39,9 @@ from statespace_em.sequence.lgssm_priors import SidePrior
 from statespace_em.sequence.lgssm_resolution import resolution
 from statespace_em.sequence.lgssm_row_checks import going_on, values_of_rows
 from statespace_em.sequence.lgssm_shift import LOCATIONS, Shift
+from statespace_em.sequence.lgssm_smoother import smooth
 from statespace_em.sequence.lgssm_stationary import undamped
 from statespace_em.sequence.lgssm_structure import STEPS, Structure, first_row, structure_for, with_meant
-from statespace_em.sequence.lgssm_unknown import beginning
 
 __all__ = ["DOMAINS", "LGSSMCore", "LGSSMParams"]
 
@@ -213,7 +213,7 @@ class LGSSMCore:
 
     def unbounded(self, params: LGSSMParams, data: Batch) -> bool:
         """Whether some row is predicted without error."""
-        cov = spread_of_innovations(flowed(params, self.flow), data)
+        cov = innovation_covariances(flowed(params, self.flow), data)
         cov[~np.isfinite(cov)] = np.nan
         return lgssm_boundary.explains_exactly(cov)
 
@@ -222,7 +222,7 @@ class LGSSMCore:
         data = self._around(data)
         if not follows_its_past(data, self.n_states):
             return False
-        return takes_for_exact(spread_of_innovations(flowed(params, self.flow), data), data)
+        return takes_for_exact(innovation_covariances(flowed(params, self.flow), data), data)
 
     def onto_faces(self, params: LGSSMParams, start: LGSSMParams) -> Iterator[LGSSMParams]:
         """Parameters with small variances at exactly 0, or with roots on the unit circle."""
@@ -360,7 +360,7 @@ class LGSSMCore:
         Otherwise a variance at zero is a boundary of this model, not a likelihood without bound.
         """
         diffuse = np.isinf(np.diag(params.initial_cov))
-        if diffuse.any() and self.likelihood != "marginal" and stretches(params, self.structure(params), diffuse):
+        if diffuse.any() and self.likelihood != "marginal" and has_free_units(params, self.structure(params), diffuse):
             return diffuse
         if self.fixed is None or diffuse.any():
             return np.zeros(self.n_states, bool)
@@ -374,7 +374,9 @@ class LGSSMCore:
         """Standard errors of first states that are fixed but unknown."""
         if self.fixed is None:
             return {}
-        return {"initial_mean": constant_errors(information, batch, self.fixed, self.likelihood, self.flow, self.shift)}
+        return {
+            "initial_mean": first_state_errors(information, batch, self.fixed, self.likelihood, self.flow, self.shift)
+        }
 
     def order_of(self, params: LGSSMParams, label: Callable[[], xr.Dataset]) -> Ints:
         """States of this model have no order."""
@@ -394,4 +396,4 @@ class LGSSMCore:
     def n_free(self, params: LGSSMParams) -> int:
         """Free values, less those that a mere change of basis of the states would move."""
         structure = self.structure(params)
-        return structure.n_free() - arbitrary(params, structure)
+        return structure.n_free() - n_unidentified(params, structure)

@@ -10,10 +10,10 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.errors import UndeterminedStartError
 from statespace_em.kernels import kalman
-from statespace_em.sequence.lgssm_causal import causal
-from statespace_em.sequence.lgssm_filter import smooth
+from statespace_em.sequence.lgssm_filter import causal
 from statespace_em.sequence.lgssm_future import matrices_at, root
 from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, varies
+from statespace_em.sequence.lgssm_smoother import smooth
 
 ROWS = 200_000  # drawn at a time
 

@@ -9,14 +9,14 @@ import numpy as np
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.sequence.flow import Flow
-from statespace_em.sequence.lgssm_alike import few_changes
+from statespace_em.sequence.lgssm_diffuse import LOG_2PI, is_diffuse, proper_start
 from statespace_em.sequence.lgssm_likelihood import likelihood_of
 from statespace_em.sequence.lgssm_params import LGSSMParams, positions, rows_alike, varies
 from statespace_em.sequence.lgssm_plan import Section, plan
 from statespace_em.sequence.lgssm_regression import Residuals
 from statespace_em.sequence.lgssm_sums import Gradients, Sums, sums_of
 from statespace_em.sequence.lgssm_sweeps import Kinds, Pass, bytes_of_row
-from statespace_em.sequence.lgssm_unknown import LOG_2PI, is_diffuse, proper_start
+from statespace_em.sequence.row_kinds import few_changes
 
 
 class Statistics(NamedTuple):

@@ -1,171 +1,225 @@
-"""Whole posteriors of the linear-Gaussian model, with any start: proper, diffuse or fixed."""
+"""Filtered states and innovations for any start; unknown first states are estimated from the rows so far."""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
-from statespace_em.errors import UndeterminedStartError
-from statespace_em.sequence.lgssm_expectation import e_step, marginal_terms
-from statespace_em.sequence.lgssm_handover import SHARE
-from statespace_em.sequence.lgssm_params import LGSSMParams, numbered, taken
-from statespace_em.sequence.lgssm_passes import Smoothed, smoothed_means, smoother, steps_back
-from statespace_em.sequence.lgssm_unknown import Heads, Start, heads, proper_start, solve
+from statespace_em.errors import ParameterError
+from statespace_em.kernels import adjoint_constants
+from statespace_em.sequence.lgssm_diffuse import (
+    DETERMINED,
+    LOG_2PI,
+    Constants,
+    Forward,
+    Start,
+    covariances,
+    first_seen,
+    heads,
+    is_diffuse,
+    proper_start,
+)
+from statespace_em.sequence.lgssm_expectation import marginal_terms
+from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, numbered, taken, varies
+from statespace_em.sequence.lgssm_passes import Filtered, innovation_covs, kalman_filter
 from statespace_em.shared import joined, replaced
 
-WORTH = 2_000  # rows times constants from which on it takes less time to hand these over, sequence by sequence
 
-
-def smooth(params: LGSSMParams, batch: Batch, likelihood: str = "diffuse") -> tuple[Smoothed, Floats]:
-    """Moments of every row given all rows, and the log-likelihood (S,) of each sequence."""
-    start = proper_start(params, batch)
+def causal(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:
+    """Causal moments of every row with innovations; infinite variances where a diffuse start is not yet determined."""
+    if np.isnan(params.initial_mean).any():
+        raise ParameterError(
+            "the first state is fixed but unknown, and at the time it has no estimate yet: fit(y) first, give the "
+            'parameters an initial_mean, or take initial="diffuse".'
+        )
+    start = proper_start(params, batch, stand_in=_stand_in(params, batch))
     if not len(start.states):
-        found, by_rows = smoother(start.params, batch)
-        return found, np.add.reduceat(by_rows, batch.starts[:-1])
-    long = batch.lengths * len(start.states) >= WORTH
-    head = heads(start, batch, told=bool(long.any()) and not start.fixed.any())
-    if (head.lasting & long).any():
-        found, log_likelihood = _sequence_by_sequence(start, batch, head.batch.lengths, head.lasting & long, likelihood)
-    else:
-        given = _given(start, batch, heads(start, batch) if head.lasting.any() else head, likelihood)
-        found, log_likelihood = _with_spread(given), given.log_likelihood
-    if likelihood == "marginal":
-        log_likelihood = log_likelihood + marginal_terms(params, batch)
-    return found, log_likelihood
-
-
-class _Given(NamedTuple):
-    """What is known of states given the unknown constants, and what these add."""
-
-    moments: Smoothed  # means at the estimates of the constants; covariances given these
-    rows: Ints  # (M,), which respond to them
-    spread: Floats  # (M, n, q), whose outer product with itself is what their covariance adds
-    log_likelihood: Floats  # (S,)
-
-
-def _given(start: Start, batch: Batch, head: Heads, likelihood: str) -> _Given:
-    found, by_rows = smoother(start.params, batch)
-    log_likelihood = np.add.reduceat(by_rows, batch.starts[:-1])
-    known, rows = head.run.constants, head.rows
+        return kalman_filter(start.params, batch, innovations=True)
+    head, rows, run, lasting = heads(start, batch, told=True)
+    if lasting.any():
+        return _continued(params, start, batch, head.lengths, lasting, likelihood)
+    f = kalman_filter(start.params, batch, innovations=True)
+    known = run.constants
     assert known is not None
-    try:
-        solved = solve(known, head.batch.first, start, likelihood=likelihood)
-    except UndeterminedStartError as error:
-        raise UndeterminedStartError(int(rows[error.args[0]]), *error.args[1:]) from None
-    columns = _smoothed_columns(start, head.batch)
-    sequence = np.cumsum(head.batch.first) - 1
-    found.mean[rows] += np.einsum("tnq,tq->tn", columns, solved.value[sequence])
-    return _Given(found, rows, columns @ solved.root[sequence], log_likelihood + solved.log_likelihood)
-
-
-def _with_spread(given: _Given) -> Smoothed:
-    """Moments with what the unknown constants add; the covariances given them are changed in place."""
-    found, rows, spread = given.moments, given.rows, given.spread
-    cross_cov = np.array(found.cross_cov[rows])  # NaN where the next row is of another sequence
-    cross_cov[:-1] += spread[:-1] @ spread[1:].transpose(0, 2, 1)
-    return found._replace(
-        cov=replaced(found.cov, rows, found.cov[rows] + spread @ spread.transpose(0, 2, 1)),
-        cross_cov=replaced(found.cross_cov, rows, cross_cov),
+    after, before = _estimates_by_row(known, head)
+    filtered_response, response = _responses(start, head, run)
+    seen = ~np.isnan(head.y)
+    both = seen[:, :, None] & seen[:, None, :]
+    filtered_mean, filtered_cov = _with_estimates(f.filtered_mean[rows], f.filtered_cov[rows], filtered_response, after)
+    predicted_mean, predicted_cov = _with_estimates(
+        f.predicted_mean[rows], f.predicted_cov[rows], known.response, before
+    )
+    innovation, innovation_cov = _with_estimates(
+        f.innovation[rows], f.innovation_cov[rows], response, before, sign=-1.0
+    )
+    f.filtered_mean[rows], f.predicted_mean[rows] = filtered_mean, predicted_mean
+    f.innovation[rows] = np.where(seen, innovation, np.nan)
+    total = after.log_likelihood - before.log_likelihood
+    if likelihood == "full":
+        total = total - 0.5 * LOG_2PI * (after.rank - before.rank)
+    f.log_likelihood[rows] += total
+    if likelihood == "marginal":
+        f.log_likelihood[batch.starts[1:] - 1] += marginal_terms(params, batch)
+    return f._replace(
+        filtered_cov=replaced(f.filtered_cov, rows, filtered_cov),
+        predicted_cov=replaced(f.predicted_cov, rows, predicted_cov),
+        innovation_cov=replaced(f.innovation_cov, rows, np.where(both, innovation_cov, np.nan)),
     )
 
 
-def _smoothed_columns(start: Start, batch: Batch) -> Floats:
-    """Smoothed response (N, n, q) of the states to the unknown constants: states that begin there, y being 0."""
-    p = start.params
-    nothing = {
-        "state_offset": np.zeros(len(p.initial_mean)), "observation_offset": np.zeros(batch.y.shape[1]),
-        "state_input": None, "observation_input": None,
-    }  # fmt: skip
-    zeros = batch._replace(y=np.where(np.isnan(batch.y), np.nan, 0.0), inputs=None)
-    directions = np.eye(len(p.initial_mean))[:, start.states] * np.sqrt(start.stand_in)
-    return smoothed_means(p._replace(**nothing), zeros, directions)
+def _continued(
+    params: LGSSMParams, start: Start, batch: Batch, lengths: Ints, lasting: Bools, likelihood: str
+) -> Filtered:
+    """Moments where some sequences never forget how they began: what the first rows tell is the start of the others.
 
-
-# constants that are never forgotten
-
-
-def _sequence_by_sequence(
-    start: Start, batch: Batch, lengths: Ints, lasting: Bools, likelihood: str
-) -> tuple[Smoothed, Floats]:
-    """Moments where some sequences never forget how they began: see `_smoothed_from_head`; the others as ever."""
-    log_likelihood, numbers, parts = np.empty(len(lasting)), [], []
-    whole = [np.arange(a, b) for a, b in pairwise(batch.starts)]
-    others = [rows for rows, apart in zip(whole, lasting) if not apart]
-    if others:
-        together = np.concatenate(others)
-        with numbered(together):
-            rest = taken(batch, together, np.cumsum([0, *map(len, others)]))
-            given = _given(start, rest, heads(start, rest), likelihood)
-        log_likelihood[~lasting] = given.log_likelihood
-        numbers.append(together)
-        parts.append(_with_spread(given))
-    for s in np.flatnonzero(lasting):
-        n_head = max(int(lengths[s]), len(whole[s]) // SHARE)
-        with numbered(whole[s]):
-            alone = taken(batch, whole[s], np.array([0, len(whole[s])]))
-            found, log_likelihood[s] = _smoothed_from_head(start, alone, n_head, likelihood)
-        numbers.append(whole[s])
-        parts.append(found)
-    return _joined(numbers, parts), log_likelihood
-
-
-def _joined(rows: list[Ints], parts: list[Smoothed]) -> Smoothed:
-    values: Any = (joined(rows, each) for each in zip(*parts))
-    return Smoothed(*values)
-
-
-def _smoothed_from_head(start: Start, batch: Batch, n_head: int, likelihood: str) -> tuple[Smoothed, float]:
-    """Moments of one sequence whose first rows, the head, tell its constants, and its log-likelihood.
-
-    What is predicted of the state after the head, N(m, P), is an ordinary first state of the rows that follow, which
-    make of it N(m', P'). Given that state, a state of the head is on average B times as far from its mean as this one
-    from m, so that it has the mean + B (m' - m) and the covariance given the state + B P' B', sums of squares all.
+    ``lengths`` (S,) of the ``lasting`` sequences are those of their first rows.
     """
-    T = len(batch.y)
-    rows = np.arange(n_head + 1)  # with that of the state handed over, of which the head has no y
-    head = taken(batch, rows, np.array([0, n_head + 1]))
-    head.y[-1] = np.nan
+    ends = np.where(lasting, batch.starts[:-1] + lengths, batch.starts[1:])
+    kept = [np.arange(a, b) for a, b in zip(batch.starts[:-1], ends)]
+    rows, starts = np.concatenate(kept), np.cumsum([0, *map(len, kept)])
     with numbered(rows):
-        given = _given(start, head, heads(start, head), likelihood)
-        steps, kept = steps_back(start.params, head)
-    mean, alone = given.moments.mean, np.asarray(given.moments.cov)
-    spread = np.zeros((n_head + 1, *given.spread.shape[1:]))
-    spread[given.rows] = given.spread
-    moved = spread[-1]
-    cov = alone[-1] + moved @ moved.T
-    begun = start.params._replace(initial_mean=mean[-1], initial_cov=(cov + cov.T) / 2.0)
-    after = np.arange(n_head, T)
-    with numbered(after):
-        rest, by_rows = smoother(begun, taken(batch, after, np.array([0, T - n_head])))
-
-    back, left = np.empty_like(alone), np.zeros_like(alone)  # given the constants: on that state, and what it leaves
-    back[-1] = np.eye(len(cov))
-    for t in range(n_head - 1, -1, -1):
-        back[t] = steps[t] @ back[t + 1]
-        left[t] = kept[t] + steps[t] @ left[t + 1] @ steps[t].T
-    said = moved.T @ _inverse(begun.initial_cov)
-    own = spread - back @ moved  # how constants move a state, given the one after the head
-    unsure, ways = np.linalg.eigh(np.eye(len(said)) - said @ moved)
-    free, B = own @ (ways * np.sqrt(np.maximum(unsure, 0.0))), back + own @ said
-    ahead = B @ np.asarray(rest.cov[[0]])[0]
-    cov = left + free @ free.transpose(0, 2, 1) + ahead @ B.transpose(0, 2, 1)
-    cross_cov = steps @ left[1:] + free[:-1] @ free[1:].transpose(0, 2, 1) + ahead[:-1] @ B[1:].transpose(0, 2, 1)
-    moments = mean + B @ (rest.mean[0] - mean[-1]), (cov + cov.transpose(0, 2, 1)) / 2.0, cross_cov
-    first = Smoothed(*(each[:n_head] for each in moments))
-    return _joined([rows[:-1], after], [first, rest]), float(given.log_likelihood[0] + by_rows.sum())
+        first = causal(params, taken(batch, rows, starts), "full" if likelihood == "full" else "diffuse")
+    parts = [(rows, first)]
+    for s in np.flatnonzero(lasting):
+        own, last = np.arange(ends[s], batch.starts[s + 1]), starts[s + 1] - 1
+        p = by_row(start.params, taken(batch, rows[[last]], np.array([0, 1])))
+        cov = p.A[0] @ np.asarray(first.filtered_cov[[last]])[0] @ p.A[0].T + p.Q[0]
+        begun = start.params._replace(
+            initial_mean=p.A[0] @ first.filtered_mean[last] + p.b[0], initial_cov=(cov + cov.T) / 2.0
+        )
+        with numbered(own):
+            parts.append((own, kalman_filter(begun, taken(batch, own, np.array([0, len(own)])), innovations=True)))
+    numbers, found = zip(*parts)
+    values: Any = (joined(numbers, each) for each in zip(*found))
+    whole = Filtered(*values)
+    if likelihood == "marginal":
+        whole.log_likelihood[batch.starts[1:] - 1] += marginal_terms(params, batch)
+    return whole
 
 
-def _inverse(cov: Floats) -> Floats:
-    """Inverse of a covariance, or of what is not singular of it, whatever the units of its states."""
-    deviation = np.sqrt(np.diag(cov))
-    units = np.where(deviation > 0.0, deviation, 1.0)
-    return np.asarray(np.linalg.pinv(cov / np.outer(units, units), hermitian=True) / np.outer(units, units))
+def innovation_covariances(params: LGSSMParams, batch: Batch) -> Floats:
+    """Covariances (N, D, D) of the innovations as `causal` has them: not finite where missing or undetermined.
+
+    They do not depend on what was seen, so that no means are needed.
+    """
+    params = params._replace(initial_mean=np.nan_to_num(params.initial_mean))
+    start = proper_start(params, batch, stand_in=_stand_in(params, batch))
+    if not len(start.states):
+        return innovation_covs(start.params, batch)
+    head, rows, run, lasting = heads(start, batch, covariances, told=True)
+    if lasting.any():
+        blank = batch._replace(y=np.where(np.isnan(batch.y), np.nan, 0.0))
+        return np.array(_continued(params, start, blank, head.lengths, lasting, "diffuse").innovation_cov)
+    found = innovation_covs(start.params, batch)
+    assert run.constants is not None
+    _, before = _estimates_by_row(run.constants, head)
+    seen = ~np.isnan(head.y)
+    response = _responses(start, head, run)[1]
+    _, cov = _with_estimates(np.zeros(head.y.shape), found[rows], response, before, sign=-1.0)
+    found[rows] = np.where(seen[:, :, None] & seen[:, None, :], cov, np.nan)
+    return found
 
 
-def estimated_start(params: LGSSMParams, batch: Batch) -> Floats | None:
-    """First mean (n,) with the estimates of what is fixed but unknown of it; None if nothing is."""
-    return e_step(params, batch, np.zeros(batch.y.shape[1], np.int64))[0].start
+def _stand_in(params: LGSSMParams, batch: Batch) -> Floats | None:
+    """Variance of the stand-in for each unknown constant, from the parameters and the first row that has entries.
+
+    A value that rested on later rows would move the answers before them by rounding. Between the noise of a row and
+    its square neither covariances nor likelihoods lose digits.
+    """
+    states = np.flatnonzero(is_diffuse(params))
+    if not len(states):
+        return None
+    varying = any(varies(params, name) for name in ("transition", "observation"))
+    n_rows = 1 if varying else len(params.initial_mean)  # what is known of later rows must not matter either
+    A, C, Q, R = (
+        getattr(params, name)[:n_rows] if varies(params, name) else getattr(params, name)[None]
+        for name in ("transition", "observation", "process_cov", "measurement_cov")
+    )
+    noise = np.diagonal(R[0] + C[0] @ Q[0] @ C[0].T)
+    row = first_seen(batch.y) or 0
+    square = np.where(np.isnan(batch.y[row]), 0.0, batch.y[row]) ** 2
+    square = np.where(square > 0.0, square, noise)
+    scale = np.where(noise > 0.0, np.sqrt(noise) * np.sqrt(square), square)
+    scale = np.where(scale > 0.0, scale, 1.0)
+    directions = np.ascontiguousarray(np.eye(len(params.initial_mean))[:, states])
+    effect = np.zeros(len(states))
+    blank, first = np.zeros((n_rows, len(scale))), np.arange(n_rows) == 0
+    adjoint_constants.responses(
+        blank, first, np.ascontiguousarray(A), np.ascontiguousarray(C), directions, 1.0 / scale, effect
+    )  # fmt: skip
+    return np.asarray(np.where(effect > 0.0, blank.size / np.where(effect > 0.0, effect, 1.0), scale.mean()))
+
+
+def _responses(start: Start, head: Batch, run: Forward) -> tuple[Floats, Floats]:
+    """Response of filtered states (M, n, q) and of innovations (M, D, q) to the unknown constants."""
+    assert run.constants is not None
+    seen, C = ~np.isnan(head.y), by_row(start.params, head).C
+    response = np.where(seen[:, :, None], C @ run.constants.response, 0.0)
+    return run.constants.response - run.gains.gain[run.gains.slot].swapaxes(1, 2) @ response, response
+
+
+class _Estimates(NamedTuple):
+    """Estimates of the constants from the rows up to each time."""
+
+    value: Floats  # (N, q)
+    root: Floats  # (N, q, q), its outer product with itself is their covariance where they are known
+    unknown: Floats  # (N, q, q), directions along which they are not
+    rank: Ints  # (N,), how many are known
+    log_likelihood: Floats  # (N,), nats to add to those of the rows so far
+
+    @classmethod
+    def of(cls, gram: Floats, cross: Floats, stand_in: Floats) -> Self:
+        """Regress on the constants as far as they are known."""
+        values, vectors = np.linalg.eigh(gram)
+        known = values > DETERMINED
+        safe = np.where(known, values, 1.0)
+        score = (vectors.swapaxes(1, 2) @ cross[:, :, None])[:, :, 0]
+        gain = np.where(known, 0.5 * score**2 / safe - 0.5 * np.log(safe) + 0.5 * LOG_2PI, 0.0)
+        # the prior is flat in the units of the states, also where it is not yet known along all of them
+        units = (vectors / stand_in[:, None]).swapaxes(1, 2) @ vectors
+        both = known[:, :, None] & known[:, None, :]
+        units = np.where(both, units, np.eye(len(stand_in)))
+        return cls(
+            (vectors @ np.where(known, score / safe, 0.0)[:, :, None])[:, :, 0],
+            vectors * np.where(known, 1.0 / np.sqrt(safe), 0.0)[:, None, :],
+            vectors * ~known[:, None, :],
+            known.sum(1),
+            gain.sum(1) - 0.5 * np.linalg.slogdet(units)[1],
+        )
+
+    def at(self, rows: Ints) -> Self:
+        """Those of some rows."""
+        return self._replace(**{name: value[rows] for name, value in self._asdict().items()})
+
+
+def _estimates_by_row(known: Constants, batch: Batch) -> tuple[_Estimates, _Estimates]:
+    """Estimates with each row, and those before it."""
+    q = len(known.stand_in)
+    gram, cross = (np.zeros((len(batch.y) + 1, *shape)) for shape in ((q, q), (q,)))  # nothing is known by the last
+    for begin, end in pairwise(batch.starts):
+        for source, target in ((known.gram, gram), (known.cross, cross)):
+            target[begin:end] = np.cumsum(source[begin:end], axis=0)
+    found = _Estimates.of(gram, cross, known.stand_in)
+    earlier = np.where(batch.first, len(batch.y), np.arange(-1, len(batch.y) - 1))
+    return found.at(np.arange(len(batch.y))), found.at(earlier)
+
+
+def _with_estimates(
+    mean: Floats, cov: Floats, response: Floats, found: _Estimates, sign: float = 1.0
+) -> tuple[Floats, Floats]:
+    """Moments with the constants estimated; infinite variances where they are not, NaN for their covariances."""
+    root = response @ found.root
+    mean = mean + sign * (response @ found.value[:, :, None])[:, :, 0]
+    cov = cov + root @ root.swapaxes(1, 2)
+    size = np.abs(response).max(axis=(1, 2), keepdims=True, initial=0.0)[:, :, 0]
+    lost: Bools = (np.abs(response @ found.unknown) > 1e-9 * size[:, :, None]).any(2)
+    if lost.any():
+        cov = np.where(lost[:, :, None] | lost[:, None, :], np.nan, cov)
+        rows, places = np.nonzero(lost)
+        cov[rows, places, places] = np.inf
+        mean = np.where(lost, 0.0 if sign > 0.0 else np.nan, mean)  # an innovation would rest on the stand-ins
+    return mean, cov

@@ -20,12 +20,12 @@ from statespace_em.patterns import Pattern
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.flow import Flow
 from statespace_em.sequence.lgssm_curves import Curve, curves
+from statespace_em.sequence.lgssm_diffuse import beginning
 from statespace_em.sequence.lgssm_level import Level, level_of
 from statespace_em.sequence.lgssm_loading import typical
 from statespace_em.sequence.lgssm_params import INPUTS, LGSSMParams
 from statespace_em.sequence.lgssm_row_start import guessed_rows, typical_value
 from statespace_em.sequence.lgssm_start import CALM, SHARES, guessed_params, structured_guess, without_inputs
-from statespace_em.sequence.lgssm_unknown import beginning
 from statespace_em.sequence.spectral_start import in_place_of, in_turn, livelier, spectral_starts
 from statespace_em.sequence.variance_shares import likely_shares, shared_variances
 

@@ -23,12 +23,12 @@ from statespace_em import _threads
 from statespace_em._typing import Floats
 from statespace_em.kernels.steady import ROWS
 from statespace_em.sequence import lgssm_sweeps as sweeps
-from statespace_em.sequence.lgssm_along import rest_along
+from statespace_em.sequence.lgssm_blockwise import sums_of_rest
 from statespace_em.sequence.lgssm_cuts import Cut, back, cuts_of, into
+from statespace_em.sequence.lgssm_diffuse import TOLD, regressed
 from statespace_em.sequence.lgssm_ledger import Ledger, enter, entry_of, predicted_after, sum_of
 from statespace_em.sequence.lgssm_plan import BLOCK, Piece, Section, single
 from statespace_em.sequence.lgssm_sweeps import Covs, Entry, Pass, Raw
-from statespace_em.sequence.lgssm_unknown import TOLD, regressed
 
 FEW = 4  # constants below which carrying them along is no loss
 SHORTEST = 32  # rows of a head
@@ -110,7 +110,7 @@ def _rest(
     """Sums of means and the log-likelihood of the rows after the head; what they say on their first state."""
     if section.long:
         raw = ledger.raw if ledger else sweeps.blank(work)
-        total, future, info = rest_along(work, section._replace(rows=rows), entry, raw, by_covs)
+        total, future, info = sums_of_rest(work, section._replace(rows=rows), entry, raw, by_covs)
         return raw, total, info, future
     section = section._replace(long=True)
     covs = enter(work, section, rows, entry, None)

@@ -8,9 +8,9 @@ import numpy as np
 
 from statespace_em._typing import Floats
 from statespace_em.sequence import lgssm_sweeps as sweeps
+from statespace_em.sequence.lgssm_diffuse import Solved, Start, regressed
 from statespace_em.sequence.lgssm_plan import Piece, Section
 from statespace_em.sequence.lgssm_sweeps import Covs, Entry, Pass, Raw
-from statespace_em.sequence.lgssm_unknown import Solved, Start, regressed
 
 
 class Ledger(NamedTuple):

@@ -8,15 +8,15 @@ import numpy as np
 
 from statespace_em import _threads
 from statespace_em.sequence import lgssm_sweeps as sweeps
-from statespace_em.sequence.lgssm_along import look_along
+from statespace_em.sequence.lgssm_blockwise import filter_blockwise
 from statespace_em.sequence.lgssm_cuts import Cut, cuts_of, into
+from statespace_em.sequence.lgssm_diffuse import regressed
 from statespace_em.sequence.lgssm_handover import begun_after
 from statespace_em.sequence.lgssm_ledger import enter, entry_of, told
 from statespace_em.sequence.lgssm_passes import FEW
 from statespace_em.sequence.lgssm_plan import Section, single
 from statespace_em.sequence.lgssm_sums import estimated
 from statespace_em.sequence.lgssm_sweeps import Covs, Entry, Pass
-from statespace_em.sequence.lgssm_unknown import regressed
 
 
 def likelihood_of(work: Pass, sections: tuple[Section, ...]) -> float:
@@ -35,7 +35,7 @@ def _section(work: Pass, section: Section, known: bool) -> float:
         return head.log_likelihood + _rest(work, section, rest, entry)
     open_start = len(work.start.states) > 0 and not known
     if section.long:
-        look = look_along(work, section)
+        look = filter_blockwise(work, section)
         if not open_start:
             return look.log_likelihood
         solved = regressed(
@@ -54,7 +54,7 @@ def _section(work: Pass, section: Section, known: bool) -> float:
 def _rest(work: Pass, section: Section, rows: slice, entry: Entry) -> float:
     """Log-likelihood of the rows of a series after its head."""
     if section.long:
-        return look_along(work, section._replace(rows=rows), entry).log_likelihood
+        return filter_blockwise(work, section._replace(rows=rows), entry).log_likelihood
     section = section._replace(long=True)  # rows of which go by number
     covs = enter(work, section, rows, entry, None)
     whole = single(rows.start, rows.stop - rows.start, 0)

@@ -13,7 +13,7 @@ from statespace_em._typing import Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.domains import Domain
 from statespace_em.errors import SingularInnovationError
-from statespace_em.sequence.lgssm_alike import ALIKE, alike
+from statespace_em.sequence.row_kinds import ALIKE, alike
 
 DOMAINS: Mapping[str, Domain] = {
     "transition": "real",
@@ -78,7 +78,7 @@ class RowParams(NamedTuple):
     d: Floats
     R: Floats
     U: Floats  # (N, k), inputs
-    alike: Ints  # (1,), (N,) or none, see `lgssm_alike`
+    alike: Ints  # (1,), (N,) or none, see `row_kinds`
 
     def cut(self, begin: int, end: int) -> RowParams:
         """Parameters of some of the rows."""
@@ -115,7 +115,7 @@ def by_row(params: LGSSMParams, batch: Batch) -> RowParams:
 
 
 def rows_alike(params: LGSSMParams, batch: Batch) -> Ints:
-    """Number the rows of a batch by their matrices, see `lgssm_alike`."""
+    """Number the rows of a batch by their matrices, see `row_kinds`."""
     steps, rows = (
         [np.ascontiguousarray(getattr(params, name)) for name in names if varies(params, name)]
         for names in (("transition", "process_cov"), ("observation", "measurement_cov"))
@@ -131,7 +131,7 @@ def _entries(params: LGSSMParams, batch: Batch) -> Ints | None:
 
 
 def effects_of(matrix: Floats, inputs: Floats, place: Ints | None = None) -> Floats:
-    """Effects (N, p) of inputs (N, k) by a matrix (p, k), or (T, p, k); ``place`` (N,) as in `lgssm_alike`."""
+    """Effects (N, p) of inputs (N, k) by a matrix (p, k), or (T, p, k); ``place`` (N,) as in `row_kinds`."""
     if matrix.ndim == 2:
         return inputs @ matrix.T
     own = matrix[: len(inputs)] if place is None else matrix[place]

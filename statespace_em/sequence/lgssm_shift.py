@@ -22,9 +22,9 @@ from statespace_em.data import Batch
 from statespace_em.patterns import Pattern
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.flow import Flow
+from statespace_em.sequence.lgssm_diffuse import is_diffuse
 from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.lgssm_specification import Specification
-from statespace_em.sequence.lgssm_unknown import is_diffuse
 
 FAR = 100.0  # standard deviations of the steps of y from 0, from which on the fit is one of y less its middle
 ROWS = 100_000  # rows that tell where a column is, or as many entries where these have none

@@ -11,9 +11,9 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.patterns import Pattern, components
 from statespace_em.row_patterns import RowPattern
+from statespace_em.sequence.lgssm_diffuse import beginning
 from statespace_em.sequence.lgssm_loading import loaded
 from statespace_em.sequence.lgssm_params import LGSSMParams, effects_of, positions
-from statespace_em.sequence.lgssm_unknown import beginning
 
 SHARES = ((0.3, 0.3), (0.001, 0.5), (1.0, 0.01))  # of the variance of steps of y, given to the state and to the noise
 ROUND_OFF = 1e-12  # share of the largest eigenvalue that the smallest of a singular matrix may have

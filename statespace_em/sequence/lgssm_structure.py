@@ -14,12 +14,12 @@ from statespace_em.data import Batch
 from statespace_em.patterns import Pattern, beside, fixed, from_word
 from statespace_em.row_patterns import RowPattern, occurring
 from statespace_em.sequence.decays import Decay, Decaying, Placed, placed
-from statespace_em.sequence.lgssm_alike import ALIKE
 from statespace_em.sequence.lgssm_noise import Noise
 from statespace_em.sequence.lgssm_params import DOMAINS, NDIM, PARAMETERS, LGSSMParams, positions, varies
 from statespace_em.sequence.lgssm_stationary import add_score, stationary_moments
 from statespace_em.sequence.lgssm_sums import Gradients
 from statespace_em.sequence.lgssm_sweeps import Kinds
+from statespace_em.sequence.row_kinds import ALIKE
 
 COVARIANCES = tuple(name for name, domain in DOMAINS.items() if domain == "covariance")
 STEPS = ("transition", "state_offset", "state_input", "process_cov")

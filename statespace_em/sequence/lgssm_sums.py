@@ -12,14 +12,14 @@ from statespace_em import _threads
 from statespace_em._typing import Floats, Ints
 from statespace_em.kernels.steady import ROWS
 from statespace_em.sequence import lgssm_sweeps as sweeps
-from statespace_em.sequence.lgssm_along import Look, along, look_along
+from statespace_em.sequence.lgssm_blockwise import FilterRun, filter_blockwise, sums_blockwise
 from statespace_em.sequence.lgssm_cuts import Cut, back, cuts_of, into
+from statespace_em.sequence.lgssm_diffuse import regressed
 from statespace_em.sequence.lgssm_handover import handed_over
 from statespace_em.sequence.lgssm_ledger import Ledger, added, entry_of, gram_of_kinds, roots_of, sum_of, told
 from statespace_em.sequence.lgssm_passes import FEW
 from statespace_em.sequence.lgssm_plan import Piece, Section, headed
 from statespace_em.sequence.lgssm_sweeps import Covs, Pass, Raw
-from statespace_em.sequence.lgssm_unknown import regressed
 
 
 class Gradients(NamedTuple):
@@ -80,15 +80,15 @@ def estimated(work: Pass, sections: tuple[Section, ...]) -> tuple[list[list[Floa
     return [[next(parts) for _ in section.pieces] for section in sections], mean, float(solved.log_likelihood.sum())
 
 
-def _look(work: Pass, section: Section) -> Look:
+def _look(work: Pass, section: Section) -> FilterRun:
     if section.long:
-        return look_along(work, section)
+        return filter_blockwise(work, section)
     covs, cross = sweeps.filter_covariances(work, section, section.rows, section.begins, entry_of(work)), []
     for piece in section.pieces:
         head = headed(piece, sweeps.responding(covs, piece))
         store = sweeps.forward_means(work, covs, head, work.mean)[0]
         cross.append(sweeps.cross_sums(work, covs, head, store))
-    return Look(gram_of_kinds(covs, section), cross, [], 0.0)
+    return FilterRun(gram_of_kinds(covs, section), cross, [], 0.0)
 
 
 def _section(work: Pass, section: Section, values: list[Floats | None], ledger: Ledger | None) -> tuple[Ledger, float]:
@@ -96,7 +96,7 @@ def _section(work: Pass, section: Section, values: list[Floats | None], ledger: 
     if (done := handed_over(work, section, ledger)) is not None:
         return done
     if section.long:
-        return along(work, section, values[0], ledger)
+        return sums_blockwise(work, section, values[0], ledger)
     covs = sweeps.filter_covariances(work, section, section.rows, section.begins, entry_of(work))
     by_covs = ledger.covs if ledger else sweeps.blank_covariances(work)
     raw = ledger.raw if ledger else None

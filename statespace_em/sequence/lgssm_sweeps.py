@@ -11,10 +11,10 @@ from statespace_em.data import Batch
 from statespace_em.errors import SingularInnovationError
 from statespace_em.kernels import adjoint, adjoint_constants, adjoint_lanes, adjoint_rows, kalman
 from statespace_em.kernels.steady import ROWS
-from statespace_em.sequence.lgssm_alike import ALIKE
+from statespace_em.sequence.lgssm_diffuse import Start
 from statespace_em.sequence.lgssm_params import RowParams, by_row
 from statespace_em.sequence.lgssm_plan import Piece, Section
-from statespace_em.sequence.lgssm_unknown import Start
+from statespace_em.sequence.row_kinds import ALIKE
 
 HEAD = 512  # rows in which covariances mostly settle
 FEW = 64  # kinds of rows that may as well have sums that stay 0

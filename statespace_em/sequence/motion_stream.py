@@ -14,7 +14,7 @@ from statespace_em.data import Batch
 from statespace_em.errors import DataError
 from statespace_em.model import LatentModel
 from statespace_em.sequence.filter_row import DIMS, SEEN, Guard, KalmanStep, check_determines, early_step, filtered_row
-from statespace_em.sequence.lgssm_causal import causal
+from statespace_em.sequence.lgssm_filter import causal
 from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.motion_times import gaps_of
 from statespace_em.sequence.stream import Stream

@@ -30,20 +30,20 @@ from statespace_em.sequence.even_rows import outside, warn_of_gaps
 from statespace_em.sequence.filter_answer import filter_dataset
 from statespace_em.sequence.filter_row import By, Guard, owners
 from statespace_em.sequence.guarded import guarded
-from statespace_em.sequence.lgssm_causal import causal
-from statespace_em.sequence.lgssm_columns import check_columns
+from statespace_em.sequence.identifiable_inputs import check_inputs_identified
+from statespace_em.sequence.identifiable_noise import check_noise_identified
+from statespace_em.sequence.identifiable_offsets import check_offsets_identified
 from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_draws import lagged
-from statespace_em.sequence.lgssm_filter import estimated_start, smooth
-from statespace_em.sequence.lgssm_flat import check_flat
+from statespace_em.sequence.lgssm_filter import causal
 from statespace_em.sequence.lgssm_future import Future, future_moments, predicted_rows
 from statespace_em.sequence.lgssm_impute import completed, imputed
 from statespace_em.sequence.lgssm_no_bound import no_bound
-from statespace_em.sequence.lgssm_origin import check_origin
 from statespace_em.sequence.lgssm_params import PARAMETERS, LGSSMParams, by_row, positions
 from statespace_em.sequence.lgssm_priors import check_sizes
 from statespace_em.sequence.lgssm_row_checks import check_with_rows
 from statespace_em.sequence.lgssm_shift import shift_for
+from statespace_em.sequence.lgssm_smoother import estimated_start, smooth
 from statespace_em.sequence.lgssm_specification import DIMS
 from statespace_em.sequence.lgssm_values import check_given, check_names, check_rows, held_at, plain, schema_of
 from statespace_em.sequence.named import named_domains, named_values
@@ -350,11 +350,11 @@ class StateSpaceModel(DrawnModel):
         spec = self._specification(batch.y.shape[1])
         check_names(spec, batch, labels.keys.tolist())
         if self.transition_prior.is_flat and self.observation_prior.is_flat:
-            check_origin(spec, freeze)
+            check_offsets_identified(spec, freeze)
             if self._inputs is not None and self._given is None and batch.inputs is not None:  # not of a sample
-                check_columns(spec, batch, self._inputs.names, freeze)
+                check_inputs_identified(spec, batch, self._inputs.names, freeze)
             if self.process_prior.is_flat and self.measurement_prior.is_flat:
-                check_flat(spec, freeze)
+                check_noise_identified(spec, freeze)
         moving = [name for name in ("transition", "process_cov") if name not in freeze and core.may_move(name)]
         if moving and self.process_prior.is_flat and (np.diff(batch.starts) < 2).all():
             raise DataError("no sequence has two rows: the dynamics have no estimate. Freeze them, or give a prior.")

@@ -16,7 +16,7 @@ from statespace_em.labels import show
 from statespace_em.model import LatentModel
 from statespace_em.sequence.filter_row import DIMS as KEPT
 from statespace_em.sequence.filter_row import Guard, KalmanStep, check_determines, early_step, filtered_row, told_by
-from statespace_em.sequence.lgssm_causal import causal
+from statespace_em.sequence.lgssm_filter import causal
 from statespace_em.sequence.lgssm_params import ROWWISE, LGSSMParams, by_row
 from statespace_em.sequence.lgssm_passes import Filtered
 from statespace_em.sequence.lgssm_specification import DIMS, Specification

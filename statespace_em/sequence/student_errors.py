@@ -20,8 +20,8 @@ from statespace_em.labels import labelled_rows
 from statespace_em.sequence.filter_row import By, owners
 from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_expectation import flowed
-from statespace_em.sequence.lgssm_filter import smooth
 from statespace_em.sequence.lgssm_params import LGSSMParams, positions
+from statespace_em.sequence.lgssm_smoother import smooth
 from statespace_em.sequence.student import expected_weights
 from statespace_em.sequence.student_copies import Problem
 from statespace_em.sequence.student_draws import SETTLING, chains_of, chance

@@ -8,9 +8,9 @@ import numpy as np
 
 from statespace_em._typing import Floats
 from statespace_em.sequence.lgssm_draws import drawn
-from statespace_em.sequence.lgssm_filter import smooth
 from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.lgssm_passes import Smoothed
+from statespace_em.sequence.lgssm_smoother import smooth
 from statespace_em.sequence.student import log_densities
 from statespace_em.sequence.student_copies import Problem
 from statespace_em.sequence.student_draws import Chains

@@ -6,7 +6,7 @@ from lgssm_cases import core_of
 
 import statespace_em as sse
 from statespace_em import designs
-from statespace_em.sequence import lgssm_basis
+from statespace_em.sequence import identifiable_basis
 
 Y = np.random.default_rng(0).normal(size=(40, 3)).cumsum(0)
 LOADS = [[1, 0], ["a", 1], ["b", "c"]]
@@ -52,7 +52,7 @@ def test_free_parameters_are_those_counted_by_hand(name, monkeypatch):
         n = len(generic.transition)
         return np.eye(n * n + n)
 
-    monkeypatch.setattr(lgssm_basis, "_candidates", everything)  # every change of basis, not those that may matter
+    monkeypatch.setattr(identifiable_basis, "_candidates", everything)  # not only those that may matter
     assert count(model, Y[:, :width]) == expected
 
 

@@ -1,4 +1,4 @@
-"""Values that no data tell apart: noises and dynamics of which only a sum shapes the distribution of y.
+"""Are the variances identified? Noises, and dynamics, of which only a sum shapes the distribution of y.
 
 A noise of the states that is gone in the next row is one of the measurement; a moving average of an order not below
 that of its autoregression takes in any measurement noise. Whether there is such a direction is a question on how the
@@ -41,7 +41,7 @@ class _Model(NamedTuple):
     view: Floats  # (rows, D, n)
 
 
-def check_flat(spec: Specification, held: Collection[str]) -> None:
+def check_noise_identified(spec: Specification, held: Collection[str]) -> None:
     """Refuse noises of which only a sum matters, and warn of noises that the dynamics make up for.
 
     Raises
@@ -49,7 +49,7 @@ def check_flat(spec: Specification, held: Collection[str]) -> None:
     ParameterError
         Naming the values.
     """
-    names = flat_values(spec, held)
+    names = unidentified_values(spec, held)
     if not names:
         return
     dynamics, told = spec.patterns.get("transition"), listed(names)
@@ -74,7 +74,7 @@ def check_flat(spec: Specification, held: Collection[str]) -> None:
     )
 
 
-def flat_values(spec: Specification, held: Collection[str]) -> tuple[str, ...]:
+def unidentified_values(spec: Specification, held: Collection[str]) -> tuple[str, ...]:
     """Names of values that no data tell apart; () where all are, or where bases or rows are free in other ways.
 
     ``held`` are names of matrices that are not estimated.

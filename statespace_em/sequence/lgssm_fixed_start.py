@@ -1,4 +1,4 @@
-"""First states that are fixed but unknown: their estimates given the other parameters, and how sure these are."""
+"""First states that are fixed but unknown: generalised least squares estimates and their standard errors."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from statespace_em._typing import Bools, Floats
 from statespace_em.data import Batch
 from statespace_em.diagnostics.information import Information
 from statespace_em.sequence.flow import Flow
+from statespace_em.sequence.lgssm_diffuse import forward, proper_start, solve
 from statespace_em.sequence.lgssm_expectation import flowed
 from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.lgssm_passes import each
 from statespace_em.sequence.lgssm_shift import Shift
-from statespace_em.sequence.lgssm_unknown import forward, proper_start, solve
 
 
-def estimated_constants(
+def gls_first_state(
     params: LGSSMParams, batch: Batch, fixed: Bools, likelihood: str, flow: Flow | None = None
 ) -> tuple[Floats, Floats]:
     """Generalised least squares estimates (k,) of the first states marked by ``fixed`` (n,), and their covariance."""
@@ -30,7 +30,7 @@ def estimated_constants(
     return base + scale * solved.value[0, start.fixed], scale[:, None] * solved.fixed_cov * scale
 
 
-def constant_errors(
+def first_state_errors(
     information: Information, batch: Batch, fixed: Bools, likelihood: str, flow: Flow | None, shift: Shift | None
 ) -> Floats:
     """Standard errors (n,) of the first states that are fixed but unknown, NaN for the others.
@@ -41,8 +41,8 @@ def constant_errors(
 
     def at(params: LGSSMParams) -> tuple[Floats, Floats]:
         if shift is None:
-            return estimated_constants(params, batch, fixed, likelihood, flow)
-        values, cov = estimated_constants(params, shift.around(batch), fixed, likelihood, flow)
+            return gls_first_state(params, batch, fixed, likelihood, flow)
+        values, cov = gls_first_state(params, shift.around(batch), fixed, likelihood, flow)
         mean = np.array(params.initial_mean)
         mean[fixed] = values
         return shift.outward(params._replace(initial_mean=mean)).initial_mean[fixed], cov

@@ -8,7 +8,7 @@ import pytest
 import statespace_em as sse
 from statespace_em import designs
 from statespace_em.errors import InformationWarning, ParameterError
-from statespace_em.sequence.lgssm_flat import flat_values
+from statespace_em.sequence.identifiable_noise import unidentified_values
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(120, 2))
@@ -69,12 +69,12 @@ FLAT = {
 
 @pytest.mark.parametrize("model", TOLD.values(), ids=TOLD)
 def test_values_that_data_tell_are_left_alone(model):
-    assert flat_values(model._specification(None), ()) == ()
+    assert unidentified_values(model._specification(None), ()) == ()
 
 
 @pytest.mark.parametrize(("model", "names"), FLAT.values(), ids=FLAT)
 def test_flat_directions_are_found(model, names):
-    assert set(flat_values(model._specification(None), ())) == names
+    assert set(unidentified_values(model._specification(None), ())) == names
 
 
 def test_the_likelihood_is_flat_where_it_is_said_to_be():

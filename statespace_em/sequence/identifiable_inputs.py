@@ -1,4 +1,4 @@
-"""Inputs whose effects rows cannot tell: columns that depend on each other, on an offset, or on a first state."""
+"""Are the effects of inputs identified? Not those of columns collinear with others, an offset or a first state."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Unknown(NamedTuple):
     names: list[tuple[int, ...]]  # inputs that each is an effect of
 
 
-def check_columns(spec: Specification, batch: Batch, names: list[str], held: Collection[str]) -> None:
+def check_inputs_identified(spec: Specification, batch: Batch, names: list[str], held: Collection[str]) -> None:
     """Warn of inputs whose effects the others, offsets or first states make up for in the rows of y at hand."""
     A, C = (_some(spec, name) for name in ("transition", "observation"))
     unknown = _unknowns(spec, len(names), held)

@@ -1,4 +1,4 @@
-"""First states that are unknown along some directions: diffuse or fixed (de Jong 1991).
+"""Diffuse and fixed but unknown first states: the augmented Kalman filter (de Jong 1991).
 
 The filter runs with a proper stand-in for the unknown constants, their effect on every prediction is carried along,
 and a generalised least squares regression of the innovations on it gives the exact answer, whatever the stand-in.

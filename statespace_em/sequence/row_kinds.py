@@ -1,4 +1,4 @@
-"""Which rows have the same matrices, where these are given for every row: covariances settle within a run of them."""
+"""Kinds of rows, equal where rows have the same matrices: covariances settle within a run of one kind."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import statespace_em as sse
-from statespace_em.sequence import lgssm_guesses, lgssm_unknown
+from statespace_em.sequence import lgssm_diffuse, lgssm_guesses
 
 MODELS = {
     "trend": (sse.designs.local_trend(), 1),
@@ -31,8 +31,8 @@ def answers(model, y):
     """Everything that is known of the rows, and their number that was looked at for the start."""
     looked = []
     with pytest.MonkeyPatch.context() as patch:
-        forward = lgssm_unknown.forward
-        patch.setattr(lgssm_unknown, "forward", lambda start, part: looked.append(len(part.y)) or forward(start, part))
+        forward = lgssm_diffuse.forward
+        patch.setattr(lgssm_diffuse, "forward", lambda start, part: looked.append(len(part.y)) or forward(start, part))
         posterior, known = model.e_step(y), model.filter(y)
     return posterior, known, max(looked)
 
@@ -45,7 +45,7 @@ def test_the_first_rows_are_enough(name, spoiled, monkeypatch):
     y = {key: spoiled(walk(n_rows, n_columns, key)) for key, n_rows in enumerate((2500, 50, 3000))}
     model = model.fit(y, n_starts=1, max_iter=2, tol=0.0)
     posterior, known, looked = answers(model, y)
-    monkeypatch.setattr(lgssm_unknown, "HEAD", 10_000)
+    monkeypatch.setattr(lgssm_diffuse, "HEAD", 10_000)
     whole_posterior, whole_known, all_rows = answers(model, y)
     assert all_rows == 5550
     assert looked < 2600  # of the three sequences together; a gap of 39 rows and slow forgetting included

@@ -1,4 +1,4 @@
-"""E-step over one long linear-Gaussian series: block by block, since its filter is not to be kept in memory."""
+"""E-step over one long linear-Gaussian series, block by block: its filter is not kept in memory."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from statespace_em._typing import Floats
 from statespace_em.kernels.steady import ROWS
 from statespace_em.sequence import lgssm_plan
 from statespace_em.sequence import lgssm_sweeps as sweeps
+from statespace_em.sequence.lgssm_diffuse import regressed
 from statespace_em.sequence.lgssm_ledger import Ledger, enter, entry_of, predicted_after, roots_of, sum_of
 from statespace_em.sequence.lgssm_plan import Piece, Section, blocks_of, headed
 from statespace_em.sequence.lgssm_sweeps import Covs, Entry, Pass, Raw
-from statespace_em.sequence.lgssm_unknown import regressed
 
 
-class Look(NamedTuple):
+class FilterRun(NamedTuple):
     """What a pass forward says on unknown constants, and where a long series can be entered."""
 
     gram: Floats  # (kinds, q, q)
@@ -28,7 +28,7 @@ class Look(NamedTuple):
     log_likelihood: float
 
 
-def look_along(work: Pass, section: Section, begun: Entry | None = None) -> Look:
+def filter_blockwise(work: Pass, section: Section, begun: Entry | None = None) -> FilterRun:
     """Run the filter over a long series, and keep what it enters each block with."""
     entry, entries, total = begun or entry_of(work), [], 0.0
     cross, covs = np.zeros((1, entry.response.shape[1])), None
@@ -44,40 +44,40 @@ def look_along(work: Pass, section: Section, begun: Entry | None = None) -> Look
         reach = int(covs.reach[0]) if covs.end.size else 0
         known = np.array(covs.gram[reach - 1]) if reach else entry.known
         entry = Entry(mean, cov, covs.end, known, covs.largest, bool(settled))
-    return Look(entry.known[None], [cross], entries, total)
+    return FilterRun(entry.known[None], [cross], entries, total)
 
 
-def along(work: Pass, section: Section, value: Floats | None, ledger: Ledger | None) -> tuple[Ledger, float]:
+def sums_blockwise(work: Pass, section: Section, value: Floats | None, ledger: Ledger | None) -> tuple[Ledger, float]:
     """Sums of one long series: the filter once to the end, then again block by block before the pass back."""
-    look = look_along(work, section)
-    total, roots = look.log_likelihood, np.zeros((1, 0, 0))
+    run = filter_blockwise(work, section)
+    total, roots = run.log_likelihood, np.zeros((1, 0, 0))
     if len(work.start.states):
         if value is None:
             solved = regressed(
-                look.gram, look.cross[0], None, work.start, section.pieces[0].begin, likelihood=work.likelihood
+                run.gram, run.cross[0], None, work.start, section.pieces[0].begin, likelihood=work.likelihood
             )
             value, total = solved.value, total + float(solved.log_likelihood.sum())
-        roots = roots_of(work, look.gram)
+        roots = roots_of(work, run.gram)
     raws = [ledger.raw if ledger else sweeps.blank(work) for _ in range(1 + roots.shape[2])]
     by_covs = ledger.covs if ledger else sweeps.blank_covariances(work)
-    _back_along(work, section, look, value, roots, raws, by_covs, starts=True)
+    _backward_blockwise(work, section, run, value, roots, raws, by_covs, starts=True)
     return ledger or Ledger(sum_of(raws), by_covs), total
 
 
-def rest_along(
+def sums_of_rest(
     work: Pass, section: Section, entry: Entry, raw: Raw, by_covs: tuple[Floats, ...]
 ) -> tuple[float, Floats, Floats]:
     """Add the sums of the rest of a series, without unknown constants; log-likelihood, what it says on its first state.
 
     That is a vector r (n,) and its variance (n, n), see `kernels.adjoint`.
     """
-    look = look_along(work, section, entry)
-    info, (future,) = _back_along(work, section, look, None, np.zeros((1, 0, 0)), [raw], by_covs, starts=False)
-    return look.log_likelihood, future, info
+    run = filter_blockwise(work, section, entry)
+    info, (future,) = _backward_blockwise(work, section, run, None, np.zeros((1, 0, 0)), [raw], by_covs, starts=False)
+    return run.log_likelihood, future, info
 
 
-def _back_along(
-    work: Pass, section: Section, look: Look, value: Floats | None, roots: Floats, raws: list[Raw],
+def _backward_blockwise(
+    work: Pass, section: Section, run: FilterRun, value: Floats | None, roots: Floats, raws: list[Raw],
     by_covs: tuple[Floats, ...], *, starts: bool,
 ) -> tuple[Floats, list[Floats]]:  # fmt: skip
     """Pass back block by block; what the rows say on their first state, and on its response to the constants."""
@@ -85,7 +85,7 @@ def _back_along(
     blocks = blocks_of(section)
     last, room = len(blocks) - 1, None
     for i in range(last, -1, -1):
-        (rows, piece), entry = blocks[i], look.entries[i]
+        (rows, piece), entry = blocks[i], run.entries[i]
         covs = room = enter(work, section, rows, entry, room)
         ends = {"starts": starts and i == 0, "goes_on": i < last}
         tasks: list[Callable[[], None]] = [

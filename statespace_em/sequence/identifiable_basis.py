@@ -1,4 +1,4 @@
-"""How much of a linear-Gaussian model is a mere choice of basis and origin for its states."""
+"""How many free parameters are a mere choice of basis and origin for the states, and so not identified."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOTHING = 1e-9  # change, each parameter on its own scale, that is none
 SEEN = 1e-9  # share of what y tells most of, below which it does not tell a state from others
 
 
-def arbitrary(params: LGSSMParams, structure: Structure) -> int:
+def n_unidentified(params: LGSSMParams, structure: Structure) -> int:
     """Number of directions in which the free parameters move without changing the distribution of y.
 
     States s' = M s + v leave y as it is when A, Q, C, m, P, b, d, B become M A M^-1, M Q M', C M^-1, M m + v, M P M',
@@ -34,7 +34,7 @@ def arbitrary(params: LGSSMParams, structure: Structure) -> int:
     return len(kept) - len(null_space(left, NOTHING))
 
 
-def stretches(params: LGSSMParams, structure: Structure, diffuse: Bools) -> bool:
+def has_free_units(params: LGSSMParams, structure: Structure, diffuse: Bools) -> bool:
     """Whether free parameters can measure states that start diffuse in other units, and leave y as it is.
 
     A diffuse likelihood moves by the logarithm of the units then, without bound.

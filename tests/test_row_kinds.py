@@ -10,12 +10,12 @@ from oracles_gaussian import Parameters, posterior, random_parameters
 
 import statespace_em as sse
 from statespace_em.data import Batch
-from statespace_em.sequence import lgssm_alike, lgssm_params, lgssm_plan
-from statespace_em.sequence.lgssm_alike import ALIKE, NONE, alike, few_changes
+from statespace_em.sequence import lgssm_params, lgssm_plan, row_kinds
 from statespace_em.sequence.lgssm_expectation import e_step, planned
 from statespace_em.sequence.lgssm_params import by_row
 from statespace_em.sequence.lgssm_passes import Part, blank_filtered, filter_covariances, kalman_filter, smoother
 from statespace_em.sequence.lgssm_sweeps import Kinds
+from statespace_em.sequence.row_kinds import ALIKE, NONE, alike, few_changes
 
 T = 700
 BREAKS = {"A": [400], "Q": [150, 400, 500], "C": [300], "R": [150, 600]}
@@ -148,7 +148,7 @@ def test_of_very_many_runs_neighbours_are_compared(monkeypatch):
     Q = np.repeat(np.arange(12) % 3, 4).astype(float)[:, None, None]
     first = np.arange(48) == 0
     few = alike([Q], [], None, first)
-    monkeypatch.setattr(lgssm_alike, "FEW", 5)
+    monkeypatch.setattr(row_kinds, "FEW", 5)
     many = alike([Q], [], None, first)
     assert few[13] == few[1]
     assert many[13] != many[1]

@@ -1,4 +1,4 @@
-"""Where the states have their origin: offsets that a shift of the states makes up for have no estimate."""
+"""Are the offsets identified? Those that a shift of the states makes up for have no estimate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from statespace_em.sequence.lgssm_specification import Specification
 APART = 1e-9  # least singular value of means by unknown, of size 1 each
 
 
-def check_origin(spec: Specification, held: Collection[str]) -> None:
+def check_offsets_identified(spec: Specification, held: Collection[str]) -> None:
     """Refuse free offsets that the mean of y does not tell from each other, or from a first state that is unknown.
 
     The mean of row t is ``d + C (A^(t-1) s_1 + (I + A + ... + A^(t-2)) b)``, linear in b, d and in s_1 where it is

@@ -1,0 +1,171 @@
+"""Smoothed states of the linear-Gaussian model, with any start: proper, diffuse or fixed."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from statespace_em._typing import Bools, Floats, Ints
+from statespace_em.data import Batch
+from statespace_em.errors import UndeterminedStartError
+from statespace_em.sequence.lgssm_diffuse import Heads, Start, heads, proper_start, solve
+from statespace_em.sequence.lgssm_expectation import e_step, marginal_terms
+from statespace_em.sequence.lgssm_handover import SHARE
+from statespace_em.sequence.lgssm_params import LGSSMParams, numbered, taken
+from statespace_em.sequence.lgssm_passes import Smoothed, smoothed_means, smoother, steps_back
+from statespace_em.shared import joined, replaced
+
+WORTH = 2_000  # rows times constants from which on it takes less time to hand these over, sequence by sequence
+
+
+def smooth(params: LGSSMParams, batch: Batch, likelihood: str = "diffuse") -> tuple[Smoothed, Floats]:
+    """Moments of every row given all rows, and the log-likelihood (S,) of each sequence."""
+    start = proper_start(params, batch)
+    if not len(start.states):
+        found, by_rows = smoother(start.params, batch)
+        return found, np.add.reduceat(by_rows, batch.starts[:-1])
+    long = batch.lengths * len(start.states) >= WORTH
+    head = heads(start, batch, told=bool(long.any()) and not start.fixed.any())
+    if (head.lasting & long).any():
+        found, log_likelihood = _sequence_by_sequence(start, batch, head.batch.lengths, head.lasting & long, likelihood)
+    else:
+        given = _given(start, batch, heads(start, batch) if head.lasting.any() else head, likelihood)
+        found, log_likelihood = _with_spread(given), given.log_likelihood
+    if likelihood == "marginal":
+        log_likelihood = log_likelihood + marginal_terms(params, batch)
+    return found, log_likelihood
+
+
+class _Given(NamedTuple):
+    """What is known of states given the unknown constants, and what these add."""
+
+    moments: Smoothed  # means at the estimates of the constants; covariances given these
+    rows: Ints  # (M,), which respond to them
+    spread: Floats  # (M, n, q), whose outer product with itself is what their covariance adds
+    log_likelihood: Floats  # (S,)
+
+
+def _given(start: Start, batch: Batch, head: Heads, likelihood: str) -> _Given:
+    found, by_rows = smoother(start.params, batch)
+    log_likelihood = np.add.reduceat(by_rows, batch.starts[:-1])
+    known, rows = head.run.constants, head.rows
+    assert known is not None
+    try:
+        solved = solve(known, head.batch.first, start, likelihood=likelihood)
+    except UndeterminedStartError as error:
+        raise UndeterminedStartError(int(rows[error.args[0]]), *error.args[1:]) from None
+    columns = _smoothed_columns(start, head.batch)
+    sequence = np.cumsum(head.batch.first) - 1
+    found.mean[rows] += np.einsum("tnq,tq->tn", columns, solved.value[sequence])
+    return _Given(found, rows, columns @ solved.root[sequence], log_likelihood + solved.log_likelihood)
+
+
+def _with_spread(given: _Given) -> Smoothed:
+    """Moments with what the unknown constants add; the covariances given them are changed in place."""
+    found, rows, spread = given.moments, given.rows, given.spread
+    cross_cov = np.array(found.cross_cov[rows])  # NaN where the next row is of another sequence
+    cross_cov[:-1] += spread[:-1] @ spread[1:].transpose(0, 2, 1)
+    return found._replace(
+        cov=replaced(found.cov, rows, found.cov[rows] + spread @ spread.transpose(0, 2, 1)),
+        cross_cov=replaced(found.cross_cov, rows, cross_cov),
+    )
+
+
+def _smoothed_columns(start: Start, batch: Batch) -> Floats:
+    """Smoothed response (N, n, q) of the states to the unknown constants: states that begin there, y being 0."""
+    p = start.params
+    nothing = {
+        "state_offset": np.zeros(len(p.initial_mean)), "observation_offset": np.zeros(batch.y.shape[1]),
+        "state_input": None, "observation_input": None,
+    }  # fmt: skip
+    zeros = batch._replace(y=np.where(np.isnan(batch.y), np.nan, 0.0), inputs=None)
+    directions = np.eye(len(p.initial_mean))[:, start.states] * np.sqrt(start.stand_in)
+    return smoothed_means(p._replace(**nothing), zeros, directions)
+
+
+# constants that are never forgotten
+
+
+def _sequence_by_sequence(
+    start: Start, batch: Batch, lengths: Ints, lasting: Bools, likelihood: str
+) -> tuple[Smoothed, Floats]:
+    """Moments where some sequences never forget how they began: see `_smoothed_from_head`; the others as ever."""
+    log_likelihood, numbers, parts = np.empty(len(lasting)), [], []
+    whole = [np.arange(a, b) for a, b in pairwise(batch.starts)]
+    others = [rows for rows, apart in zip(whole, lasting) if not apart]
+    if others:
+        together = np.concatenate(others)
+        with numbered(together):
+            rest = taken(batch, together, np.cumsum([0, *map(len, others)]))
+            given = _given(start, rest, heads(start, rest), likelihood)
+        log_likelihood[~lasting] = given.log_likelihood
+        numbers.append(together)
+        parts.append(_with_spread(given))
+    for s in np.flatnonzero(lasting):
+        n_head = max(int(lengths[s]), len(whole[s]) // SHARE)
+        with numbered(whole[s]):
+            alone = taken(batch, whole[s], np.array([0, len(whole[s])]))
+            found, log_likelihood[s] = _smoothed_from_head(start, alone, n_head, likelihood)
+        numbers.append(whole[s])
+        parts.append(found)
+    return _joined(numbers, parts), log_likelihood
+
+
+def _joined(rows: list[Ints], parts: list[Smoothed]) -> Smoothed:
+    values: Any = (joined(rows, each) for each in zip(*parts))
+    return Smoothed(*values)
+
+
+def _smoothed_from_head(start: Start, batch: Batch, n_head: int, likelihood: str) -> tuple[Smoothed, float]:
+    """Moments of one sequence whose first rows, the head, tell its constants, and its log-likelihood.
+
+    What is predicted of the state after the head, N(m, P), is an ordinary first state of the rows that follow, which
+    make of it N(m', P'). Given that state, a state of the head is on average B times as far from its mean as this one
+    from m, so that it has the mean + B (m' - m) and the covariance given the state + B P' B', sums of squares all.
+    """
+    T = len(batch.y)
+    rows = np.arange(n_head + 1)  # with that of the state handed over, of which the head has no y
+    head = taken(batch, rows, np.array([0, n_head + 1]))
+    head.y[-1] = np.nan
+    with numbered(rows):
+        given = _given(start, head, heads(start, head), likelihood)
+        steps, kept = steps_back(start.params, head)
+    mean, alone = given.moments.mean, np.asarray(given.moments.cov)
+    spread = np.zeros((n_head + 1, *given.spread.shape[1:]))
+    spread[given.rows] = given.spread
+    moved = spread[-1]
+    cov = alone[-1] + moved @ moved.T
+    begun = start.params._replace(initial_mean=mean[-1], initial_cov=(cov + cov.T) / 2.0)
+    after = np.arange(n_head, T)
+    with numbered(after):
+        rest, by_rows = smoother(begun, taken(batch, after, np.array([0, T - n_head])))
+
+    back, left = np.empty_like(alone), np.zeros_like(alone)  # given the constants: on that state, and what it leaves
+    back[-1] = np.eye(len(cov))
+    for t in range(n_head - 1, -1, -1):
+        back[t] = steps[t] @ back[t + 1]
+        left[t] = kept[t] + steps[t] @ left[t + 1] @ steps[t].T
+    said = moved.T @ _inverse(begun.initial_cov)
+    own = spread - back @ moved  # how constants move a state, given the one after the head
+    unsure, ways = np.linalg.eigh(np.eye(len(said)) - said @ moved)
+    free, B = own @ (ways * np.sqrt(np.maximum(unsure, 0.0))), back + own @ said
+    ahead = B @ np.asarray(rest.cov[[0]])[0]
+    cov = left + free @ free.transpose(0, 2, 1) + ahead @ B.transpose(0, 2, 1)
+    cross_cov = steps @ left[1:] + free[:-1] @ free[1:].transpose(0, 2, 1) + ahead[:-1] @ B[1:].transpose(0, 2, 1)
+    moments = mean + B @ (rest.mean[0] - mean[-1]), (cov + cov.transpose(0, 2, 1)) / 2.0, cross_cov
+    first = Smoothed(*(each[:n_head] for each in moments))
+    return _joined([rows[:-1], after], [first, rest]), float(given.log_likelihood[0] + by_rows.sum())
+
+
+def _inverse(cov: Floats) -> Floats:
+    """Inverse of a covariance, or of what is not singular of it, whatever the units of its states."""
+    deviation = np.sqrt(np.diag(cov))
+    units = np.where(deviation > 0.0, deviation, 1.0)
+    return np.asarray(np.linalg.pinv(cov / np.outer(units, units), hermitian=True) / np.outer(units, units))
+
+
+def estimated_start(params: LGSSMParams, batch: Batch) -> Floats | None:
+    """First mean (n,) with the estimates of what is fixed but unknown of it; None if nothing is."""
+    return e_step(params, batch, np.zeros(batch.y.shape[1], np.int64))[0].start
