@@ -8,7 +8,7 @@ import pytest
 import statespace_em as sse
 from statespace_em import designs
 from statespace_em.errors import ParameterError
-from statespace_em.sequence.arma_start import hannan_rissanen
+from statespace_em.sequence.arma import hannan_rissanen
 
 PASSENGERS = np.array([
     112, 118, 132, 129, 121, 135, 148, 148, 136, 119, 104, 118, 115, 126, 141, 135, 125, 149, 170, 170, 158, 133,

@@ -8,12 +8,13 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import xarray as xr
 
 from statespace_em import _validate
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.errors import DataError, ParameterError, SingularInnovationError
 from statespace_em.kernels import kalman_guarded, kalman_row
-from statespace_em.labels import listed, show
+from statespace_em.labels import Labels, listed, show
 from statespace_em.sequence.lgssm_passes import Filtered
 from statespace_em.sequence.student import constants
 
@@ -263,3 +264,21 @@ def square_of(innovation: Floats, cov: Floats) -> float:
     if len(seen) == 1:
         return float(innovation[seen[0]] ** 2 / cov[seen[0], seen[0]])
     return float(innovation[seen] @ np.linalg.solve(cov[np.ix_(seen, seen)], innovation[seen]))
+
+
+def filter_dataset(found: Filtered | Guarded, labels: Labels, state_coords: Mapping[str, Any]) -> xr.Dataset:
+    """Label the answer of a filter, plain or guarded; each variable says what it has seen."""
+    values: dict[str, Any] = found._asdict()
+    if isinstance(found, Filtered):
+        values = {name.removesuffix("_mean"): value for name, value in values.items()}
+    outside = values.get("outside")
+    if outside is not None:
+        values["outside"] = np.where(outside, 1.0, 0.0)  # padding of ragged sequences is not outside either
+    rows = {name: (DIMS[name], values[name]) for name in SEEN if name in values}
+    coords = {**state_coords, "feature": labels.features, "feature_aux": labels.features}
+    dataset = labels.dataset(rows, coords)
+    if outside is not None:
+        dataset["outside"] = dataset["outside"] == 1.0
+    for name in dataset.data_vars:
+        dataset.variables[name].attrs["conditioning"] = SEEN[str(name)]
+    return dataset

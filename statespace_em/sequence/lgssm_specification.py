@@ -12,6 +12,7 @@ import xarray as xr
 from statespace_em import _validate
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
+from statespace_em.domains import Domain
 from statespace_em.errors import ParameterError
 from statespace_em.labels import listed
 from statespace_em.patterns import Pattern, check_symmetric, fixed, from_entries, from_word
@@ -137,6 +138,22 @@ class Specification:
             for n, p in self.patterns.items()
         }
         return {name: words for name, words in named.items() if words}
+
+    def named_values(self, value_of: Callable[[str], Floats]) -> dict[str, float]:
+        """Free values that the user, or a design, has given a name."""
+        values: dict[str, float] = {}
+        for name, words in self.own_names.items():
+            free = self.free_values(name, value_of(name))
+            values |= {word: free[word] for word in words}
+        return values
+
+    def named_domains(self, names: Sequence[str]) -> dict[str, Domain]:
+        """Where these values may lie: variances above 0, what follows from others too, coefficients anywhere."""
+        domains: dict[str, Domain] = dict.fromkeys(names, "positive")
+        for name, words in self.own_names.items():
+            variances = set(self.patterns[name].on_diagonal) if name.endswith("_cov") else set()
+            domains |= {word: "positive" if word in variances else "real" for word in words}
+        return domains | {word: "simplex" for word in names if word.endswith("damping")}  # between 0 and 1
 
     @property
     def unnamed(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from statespace_em._typing import Bools, Floats
 from statespace_em.patterns import from_entries
-from statespace_em.sequence.arma_mirror import invertible
+from statespace_em.sequence.arma import invertible
 from statespace_em.sequence.components import Part
 
 ONE = np.ones(1)

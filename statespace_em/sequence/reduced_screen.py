@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from statespace_em._typing import Floats
-from statespace_em.sequence.arma_start import hannan_rissanen
+from statespace_em.sequence.arma import hannan_rissanen
 from statespace_em.sequence.reduced_form import ONE, Piece, ReducedForm, products, stable
 from statespace_em.sequence.reduced_likelihood import climbed, fits, log_likelihoods
 

@@ -27,8 +27,7 @@ from statespace_em.schema import Schema, state_coords
 from statespace_em.sequence.base import future_dataset
 from statespace_em.sequence.drawn_model import DrawnModel
 from statespace_em.sequence.even_rows import outside, warn_of_gaps
-from statespace_em.sequence.filter_answer import filter_dataset
-from statespace_em.sequence.filter_row import By, Guard, owners
+from statespace_em.sequence.filter_row import By, Guard, filter_dataset, owners
 from statespace_em.sequence.guarded import guarded
 from statespace_em.sequence.identifiable_inputs import check_inputs_identified
 from statespace_em.sequence.identifiable_noise import check_noise_identified
@@ -37,16 +36,14 @@ from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_draws import lagged
 from statespace_em.sequence.lgssm_filter import causal
 from statespace_em.sequence.lgssm_future import Future, future_moments, predicted_rows
-from statespace_em.sequence.lgssm_impute import completed, imputed
 from statespace_em.sequence.lgssm_no_bound import no_bound
 from statespace_em.sequence.lgssm_params import PARAMETERS, LGSSMParams, by_row, positions
 from statespace_em.sequence.lgssm_priors import check_sizes
 from statespace_em.sequence.lgssm_row_checks import check_with_rows
 from statespace_em.sequence.lgssm_shift import shift_for
-from statespace_em.sequence.lgssm_smoother import estimated_start, smooth
+from statespace_em.sequence.lgssm_smoother import estimated_start, imputed, smooth
 from statespace_em.sequence.lgssm_specification import DIMS
 from statespace_em.sequence.lgssm_values import check_given, check_names, check_rows, held_at, plain, schema_of
-from statespace_em.sequence.named import named_domains, named_values
 from statespace_em.sequence.stream_kalman import KalmanStream, check_streams
 
 LIKELIHOODS = ("diffuse", "full", "marginal")
@@ -193,8 +190,7 @@ class StateSpaceModel(DrawnModel):
         _validate.probability("level", level)
         _, tree, batch, labels, _ = self._ready(y, params)
         with labelled_rows(labels, self._names()):
-            mean, variance = completed(tree, batch, smooth(tree, batch)[0])
-        return imputed(mean, variance, level, labels)
+            return imputed(tree, batch, smooth(tree, batch)[0], level, labels)
 
     def stream(
         self, params: xr.Dataset | None = None, *, gate: float | None = None, by: By = "row", dof: Any = None
@@ -255,14 +251,14 @@ class StateSpaceModel(DrawnModel):
         return pd.DataFrame({"value": values_}, index)
 
     def _own_values(self, spec: Any, value_of: Any) -> dict[str, Any]:
-        values = named_values(spec, value_of)
+        values = spec.named_values(value_of)
         return values | self._derived(values)
 
     def _named(self, core: Core, tree: Any) -> dict[str, Any]:
         return self._own_values(self._specification(tree.measurement_cov.shape[-1]), core.flatten(tree).__getitem__)
 
     def _named_domains(self, names: Sequence[str]) -> dict[str, Domain]:
-        return named_domains(self._specification(None), names)
+        return self._specification(None).named_domains(names)
 
     # what LatentModel asks for
 

@@ -17,8 +17,7 @@ from statespace_em.errors import ParameterError
 from statespace_em.labels import Labels
 from statespace_em.patterns import fixed, from_entries
 from statespace_em.priors import InverseWishart
-from statespace_em.sequence.arma_mirror import mirrored
-from statespace_em.sequence.arma_start import hannan_rissanen
+from statespace_em.sequence.arma import hannan_rissanen, mirrored
 from statespace_em.sequence.component_sum import ComponentSum
 from statespace_em.sequence.components import Part, built, together, turning_up
 from statespace_em.sequence.decomposition import View, views

@@ -20,6 +20,7 @@ from statespace_em.predictive import Predictive
 from statespace_em.scale.chunks import is_chunked
 from statespace_em.schema import state_coords
 from statespace_em.sequence.filter_row import By, Guard, owners
+from statespace_em.sequence.flow import shock_gradients
 from statespace_em.sequence.lgssm_params import positions
 from statespace_em.sequence.lgssm_specification import DIMS
 from statespace_em.sequence.motion_rows import (
@@ -33,7 +34,6 @@ from statespace_em.sequence.motion_rows import (
 )
 from statespace_em.sequence.motion_stream import Dynamics, MotionStream
 from statespace_em.sequence.motion_times import Grid, grid_of, step_of
-from statespace_em.sequence.shocks import shock_gradients
 from statespace_em.sequence.state_space import StateSpaceModel
 from statespace_em.sequence.stream_kalman import check_streams
 from statespace_em.sequence.timed_definition import FOLLOW, Own, Timed, values_of

@@ -1,8 +1,13 @@
-"""Where the search for an ARIMA model starts: two regressions (Hannan & Rissanen 1982)."""
+"""Moving averages and autoregressions: where their search starts, and which of those of one likelihood is shown.
+
+A root z of the polynomial of a moving average may be replaced by 1 / z, with the variance of the disturbances
+multiplied by |z|^2: all autocovariances, and so the likelihood, stay as they are (Box & Jenkins 1970, sec. 3.3). With
+all roots inside the unit circle, the invertible form, the disturbances are the errors of forecasts from the past.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,13 +15,15 @@ from statespace_em._typing import Floats
 
 STABLE = 0.95  # largest modulus of a root at the start
 ROWS = 3  # for each regressor, that a regression asks for
+INSIDE = 1.0 + 1e-9  # modulus from which a root is outside the unit circle; on it is its own image
 
 
 def hannan_rissanen(
     y: Floats, orders: tuple[int, int, int], seasonal: Sequence[int]
 ) -> tuple[dict[str, Floats], float] | None:
-    """Coefficients by kind ("ar", "ma", "seasonal_ar", "seasonal_ma") and the variance of the disturbances.
+    """Start of an ARIMA model by two regressions (Hannan & Rissanen 1982).
 
+    Coefficients by kind ("ar", "ma", "seasonal_ar", "seasonal_ma") and the variance of the disturbances.
     ``orders`` are (p, d, q), ``seasonal`` (P, D, Q, s); ``y`` (T,) has no gaps. Disturbances are the residuals of a
     long autoregression; the coefficients are those of a regression on lags of both, without the products of seasonal
     and other lags. None where there are too few rows.
@@ -72,3 +79,30 @@ def _shrunk(coefficients: Floats, sign: float) -> Floats:
     radius = float(np.abs(roots).max(initial=0.0))
     factor = min(1.0, STABLE / radius) if radius > 0.0 else 1.0
     return coefficients * factor ** np.arange(1, len(coefficients) + 1)
+
+
+def invertible(coefficients: Floats) -> tuple[Floats, float]:
+    """Coefficients (q,) with all roots inside, and what the variance is multiplied by; the same ones if they are."""
+    roots = np.roots(np.append(1.0, coefficients))
+    outside = np.abs(roots) > INSIDE
+    if not outside.any():
+        return coefficients, 1.0
+    factor = float(np.prod(np.abs(roots[outside]) ** 2))
+    roots[outside] = 1.0 / np.conj(roots[outside])
+    found = np.zeros(len(coefficients))  # trailing coefficients of 0 have roots of 0, which np.roots leaves out
+    found[: len(roots)] = np.poly(roots).real[1:]
+    return found, factor
+
+
+def mirrored(labels: Sequence[str], values: Mapping[str, float]) -> dict[str, float]:
+    """Named values of ARMA parts with every moving average, seasonal or not, in its invertible form."""
+    new = dict(values)
+    for label in labels:
+        for kind in ("ma", "seasonal_ma"):
+            names = [name for i in range(len(values)) if (name := f"{label}{kind}{i + 1}") in values]
+            if not names:
+                continue
+            found, factor = invertible(np.array([values[name] for name in names]))
+            new |= dict(zip(names, found.tolist()))
+            new[f"{label}arma_var"] *= factor
+    return new

@@ -5,7 +5,7 @@ import pytest
 
 import statespace_em as sse
 from statespace_em import designs
-from statespace_em.sequence.arma_mirror import invertible
+from statespace_em.sequence.arma import invertible
 
 
 def autocovariances(coefficients, variance):
