@@ -58,8 +58,8 @@ def model_of(names):
 
 def at_values(model, values=None):
     values = VALUES if values is None else values
-    flow = model._flow_over(1.0)
-    A, Q = flow.own_transition(), flow.shown_cov()
+    flow = model._flow_over_step(1.0)
+    A, Q = flow.base_transition(), flow.process_cov_pattern()
     noise = model._measurement_noise()
     return model.parameters(
         transition=A.build(np.array([values[name] for name in A.names])),

@@ -102,7 +102,7 @@ def placed(name):
         model = model._driven_by(X, y)
     if name in CONTINUOUS:
         y = pd.DataFrame(y, index=pd.Index(TIMES, name="time"))
-        model = model._on(y, None)
+        model = model._bound(y, None)
     batch, _, _ = model._read(y, None)
     core = model._core(batch=batch, given={})
     start = next(iter(core.starts(batch, 1, np.random.default_rng(0), {})))

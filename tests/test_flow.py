@@ -5,7 +5,7 @@ import pytest
 from oracles_gaussian import discretised
 
 from statespace_em.errors import ParameterError
-from statespace_em.sequence import pieces as build
+from statespace_em.sequence import continuous_components as build
 from statespace_em.sequence.flow import Flow, growth
 from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.motion_settings import motion_of
@@ -14,7 +14,7 @@ GAPS = np.array([0.3, 1.0, 2.7, 0.3, 11.0])
 BASE = 0.8
 
 
-def every_piece():
+def every_component():
     moves = motion_of("constant_acceleration", ["x"], 0.0, "equal")
     return [
         build.level(""),
@@ -30,54 +30,54 @@ def every_piece():
 
 def own(flow, seed=0):
     rng = np.random.default_rng(seed)
-    transition = flow.own_transition().build(np.array([0.5, 0.6, 0.7]))
-    noise = flow.own_noise()
+    transition = flow.base_transition().build(np.array([0.5, 0.6, 0.7]))
+    noise = flow.diffusion()
     return transition, noise.build(rng.uniform(0.2, 2.0, len(noise.names)))
 
 
-def drift_of(piece, place, transition, cov):
-    """Generator and diffusion of a piece, from its own parameters over the base step."""
+def drift_of(component, place, transition, cov):
+    """Generator and diffusion of a component, from its own parameters over the base step."""
     n = place.stop - place.start
-    if piece.kind in ("cycle", "arma"):
+    if component.kind in ("cycle", "arma"):
         z = complex(transition[place.start, place.start], transition[place.start, place.start + 1] if n == 2 else 0.0)
         rate = np.log(z) / BASE
         drift = rate.real * np.eye(n) + (rate.imag * np.array([[0, 1], [-1, 0]]) if n == 2 else 0.0)
         total = -np.expm1(2 * rate.real * BASE) / (-2 * rate.real)
         return drift, cov[place, place] / total
     drift = np.zeros((n, n))
-    if piece.kind in ("local_trend", "smooth_trend", "motion"):
+    if component.kind in ("local_trend", "smooth_trend", "motion"):
         drift = np.eye(n, k=1)
-    if piece.kind == "seasonal":
+    if component.kind == "seasonal":
         for j in range(n // 2):
             drift[2 * j, 2 * j + 1], drift[2 * j + 1, 2 * j] = (s * 2 * np.pi * (j + 1) / 3.3 for s in (1, -1))
     return drift, cov[place, place]
 
 
 def test_steps_are_the_matrix_exponential():
-    flow = Flow.of(every_piece(), BASE, GAPS)
+    flow = Flow.of(every_component(), BASE, GAPS)
     transition, cov = own(flow)
     A, Q = (value[flow.kinds] for value in flow.matrices(transition, cov))
-    for piece, place in zip(flow.pieces, flow._places):
-        transitions, noises = discretised(*drift_of(piece, place, transition, cov), GAPS)
-        np.testing.assert_allclose(A[:, place, place], transitions, rtol=1e-9, atol=1e-12, err_msg=piece.kind)
-        np.testing.assert_allclose(Q[:, place, place], noises, rtol=1e-8, atol=1e-12, err_msg=piece.kind)
+    for component, place in zip(flow.components, flow._places):
+        transitions, noises = discretised(*drift_of(component, place, transition, cov), GAPS)
+        np.testing.assert_allclose(A[:, place, place], transitions, rtol=1e-9, atol=1e-12, err_msg=component.kind)
+        np.testing.assert_allclose(Q[:, place, place], noises, rtol=1e-8, atol=1e-12, err_msg=component.kind)
 
 
 def test_two_steps_make_one():
-    flow = Flow.of(every_piece(), BASE, np.array([0.4, 1.7, 2.1]))
+    flow = Flow.of(every_component(), BASE, np.array([0.4, 1.7, 2.1]))
     A, Q = (value[flow.kinds] for value in flow.matrices(*own(flow)))
     np.testing.assert_allclose(A[1] @ A[0], A[2], rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(A[1] @ Q[0] @ A[1].T + Q[1], Q[2], rtol=1e-10, atol=1e-12)
 
 
 def test_gradients_are_those_of_differences():
-    flow = Flow.of(every_piece(), BASE, GAPS)
+    flow = Flow.of(every_component(), BASE, GAPS)
     transition, cov = own(flow)
     rng = np.random.default_rng(1)
     n = flow.n_states
     left, right = rng.normal(size=(2, len(GAPS), n, n))
     right = right + right.swapaxes(1, 2)
-    dynamics, noise = flow.own_transition(), flow.own_noise()
+    dynamics, noise = flow.base_transition(), flow.diffusion()
 
     def value(phi, q):
         A, Q = flow.matrices(dynamics.build(phi), noise.build(q))
@@ -110,9 +110,9 @@ def test_the_share_of_the_variance_is_smooth_up_to_the_unit_circle(size):
 
 
 def test_another_base_is_the_same_process():
-    flow = Flow.of(every_piece(), BASE, GAPS)
+    flow = Flow.of(every_component(), BASE, GAPS)
     transition, cov = own(flow)
-    other = Flow.of(every_piece(), 0.25, GAPS)
+    other = Flow.of(every_component(), 0.25, GAPS)
     there = flow.rebased(transition, cov, 0.25)
     for one, two in zip(flow.matrices(transition, cov), other.matrices(*there)):
         np.testing.assert_allclose(two, one, rtol=1e-9, atol=1e-12)

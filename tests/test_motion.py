@@ -11,7 +11,7 @@ import statespace_em as sse
 from statespace_em import checks, designs
 from statespace_em.errors import DataError, NotFittedError, ParameterError
 from statespace_em.sequence.motion import motion, over
-from statespace_em.sequence.motion_times import grid_of
+from statespace_em.sequence.time_grid import grid_of
 
 QUICK = {"n_starts": 1}
 
@@ -129,7 +129,7 @@ def test_dynamics_are_the_matrix_exponential():
 )
 def test_leaving_blank_rows_out_changes_nothing(model):
     """An even grid with blank rows is the same data as uneven rows without them: one path checks the other."""
-    d = len(model._motion.view)
+    d = len(model._motion.observation)
     y = simulated(2, T=60, d=d, spread=0.0)
     grid = y.assign_coords(time=0.5 * np.arange(60))
     keep = np.random.default_rng(3).random(60) < 0.6

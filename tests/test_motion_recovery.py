@@ -23,10 +23,10 @@ def known_start(make):
     n = len(make()._names())
     model = make(initial="known", initial_mean=np.zeros(n), initial_cov=np.eye(n))
     size = len(model._sensors.owner)
-    flow = model._flow_over(1.0)
+    flow = model._flow_over_step(1.0)
     values = {
-        "transition": flow.own_transition().constant,
-        "process_cov": flow.shown_cov().build(np.array([DENSITY])),
+        "transition": flow.base_transition().constant,
+        "process_cov": flow.process_cov_pattern().build(np.array([DENSITY])),
         "measurement_cov": NOISE * np.eye(size),
     }
     return model, model.parameters(**values)

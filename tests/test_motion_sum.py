@@ -91,7 +91,7 @@ def test_a_motion_alone_is_the_same_in_both_forms():
     alone = designs.constant_acceleration(["h"], step=STEP, density=0.2, noise=0.1)
     summed = designs.constant_acceleration(["h"], step=STEP, density=0.2) + designs.regression(X)
     inner = alone.fit(track()).params_  # over the step; those of a sum over one unit of time
-    steps = summed._flow_over(STEP).shown_cov(), summed._flow_over(STEP).own_transition()
+    steps = summed._flow_over_step(STEP).process_cov_pattern(), summed._flow_over_step(STEP).base_transition()
     np.testing.assert_allclose(steps[0].constant[:3, :3], inner["process_cov"], rtol=1e-12)
     np.testing.assert_allclose(steps[1].constant[:3, :3], inner["transition"], rtol=1e-12)
 

@@ -26,7 +26,7 @@ SUMS = [
 
 
 def form_of(model):
-    trios = [(kind, options, part) for (kind, options), part in zip(model.components, model._parts())]
+    trios = [(kind, options, part) for (kind, options), part in zip(model.components, model._built())]
     return reduced(trios, "noise_var" if model._noisy() else None)
 
 

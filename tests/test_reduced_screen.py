@@ -54,7 +54,7 @@ def swings(seed=3, length=240):
 
 def tops(model, y, n):
     """Values by name that a fit of the model starts at."""
-    trios = [(kind, options, part) for (kind, options), part in zip(model.components, model._parts())]
+    trios = [(kind, options, part) for (kind, options), part in zip(model.components, model._built())]
     form = reduced(trios, "noise_var" if model._noisy() else None)
     return screened(form, y, model._columns(len(y)), n)
 

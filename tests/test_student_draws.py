@@ -11,10 +11,10 @@ from test_student_errors import CASES, NU
 import statespace_em as sse
 from statespace_em import _threads, designs, robust
 from statespace_em.errors import ConvergenceWarning, ParameterError
+from statespace_em.sequence.continuous_time import ContinuousTimeModel
 from statespace_em.sequence.lgssm_smoother import smooth
 from statespace_em.sequence.student import best_tail, log_densities
 from statespace_em.sequence.student_copies import Problem
-from statespace_em.sequence.timed_model import TimedModel
 from statespace_em.sequence.weighted_rows import numbered
 
 
@@ -132,10 +132,12 @@ def test_two_rows_against_quadrature_over_their_weights():
 def problem_of(model, y, by):
     """Problem of a model, and its parameters, as a fit has them."""
     found = robust.fit_student(model, y, dof=NU, by=by, draws=16)
-    inner = model._on(y, found.model.params_, base=found.model._step_of(found.model.params_)) if isinstance(
-        model, TimedModel) else model  # fmt: skip
+    inner = model._bound(y, found.model.params_, base_step=found.model._step_of(found.model.params_)) if isinstance(
+        model, ContinuousTimeModel) else model  # fmt: skip
     batch, labels, _ = inner._read(y, None)
-    params = inner._start(found.model.params_) if isinstance(model, TimedModel) else found.model.params_
+    params = (
+        inner._start_on_grid(found.model.params_) if isinstance(model, ContinuousTimeModel) else found.model.params_
+    )
     arrays = inner._schema().arrays(params.drop_vars("observation", errors="ignore"), partial=True)
     owner = np.arange(len(labels.features)) if by == "feature" else np.zeros(len(labels.features), int)
     return found, Problem(inner, batch, numbered(owner), tuple(arrays)), arrays

@@ -1,4 +1,4 @@
-"""Parts of structural models: each a few states with their dynamics, noise and view, written with names."""
+"""Components of structural models: a few states each, their dynamics, noise and observation written with names."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Rows = list[list[Any]]  # numbers, names, and expressions linear in names
 NOISY = ("local_level", "local_trend", "smooth_trend", "seasonal", "cycle")  # come with a measurement noise
 
 
-class Part(NamedTuple):
+class Component(NamedTuple):
     """A few states of a structural model."""
 
     states: list[str]
     transition: Rows
     process_cov: Rows
-    view: Floats  # (n,), or (T, n) where it is known for every row
+    observation: Floats  # (n,), or (T, n) where it is known for every row
     initial: list[str]  # a word a state
     guesses: Mapping[str, Sequence[float]] = {}  # first values of names in the transition, one a start
     decays: tuple[Decay, ...] = ()
@@ -37,23 +37,23 @@ def _diagonal(entries: Sequence[Any]) -> Rows:
     return [[entry if i == j else 0.0 for j in range(len(entries))] for i, entry in enumerate(entries)]
 
 
-def local_level(label: str) -> Part:
+def local_level(label: str) -> Component:
     """Random walk."""
-    return Part(["level"], [[1.0]], [[f"{label}level_var"]], np.ones(1), ["diffuse"])
+    return Component(["level"], [[1.0]], [[f"{label}level_var"]], np.ones(1), ["diffuse"])
 
 
-def local_trend(label: str) -> Part:
+def local_trend(label: str) -> Component:
     """Random walk whose slope is a random walk (Harvey 1989, sec. 2.3)."""
     cov = _diagonal([f"{label}level_var", f"{label}slope_var"])
-    return Part(["level", "slope"], [[1.0, 1.0], [0.0, 1.0]], cov, np.array([1.0, 0.0]), ["diffuse"] * 2)
+    return Component(["level", "slope"], [[1.0, 1.0], [0.0, 1.0]], cov, np.array([1.0, 0.0]), ["diffuse"] * 2)
 
 
-def smooth_trend(label: str) -> Part:
+def smooth_trend(label: str) -> Component:
     """Integrated random walk: the level has no noise of its own."""
     return local_trend(label)._replace(process_cov=_diagonal([0.0, f"{label}slope_var"]))
 
 
-def seasonal(label: str, *, period: int, kind: str, harmonics: int | None = None) -> Part:
+def seasonal(label: str, *, period: int, kind: str, harmonics: int | None = None) -> Component:
     """Pattern that repeats after ``period`` rows and changes slowly (Durbin & Koopman 2012, sec. 3.2.2)."""
     if not isinstance(period, int):
         raise ParameterError(
@@ -64,36 +64,37 @@ def seasonal(label: str, *, period: int, kind: str, harmonics: int | None = None
         n = period - 1
         shift = [[-1.0] * n, *([float(j == i) for j in range(n)] for i in range(n - 1))]
         cov = _diagonal([f"{label}seasonal_var", *[0.0] * (n - 1)])
-        return Part([f"season {i}" for i in range(n)], shift, cov, np.eye(n)[0], ["diffuse"] * n)
+        return Component([f"season {i}" for i in range(n)], shift, cov, np.eye(n)[0], ["diffuse"] * n)
     if harmonics is not None and harmonics > period // 2:
         raise ParameterError(
             f"harmonics is {harmonics}, but rows tell at most {period // 2} of a period of {period} rows: ask for "
             "fewer, or leave harmonics out."
         )
-    blocks, names, view = [], [], []
+    blocks, names, observation = [], [], []
     for j in range(1, min(period // 2, harmonics or period) + 1):
         angle = 2.0 * np.pi * j / period
         c, s = np.cos(angle), np.sin(angle)
         blocks.append(np.array([[-1.0]]) if 2 * j == period else np.array([[c, s], [-s, c]]))
         names += [f"harmonic {j}"] if 2 * j == period else [f"harmonic {j}", f"harmonic {j}*"]
-        view += [1.0] if 2 * j == period else [1.0, 0.0]
+        observation += [1.0] if 2 * j == period else [1.0, 0.0]
     n = len(names)
     turn, begin = np.zeros((n, n)), 0
     for block in blocks:
         end = begin + len(block)
         turn[begin:end, begin:end] = block
         begin = end
-    return Part(names, turn.tolist(), _diagonal([f"{label}seasonal_var"] * n), np.array(view), ["diffuse"] * n)
+    cov = _diagonal([f"{label}seasonal_var"] * n)
+    return Component(names, turn.tolist(), cov, np.array(observation), ["diffuse"] * n)
 
 
-def cycle(label: str, *, period: float | None) -> Part:
+def cycle(label: str, *, period: float | None) -> Component:
     """Damped stochastic cycle (Harvey 1989, sec. 2.3): damping * rotation, written with its cosine and sine parts."""
     a, b = f"{label}cycle_cos", f"{label}cycle_sin"
     guesses = swings_about(20.0 if period is None else period, a, b)
     cov = _diagonal([f"{label}cycle_var"] * 2)
     decay = Decay("turn", (a, b), (f"{label}cycle_var",))
     turn: Rows = [[a, b], [f"-{b}", a]]
-    return Part(["cycle", "cycle*"], turn, cov, np.array([1.0, 0.0]), ["stationary"] * 2, guesses, (decay,))
+    return Component(["cycle", "cycle*"], turn, cov, np.array([1.0, 0.0]), ["stationary"] * 2, guesses, (decay,))
 
 
 def swings_about(period: float, cosine: str, sine: str) -> dict[str, Sequence[float]]:
@@ -108,7 +109,7 @@ def turning_up(names: Sequence[str], values: Mapping[str, float]) -> dict[str, f
     return {**values, **{name: abs(values[name]) for name in names if name in values}}
 
 
-def arma(label: str, *, p: int, q: int, d: int, seasonal: Sequence[int] = (0, 0, 0, 1)) -> Part:
+def arma(label: str, *, p: int, q: int, d: int, seasonal: Sequence[int] = (0, 0, 0, 1)) -> Component:
     """ARIMA(p, d, q)(P, D, Q)s: past values, then w = sum of ar * w before + e + sum of ma * e before, and the past e.
 
     ``seasonal`` is (P, D, Q, s), whose polynomials multiply the others (Box & Jenkins 1970, ch. 9). The disturbance e
@@ -143,7 +144,7 @@ def arma(label: str, *, p: int, q: int, d: int, seasonal: Sequence[int] = (0, 0,
         for words, shocks in ((own_ar, own_ma), (seasonal_ar, seasonal_ma))
         if words
     ]
-    return Part(names, transition, cov, np.eye(n)[0], initial, _arma_guesses(label, p, q, P, Q), tuple(decays))
+    return Component(names, transition, cov, np.eye(n)[0], initial, _arma_guesses(label, p, q, P, Q), tuple(decays))
 
 
 def _lags(words: Sequence[str], seasonal: Sequence[str], period: int, sign: str) -> dict[int, str]:
@@ -178,32 +179,32 @@ def _arma_guesses(label: str, p: int, q: int, P: int, Q: int) -> dict[str, Seque
 
 def regression(
     label: str, *, X: Any, names: Sequence[str], drifting: bool, start: str, times: Sequence[str] | None
-) -> Part:
+) -> Component:
     """Coefficients of known columns: fixed, or random walks; ``times`` are the labels of the rows."""
     rows, n = np.asarray(X, dtype=float), len(names)
     cov = _diagonal([f"{label}{name}_var" if drifting else 0.0 for name in names])
-    return Part(list(names), np.eye(n).tolist(), cov, rows, [start] * n)
+    return Component(list(names), np.eye(n).tolist(), cov, rows, [start] * n)
 
 
-def constant(label: str, *, start: str) -> Part:
+def constant(label: str, *, start: str) -> Component:
     """A level that never moves."""
-    return Part(["constant"], [[1.0]], [[0.0]], np.ones(1), [start])
+    return Component(["constant"], [[1.0]], [[0.0]], np.ones(1), [start])
 
 
-BUILDERS: Mapping[str, Callable[..., Part]] = {
+BUILDERS: Mapping[str, Callable[..., Component]] = {
     "local_level": local_level, "local_trend": local_trend, "smooth_trend": smooth_trend, "seasonal": seasonal,
     "cycle": cycle, "arma": arma, "regression": regression, "constant": constant,
 }  # fmt: skip
 
 
-def built(kind: str, label: str, options: Mapping[str, Any]) -> Part:
-    """Part of this kind; ``label`` stands before the names of its values."""
+def built(kind: str, label: str, options: Mapping[str, Any]) -> Component:
+    """Component of this kind; ``label`` stands before the names of its values."""
     _validate.one_of("component", kind, BUILDERS)
     return BUILDERS[kind](label, **options)
 
 
-def together(parts: Sequence[Part]) -> tuple[list[str], Rows, Rows, Floats, list[str]]:
-    """Names, transition, noise, view and start of parts side by side; states of the same name get numbers."""
+def together(parts: Sequence[Component]) -> tuple[list[str], Rows, Rows, Floats, list[str]]:
+    """Names, transition, noise, observation and start of parts side by side; states of the same name get numbers."""
     sizes = [len(part.states) for part in parts]
     n = sum(sizes)
     transition: Rows = [[0.0] * n for _ in range(n)]
@@ -217,6 +218,6 @@ def together(parts: Sequence[Part]) -> tuple[list[str], Rows, Rows, Floats, list
         names += part.states
         begin += size
     names = [f"{name} ({names[:i].count(name) + 1})" if name in names[:i] else name for i, name in enumerate(names)]
-    length = max((len(part.view) for part in parts if part.view.ndim == 2), default=0)
-    views = [np.broadcast_to(p.view, (length, len(p.states))) if length else p.view for p in parts]
+    length = max((len(part.observation) for part in parts if part.observation.ndim == 2), default=0)
+    views = [np.broadcast_to(p.observation, (length, len(p.states))) if length else p.observation for p in parts]
     return names, transition, cov, np.concatenate(views, axis=-1), [word for part in parts for word in part.initial]

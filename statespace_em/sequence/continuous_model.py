@@ -16,8 +16,10 @@ from statespace_em.labels import Labels, listed
 from statespace_em.patterns import Pattern, from_entries
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence.component_sum import ComponentSum
-from statespace_em.sequence.decomposition import View, piece_views
-from statespace_em.sequence.flow import Piece
+from statespace_em.sequence.continuous_components import BUILDERS, called, check_different, moving, seen_in
+from statespace_em.sequence.continuous_time import ContinuousTimeModel
+from statespace_em.sequence.decomposition import View, continuous_views
+from statespace_em.sequence.flow import ContinuousComponent
 from statespace_em.sequence.motion import Motion
 from statespace_em.sequence.motion_settings import (
     Sensors,
@@ -27,12 +29,10 @@ from statespace_em.sequence.motion_settings import (
     noise_pattern,
     sensors_of,
 )
-from statespace_em.sequence.motion_times import Grid
-from statespace_em.sequence.pieces import BUILDERS, called, check_different, moving, seen_in
 from statespace_em.sequence.regressors import of_sequence, plain_options
 from statespace_em.sequence.structural import NOISE
 from statespace_em.sequence.summand import SHARED, Summand
-from statespace_em.sequence.timed_model import TimedModel
+from statespace_em.sequence.time_grid import Grid
 
 WRITTEN = {
     "arma": "ar(1)",
@@ -42,7 +42,7 @@ WRITTEN = {
 
 
 @dataclass(eq=False, repr=False)
-class ContinuousModel(ComponentSum, TimedModel):
+class ContinuousModel(ComponentSum, ContinuousTimeModel):
     """A sum of components in continuous time; made by `statespace_em.designs`, with ``unit=`` or from a motion.
 
     The dynamics over each step follow exactly from the time coordinate of y, whatever its gaps; variances are per unit
@@ -110,9 +110,9 @@ class ContinuousModel(ComponentSum, TimedModel):
                 f"y has {n_features} columns, expected one: without a motion a structural model is of one series."
             )
 
-    def _pieces(self, base: float) -> list[Piece]:
+    def _components(self, base: float) -> list[ContinuousComponent]:
         _validate.one_of("noise", self.noise, ("auto", "free", "zero"))
-        pieces: list[Piece] = []
+        pieces: list[ContinuousComponent] = []
         size = 1 if self._sensors is None else len(self._sensors.owner)
         rows, segments = None if self._grid is None else self._grid.rows, self._segments()
         for i, (kind, options) in enumerate(self.components):
@@ -122,7 +122,7 @@ class ContinuousModel(ComponentSum, TimedModel):
                 assert moves is not None
                 assert self._sensors is not None
                 known = known_densities(options["density"], moves)
-                pieces.append(moving(moves, self._sensors.view, options["initial"], known))
+                pieces.append(moving(moves, self._sensors.observation, options["initial"], known))
                 continue
             more: dict[str, Any] = {"base": base} if kind == "cycle" else {}
             more |= {"rows": rows} if kind == "regression" else {}
@@ -175,13 +175,13 @@ class ContinuousModel(ComponentSum, TimedModel):
     def _drawn(self, labels: Labels, which: int, params: xr.Dataset, seed: int) -> xr.Dataset:
         segments = self._segments()
         if segments is None:
-            return TimedModel._drawn(self, labels, which, params, seed)
+            return super()._drawn(labels, which, params, seed)
         components = of_sequence(self.components, segments.numbers(labels)[which])
         alone = ContinuousModel(**(self.get_params() | {"components": components}))
-        return TimedModel._drawn(alone, labels, which, params.drop_dims("time"), seed)
+        return alone._drawn(labels, which, params.drop_dims("time"), seed)
 
     def _views(self, y: Any, params: xr.Dataset | None, labels: Labels) -> list[View]:
-        return piece_views(self._on(y, params)._pieces(1.0), list(labels.features))
+        return continuous_views(self._bound(y, params)._components(1.0), list(labels.features))
 
     def _sensor_names(self) -> list[str]:
         return ["sensor"] if self._sensors is None else [owner.lstrip("_") or "sensor" for owner in self._sensors.owner]
@@ -189,7 +189,7 @@ class ContinuousModel(ComponentSum, TimedModel):
     def _moving(self) -> list[str]:
         return [] if self._motion is None else list(self._motion.states)
 
-    def _first_moments(self) -> dict[str, Floats]:
+    def _known_first_state(self) -> dict[str, Floats]:
         options, moves = self._motion_options, self._motion
         if options is None or moves is None or options["initial"] != "known":
             return {}
@@ -199,7 +199,7 @@ class ContinuousModel(ComponentSum, TimedModel):
     def _step_of(self, params: xr.Dataset) -> float:
         return 1.0
 
-    def _shown_step(self, grid: Grid) -> float:
+    def _params_step(self, grid: Grid) -> float:
         return 1.0
 
     def _default_starts(self) -> int:
@@ -208,8 +208,8 @@ class ContinuousModel(ComponentSum, TimedModel):
     def _derived(self, values: Mapping[str, float]) -> dict[str, float]:
         """Times of decays and periods, in units of time."""
         found: dict[str, float] = {}
-        step = self._base if self._grid is not None else 1.0
-        for piece in self._pieces(self._base):
+        step = self._base_step if self._grid is not None else 1.0
+        for piece in self._components(self._base_step):
             if not piece.root:
                 continue
             root = complex(*(values[name] for name in piece.root))

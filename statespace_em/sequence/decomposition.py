@@ -12,8 +12,8 @@ from scipy.special import ndtri
 from statespace_em import _validate
 from statespace_em._typing import Bools, Floats
 from statespace_em.labels import Labels, seeing
-from statespace_em.sequence.components import Part
-from statespace_em.sequence.flow import Piece
+from statespace_em.sequence.components import Component
+from statespace_em.sequence.flow import ContinuousComponent
 
 IRREGULAR = "irregular"
 
@@ -35,7 +35,7 @@ class Moments(NamedTuple):
     variance: Floats
 
 
-def views(kinds: Sequence[tuple[str, Mapping[str, Any]]], parts: Sequence[Part]) -> list[View]:
+def views(kinds: Sequence[tuple[str, Mapping[str, Any]]], parts: Sequence[Component]) -> list[View]:
     """Components of the parts of a model, in their order; those of the same name get numbers."""
     size, begin, found = sum(len(part.states) for part in parts), 0, []
     for (kind, options), part in zip(kinds, parts):
@@ -48,25 +48,25 @@ def views(kinds: Sequence[tuple[str, Mapping[str, Any]]], parts: Sequence[Part])
     return _numbered(found)
 
 
-def _own_views(kind: str, options: Mapping[str, Any], part: Part) -> list[tuple[str, str, Floats]]:
+def _own_views(kind: str, options: Mapping[str, Any], part: Component) -> list[tuple[str, str, Floats]]:
     """Name, kind and weights of the own states of each component of a part."""
     if kind in ("local_trend", "smooth_trend"):
-        return [("level", "level", part.view), ("slope", "slope", np.array([0.0, 1.0]))]
+        return [("level", "level", part.observation), ("slope", "slope", np.array([0.0, 1.0]))]
     if kind == "regression":
-        return [(name, kind, part.view * np.eye(len(part.states))[j]) for j, name in enumerate(part.states)]
+        return [(name, kind, part.observation * np.eye(len(part.states))[j]) for j, name in enumerate(part.states)]
     if kind == "arma":
         kind = "arima" if options["d"] else "arma" if options["q"] else "ar"
     kind = "level" if kind == "local_level" else kind
-    return [(kind, kind, part.view)]
+    return [(kind, kind, part.observation)]
 
 
-def piece_views(pieces: Sequence[Piece], columns: Sequence[Any]) -> list[View]:
+def continuous_views(pieces: Sequence[ContinuousComponent], columns: Sequence[Any]) -> list[View]:
     """Components of pieces in continuous time, in their order, one for each column that sees them."""
     size, begin, found = sum(len(piece.states) for piece in pieces), 0, []
     for piece in pieces:
         end = begin + len(piece.states)
         for c, column in enumerate(columns):
-            own = piece.view[..., c, :]
+            own = piece.observation[..., c, :]
             if not own.any():
                 continue
             for name, sort, part in _views_of(piece, own):
@@ -77,7 +77,7 @@ def piece_views(pieces: Sequence[Piece], columns: Sequence[Any]) -> list[View]:
     return _numbered(found)
 
 
-def _views_of(piece: Piece, own: Floats) -> list[tuple[str, str, Floats]]:
+def _views_of(piece: ContinuousComponent, own: Floats) -> list[tuple[str, str, Floats]]:
     """Name, kind and weights of the own states of each component of a piece that a column sees."""
     if piece.kind in ("local_trend", "smooth_trend"):
         return [(piece.states[0], "level", own), (piece.states[1], "slope", np.array([0.0, 1.0]))]

@@ -101,10 +101,10 @@ class DrivenModel(SequenceModel):
 
     def _reading(self, params: xr.Dataset | None) -> dict[str, Any]:
         self._check_driven()
-        return SequenceModel._reading(self, params)
+        return super()._reading(params)
 
     def _read(self, y: Any, params: xr.Dataset | None) -> tuple[Batch, Labels, list[Any] | None]:
-        batch, labels, symbols = SequenceModel._read(self, y, params)
+        batch, labels, symbols = super()._read(y, params)
         segments = self._segments()
         if segments is not None:
             batch = batch._replace(place=segments.places(labels))
@@ -118,7 +118,7 @@ class DrivenModel(SequenceModel):
         return known.beside(batch, labels), labels, symbols
 
     def _known(self, params: xr.Dataset | None, *, needed: bool = True) -> Any:
-        found, segments = SequenceModel._known(self, params, needed=needed), self._segments()
+        found, segments = super()._known(params, needed=needed), self._segments()
         if segments is None or found is None or found.sizes.get("time", segments.n_rows) == segments.n_rows:
             return found
         spec = self._specification(None)

@@ -12,7 +12,7 @@ from pandas.tseries.frequencies import to_offset
 from statespace_em._typing import Ints
 from statespace_em.errors import DataWarning
 from statespace_em.labels import Labels, show
-from statespace_em.sequence.motion_times import UNITS
+from statespace_em.sequence.time_grid import UNITS
 
 LONG = 1.5  # in units of the usual step: months differ by less
 

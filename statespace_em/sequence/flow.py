@@ -1,8 +1,8 @@
-"""Dynamics of pieces in continuous time over uneven steps: matrices of every row, and their gradients back.
+"""Components in continuous time over uneven steps: matrices of every row, and their gradients back.
 
-A model of such pieces has, as its own parameters, the transition over one base step and a diagonal "process_cov"
-that holds a density (variance per unit of time) for each source of noise. `Flow.out` makes of them the matrices of
-every step, exactly, and `Flow.back` takes the score of these matrices to the own parameters.
+The parameters of such a model are the transition over one base step, and a diagonal "process_cov", called diffusion
+here, that holds the spectral density (variance per unit of time) of each source of noise. `Flow.out` makes
+of them the matrices of every step, exactly, and `Flow.back` takes the score of these matrices to the base parameters.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from statespace_em.sequence.motion import Steps
 TINY = 1e-250  # of a decay over a step: less is not told from nothing
 
 
-class Piece(NamedTuple):
+class ContinuousComponent(NamedTuple):
     """A few states that move on their own, in continuous time; J sources of noise drive them.
 
     Either ``over`` knows the dynamics over gaps up to the sizes of the noises, or the dynamics themselves are
-    unknown: a decay, with rotation where there are two states. Such a piece has one source; its variance is that of
+    unknown: a decay, with rotation where there are two states. Such a component has one source; its variance is that of
     what a base step adds, and ``root`` names the free entries of the transition over it.
     """
 
     kind: str  # of component
     states: list[str]
-    view: Floats  # (D, n), or (T, D, n) where it is known for every row
+    observation: Floats  # (D, n), or (T, D, n) where it is known for every row
     initial: list[str]  # a word a state
     names: list[str]  # (J,) of the sources
-    drives: Floats  # (J, n), 1 where a source enters the own process_cov
+    drives: Floats  # (J, n), 1 where a source enters the diffusion
     over: Callable[[Floats], Steps] | None = None
     ranks: tuple[int, ...] = ()  # (J,), of the noise that a source makes over a step
     root: tuple[str, ...] = ()
@@ -88,59 +88,59 @@ def _rest(x: Floats) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class Flow:
-    """Pieces side by side, over the steps between some rows."""
+    """Components side by side, over the steps between some rows."""
 
-    pieces: Sequence[Piece]
-    base: float  # step that the own transition is over
+    components: Sequence[ContinuousComponent]
+    base: float  # step that the base transition is over
     gaps: Floats  # (G,), different lengths of steps
     kinds: Ints | None = None  # (T,), which of them each step has; None: all have the only one
 
     @classmethod
-    def of(cls, pieces: Sequence[Piece], base: float, gaps: Floats | None) -> Flow:
+    def of(cls, components: Sequence[ContinuousComponent], base: float, gaps: Floats | None) -> Flow:
         """Flow over these gaps, or over the base step alone."""
         if gaps is None:
-            return cls(pieces, base, np.array([base]))
+            return cls(components, base, np.array([base]))
         each, kinds = np.unique(gaps, return_inverse=True)
-        return cls(pieces, base, each, kinds)
+        return cls(components, base, each, kinds)
 
     @property
     def n_states(self) -> int:
-        """Number of states of all pieces."""
-        return sum(len(piece.states) for piece in self.pieces)
+        """Number of states of all components."""
+        return sum(len(component.states) for component in self.components)
 
     @cached_property
     def _places(self) -> list[slice]:
-        ends = np.cumsum([len(piece.states) for piece in self.pieces])
-        return [slice(int(end) - len(piece.states), int(end)) for piece, end in zip(self.pieces, ends)]
+        ends = np.cumsum([len(component.states) for component in self.components])
+        return [slice(int(end) - len(component.states), int(end)) for component, end in zip(self.components, ends)]
 
     @cached_property
     def _steps(self) -> list[Steps | None]:
-        return [None if piece.over is None else piece.over(self.gaps) for piece in self.pieces]
+        return [None if component.over is None else component.over(self.gaps) for component in self.components]
 
     def placed(self, entries: Ints) -> Flow:
         """The flow of rows that have these entries each."""
         return self if self.kinds is None else replace(self, kinds=self.kinds[entries])
 
     def over(self, gaps: Floats) -> Flow:
-        """The same pieces over other gaps, one an entry."""
-        return Flow.of(self.pieces, self.base, gaps)
+        """The same components over other gaps, one an entry."""
+        return Flow.of(self.components, self.base, gaps)
 
-    # patterns of the own parameters, and of what is shown of them
+    # patterns of the base parameters, and of the noise covariance that users see
 
     def names_of(self, *, free: bool) -> list[str]:
         """Names of the sources whose sizes are not known, or of all."""
-        return [name for piece in self.pieces for name in piece.names if piece.known is None or not free]
+        return [name for part in self.components for name in part.names if part.known is None or not free]
 
-    def own_transition(self) -> Pattern:
+    def base_transition(self) -> Pattern:
         """Pattern of the transition over the base step."""
         n = self.n_states
         constant, names, design = np.zeros((n, n)), [], []
-        for piece, place in zip(self.pieces, self._places):
-            if piece.over is not None:
-                constant[place, place] = piece.over(np.array([self.base])).transition[0]
+        for component, place in zip(self.components, self._places):
+            if component.over is not None:
+                constant[place, place] = component.over(np.array([self.base])).transition[0]
                 continue
             i = place.start
-            for j, name in enumerate(piece.root):
+            for j, name in enumerate(component.root):
                 own = np.zeros((n, n))
                 if j == 0:
                     own[place, place] = np.eye(place.stop - i)
@@ -150,26 +150,26 @@ class Flow:
                 design.append(own)
         return Pattern(tuple(names), constant, np.array(design).reshape(len(names), n, n))
 
-    def own_noise(self) -> Pattern:
-        """Pattern of the own process_cov."""
+    def diffusion(self) -> Pattern:
+        """Pattern of the diffusion."""
         n = self.n_states
         whole = [np.diag(row) for row in self._drives]
         return self._with_known(np.array(whole).reshape(len(whole), n, n))
 
-    def shown_cov(self) -> Pattern:
+    def process_cov_pattern(self) -> Pattern:
         """Pattern of the covariance of the noise over the base step."""
         return self._with_known(self.noises())
 
-    def own_cov(self, shown: Floats | None) -> Floats:
-        """Own process_cov behind the covariance of the noise over the base step; None where all sizes are known."""
-        pattern = self.shown_cov()
-        values = np.zeros(0) if shown is None else pattern.read(shown)
-        return self.own_noise().build(values)
+    def diffusion_of(self, process_cov: Floats | None) -> Floats:
+        """Diffusion behind the covariance of the noise over the base step; None where all sizes are known."""
+        pattern = self.process_cov_pattern()
+        values = np.zeros(0) if process_cov is None else pattern.read(process_cov)
+        return self.diffusion().build(values)
 
     def _with_known(self, whole: Floats) -> Pattern:
         """Pattern of sources (J, n, n), those whose size is known in its constant."""
         n = self.n_states
-        sizes = [np.full(len(p.names), np.nan) if p.known is None else p.known for p in self.pieces]
+        sizes = [np.full(len(p.names), np.nan) if p.known is None else p.known for p in self.components]
         known = np.concatenate([*sizes, np.zeros(0)])
         free = np.isnan(known)
         constant = np.tensordot(known[~free], whole[~free], 1) if len(known) else np.zeros((n, n))
@@ -180,26 +180,26 @@ class Flow:
         """States (J, n) that the sources enter."""
         found = np.zeros((len(self.names_of(free=False)), self.n_states))
         begin = 0
-        for piece, place in zip(self.pieces, self._places):
-            found[begin : begin + len(piece.names), place] = piece.drives
-            begin += len(piece.names)
+        for component, place in zip(self.components, self._places):
+            found[begin : begin + len(component.names), place] = component.drives
+            begin += len(component.names)
         return found
 
-    # from own parameters to those of rows
+    # from the base parameters to those of rows
 
     def sizes(self, cov: Floats) -> list[Floats]:
-        """Sizes (J,) of the sources of each piece, from the own process_cov."""
+        """Sizes (J,) of the sources of each component, from the diffusion."""
         diagonal = np.diag(cov)
         return [
-            diagonal[place][piece.drives.argmax(1)] if len(piece.names) else np.zeros(0)
-            for piece, place in zip(self.pieces, self._places)
+            diagonal[place][component.drives.argmax(1)] if len(component.names) else np.zeros(0)
+            for component, place in zip(self.components, self._places)
         ]
 
     def matrices(self, transition: Floats, cov: Floats) -> tuple[Floats, Floats]:
-        """Transition and noise (G, n, n) of each kind of step, from the own transition and process_cov."""
+        """Transition and noise (G, n, n) of each kind of step, from the base transition and the diffusion."""
         n = self.n_states
         A, Q = np.zeros((len(self.gaps), n, n)), np.zeros((len(self.gaps), n, n))
-        for piece, place, steps, sizes in zip(self.pieces, self._places, self._steps, self.sizes(cov)):
+        for component, place, steps, sizes in zip(self.components, self._places, self._steps, self.sizes(cov)):
             if steps is not None:
                 A[:, place, place] = steps.transition
                 Q[:, place, place] = steps.cov(sizes)
@@ -207,7 +207,7 @@ class Flow:
             grown = growth(self._root(transition, place), self.gaps / self.base)
             for i in range(place.start, place.stop):
                 A[:, i, i], Q[:, i, i] = grown.power.real, grown.share * sizes[0]
-            if len(piece.states) == 2:
+            if len(component.states) == 2:
                 A[:, place.start, place.start + 1] = grown.power.imag
                 A[:, place.start + 1, place.start] = -grown.power.imag
         return A, Q
@@ -225,20 +225,20 @@ class Flow:
     def stationary(self, transition: Floats, cov: Floats) -> Floats:
         """Variances (n,) in which decays start; NaN for other states."""
         found = np.full(self.n_states, np.nan)
-        for piece, place, sizes in zip(self.pieces, self._places, self.sizes(cov)):
-            if piece.over is None:
+        for component, place, sizes in zip(self.components, self._places, self.sizes(cov)):
+            if component.over is None:
                 found[place] = sizes[0] / (1.0 - abs(self._root(transition, place)) ** 2)
         return found
 
     def rebased(self, transition: Floats, cov: Floats, base: float) -> tuple[Floats, Floats]:
-        """Own transition and process_cov for another base step."""
+        """Base transition and diffusion for another base step."""
         there = replace(self, gaps=np.array([base]), kinds=None)
-        for piece, place in zip(self.pieces, self._places):
-            if piece.over is None:
-                self._check_unit(self._root(transition, place), piece.states[0], base)
+        for component, place in zip(self.components, self._places):
+            if component.over is None:
+                self._check_unit(self._root(transition, place), component.states[0], base)
         A, cov = there.matrices(transition, cov)[0][0], np.array(cov)
-        for piece, place in zip(self.pieces, self._places):
-            if piece.over is None:
+        for component, place in zip(self.components, self._places):
+            if component.over is None:
                 cov[place, place] *= growth(self._root(transition, place), np.array([base / self.base])).share[0]
         return A, cov
 
@@ -255,8 +255,8 @@ class Flow:
 
     # and back
 
-    def back(self, own: LGSSMParams, g_A: Floats, g_Q: Floats, entries: Ints | None) -> tuple[Floats, Floats]:
-        """Gradients of the own transition and process_cov from those of the steps at some entries.
+    def back(self, base: LGSSMParams, g_A: Floats, g_Q: Floats, entries: Ints | None) -> tuple[Floats, Floats]:
+        """Gradients of the base transition and the diffusion from those of the steps at some entries.
 
         Those of covariances are the symmetric matrices G with ``d log-likelihood = tr(G d cov) / 2``.
         """
@@ -265,22 +265,22 @@ class Flow:
             assert entries is not None
             kinds = self.kinds[entries]
         by_A, by_Q = np.zeros((n, n)), np.zeros((n, n))
-        sizes = self.sizes(own.process_cov)
-        for piece, place, steps, size in zip(self.pieces, self._places, self._steps, sizes):
+        sizes = self.sizes(base.process_cov)
+        for component, place, steps, size in zip(self.components, self._places, self._steps, sizes):
             g, h = g_A[:, place, place], g_Q[:, place, place]
             if steps is None:
-                self._back_root(own, place, (g, h), size[0], kinds, by_A, by_Q)
+                self._back_root(base, place, (g, h), size[0], kinds, by_A, by_Q)
                 continue
-            for noise, drives in zip(steps.noises, piece.drives):
+            for noise, drives in zip(steps.noises, component.drives):
                 total = float(np.einsum("gij,gij->", h, noise[kinds]))
                 by_Q[place, place] += np.diag(drives * (total / drives.sum()))
         return by_A, by_Q
 
     def _back_root(
-        self, own: LGSSMParams, place: slice, slopes: tuple[Floats, Floats], size: float, kinds: Ints, by_A: Floats,
+        self, base: LGSSMParams, place: slice, slopes: tuple[Floats, Floats], size: float, kinds: Ints, by_A: Floats,
         by_Q: Floats,
     ) -> None:  # fmt: skip
-        grown = growth(self._root(own.transition, place), self.gaps / self.base)
+        grown = growth(self._root(base.transition, place), self.gaps / self.base)
         g, h = slopes
         i, pair = place.start, place.stop - place.start == 2
         same, noise = np.trace(g, axis1=1, axis2=2), np.trace(h, axis1=1, axis2=2)
@@ -297,25 +297,25 @@ class Flow:
         by_Q[i, i] = by_Q[i + 1, i + 1] = of_noise / 2.0
 
     def scatter(self, cov: Floats, g_Q: Floats, n_pairs: int) -> Floats:
-        """Expected squares of what drives the states, summed over steps, on the diagonal (n, n) of the own process_cov.
+        """Expected squares of what drives the states, summed over steps, on the diagonal (n, n) of the diffusion.
 
         Over a step a source of size q makes the noise of covariance q N, that is q times the sum of r unit shocks,
         r being its rank, whose expected squares are ``q + q^2 tr(G N) / r`` each.
         """
         size, weight = np.diag(cov), np.zeros(len(cov))
-        for piece, place in zip(self.pieces, self._places):
-            ranks = piece.ranks or tuple(int(drives.sum()) for drives in piece.drives)
-            for drives, rank in zip(piece.drives, ranks):
+        for component, place in zip(self.components, self._places):
+            ranks = component.ranks or tuple(int(drives.sum()) for drives in component.drives)
+            for drives, rank in zip(component.drives, ranks):
                 weight[place] += drives * (drives.sum() / rank)
         return np.diag(size * (n_pairs + size * np.diag(g_Q) * weight))
 
     def noises(self) -> Floats:
         """Noise (J, n, n) over the base step of each source alone, of size 1."""
         n, found = self.n_states, []
-        for piece, place in zip(self.pieces, self._places):
-            whole = np.zeros((len(piece.names), n, n))
-            own = None if piece.over is None else piece.over(np.array([self.base])).noises[:, 0]
-            whole[:, place, place] = [np.diag(drives) for drives in piece.drives] if own is None else own
+        for component, place in zip(self.components, self._places):
+            whole = np.zeros((len(component.names), n, n))
+            own = None if component.over is None else component.over(np.array([self.base])).noises[:, 0]
+            whole[:, place, place] = [np.diag(drives) for drives in component.drives] if own is None else own
             found.append(whole)
         return np.concatenate([*found, np.zeros((0, n, n))])
 

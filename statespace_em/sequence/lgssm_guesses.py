@@ -77,7 +77,7 @@ def guesses(
         name: typical_value(own, given[name], free.loadings.get(name)) for name, own in rows.items() if name in given
     }
     if free.flow is not None:  # guess the noise that the states gather, of which the pattern is what drives it
-        own, patterns["process_cov"] = patterns["process_cov"], free.flow.shown_cov()
+        own, patterns["process_cov"] = patterns["process_cov"], free.flow.process_cov_pattern()
     known = {name: value for name, value in {**free.varying, **given}.items() if name in INPUTS}
     present = [name for name in INPUTS if name not in free.frozen or name in known]
     batch, effects = without_inputs(batch, n, patterns, rows, known, present)

@@ -22,7 +22,7 @@ class Motion(NamedTuple):
     drift: Floats  # (n, n), 1 / time
     pushes: Floats  # (J, n, n), covariance of dw per unit of time and of each density
     densities: list[str]  # names (J,) of the densities
-    view: Floats  # (D, n)
+    observation: Floats  # (D, n)
     rate: float  # of a turn in the plane of the first two axes
 
 
@@ -66,7 +66,7 @@ def over(moves: Motion, gaps: Floats) -> Steps:
     time of a fit.
     """
     each, place = np.unique(gaps, return_inverse=True)
-    d, size = len(moves.view), len(moves.states)
+    d, size = len(moves.observation), len(moves.states)
     flow, noise = chain(size // d, each)
     axes = np.array([np.diag(push)[-d:] for push in moves.pushes])  # (J, d), which axes a density drives
     transition = np.einsum("gij,kl->gikjl", flow, np.eye(d)).reshape(len(each), size, size)

@@ -13,8 +13,11 @@ from statespace_em._typing import Floats
 from statespace_em.errors import ParameterError
 from statespace_em.patterns import Pattern
 from statespace_em.priors import InverseWishart
+from statespace_em.sequence.continuous_components import moving
+from statespace_em.sequence.continuous_definition import values_of
 from statespace_em.sequence.continuous_model import ContinuousModel, side_by_side
-from statespace_em.sequence.flow import Piece
+from statespace_em.sequence.continuous_time import ContinuousTimeModel
+from statespace_em.sequence.flow import ContinuousComponent
 from statespace_em.sequence.motion import Motion
 from statespace_em.sequence.motion_settings import (
     Sensors,
@@ -24,15 +27,12 @@ from statespace_em.sequence.motion_settings import (
     noise_pattern,
     sensors_of,
 )
-from statespace_em.sequence.motion_times import Grid
-from statespace_em.sequence.pieces import moving
 from statespace_em.sequence.summand import SHARED, Addable, Summand
-from statespace_em.sequence.timed_definition import values_of
-from statespace_em.sequence.timed_model import TimedModel
+from statespace_em.sequence.time_grid import Grid
 
 
 @dataclass(eq=False, repr=False)
-class MotionModel(Addable, TimedModel):
+class MotionModel(Addable, ContinuousTimeModel):
     """A target that white noise pushes, in continuous time; made by `statespace_em.designs`.
 
     The dynamics over each step follow exactly from the time coordinate of y, whatever its gaps: ``params_`` shows
@@ -101,9 +101,9 @@ class MotionModel(Addable, TimedModel):
     def _sensors(self) -> Sensors:
         return sensors_of(self.sensors, self._motion)
 
-    def _pieces(self, base: float) -> list[Piece]:
+    def _components(self, base: float) -> list[ContinuousComponent]:
         moves = self._motion
-        return [moving(moves, self._sensors.view, self.initial, known_densities(self.density, moves))]
+        return [moving(moves, self._sensors.observation, self.initial, known_densities(self.density, moves))]
 
     def _measurement_noise(self) -> Pattern:
         return noise_pattern(self.noise, self._sensors)
@@ -117,17 +117,17 @@ class MotionModel(Addable, TimedModel):
     def _moving(self) -> list[str]:
         return []
 
-    def _first_moments(self) -> dict[str, Floats]:
+    def _known_first_state(self) -> dict[str, Floats]:
         found = first_state(self.initial, self.initial_mean, self.initial_cov, self._motion.states)
         return {name: pattern.constant for name, pattern in found.items()} if self.initial == "known" else {}
 
     def _step_of(self, params: xr.Dataset) -> float:
         if "transition" not in params:
             return 1.0 if self.step is None else float(self.step)
-        matrix, d = values_of(params, "transition"), len(self._motion.view)
+        matrix, d = values_of(params, "transition"), len(self._motion.observation)
         return float(np.arctan2(matrix[d + 1, d], matrix[d, d]) / self.rate) if self.rate else float(matrix[0, d])
 
-    def _shown_step(self, grid: Grid) -> float:
+    def _params_step(self, grid: Grid) -> float:
         if abs(self.rate) * grid.step >= np.pi:
             raise ParameterError(
                 f"rate is {self.rate}: over a step of {grid.step:g} it turns by more than half a circle."

@@ -65,15 +65,15 @@ def known_densities(density: Any, moves: Motion) -> Floats | None:
 class Sensors(NamedTuple):
     """What measures the target."""
 
-    view: Floats  # (D, n)
+    observation: Floats  # (D, n)
     owner: list[str]  # (D,), suffix of the names of each column's sensor: "", "_1", "_gps"
     states: list[str]  # (D,), the state that each column measures
 
     def check(self, n_features: int | None) -> None:
         """Refuse another number of columns than the sensors have."""
-        if n_features not in (None, len(self.view)):
+        if n_features not in (None, len(self.observation)):
             raise ParameterError(
-                f"y has {n_features} columns, expected {len(self.view)}: {listed(self.states)} of "
+                f"y has {n_features} columns, expected {len(self.observation)}: {listed(self.states)} of "
                 f"{len(set(self.owner))} sensor(s)."
             )
 
@@ -86,7 +86,7 @@ def sensors_of(sensors: int | Mapping[str, Sequence[str]], moves: Motion) -> Sen
     ParameterError
         If a sensor measures nothing, or what is no state.
     """
-    axes = moves.states[: len(moves.view)]
+    axes = moves.states[: len(moves.observation)]
     if isinstance(sensors, Mapping):
         each = {name: [states] if isinstance(states, str) else states for name, states in sensors.items()}
         owners = {f"_{name}": [str(state) for state in states] for name, states in each.items()}

@@ -16,7 +16,7 @@ import numpy as np
 from statespace_em._typing import Bools, Floats
 from statespace_em.patterns import from_entries
 from statespace_em.sequence.arma import invertible
-from statespace_em.sequence.components import Part
+from statespace_em.sequence.components import Component
 
 ONE = np.ones(1)
 
@@ -162,13 +162,13 @@ class ReducedForm(NamedTuple):
         return found
 
 
-def reduced(parts: Sequence[tuple[str, Mapping[str, Any], Part]], noise: str | None) -> ReducedForm | None:
+def reduced(parts: Sequence[tuple[str, Mapping[str, Any], Component]], noise: str | None) -> ReducedForm | None:
     """Reduced form of components of these kinds and options, without what is not seen alike in every row.
 
     ``noise`` is the name of the variance of a measurement noise, if there is one. None where no piece is in it that
     starts stationary, or one has seasons of its own.
     """
-    parts = [own for own in parts if own[2].view.ndim == 1 and own[0] != "constant"]
+    parts = [own for own in parts if own[2].observation.ndim == 1 and own[0] != "constant"]
     if not {"cycle", "arma"} & {kind for kind, *_ in parts} or any("seasonal" in options for _, options, _ in parts):
         return None
     own_roots = [_unit_roots(*own) for own in parts]
@@ -195,18 +195,18 @@ def reduced(parts: Sequence[tuple[str, Mapping[str, Any], Part]], noise: str | N
     return ReducedForm(whole, tuple(pieces), tuple(responses), fixed)
 
 
-def _unit_roots(kind: str, options: Mapping[str, Any], part: Part) -> Floats:
+def _unit_roots(kind: str, options: Mapping[str, Any], part: Component) -> Floats:
     """Polynomial of the lag that takes what is diffuse out of a component."""
     if kind in ("arma", "cycle"):
         return np.asarray(np.poly(np.ones(options.get("d", 0))), dtype=float)
     return np.asarray(np.poly(np.array(part.transition, dtype=float)).real, dtype=float)
 
 
-def _response(part: Part, disturbance: Floats, difference: Floats) -> Floats:
+def _response(part: Component, disturbance: Floats, difference: Floats) -> Floats:
     """Weights by lag of a disturbance (n,) in the differenced y."""
     A, state, seen = np.array(part.transition, dtype=float), disturbance, []
     for _ in difference:
-        seen.append(float(part.view @ state))
+        seen.append(float(part.observation @ state))
         state = A @ state
     return np.asarray(np.convolve(difference, seen)[: len(difference)])
 

@@ -18,6 +18,8 @@ from statespace_em.fitting import FitOptions
 from statespace_em.labels import Labels, labelled_rows, seeing
 from statespace_em.row_patterns import RowPattern
 from statespace_em.schema import state_coords
+from statespace_em.sequence.continuous_definition import BaseDynamics, values_of
+from statespace_em.sequence.continuous_time import ContinuousTimeModel
 from statespace_em.sequence.filter_row import By, owners
 from statespace_em.sequence.lgssm_pairs import pair_moments
 from statespace_em.sequence.lgssm_specification import DIMS
@@ -27,8 +29,6 @@ from statespace_em.sequence.student_copies import Problem
 from statespace_em.sequence.student_draws import chains_of, climbed, is_exact
 from statespace_em.sequence.student_errors import student_errors
 from statespace_em.sequence.student_evidence import evidence
-from statespace_em.sequence.timed_definition import Own, values_of
-from statespace_em.sequence.timed_model import TimedModel
 from statespace_em.sequence.weighted_rows import WeightedRows, distances, numbered
 
 STEPS = 6  # of EM between two updates of the weights
@@ -161,7 +161,7 @@ def fit_student(
     if draws is not None:
         _validate.at_least("draws", draws, 2, whole=True)
     driven = model if inputs is None else model._driven_by(inputs, y)
-    inner = driven._on(y, None) if isinstance(driven, TimedModel) else driven
+    inner = driven._bound(y, None) if isinstance(driven, ContinuousTimeModel) else driven
     batch, labels, _ = inner._read(y, None)
     names = owners(by, labels.features.tolist(), model._sensor_names())
     task = _Task(inner, y, batch, labels, names)
@@ -173,7 +173,7 @@ def fit_student(
         found, total, error = _climbed_draws(task, dof, max_iter, n, seed)
     fitted = type(model)(**model.get_params())
     fitted.params_ = _unscaled(fitted, inner, found.params, found.now)
-    if isinstance(fitted, TimedModel):
+    if isinstance(fitted, ContinuousTimeModel):
         fitted.tell_units(y)
     single = len(found.nu) == 1
     rows = found.weight[:, 0] if single else found.weight[:, task.owner]
@@ -325,9 +325,9 @@ def _distances(
 
 def _unscaled(model: Any, inner: Any, params: xr.Dataset, now: WeightedRows) -> xr.Dataset:
     """Parameters of the model from those of its scaled rows."""
-    if isinstance(model, TimedModel):
-        own = Own(*(values_of(params, name) for name in ("transition", "process_cov")))
-        shown = inner._shown(own, inner._shown_step(inner._grid))
+    if isinstance(model, ContinuousTimeModel):
+        own = BaseDynamics(*(values_of(params, name) for name in ("transition", "process_cov")))
+        shown = inner._dynamics_over(own, inner._params_step(inner._grid))
         dynamics = model._schema().dataset(shown).drop_vars(("feature", "feature_aux"), errors="ignore")
         kept = {name: params[name] for name in ("measurement_cov", "initial_mean", "initial_cov")}
         return dynamics.assign(kept).assign_coords(feature=params["feature"], feature_aux=params["feature_aux"])

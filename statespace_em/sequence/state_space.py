@@ -42,7 +42,7 @@ from statespace_em.sequence.lgssm_priors import check_sizes
 from statespace_em.sequence.lgssm_row_checks import check_with_rows
 from statespace_em.sequence.lgssm_shift import shift_for
 from statespace_em.sequence.lgssm_smoother import estimated_start, imputed, smooth
-from statespace_em.sequence.lgssm_specification import DIMS
+from statespace_em.sequence.lgssm_specification import DIMS, Specification
 from statespace_em.sequence.lgssm_values import check_given, check_names, check_rows, held_at, plain, schema_of
 from statespace_em.sequence.stream_kalman import KalmanStream, check_streams
 
@@ -250,7 +250,7 @@ class StateSpaceModel(DrawnModel):
         index = pd.MultiIndex(levels, codes, names=["parameter", "row", "column"])  # in order: fast to look up
         return pd.DataFrame({"value": values_}, index)
 
-    def _own_values(self, spec: Any, value_of: Any) -> dict[str, Any]:
+    def _own_values(self, spec: Specification, value_of: Any) -> dict[str, Any]:
         values = spec.named_values(value_of)
         return values | self._derived(values)
 

@@ -19,7 +19,7 @@ from statespace_em.patterns import fixed, from_entries
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence.arma import hannan_rissanen, mirrored
 from statespace_em.sequence.component_sum import ComponentSum
-from statespace_em.sequence.components import Part, built, together, turning_up
+from statespace_em.sequence.components import Component, built, together, turning_up
 from statespace_em.sequence.decomposition import View, views
 from statespace_em.sequence.lgssm_specification import Specification
 from statespace_em.sequence.lgssm_start import interpolated
@@ -67,7 +67,7 @@ class StructuralModel(ComponentSum):
         return StructuralModel([*left.components, *right.components], **left.settings)
 
     def _views(self, y: Any, params: xr.Dataset | None, labels: Labels) -> list[View]:
-        return views(self.components, self._parts())
+        return views(self.components, self._built())
 
     def _derived(self, values: Mapping[str, float]) -> dict[str, float]:
         derived = {}
@@ -83,7 +83,7 @@ class StructuralModel(ComponentSum):
         kinds = [kind for kind, _ in self.components]
         return [f"{kind}{kinds[:i].count(kind) + 1}_" if kind in kinds[:i] else "" for i, kind in enumerate(kinds)]
 
-    def _parts(self) -> list[Part]:
+    def _built(self) -> list[Component]:
         alone = next((options["on"] for _, options in self.components if options.get("on") is not None), None)
         if alone is not None:
             raise ParameterError(
@@ -106,14 +106,14 @@ class StructuralModel(ComponentSum):
         return 4 if len(variances) > 1 and not parts else 3
 
     def _names(self) -> list[Any]:
-        return list(together(self._parts())[0])
+        return list(together(self._built())[0])
 
     def _specification(self, n_features: int | None) -> Specification:
         if n_features not in (None, 1):
             raise ParameterError(f"y has {n_features} columns, expected one: a structural model is of one series.")
         _validate.one_of("noise", self.noise, ("auto", "free", "zero"))
-        parts = self._parts()
-        names, transition, cov, view, initial = together(parts)
+        parts = self._built()
+        names, transition, cov, observation, initial = together(parts)
         words = np.array(initial)
         start = np.diag(np.where(words == "diffuse", np.inf, 0.0))
         with np.errstate(invalid="ignore"):
@@ -125,15 +125,15 @@ class StructuralModel(ComponentSum):
                 "initial_cov": fixed(start),
             }
         varying: dict[str, Floats] = {}
-        if view.ndim == 2:
-            varying["observation"] = np.ascontiguousarray(view[:, None, :])
+        if observation.ndim == 2:
+            varying["observation"] = np.ascontiguousarray(observation[:, None, :])
         else:
-            patterns["observation"] = fixed(view[None])
+            patterns["observation"] = fixed(observation[None])
         guesses: Mapping[str, Sequence[float]] = {}
         regressors: dict[Any, int] = {}
         for begin, part in zip(np.cumsum([0, *(len(part.states) for part in parts)]), parts):
             guesses = {**guesses, **part.guesses}
-            if part.view.ndim == 2:
+            if part.observation.ndim == 2:
                 regressors |= {names[begin + i]: int(begin) + i for i in range(len(part.states))}
         kinds = [(label, kind) for label, (kind, _) in zip(self._labels(), self.components)]
         several = {word: [label for label, kind in kinds if kind == word] for word in ("arma", "cycle")}
@@ -147,7 +147,7 @@ class StructuralModel(ComponentSum):
         """Values that the data suggest of sums with ARIMA parts and cycles, the first of them the best."""
         y = interpolated(batch.y, batch.starts)[: batch.starts[1], 0]
         found: dict[str, Sequence[float]] = {}
-        trios = list(zip([kind for kind, _ in self.components], [own for _, own in self.components], self._parts()))
+        trios = list(zip([kind for kind, _ in self.components], [own for _, own in self.components], self._built()))
         for label, (kind, options, part) in zip(self._labels(), trios):
             orders = (options["p"], options["d"], options["q"]) if kind == "arma" else (0, 0, 0)
             suggested = hannan_rissanen(y, orders, options.get("seasonal", (0, 0, 0, 1))) if kind == "arma" else None
@@ -169,8 +169,10 @@ class StructuralModel(ComponentSum):
     def _columns(self, n_rows: int) -> Floats:
         """What is known of the mean of the first rows (n_rows, k), up to factors."""
         kinds = [kind for kind, _ in self.components]
-        views = [part.view for part, kind in zip(self._parts(), kinds) if kind == "regression" and not part.moves]
-        columns = [view[:n_rows] for view in views if len(view) >= n_rows]
+        views = [
+            part.observation for part, kind in zip(self._built(), kinds) if kind == "regression" and not part.moves
+        ]
+        columns = [observation[:n_rows] for observation in views if len(observation) >= n_rows]
         free_level = not {"arma", "regression"}.issuperset(kinds)
         return np.hstack([np.ones((n_rows, int(free_level))), *columns])
 

@@ -17,6 +17,7 @@ from statespace_em.diagnostics import standard_errors as errors_of
 from statespace_em.diagnostics.information import Information, jacobian, observed_information, score_of
 from statespace_em.errors import InformationWarning, ParameterError
 from statespace_em.labels import labelled_rows
+from statespace_em.sequence.continuous_time import ContinuousTimeModel
 from statespace_em.sequence.filter_row import By, owners
 from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_expectation import flowed
@@ -25,7 +26,6 @@ from statespace_em.sequence.lgssm_smoother import smooth
 from statespace_em.sequence.student import expected_weights
 from statespace_em.sequence.student_copies import Problem
 from statespace_em.sequence.student_draws import SETTLING, chains_of, chance
-from statespace_em.sequence.timed_model import TimedModel
 from statespace_em.sequence.weighted_rows import WeightedRows, distances, numbered
 
 ROUNDS = 1000  # of states and weights in turn under the bound
@@ -64,16 +64,16 @@ def student_errors(
         If no value of the model has a name.
     """
     driven = model if inputs is None else model._driven_by(inputs, y)
-    timed = isinstance(driven, TimedModel)
+    timed = isinstance(driven, ContinuousTimeModel)
     known = driven._known(None)
-    inner = driven._on(y, known, base=driven._step_of(known)) if timed else driven
+    inner = driven._bound(y, known, base_step=driven._step_of(known)) if timed else driven
     batch, labels, _ = inner._read(y, known)
     place = positions(batch)
     names = owners(by, labels.features.tolist(), model._sensor_names())
     owner = numbered(names)
     nu = np.array([dof[name] for name in dict.fromkeys(names)] if isinstance(dof, dict) else [float(dof)])
     now = WeightedRows(inner, np.ones((len(batch.y), len(owner))), batch)
-    params = inner._start(known) if timed else known
+    params = inner._start_on_grid(known) if timed else known
     params = params.isel(time=place).drop_vars("time", errors="ignore") if "time" in params.dims else params
     rows = batch._replace(place=np.arange(len(batch.y)))
     arrays = now._schema().arrays(params.drop_vars("observation", errors="ignore"))

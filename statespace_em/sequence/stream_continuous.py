@@ -16,8 +16,8 @@ from statespace_em.model import LatentModel
 from statespace_em.sequence.filter_row import DIMS, SEEN, Guard, KalmanStep, check_determines, early_step, filtered_row
 from statespace_em.sequence.lgssm_filter import causal
 from statespace_em.sequence.lgssm_params import LGSSMParams
-from statespace_em.sequence.motion_times import gaps_of
 from statespace_em.sequence.stream import Stream
+from statespace_em.sequence.time_grid import gaps_of
 
 EARLY = 64  # rows that a diffuse start may take to be determined
 
@@ -33,7 +33,7 @@ class Dynamics(NamedTuple):
     follows_times: bool  # else every step is the usual one
 
 
-class MotionStream(Stream[KalmanStep]):
+class ContinuousStream(Stream[KalmanStep]):
     """The Kalman filter in continuous time, one row at a time, each at a time of its own; made by ``model.stream()``.
 
     What guards it against wrong measurements, see `Guard`, begins once a diffuse start is determined.

@@ -12,7 +12,7 @@ import xarray as xr
 from statespace_em._typing import Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.labels import Labels, seeing
-from statespace_em.sequence.motion_times import index_of, unit_length
+from statespace_em.sequence.time_grid import index_of, unit_length
 
 
 class Wider(NamedTuple):

@@ -22,41 +22,41 @@ from statespace_em.priors import InverseWishart
 from statespace_em.scale.chunks import is_chunked
 from statespace_em.sequence.components import turning_up
 from statespace_em.sequence.decays import Decay
-from statespace_em.sequence.flow import Flow, Piece
+from statespace_em.sequence.flow import ContinuousComponent, Flow
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
 from statespace_em.sequence.motion import Motion
 from statespace_em.sequence.motion_settings import Sensors
-from statespace_em.sequence.motion_times import Grid, grid_of, length_of
 from statespace_em.sequence.state_space import LIKELIHOODS, StateSpaceModel
+from statespace_em.sequence.time_grid import Grid, grid_of, length_of
 
-FOLLOW = ("transition", "process_cov", "observation")  # known once the steps and the own parameters are
+FROM_BASE = ("transition", "process_cov", "observation")  # follow from the base dynamics and the steps between rows
 
 
-class Own(NamedTuple):
-    """Parameters of the pieces themselves, see `Flow`."""
+class BaseDynamics(NamedTuple):
+    """Dynamics as they are estimated, whatever the steps between rows; see `Flow`."""
 
     transition: Floats  # (n, n), over the base step
-    cov: Floats  # (n, n), diagonal: sizes of what drives the states
+    diffusion: Floats  # (n, n), diagonal: spectral densities of the noises that drive the states
 
 
-class Timed(StateSpaceModel):
-    """Pieces in continuous time, seen on rows whose times a copy of the model knows."""
+class ContinuousDefinition(StateSpaceModel):
+    """Components in continuous time, measured at rows whose times a copy of the model knows."""
 
     step: float | None
     unit: str
 
     process_prior = InverseWishart()
-    _of_steps = FOLLOW
+    _of_steps = FROM_BASE
 
     # the times of the rows: a copy of the model knows them while a question about y is answered
 
     _grid: Grid | None = None  # of the rows of y
-    _base: float = 1.0  # step that own parameters are over
-    _held: Own | None = None  # own parameters; None while they are estimated
-    _ahead: int = 0  # steps after the last row that are asked for
+    _base_step: float = 1.0  # step that the base dynamics are over
+    _base_dynamics: BaseDynamics | None = None  # None while they are estimated
+    _steps_ahead: int = 0  # steps after the last row that are asked for
 
     @abstractmethod
-    def _pieces(self, base: float) -> list[Piece]:
+    def _components(self, base: float) -> list[ContinuousComponent]:
         """What the model is made of; ``base`` is the step that guesses are over."""
 
     @abstractmethod
@@ -82,19 +82,19 @@ class Timed(StateSpaceModel):
         """Step that the dynamics of these parameters are over."""
 
     @abstractmethod
-    def _shown_step(self, grid: Grid) -> float:
+    def _params_step(self, grid: Grid) -> float:
         """Step that the dynamics in the parameters of a fit are over."""
 
     def _sensor_names(self) -> list[str]:
         """What measures each column (D,), by name."""
         return ["sensor"]
 
-    def _first_moments(self) -> dict[str, Floats]:
+    def _known_first_state(self) -> dict[str, Floats]:
         """Mean and covariance of first states that are known, by parameter; entries of others are 0."""
         return {}
 
     def _read(self, y: Any, params: xr.Dataset | None) -> tuple[Batch, Labels, list[Any] | None]:
-        batch, labels, symbols = StateSpaceModel._read(self, y, params)
+        batch, labels, symbols = super()._read(y, params)
         order = self._by_axis(labels) if params is None else None  # parameters have columns of their own
         if order is not None:
             batch = batch._replace(y=np.ascontiguousarray(batch.y[:, order]))
@@ -126,32 +126,34 @@ class Timed(StateSpaceModel):
         self._specification(None)
         return self
 
-    def _on(self, y: Any, params: xr.Dataset | None, *, base: float | None = None, held: Own | None = None) -> Self:
+    def _bound(
+        self, y: Any, params: xr.Dataset | None, *, base_step: float | None = None, dynamics: BaseDynamics | None = None
+    ) -> Self:
         """Copy of this model that knows the times of the rows of y."""
         length_of(self.unit)
         even = self.step is not None or is_chunked(y)
         if even:
-            grid = self._usual(params)
+            grid = self._even_grid(params)
         else:
             labels, segments = self._read(y, params)[1], self._segments()
             begins = None if segments is None else segments.begins[segments.numbers(labels)]
-            grid = grid_of(labels.times, self.unit, self._ahead, begins)
+            grid = grid_of(labels.times, self.unit, self._steps_ahead, begins)
             if all(len(index) == 1 for index in labels.times) and params is not None:  # which tell no step
                 grid = Grid(self._row_step(params))
-        return self._at(grid, grid.step if base is None else base, held)
+        return self._with_grid(grid, grid.step if base_step is None else base_step, dynamics)
 
     def _row_step(self, known: xr.Dataset) -> float:
         """Time from a row to the next where nothing else is said: the step of the model, or that of the fit."""
         told = known["transition"].attrs.get("row_step") if "transition" in known else None
-        return self._usual(known).step if self.step is not None or told is None else float(told)
+        return self._even_grid(known).step if self.step is not None or told is None else float(told)
 
-    def _at(self, grid: Grid, base: float, held: Own | None) -> Self:
+    def _with_grid(self, grid: Grid, base_step: float, dynamics: BaseDynamics | None) -> Self:
         """Copy of this model with rows on a grid."""
         bound = copy.copy(self)
-        bound._grid, bound._base, bound._held = grid, base, held
+        bound._grid, bound._base_step, bound._base_dynamics = grid, base_step, dynamics
         return bound
 
-    def _usual(self, params: xr.Dataset | None) -> Grid:
+    def _even_grid(self, params: xr.Dataset | None) -> Grid:
         """Even rows, at the step of the model or of these parameters, by default those of its fit."""
         if self.step is not None:
             return Grid(float(self.step))
@@ -160,116 +162,121 @@ class Timed(StateSpaceModel):
 
     @property
     def _flow(self) -> Flow:
-        """Pieces over the steps between the rows."""
-        pieces = self._pieces(self._base)
+        """Components over the steps between the rows."""
+        components = self._components(self._base_step)
         if self._grid is None:
-            step = self._usual(None).step if self.step is None else self._shown_step(Grid(self.step))
-            return Flow(pieces, step, np.array([step]))
+            step = self._even_grid(None).step if self.step is None else self._params_step(Grid(self.step))
+            return Flow(components, step, np.array([step]))
         if self._grid.gaps is None:
-            return Flow(pieces, self._base, np.array([self._grid.step]))
-        return Flow.of(pieces, self._base, self._grid.gaps)
+            return Flow(components, self._base_step, np.array([self._grid.step]))
+        return Flow.of(components, self._base_step, self._grid.gaps)
 
-    def _own(self, params: xr.Dataset) -> Own:
-        """Own parameters behind those that are shown."""
-        missing = [name for name in FOLLOW[:2] if name not in params]
-        flow = self._flow_over(self._step_of(params))
-        own = flow.own_transition()
-        if missing and ((missing[0] == "transition" and own.names) or flow.names_of(free=True)):
+    def _base_dynamics_of(self, params: xr.Dataset) -> BaseDynamics:
+        """Base dynamics behind the parameters that users see."""
+        missing = [name for name in FROM_BASE[:2] if name not in params]
+        flow = self._flow_over_step(self._step_of(params))
+        pattern = flow.base_transition()
+        if missing and ((missing[0] == "transition" and pattern.names) or flow.names_of(free=True)):
             raise ParameterError(f"the parameters have no {missing[0]}: pass what fit found, or fix it in the model.")
-        cov = params["process_cov"].transpose(*DIMS["process_cov"]).values if "process_cov" in params else None
-        return Own(values_of(params, "transition") if "transition" in params else own.constant, flow.own_cov(cov))
+        transition = values_of(params, "transition") if "transition" in params else pattern.constant
+        process_cov = values_of(params, "process_cov") if "process_cov" in params else None
+        return BaseDynamics(transition, flow.diffusion_of(process_cov))
 
-    def _flow_over(self, step: float) -> Flow:
-        """Pieces over one step."""
-        return Flow(self._pieces(step), step, np.array([step]))
+    def _flow_over_step(self, step: float) -> Flow:
+        """Components over one step."""
+        return Flow(self._components(step), step, np.array([step]))
 
     # what the model is made of
 
     def _names(self) -> list[Any]:
-        return _numbered([name for piece in self._pieces(1.0) for name in piece.states])
+        return _numbered([name for component in self._components(1.0) for name in component.states])
 
     def _specification(self, n_features: int | None) -> Specification:
         self._check_columns(n_features)
         flow = self._flow
-        pieces = flow.pieces
+        components = flow.components
         varying: dict[str, Floats] = {}
         patterns = {"measurement_cov": self._measurement_noise()}
-        guesses = {name: values for piece in pieces for name, values in piece.guesses.items()}
-        bends: Flow | None = None
+        guesses = {name: values for component in components for name, values in component.guesses.items()}
+        free_flow: Flow | None = None
         if self._grid is None:
-            patterns["transition"], patterns["process_cov"] = flow.own_transition(), flow.shown_cov()
-        elif self._held is None:
-            patterns["transition"], patterns["process_cov"], bends = flow.own_transition(), flow.own_noise(), flow
+            patterns["transition"], patterns["process_cov"] = flow.base_transition(), flow.process_cov_pattern()
+        elif self._base_dynamics is None:
+            patterns["transition"], patterns["process_cov"], free_flow = flow.base_transition(), flow.diffusion(), flow
         else:
-            A, Q = flow.matrices(*self._held)
+            A, Q = flow.matrices(*self._base_dynamics)
             dynamics = {"transition": A, "process_cov": Q}
             if flow.kinds is None:
                 patterns |= {name: fixed(value[0]) for name, value in dynamics.items()}
             else:
                 varying = {name: value[flow.kinds] for name, value in dynamics.items()}
-        view = self._view(pieces)
-        if view.ndim == 3:
-            varying["observation"] = np.ascontiguousarray(view)
+        observation = self._observation(components)
+        if observation.ndim == 3:
+            varying["observation"] = np.ascontiguousarray(observation)
         else:
-            patterns["observation"] = fixed(view)
+            patterns["observation"] = fixed(observation)
         if self._motion is None:  # summaries have the order of the same components by rows
             patterns["measurement_cov"] = patterns.pop("measurement_cov")
-        words = [word for piece in pieces for word in piece.initial]
+        words = [word for component in components for word in component.initial]
         patterns |= self._first_patterns(words)
-        if self._held is not None:  # dynamics by row do not tell what is stationary
-            cov, settled = np.array(patterns["initial_cov"].constant), flow.stationary(*self._held)
-            decays = np.flatnonzero(~np.isnan(settled))
-            cov[decays, decays] = settled[decays]
+        if self._base_dynamics is not None:  # dynamics by row do not tell what is stationary
+            cov, settled = np.array(patterns["initial_cov"].constant), flow.stationary(*self._base_dynamics)
+            own = np.flatnonzero(~np.isnan(settled))
+            cov[own, own] = settled[own]
             patterns["initial_cov"] = fixed(cov)
             words = ["known" if word == "stationary" else word for word in words]
-        fading = [
-            Decay("turn" if len(piece.root) == 2 else "lags", piece.root, tuple(piece.names))
-            for piece in pieces
-            if piece.root
+        decays = [
+            Decay("turn" if len(component.root) == 2 else "lags", component.root, tuple(component.names))
+            for component in components
+            if component.root
         ]
-        turns = [piece.root[1] for piece in pieces if len(piece.root) == 2]
+        turns = [component.root[1] for component in components if len(component.root) == 2]
         return Specification(
-            self._names(), view.shape[-2], patterns, varying, tuple(words), guesses=guesses, flow=bends,
-            decays=tuple(fading), segments=self._segments(), regressors=self._regressors(pieces),
+            self._names(), observation.shape[-2], patterns, varying, tuple(words), guesses=guesses, flow=free_flow,
+            decays=tuple(decays), segments=self._segments(), regressors=self._regressors(components),
             meant=partial(turning_up, turns) if turns else None,
         )  # fmt: skip
 
-    def _regressors(self, pieces: Sequence[Piece]) -> dict[Any, int]:
+    def _regressors(self, components: Sequence[ContinuousComponent]) -> dict[Any, int]:
         """States that are coefficients of known columns, and where they are."""
-        known = [piece.view.ndim == 3 for piece in pieces for _ in piece.states]
+        known = [component.observation.ndim == 3 for component in components for _ in component.states]
         return {name: i for i, (name, is_known) in enumerate(zip(self._names(), known)) if is_known}
 
-    def _view(self, pieces: Sequence[Piece]) -> Floats:
+    def _observation(self, components: Sequence[ContinuousComponent]) -> Floats:
         """Observation matrix (D, n), or (T, D, n) where columns are known for every row."""
-        length = max((len(piece.view) for piece in pieces if piece.view.ndim == 3), default=0)
+        length = max(
+            (len(component.observation) for component in components if component.observation.ndim == 3), default=0
+        )
         lead = (length,) if length else ()
-        return np.concatenate([np.broadcast_to(p.view, (*lead, *p.view.shape[-2:])) for p in pieces], axis=-1)
+        return np.concatenate(
+            [np.broadcast_to(p.observation, (*lead, *p.observation.shape[-2:])) for p in components], axis=-1
+        )
 
     def _first_patterns(self, words: list[str]) -> dict[str, Pattern]:
         """Patterns of the moments of the first state."""
         each = np.array(words)
         mean = np.where(each == "fixed", np.nan, 0.0)
         cov = np.diag(np.where(each == "diffuse", np.inf, 0.0)) if len(each) else np.zeros((0, 0))
-        known = self._first_moments()
+        known = self._known_first_state()
         if known:
             own = np.flatnonzero(each == "known")
             mean[own], cov[np.ix_(own, own)] = known["initial_mean"], known["initial_cov"]
         return {"initial_mean": fixed(mean), "initial_cov": fixed(cov)}
 
-    def _shown(self, own: Own, step: float) -> dict[str, Floats]:
-        """Dynamics over a step, from own parameters over the base."""
-        flow = self._flow_over(self._base)
-        A, cov = flow.rebased(own.transition, own.cov, step)
-        there = self._flow_over(step)
-        A, Q = (value[0] for value in there.matrices(A, cov))
+    def _dynamics_over(self, dynamics: BaseDynamics, step: float) -> dict[str, Floats]:
+        """Matrices over a step, from the dynamics over the base step."""
+        flow = self._flow_over_step(self._base_step)
+        A, diffusion = flow.rebased(*dynamics, step)
+        there = self._flow_over_step(step)
+        A, Q = (value[0] for value in there.matrices(A, diffusion))
         unbound = copy.copy(self)
         unbound._grid = None
-        return {"transition": A, "process_cov": Q, "observation": unbound._view(unbound._pieces(step))}
+        return {"transition": A, "process_cov": Q, "observation": unbound._observation(unbound._components(step))}
 
-    def _inner(self, known: xr.Dataset) -> xr.Dataset:
-        """Parameters on the grid of this copy: those that follow from the own ones are known to it."""
-        gone = [*FOLLOW, "time"]
-        if self._held is not None and "initial_cov" in known:
+    def _params_on_grid(self, known: xr.Dataset) -> xr.Dataset:
+        """Parameters without those that this copy, which knows the rows, works out for each of them."""
+        gone = [*FROM_BASE, "time"]
+        if self._base_dynamics is not None and "initial_cov" in known:
             own = self._specification(None).value("initial_cov")
             if own is not None and np.allclose(
                 values_of(known, "initial_cov"), own, rtol=1e-9, atol=0.0
@@ -277,16 +284,16 @@ class Timed(StateSpaceModel):
                 gone.append("initial_cov")
         return known.drop_vars([name for name in gone if name in known.variables])
 
-    def _start(self, start: xr.Dataset) -> xr.Dataset:
-        """Start of a fit on the rows that this copy knows."""
-        kept = self._inner(start)
+    def _start_on_grid(self, start: xr.Dataset) -> xr.Dataset:
+        """Start of a fit on the rows that this copy knows: with the base dynamics in the place of matrices."""
+        kept = self._params_on_grid(start)
         if "process_cov" not in start and "transition" not in start:
             return kept
-        flow, names = self._flow_over(self._step_of(start)), self._names()
-        own = Own(*flow.rebased(*self._own(start), self._base))
+        flow, names = self._flow_over_step(self._step_of(start)), self._names()
+        dynamics = BaseDynamics(*flow.rebased(*self._base_dynamics_of(start), self._base_step))
         coords = dict.fromkeys(("state", "state_aux", "next_state"), names)
         return kept.assign(
-            transition=(DIMS["transition"], own.transition), process_cov=(DIMS["process_cov"], own.cov)
+            transition=(DIMS["transition"], dynamics.transition), process_cov=(DIMS["process_cov"], dynamics.diffusion)
         ).assign_coords(coords)
 
 

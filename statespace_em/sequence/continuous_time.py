@@ -1,4 +1,8 @@
-"""Questions to a model in continuous time: each is answered at the times of the rows it is about."""
+"""Models in continuous time: every question is answered at the times of the rows that it is about.
+
+A copy of the model that knows these times, ``bound``, is an ordinary linear-Gaussian model with matrices for every row.
+What is asked of it is therefore asked of `StateSpaceModel`.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +23,16 @@ from statespace_em.labels import Labels
 from statespace_em.predictive import Predictive
 from statespace_em.scale.chunks import is_chunked
 from statespace_em.schema import state_coords
+from statespace_em.sequence.continuous_definition import FROM_BASE, BaseDynamics, ContinuousDefinition, values_of
 from statespace_em.sequence.filter_row import By, Guard, owners
 from statespace_em.sequence.flow import shock_gradients
 from statespace_em.sequence.lgssm_params import positions
 from statespace_em.sequence.lgssm_specification import DIMS
-from statespace_em.sequence.motion_rows import (
+from statespace_em.sequence.state_space import StateSpaceModel
+from statespace_em.sequence.stream_continuous import ContinuousStream, Dynamics
+from statespace_em.sequence.stream_kalman import check_streams
+from statespace_em.sequence.time_grid import Grid, grid_of, step_of
+from statespace_em.sequence.time_labels import (
     labelled_at,
     squared,
     times_ahead,
@@ -32,26 +41,21 @@ from statespace_em.sequence.motion_rows import (
     with_times,
     with_units,
 )
-from statespace_em.sequence.motion_stream import Dynamics, MotionStream
-from statespace_em.sequence.motion_times import Grid, grid_of, step_of
-from statespace_em.sequence.state_space import StateSpaceModel
-from statespace_em.sequence.stream_kalman import check_streams
-from statespace_em.sequence.timed_definition import FOLLOW, Own, Timed, values_of
 from statespace_em.uncertainty import Quantities
 
 
-class TimedModel(Timed):
-    """What models in continuous time answer, whatever they are made of."""
+class ContinuousTimeModel(ContinuousDefinition):
+    """A linear-Gaussian model in continuous time, whatever its components."""
 
     def fit(self, y: Any, **options: Any) -> Self:
         """Estimate what is free; see `LatentModel.fit` for the options. Units are those of y and of its times."""
-        StateSpaceModel.fit(self, y, **options)
+        super().fit(y, **options)
         self.tell_units(y)
         return self
 
     def summary(self) -> pd.DataFrame:
         """What was estimated: ``value`` and ``unit``, such as of densities and of the noise of each sensor."""
-        return with_units(StateSpaceModel.summary(self), self._known(None))
+        return with_units(super().summary(), self._known(None))
 
     def tell_units(self, y: Any) -> None:
         """Write into the attributes of ``params_`` what its numbers are units of, as y tells it."""
@@ -72,7 +76,7 @@ class TimedModel(Timed):
         self.params_["transition"].attrs.update(step=told, time_units=of_time)
         if grid is not None:
             self.params_["transition"].attrs["row_step"] = grid.step
-        for name in self._flow_over(1.0).names_of(free=False)[:1]:
+        for name in self._flow_over_step(1.0).names_of(free=False)[:1]:
             if name.partition("_density")[1]:
                 self.params_["process_cov"].attrs["density_units"] = unit_of(name, of_y, of_time)
 
@@ -81,53 +85,52 @@ class TimedModel(Timed):
         """States of a target that moves, where those of noises and biases are beside them; else empty."""
 
     def _estimate(self, y: Any, options: FitOptions, *known: Any) -> Fit:
-        bound = self._on(y, options.start)
+        bound = self._bound(y, options.start)
         if options.start is not None:
-            options = options._replace(start=bound._start(options.start))
+            options = options._replace(start=bound._start_on_grid(options.start))
         found = StateSpaceModel._estimate(bound, y, options, *known)
-        own = Own(found.arrays["transition"], found.arrays["process_cov"])
+        dynamics = BaseDynamics(found.arrays["transition"], found.arrays["process_cov"])
         assert bound._grid is not None
-        shown = bound._shown(own, self._shown_step(bound._grid))
+        shown = bound._dynamics_over(dynamics, self._params_step(bound._grid))
         return found._replace(schema=self._schema(), arrays=found.arrays | shown)
 
     def _ready(self, y: Any, params: xr.Dataset | None, *more: Any, **options: Any) -> Any:
-        """As of `LatentModel`; with ``freeze``, which questions about estimates have, the tree has own parameters."""
+        """As of `LatentModel`; with ``freeze``, which questions about estimates have, the tree has base dynamics."""
         if self._grid is not None:
-            return StateSpaceModel._ready(self, y, params, *more, **options)
+            return super()._ready(y, params, *more, **options)
         known = self._known(params)
-        asked = options.get("freeze", more[2] if len(more) > 2 else None) is not None
-        bound = self._on(y, known, base=self._step_of(known), held=None if asked else self._own(known))
-        inner = bound._start(known) if asked else bound._inner(known)
+        estimates = options.get("freeze", more[2] if len(more) > 2 else None) is not None
+        dynamics = None if estimates else self._base_dynamics_of(known)
+        bound = self._bound(y, known, base_step=self._step_of(known), dynamics=dynamics)
+        inner = bound._start_on_grid(known) if estimates else bound._params_on_grid(known)
         core, tree, batch, labels, _ = StateSpaceModel._ready(bound, y, inner, *more, **options)
         return core, tree, batch, labels, known
 
     def _named(self, core: Core, tree: Any) -> dict[str, Floats]:
-        """Named values of a tree with own parameters, which questions about estimates have, see `_ready`."""
-        return StateSpaceModel._named(self._at(Grid(1.0), 1.0, None), core, tree)
+        """Named values of a tree with base dynamics, which questions about estimates have, see `_ready`."""
+        return StateSpaceModel._named(self._with_grid(Grid(1.0), 1.0, None), core, tree)
 
     def _drawn_parameters(self, drawn: list[dict[str, Floats]], labels: Labels, known: xr.Dataset) -> xr.Dataset:
         step = self._step_of(known)
-        bound = self._at(Grid(step), step, None)
-        shown = [a | bound._shown(Own(a["transition"], a["process_cov"]), step) for a in drawn]
-        return StateSpaceModel._drawn_parameters(self, shown, labels, known)
+        bound = self._with_grid(Grid(step), step, None)
+        shown = [a | bound._dynamics_over(BaseDynamics(a["transition"], a["process_cov"]), step) for a in drawn]
+        return super()._drawn_parameters(shown, labels, known)
 
     def _errors(
         self, y: Any, params: xr.Dataset | None, of: Quantities, freeze: Any, states: Any, weights: Any
     ) -> tuple[dict[str, Floats], dict[str, Floats], Labels, xr.Dataset, Core, dict[str, str]]:
-        found = StateSpaceModel._errors(self, y, params, of, freeze, states, weights)
+        found = super()._errors(y, params, of, freeze, states, weights)
         if of != "parameters":
             return found
         errors, values, labels, known, core, notes = found
-        shown = self._flow_over(self._step_of(known)).shown_cov()
-        own = self._flow_over(1.0).own_noise().read(np.nan_to_num(errors["process_cov"], nan=0.0))
-        told = own > 0.0
-        makes = np.abs(shown.design) > 0.0
-        alone = (makes.sum(0) == 1) & (makes & told[:, None, None]).any(0)  # else errors of several add up
-        spread = np.abs(np.tensordot(own, shown.design, 1))
-        errors = errors | {"process_cov": np.where(alone, spread, np.nan)}
-        seen = self._view(self._pieces(1.0))
-        errors["observation"] = np.full(seen.shape, np.nan)
-        values |= {name: values_of(known, name) for name in FOLLOW[:2]} | {"observation": seen}
+        pattern = self._flow_over_step(self._step_of(known)).process_cov_pattern()
+        by_source = self._flow_over_step(1.0).diffusion().read(np.nan_to_num(errors["process_cov"], nan=0.0))
+        enters = np.abs(pattern.design) > 0.0
+        single = (enters.sum(0) == 1) & (enters & (by_source > 0.0)[:, None, None]).any(0)  # else several add up
+        process_cov = np.where(single, np.abs(np.tensordot(by_source, pattern.design, 1)), np.nan)
+        observation = self._observation(self._components(1.0))
+        errors = errors | {"process_cov": process_cov, "observation": np.full(observation.shape, np.nan)}
+        values |= {name: values_of(known, name) for name in FROM_BASE[:2]} | {"observation": observation}
         return errors, values, labels, known, core, notes
 
     def m_step(
@@ -139,20 +142,23 @@ class TimedModel(Timed):
         Decays of autoregressions and cycles have no closed form: they stay, ``fit`` finds them by the score.
         """
         known = self._known(params)
-        step, own = self._step_of(known), self._own(known)
-        bound = self._on(y, known, base=step, held=own)
-        found = StateSpaceModel.m_step(bound, y, posterior, bound._inner(known), weights=weights)
+        step, dynamics = self._step_of(known), self._base_dynamics_of(known)
+        bound = self._bound(y, known, base_step=step, dynamics=dynamics)
+        found = StateSpaceModel.m_step(bound, y, posterior, bound._params_on_grid(known), weights=weights)
         batch, labels, _ = bound._read(y, None)
         names = {"gamma": ("state",), "cov": ("state", "state_aux"), "cross_cov": ("state", "next_state")}
         moments = [labels.flat(posterior[name], dims) for name, dims in names.items()]
         flow = bound._flow
-        slopes, entries, n_pairs = shock_gradients(flow.matrices(*own), flow.kinds, positions(batch), batch, moments)
+        slopes, entries, n_pairs = shock_gradients(
+            flow.matrices(*dynamics), flow.kinds, positions(batch), batch, moments
+        )
         noise = np.zeros_like(slopes)
-        tree = bound._core(n_features=batch.y.shape[1]).build(bound._schema().arrays(bound._inner(known)))
-        by_Q = flow.back(tree._replace(transition=own.transition, process_cov=own.cov), noise, slopes, entries)[1]
-        pattern = flow.own_noise()
-        cov = pattern.build(pattern.read(flow.scatter(own.cov, by_Q, n_pairs) / n_pairs))
-        shown = self._schema().dataset(bound._shown(Own(own.transition, cov), step))
+        tree = bound._core(n_features=batch.y.shape[1]).build(bound._schema().arrays(bound._params_on_grid(known)))
+        tree = tree._replace(transition=dynamics.transition, process_cov=dynamics.diffusion)
+        slope = flow.back(tree, noise, slopes, entries)[1]
+        pattern = flow.diffusion()
+        diffusion = pattern.build(pattern.read(flow.scatter(dynamics.diffusion, slope, n_pairs) / n_pairs))
+        shown = self._schema().dataset(bound._dynamics_over(BaseDynamics(dynamics.transition, diffusion), step))
         shown = shown.drop_vars(("feature", "feature_aux"), errors="ignore")
         kept = {name: found[name] for name in ("measurement_cov", "initial_mean", "initial_cov")}
         return shown.assign(kept).assign_coords({dim: found[dim] for dim in ("feature", "feature_aux")})
@@ -204,12 +210,12 @@ class TimedModel(Timed):
 
     def _plain_view(self, asked: str) -> Floats:
         """Observation matrix (D, n), refused where regressors make one for every row."""
-        view = self._view(self._pieces(1.0))
-        if view.ndim == 3:
+        observation = self._observation(self._components(1.0))
+        if observation.ndim == 3:
             raise ParameterError(
                 f"{asked}, where the columns of the regression are not known: use smooth(y), filter(y)."
             )
-        return view
+        return observation
 
     def parameters_at(self, y: Any, params: xr.Dataset | None = None) -> xr.Dataset:
         """Parameters at every row of y, ([sequence,] time, ...): the dynamics that lead from it to the next.
@@ -217,17 +223,17 @@ class TimedModel(Timed):
         This is what `checks.auxiliary_residuals` needs where rows are uneven.
         """
         known = self._known(params)
-        bound = self._on(y, known, base=self._step_of(known), held=self._own(known))
+        bound = self._bound(y, known, base_step=self._step_of(known), dynamics=self._base_dynamics_of(known))
         batch, labels, _ = bound._read(y, known)
         grid, entries = bound._grid, positions(batch)
         assert grid is not None
-        assert bound._held is not None
+        assert bound._base_dynamics is not None
         flow = bound._flow.over(np.full(len(batch.y), grid.step) if grid.gaps is None else grid.gaps[entries])
-        found = dict(zip(("transition", "process_cov"), flow.matrices(*bound._held)))
+        found = dict(zip(("transition", "process_cov"), flow.matrices(*bound._base_dynamics)))
         rows = {name: (DIMS[name], value[flow.kinds]) for name, value in found.items()}
-        view = bound._view(bound._pieces(bound._base))
-        if view.ndim == 3:
-            known, rows["observation"] = known.drop_dims("time"), (DIMS["observation"], view[entries])
+        observation = bound._observation(bound._components(bound._base_step))
+        if observation.ndim == 3:
+            known, rows["observation"] = known.drop_dims("time"), (DIMS["observation"], observation[entries])
         shown = labels.dataset(rows, {})
         whole: xr.Dataset = known.assign({name: shown[name].variable for name in rows})
         return whole.assign_coords(labels.time_coords())
@@ -239,7 +245,7 @@ class TimedModel(Timed):
         gate: float | None = None,
         by: By = "row",
         dof: Any = None,
-    ) -> MotionStream:
+    ) -> ContinuousStream:
         """Kalman filter that takes one row at a time, at whatever times they come; a diffuse start is fine.
 
         See `LinearGaussianSSM.stream` for the arguments.
@@ -260,21 +266,22 @@ class TimedModel(Timed):
         features = known["feature"].values.tolist()
         names = owners(by, features, self._sensor_names())
         guard = Guard.of(gate, dof, names, values_of(known, "measurement_cov"), features)
-        base, own = self._step_of(known), self._own(known)
-        flow = self._at(Grid(base), base, own)._flow
+        base_step, base = self._step_of(known), self._base_dynamics_of(known)
+        flow = self._with_grid(Grid(base_step), base_step, base)._flow
 
         @lru_cache(maxsize=8)
         def over_gap(gap: float) -> tuple[Floats, Floats]:
-            A, Q = flow.over(np.array([gap])).matrices(*own)
+            A, Q = flow.over(np.array([gap])).matrices(*base)
             return A[0], Q[0]
 
         def tree(gaps: Floats) -> Any:
-            bound = self._at(Grid(1.0, gaps), base, own)
-            return bound._core(n_features=known.sizes["feature"]).build(bound._schema().arrays(bound._inner(known)))
+            bound = self._with_grid(Grid(1.0, gaps), base_step, base)
+            core = bound._core(n_features=known.sizes["feature"])
+            return core.build(bound._schema().arrays(bound._params_on_grid(known)))
 
         check_streams(tree(np.ones(1)), self.likelihood)
         dynamics = Dynamics(self._row_step(known), over_gap, tree, self.likelihood, self.unit, self.step is None)
-        return MotionStream(self, known, dynamics, guard)
+        return ContinuousStream(self, known, dynamics, guard)
 
     def sample(self, n_steps: Any, params: xr.Dataset | None = None, *, seed: int | None = None) -> xr.Dataset:
         """Simulate one sequence: ``state`` (time, state_name) and ``y`` (time, feature).
@@ -286,9 +293,9 @@ class TimedModel(Timed):
         counted = np.ndim(n_steps) == 0
         times = None if counted else pd.Index(n_steps)
         grid = Grid(self._row_step(known)) if times is None else grid_of([times], self.unit, 0)
-        bound = self._at(grid, self._step_of(known), self._own(known))
+        bound = self._with_grid(grid, self._step_of(known), self._base_dynamics_of(known))
         n_rows = n_steps if times is None else len(times)
-        drawn: xr.Dataset = StateSpaceModel.sample(bound, n_rows, bound._inner(known), seed=seed)
+        drawn: xr.Dataset = StateSpaceModel.sample(bound, n_rows, bound._params_on_grid(known), seed=seed)
         if times is None:
             return drawn.assign_coords(time=grid.step * np.arange(n_steps)) if grid.step != 1.0 else drawn
         return drawn.assign_coords(time=times)
@@ -302,7 +309,7 @@ class TimedModel(Timed):
         labels = self._read(y, params)[1]
         if labels.time in found.coords:
             return found, predictive
-        grid = self._on(y, params)._grid
+        grid = self._bound(y, params)._grid
         assert grid is not None
         steps = [grid.step if grid.gaps is None else step_of(times, self.unit, grid.step) for times in labels.times]
         later = [times_ahead(times, step, self.unit, horizon) for times, step in zip(labels.times, steps)]
@@ -321,5 +328,5 @@ class TimedModel(Timed):
     def _until(self, horizon: int) -> Self:
         """Copy whose dynamics go on for some steps after the last row."""
         later = copy.copy(self)
-        later._ahead = horizon
+        later._steps_ahead = horizon
         return later
