@@ -1,4 +1,4 @@
-"""What else is said of the rows: states that are known, and weights."""
+"""Known states and weights of rows, read beside y and aligned with it."""
 
 from __future__ import annotations
 

@@ -20,12 +20,12 @@ from statespace_em.data import Batch, as_batch, fingerprint
 from statespace_em.errors import DataError, ParameterError
 from statespace_em.fitting import Fit, FitOptions, NoBound
 from statespace_em.labels import Labels, labelled_rows, posterior_variable, seeing, summed
-from statespace_em.later import Later
+from statespace_em.lazy import Deferred
 from statespace_em.reports import progress_bar, starts_table, trace_table
 from statespace_em.scale.chunks import Chunks, cut, is_chunked
+from statespace_em.scale.conditions import ChunkInputs, chunks_with_conditions
 from statespace_em.scale.core import ChunkedCore
 from statespace_em.scale.lazily import chunkwise
-from statespace_em.scale.said import Beside, told
 from statespace_em.scale.survey import prepared, survey
 from statespace_em.schema import Schema, state_coords
 from statespace_em.settings import Settings
@@ -174,10 +174,10 @@ class LatentModel(Settings, Uncertain):
             start, () if freeze is None else freeze, n_starts, max_iter, tol, accelerate, seed, threads, progress
         )
         found = self._estimate(y, options, states, weights)
-        self.params_ = Later(found.schema.label, found.arrays, found.labels.features, found.symbols, found.vanished)
-        self.trace_ = Later(trace_table, found.chosen.trace)
-        self.starts_ = Later(starts_table, [(run.objective, run.n_steps, run.status) for run in found.runs])
-        self.n_parameters_, self.fitted_to_ = Later(found.count_free), found.fitted_to
+        self.params_ = Deferred(found.schema.label, found.arrays, found.labels.features, found.symbols, found.vanished)
+        self.trace_ = Deferred(trace_table, found.chosen.trace)
+        self.starts_ = Deferred(starts_table, [(run.objective, run.n_steps, run.status) for run in found.runs])
+        self.n_parameters_, self.fitted_to_ = Deferred(found.count_free), found.fitted_to
         self.status_, self.converged_ = found.chosen.status, found.chosen.status == "converged"
         for category, message in found.complaints:
             warnings.warn(message, category, stacklevel=2)
@@ -190,7 +190,7 @@ class LatentModel(Settings, Uncertain):
         data: Batch | Chunks
         if is_chunked(y):
             self._check_takes(states, weights)
-            data = told(cut(y), states, weights, self._beside(options.start))
+            data = chunks_with_conditions(cut(y), states, weights, self._beside(options.start))
             batch, telling, labels, symbols, reading = survey(data, self._reading(options.start), schema.names)
         else:
             batch, labels, symbols = self._read(y, options.start)
@@ -309,7 +309,7 @@ class LatentModel(Settings, Uncertain):
         if is_chunked(y):
             self._check_takes(states, weights)
             known = self._known(params)
-            return self._score_of_chunks(told(cut(y), states, weights, self._beside(known)), known)
+            return self._score_of_chunks(chunks_with_conditions(cut(y), states, weights, self._beside(known)), known)
         core, tree, batch, labels, _ = self._ready(y, params, states, weights)
         with labelled_rows(labels, self._names()):
             alone = core.log_likelihood if isinstance(core, HasLikelihood) else None
@@ -352,7 +352,7 @@ class LatentModel(Settings, Uncertain):
         """One series of many that are fitted apart, as this model takes it."""
         return y
 
-    def _beside(self, params: xr.Dataset | None) -> Beside | None:
+    def _beside(self, params: xr.Dataset | None) -> ChunkInputs | None:
         """Known inputs of chunked data; None where there are none."""
         return None
 

@@ -13,18 +13,18 @@ import xarray as xr
 
 from statespace_em import _validate, storage
 from statespace_em.errors import FileFormatError, NotFittedError
-from statespace_em.later import Lazily, settled
+from statespace_em.lazy import LazyAttribute, settled
 
 
 class Settings(ABC):
     """Constructor arguments, stored as they are: what scikit-learn's tools expect of an estimator."""
 
-    params_ = Lazily[xr.Dataset]()
-    trace_ = Lazily[pd.DataFrame]()
-    starts_ = Lazily[pd.DataFrame]()
+    params_ = LazyAttribute[xr.Dataset]()
+    trace_ = LazyAttribute[pd.DataFrame]()
+    starts_ = LazyAttribute[pd.DataFrame]()
     status_: str
     converged_: bool
-    n_parameters_ = Lazily[int]()
+    n_parameters_ = LazyAttribute[int]()
     fitted_to_: str
 
     def __getstate__(self) -> dict[str, Any]:
@@ -36,7 +36,7 @@ class Settings(ABC):
         if params is None:
             params = getattr(self, "params_", None)
         if params is None:
-            params = self._told()
+            params = self._fixed_parameters()
         if params is None and needed:
             raise NotFittedError(
                 f"this {type(self).__name__} has no parameters yet: call fit(y) first, or pass "
@@ -44,7 +44,7 @@ class Settings(ABC):
             )
         return params
 
-    def _told(self) -> xr.Dataset | None:
+    def _fixed_parameters(self) -> xr.Dataset | None:
         """Parameters of a model whose settings leave nothing free; None of others."""
         return None
 

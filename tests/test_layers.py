@@ -22,7 +22,7 @@ CHECKOUT = (ROOT / "pyproject.toml").exists()
 LAYERS = {
     0: (
         *("_garbage", "_memory", "_threads", "_typing", "_validate", "boundary", "domains", "em", "errors", "kernels"),
-        *("later", "mixing", "priors", "quasi_newton", "stopping"),
+        *("lazy", "mixing", "priors", "quasi_newton", "stopping"),
     ),
     1: ("emissions", "patterns", "predictive", "row_patterns", "start", "structure"),
     2: (

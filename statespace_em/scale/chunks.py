@@ -41,10 +41,10 @@ def import_dask() -> ModuleType:
     return dask
 
 
-Said = tuple[Any, Any, Any]  # known states, weights, and inputs with their names; None where nothing is said
+Conditions = tuple[Any, Any, Any]  # known states, weights, and inputs with their names; None where nothing is said
 
 
-class Shell(NamedTuple):
+class ChunkLabels(NamedTuple):
     """Everything about one chunk but its entries; small enough to travel."""
 
     number: int
@@ -55,7 +55,7 @@ class Shell(NamedTuple):
     name: Any
 
 
-def filled(shell: Shell, values: AnyArray) -> xr.DataArray:
+def filled(labels: ChunkLabels, values: AnyArray) -> xr.DataArray:
     """Return a chunk with its entries; runs where the chunk is.
 
     Raises
@@ -64,17 +64,17 @@ def filled(shell: Shell, values: AnyArray) -> xr.DataArray:
         If the entries are not what the array said they would be.
     """
     values = np.asarray(values)
-    text = values.dtype.kind == shell.dtype.kind and values.dtype.kind in "US"  # of any length
-    if values.dtype != shell.dtype and not text:
+    text = values.dtype.kind == labels.dtype.kind and values.dtype.kind in "US"  # of any length
+    if values.dtype != labels.dtype and not text:
         raise DataError(
-            f"chunk {shell.number} of y holds {values.dtype}, but y is declared {shell.dtype}: give all chunks one "
+            f"chunk {labels.number} of y holds {values.dtype}, but y is declared {labels.dtype}: give all chunks one "
             "type before they are put together."
         )
-    if values.shape != shell.shape:
+    if values.shape != labels.shape:
         raise DataError(
-            f"chunk {shell.number} of y has shape {values.shape}, but is declared {shell.shape}: correct its source."
+            f"chunk {labels.number} of y has shape {values.shape}, but is declared {labels.shape}: correct its source."
         )
-    return xr.DataArray(values, shell.coords, shell.dims, shell.name)
+    return xr.DataArray(values, labels.coords, labels.dims, labels.name)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Chunks:
     time: str
     lengths: Ints  # (S,), rows of each sequence
     parts: list[Any]  # one delayed DataArray a chunk
-    said: list[Said]  # known states, weights and inputs of each, or None
+    conditions: list[Conditions]  # known states, weights and inputs of each, or None
 
     @property
     def bounds(self) -> list[tuple[int, int]]:
@@ -103,7 +103,7 @@ class Chunks:
         """Names of the sequences."""
         return pd.Index([0] if self.sequence is None else self.array[self.sequence].values)
 
-    def ghost(self, *, seen: bool = False) -> xr.DataArray:
+    def dummy(self, *, seen: bool = False) -> xr.DataArray:
         """Return the longest sequence with every entry missing, or else some number: labels without data."""
         one = self.array
         if self.sequence is not None:
@@ -148,8 +148,8 @@ def cut(y: xr.DataArray | xr.Dataset, dim: str | None = None, *, objects: bool =
     lengths = _lengths(y, sequence, time)
     blocks = y.data.to_delayed().ravel()
     ends = np.cumsum((1,) if sequence is None else y.variable.chunksizes[sequence]).tolist()
-    shells = [_shell(y, sequence, i, begin, end, lengths) for i, (begin, end) in enumerate(zip([0, *ends], ends))]
-    parts = [dask.delayed(partial(filled, shell), pure=False)(block) for shell, block in zip(shells, blocks)]
+    every = [_labels_of(y, sequence, i, begin, end, lengths) for i, (begin, end) in enumerate(zip([0, *ends], ends))]
+    parts = [dask.delayed(partial(filled, labels), pure=False)(block) for labels, block in zip(every, blocks)]
     return Chunks(y, sequence, time, lengths, parts, [(None, None, None)] * len(parts))
 
 
@@ -188,7 +188,7 @@ def _lengths(y: xr.DataArray, sequence: str | None, time: str) -> Ints:
     return lengths
 
 
-def _shell(y: xr.DataArray, sequence: str | None, number: int, begin: int, end: int, lengths: Ints) -> Shell:
+def _labels_of(y: xr.DataArray, sequence: str | None, number: int, begin: int, end: int, lengths: Ints) -> ChunkLabels:
     """Labels of one chunk; coordinates that are chunked themselves stay where they are."""
     part = y if sequence is None else y.isel({sequence: slice(begin, end)})
     coords = {name: coord.variable for name, coord in part.coords.items() if coord.chunks is None}
@@ -196,4 +196,4 @@ def _shell(y: xr.DataArray, sequence: str | None, number: int, begin: int, end: 
         coords[sequence] = xr.Variable(sequence, np.arange(begin, end))
     if sequence is not None and "length" in y.coords:
         coords["length"] = xr.Variable(sequence, lengths[begin:end])
-    return Shell(number, part.dims, part.shape, part.dtype, coords, y.name)
+    return ChunkLabels(number, part.dims, part.shape, part.dtype, coords, y.name)

@@ -17,8 +17,8 @@ from statespace_em.core import Core
 from statespace_em.em import HasResolution, HasVanishing
 from statespace_em.labels import labelled_rows
 from statespace_em.quasi_newton import HasScore
-from statespace_em.scale.chunks import Chunks, Said, import_dask
-from statespace_em.scale.said import read
+from statespace_em.scale.chunks import Chunks, Conditions, import_dask
+from statespace_em.scale.conditions import read
 from statespace_em.scale.visits import Visits
 
 FAN_IN = 8  # sums that are added up at a time
@@ -60,7 +60,7 @@ class ChunkedCore:
         sums = []
         for params, handling, data in questions:
             shared = dask.delayed((self.core, params, self.options, self.names, handling), traverse=False, pure=False)
-            own = [dask.delayed(_chunk_sums, pure=False)(shared, *pair) for pair in zip(data.parts, data.said)]
+            own = [dask.delayed(_chunk_sums, pure=False)(shared, *pair) for pair in zip(data.parts, data.conditions)]
             while len(own) > 1:
                 groups = [own[begin : begin + FAN_IN] for begin in range(0, len(own), FAN_IN)]
                 own = [dask.delayed(_total, pure=False)(group) for group in groups]
@@ -134,14 +134,14 @@ class ChunkedCore:
         """See `HasBoundary`: whether any chunk has such a row."""
         dask = import_dask()
         shared = dask.delayed((self._bounded(), params, self.options, np.geterr()), traverse=False, pure=False)
-        pairs = zip(data.parts, data.said)
+        pairs = zip(data.parts, data.conditions)
         return any(dask.compute(*(dask.delayed(_chunk_unbounded, pure=False)(shared, *pair) for pair in pairs)))
 
     def explained(self, params: Any, data: Chunks) -> bool:
         """See `HasBoundary`: whether every chunk is; the first that is not ends the search."""
         dask = import_dask()
         shared = (self._bounded(), params, self.options, np.geterr())
-        pairs = zip(data.parts, data.said)
+        pairs = zip(data.parts, data.conditions)
         return all(dask.compute(dask.delayed(_chunk_explained, pure=False)(shared, *pair))[0] for pair in pairs)
 
     def resolution(self, params: Any, statistics: Any) -> float:
@@ -157,29 +157,29 @@ class ChunkedCore:
 
 
 def _chunk_unbounded(
-    shared: tuple[HasBoundary, Any, dict[str, Any], dict[str, Any]], part: xr.DataArray, said: Said
+    shared: tuple[HasBoundary, Any, dict[str, Any], dict[str, Any]], part: xr.DataArray, conditions: Conditions
 ) -> bool:
     core, params, options, handling = shared
     with _threads.limited(1), np.errstate(**handling):
-        return core.unbounded(params, read(part, (None, None, said[2]), options, ())[0])
+        return core.unbounded(params, read(part, (None, None, conditions[2]), options, ())[0])
 
 
 def _chunk_explained(
-    shared: tuple[HasBoundary, Any, dict[str, Any], dict[str, Any]], part: xr.DataArray, said: Said
+    shared: tuple[HasBoundary, Any, dict[str, Any], dict[str, Any]], part: xr.DataArray, conditions: Conditions
 ) -> bool:
     core, params, options, handling = shared
     with _threads.limited(1), np.errstate(**handling):
-        return core.explained(params, read(part, (None, None, said[2]), options, ())[0])
+        return core.explained(params, read(part, (None, None, conditions[2]), options, ())[0])
 
 
 def _chunk_sums(
-    shared: tuple[Core, Any, dict[str, Any], Sequence[Any], dict[str, Any]], part: xr.DataArray, said: Said
+    shared: tuple[Core, Any, dict[str, Any], Sequence[Any], dict[str, Any]], part: xr.DataArray, conditions: Conditions
 ) -> Any:
     """Statistics and log-likelihood of a chunk, or the error: it is that of one start, and must not stop the others."""
     core, params, options, names, handling = shared
     try:
         with _threads.limited(1), np.errstate(**handling):  # as the loop handles round-off where it runs
-            batch, labels, _ = read(part, said, options, names)
+            batch, labels, _ = read(part, conditions, options, names)
             with labelled_rows(labels, names):
                 return core.e_step(params, batch)
     except (ArithmeticError, ValueError) as error:

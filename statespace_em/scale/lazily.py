@@ -14,11 +14,11 @@ from statespace_em import _threads
 from statespace_em._typing import AnyArray
 from statespace_em.errors import ParameterError
 from statespace_em.labels import type_of_blank
-from statespace_em.scale.chunks import Chunks, Said, cut, import_dask, is_chunked
-from statespace_em.scale.said import ghostly, told
+from statespace_em.scale.chunks import Chunks, Conditions, cut, import_dask, is_chunked
+from statespace_em.scale.conditions import chunks_with_conditions, dummy_conditions
 
 Method = TypeVar("Method", bound=Callable[..., Any])
-Ask = Callable[[xr.DataArray, Said], Any]
+Ask = Callable[[xr.DataArray, Conditions], Any]
 FROM_Y = ("length", "timestamp")  # coordinates that follow from those of y
 ANSWER = "_answer"  # name of a DataArray while it is a Dataset
 
@@ -46,16 +46,16 @@ def chunkwise(method: Method) -> Method:
         self._check_takes(states, weights)
         options["params"] = self._known(options.get("params"))
         model = type(self)(**self.get_params())  # without what a fit left: it travels
-        chunks = told(cut(y), states, weights, self._beside(options["params"]))
+        chunks = chunks_with_conditions(cut(y), states, weights, self._beside(options["params"]))
         ask = partial(_ask, model, method.__name__, options)
         seen = self._support() == "real"
-        return mapped(ask, chunks, chunks.ghost(seen=seen), rows_ahead=int(options.get("horizon", 0)))
+        return mapped(ask, chunks, chunks.dummy(seen=seen), rows_ahead=int(options.get("horizon", 0)))
 
     return cast(Method, asked)
 
 
-def _ask(model: Any, name: str, options: dict[str, Any], part: xr.DataArray, said: Said) -> Any:
-    states, weights, inputs = said
+def _ask(model: Any, name: str, options: dict[str, Any], part: xr.DataArray, conditions: Conditions) -> Any:
+    states, weights, inputs = conditions
     given = {"states": states, "weights": weights, "inputs": None if inputs is None else inputs[0]}
     own = {word: value for word, value in given.items() if value is not None}
     with _threads.limited(1):
@@ -68,23 +68,23 @@ def mapped(ask: Ask, chunks: Chunks, like: xr.DataArray, *, rows_ahead: int = 0)
     Its entries are numbers where any will do: rows without any do not determine a diffuse start.
     """
     dask = import_dask()
-    ghost = ask(like, ghostly(chunks.said[0], chunks, rows_ahead))
-    whole = _as_dataset(ghost)
+    dummy = ask(like, dummy_conditions(chunks.conditions[0], chunks, rows_ahead))
+    whole = _as_dataset(dummy)
     ragged = len(np.unique(chunks.lengths)) > 1
     types = {name: _type(variable, ragged and chunks.time in variable.dims) for name, variable in whole.items()}
     longest = int(chunks.lengths.max())
     answer = partial(_answer, ask, types, chunks.time, longest)
-    whole_chunks = zip(chunks.parts, chunks.said)
-    parts = [dask.delayed(answer, pure=False, nout=len(types))(part, said) for part, said in whole_chunks]
+    whole_chunks = zip(chunks.parts, chunks.conditions)
+    parts = [dask.delayed(answer, pure=False, nout=len(types))(part, conditions) for part, conditions in whole_chunks]
     variables = {
         str(name): (variable.dims, _assembled(dask, [part[i] for part in parts], variable, types[name], chunks))
         for i, (name, variable) in enumerate(whole.items())
     }
-    dataset = xr.Dataset(variables, _coords(ghost, chunks))
+    dataset = xr.Dataset(variables, _coords(dummy, chunks))
     for name, variable in whole.items():
         dataset[name].attrs.update(variable.attrs)
-    dataset = dataset.set_coords([name for name in whole if name in ghost.coords])
-    return dataset if isinstance(ghost, xr.Dataset) else dataset[ANSWER].rename(ghost.name)
+    dataset = dataset.set_coords([name for name in whole if name in dummy.coords])
+    return dataset if isinstance(dummy, xr.Dataset) else dataset[ANSWER].rename(dummy.name)
 
 
 def _as_dataset(answer: Any) -> xr.Dataset:
@@ -114,15 +114,15 @@ def _assembled(dask: Any, blocks: list[Any], variable: xr.DataArray, dtype: np.d
     return each[0] if len(each) == 1 else dask.array.stack(each).sum(0)
 
 
-def _coords(ghost: Any, chunks: Chunks) -> dict[Any, Any]:
-    """Coordinates of the whole answer, in the order that they have in the ghost's."""
+def _coords(dummy: Any, chunks: Chunks) -> dict[Any, Any]:
+    """Coordinates of the whole answer, in the order that they have in the dummy's."""
     y, sequence, time = chunks.array, chunks.sequence, chunks.time
-    own = {name: coord.variable for name, coord in ghost.coords.items() if name in ghost.dims or not coord.ndim}
+    own = {name: coord.variable for name, coord in dummy.coords.items() if name in dummy.dims or not coord.ndim}
     own = {name: variable for name, variable in own.items() if name != "log_prob"}
-    if sequence is None or sequence not in ghost.dims:
+    if sequence is None or sequence not in dummy.dims:
         return own
     own[sequence] = chunks.keys
-    if time not in ghost.dims:
+    if time not in dummy.dims:
         return own
     whole = {sequence: own.pop(sequence), "length": (sequence, chunks.lengths)}
     if time in y.indexes or "timestamp" not in y.coords:
@@ -138,9 +138,9 @@ def _coords(ghost: Any, chunks: Chunks) -> dict[Any, Any]:
 
 
 def _answer(
-    ask: Ask, types: dict[Any, np.dtype[Any]], time: str, longest: int, part: xr.DataArray, said: Said
+    ask: Ask, types: dict[Any, np.dtype[Any]], time: str, longest: int, part: xr.DataArray, conditions: Conditions
 ) -> tuple[AnyArray, ...]:
-    found = _as_dataset(ask(part, said))
+    found = _as_dataset(ask(part, conditions))
     return tuple(_padded(found[name], time, longest, dtype) for name, dtype in types.items())
 
 

@@ -15,8 +15,8 @@ from statespace_em._typing import Floats, Ints
 from statespace_em.conditions import check_some
 from statespace_em.data import Batch, as_batch
 from statespace_em.labels import Labels
-from statespace_em.scale.chunks import Chunks, Said, import_dask
-from statespace_em.scale.said import part_of, read
+from statespace_em.scale.chunks import Chunks, Conditions, import_dask
+from statespace_em.scale.conditions import part_of, read
 
 SAMPLE = 50_000  # rows that starts are guessed from; all of them where there are no more
 LEAST = 500  # rows worth taking from a chunk
@@ -52,8 +52,8 @@ def survey(chunks: Chunks, options: Mapping[str, Any], names: Sequence[Any]) -> 
     dask = import_dask()
     labels, options = prepared(chunks, options)
     tasks = [
-        dask.delayed(partial(_visit, options=options, quota=quota, names=names), pure=False)(part, said)
-        for part, said, quota in zip(chunks.parts, chunks.said, _quotas(chunks))
+        dask.delayed(partial(_visit, options=options, quota=quota, names=names), pure=False)(part, conditions)
+        for part, conditions, quota in zip(chunks.parts, chunks.conditions, _quotas(chunks))
     ]
     found: Sequence[_Found] = dask.compute(*tasks)
     check_some(np.array([part.counts for part in found]))
@@ -66,8 +66,8 @@ def survey(chunks: Chunks, options: Mapping[str, Any], names: Sequence[Any]) -> 
 def prepared(chunks: Chunks, options: Mapping[str, Any]) -> tuple[Labels, dict[str, Any]]:
     """Labels of one sequence, and the options with the symbols that occur; mistakes in labels show before any work."""
     category = options["support"] == "category"
-    ghostly = {**options, "symbols": ["?"] if category and options["symbols"] is None else options["symbols"]}
-    labels = as_batch(chunks.ghost(), **ghostly)[1]
+    dummy_conditions = {**options, "symbols": ["?"] if category and options["symbols"] is None else options["symbols"]}
+    labels = as_batch(chunks.dummy(), **dummy_conditions)[1]
     symbols = _symbols(chunks) if category and options["symbols"] is None else options["symbols"]
     return labels, {**options, "symbols": symbols}
 
@@ -110,10 +110,10 @@ def _joined(batches: Sequence[Batch]) -> Batch:
 
 
 def _visit(
-    part: xr.DataArray, said: Said, *, options: dict[str, Any], quota: int | None, names: Sequence[Any]
+    part: xr.DataArray, conditions: Conditions, *, options: dict[str, Any], quota: int | None, names: Sequence[Any]
 ) -> _Found:
     with _threads.limited(1):
-        batch, _, _ = read(part, said, options, names)
+        batch, _, _ = read(part, conditions, options, names)
     counts = batch.weight is None or bool(batch.weight.any())
     if quota is None:
         return _Found(batch, _singles(batch, np.zeros(0, np.int64)), counts)

@@ -94,7 +94,7 @@ def invertible(coefficients: Floats) -> tuple[Floats, float]:
     return found, factor
 
 
-def mirrored(labels: Sequence[str], values: Mapping[str, float]) -> dict[str, float]:
+def invertible_form(labels: Sequence[str], values: Mapping[str, float]) -> dict[str, float]:
     """Named values of ARMA parts with every moving average, seasonal or not, in its invertible form."""
     new = dict(values)
     for label in labels:

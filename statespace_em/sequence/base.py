@@ -20,7 +20,7 @@ from statespace_em.model import LatentModel
 from statespace_em.predictive import Predictive
 from statespace_em.residuals import labelled_residuals
 from statespace_em.scale.lazily import chunkwise
-from statespace_em.sequence.future import (
+from statespace_em.sequence.forecast import (
     add_quantiles,
     averaged,
     check_levels,
@@ -253,10 +253,10 @@ class SequenceModel(LatentModel):
         """
         _validate.at_least("horizon", horizon, 1, whole=True)
         _validate.at_least("n_paths", n_paths, 1, whole=True)
-        rng, said = _validate.generator(seed), (states, weights)
+        rng, conditions = _validate.generator(seed), (states, weights)
         draws = parameter_draws(self._known(params))
         parts = [
-            self._simulated(y, horizon, n_paths // len(draws) + (i < n_paths % len(draws)), own, rng, *said)
+            self._simulated(y, horizon, n_paths // len(draws) + (i < n_paths % len(draws)), own, rng, *conditions)
             for i, own in enumerate(draws[:n_paths])
         ]
         return parts[0] if len(parts) == 1 else xr.concat(parts, "path")

@@ -16,7 +16,7 @@ from statespace_em.labels import Labels, labelled_rows
 from statespace_em.predictive import Predictive
 from statespace_em.segments import Segments
 from statespace_em.sequence.components import NOISY
-from statespace_em.sequence.decomposition import View, check_asked, decomposed, told_units
+from statespace_em.sequence.decomposition import View, check_asked, decomposed, units_of_y
 from statespace_em.sequence.lgssm_filter import causal
 from statespace_em.sequence.lgssm_params import positions
 from statespace_em.sequence.lgssm_smoother import smooth
@@ -87,7 +87,7 @@ class ComponentSum(Addable, StateSpaceModel):
                 mean, cov = states.mean, np.asarray(states.cov)
         return decomposed(
             self._views(y, params, labels), mean, cov, positions(batch), batch.y, labels, noisy=self._noisy(), of=of,
-            level=level, units=told_units(y),
+            level=level, units=units_of_y(y),
         )  # fmt: skip
 
     @abstractmethod
@@ -118,12 +118,12 @@ class ComponentSum(Addable, StateSpaceModel):
             )
         check_times(self.components, labels)
 
-    def _future(self, y: Any, horizon: int, params: xr.Dataset, *said: Any) -> tuple[xr.Dataset, Predictive]:
+    def _future(self, y: Any, horizon: int, params: xr.Dataset, *conditions: Any) -> tuple[xr.Dataset, Predictive]:
         check_ahead(self.components, lambda: self._read(y, params)[1], y, horizon)
-        return super()._future(y, horizon, params, *said)
+        return super()._future(y, horizon, params, *conditions)
 
     def _simulated(
-        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *said: Any
+        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *conditions: Any
     ) -> xr.Dataset:
         check_ahead(self.components, lambda: self._read(y, params)[1], y, horizon)
-        return super()._simulated(y, horizon, n_paths, params, rng, *said)
+        return super()._simulated(y, horizon, n_paths, params, rng, *conditions)

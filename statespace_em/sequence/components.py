@@ -104,7 +104,7 @@ def swings_about(period: float, cosine: str, sine: str) -> dict[str, Sequence[fl
     return {cosine: [0.9 * np.cos(angle) for angle in angles], sine: [0.9 * np.sin(angle) for angle in angles]}
 
 
-def turning_up(names: Sequence[str], values: Mapping[str, float]) -> dict[str, float]:
+def positive_frequencies(names: Sequence[str], values: Mapping[str, float]) -> dict[str, float]:
     """Values with cycles that turn one way: a cycle is the same in distribution whichever way it turns."""
     return {**values, **{name: abs(values[name]) for name in names if name in values}}
 

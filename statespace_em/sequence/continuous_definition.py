@@ -20,7 +20,7 @@ from statespace_em.labels import Labels, listed
 from statespace_em.patterns import Pattern, fixed
 from statespace_em.priors import InverseWishart
 from statespace_em.scale.chunks import is_chunked
-from statespace_em.sequence.components import turning_up
+from statespace_em.sequence.components import positive_frequencies
 from statespace_em.sequence.decays import Decay
 from statespace_em.sequence.flow import ContinuousComponent, Flow
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
@@ -234,7 +234,7 @@ class ContinuousDefinition(StateSpaceModel):
         return Specification(
             self._names(), observation.shape[-2], patterns, varying, tuple(words), guesses=guesses, flow=free_flow,
             decays=tuple(decays), segments=self._segments(), regressors=self._regressors(components),
-            meant=partial(turning_up, turns) if turns else None,
+            canonical=partial(positive_frequencies, turns) if turns else None,
         )  # fmt: skip
 
     def _regressors(self, components: Sequence[ContinuousComponent]) -> dict[Any, int]:

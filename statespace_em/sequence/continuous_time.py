@@ -50,14 +50,14 @@ class ContinuousTimeModel(ContinuousDefinition):
     def fit(self, y: Any, **options: Any) -> Self:
         """Estimate what is free; see `LatentModel.fit` for the options. Units are those of y and of its times."""
         super().fit(y, **options)
-        self.tell_units(y)
+        self.label_units(y)
         return self
 
     def summary(self) -> pd.DataFrame:
         """What was estimated: ``value`` and ``unit``, such as of densities and of the noise of each sensor."""
         return with_units(super().summary(), self._known(None))
 
-    def tell_units(self, y: Any) -> None:
+    def label_units(self, y: Any) -> None:
         """Write into the attributes of ``params_`` what its numbers are units of, as y tells it."""
         labels = self._read(y, self.params_)[1] if not is_chunked(y) else None
         index = pd.RangeIndex(0) if labels is None else labels.times[0]
@@ -304,8 +304,8 @@ class ContinuousTimeModel(ContinuousDefinition):
         times = labels.times[which]
         return self.sample(times if self.step is None else len(times), params, seed=seed)
 
-    def _future(self, y: Any, horizon: int, params: xr.Dataset, *said: Any) -> tuple[xr.Dataset, Predictive]:
-        found, predictive = StateSpaceModel._future(self._until(horizon), y, horizon, params, *said)
+    def _future(self, y: Any, horizon: int, params: xr.Dataset, *conditions: Any) -> tuple[xr.Dataset, Predictive]:
+        found, predictive = StateSpaceModel._future(self._until(horizon), y, horizon, params, *conditions)
         labels = self._read(y, params)[1]
         if labels.time in found.coords:
             return found, predictive
@@ -321,9 +321,9 @@ class ContinuousTimeModel(ContinuousDefinition):
         return found.assign_coords(timestamp=((labels.sequence, "horizon"), stamps)), predictive
 
     def _simulated(
-        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *said: Any
+        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *conditions: Any
     ) -> xr.Dataset:
-        return StateSpaceModel._simulated(self._until(horizon), y, horizon, n_paths, params, rng, *said)
+        return StateSpaceModel._simulated(self._until(horizon), y, horizon, n_paths, params, rng, *conditions)
 
     def _until(self, horizon: int) -> Self:
         """Copy whose dynamics go on for some steps after the last row."""

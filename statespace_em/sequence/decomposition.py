@@ -155,7 +155,7 @@ def decomposed(
     return dataset.assign_attrs({"level": level} | ({"units": units} if units else {}))
 
 
-def told_units(y: Any) -> str:
+def units_of_y(y: Any) -> str:
     """Unit of y where its attributes tell one for all columns; else empty."""
     units = getattr(y, "attrs", {}).get("units")
     return units if isinstance(units, str) else ""

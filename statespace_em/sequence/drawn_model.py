@@ -16,9 +16,9 @@ from statespace_em.errors import DataError, ParameterError
 from statespace_em.inputs import takes_inputs
 from statespace_em.labels import Labels, labelled_rows, show
 from statespace_em.sequence.driven import DrivenModel
-from statespace_em.sequence.future import future_paths, one_sequence
+from statespace_em.sequence.forecast import future_paths, one_sequence
 from statespace_em.sequence.lgssm_draws import simulated, smoothed_draws
-from statespace_em.sequence.lgssm_future import ahead, future_draws, lasting, later
+from statespace_em.sequence.lgssm_forecast import ahead, future_draws, lasting, later
 from statespace_em.sequence.lgssm_params import LGSSMParams, driven, positions
 from statespace_em.sequence.lgssm_smoother import smooth
 from statespace_em.sequence.lgssm_values import check_length
@@ -32,9 +32,9 @@ class DrawnModel(DrivenModel):
         """Parameters with the columns of y that they are for, labelled and plain."""
 
     def _simulated(
-        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *said: Any
+        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *conditions: Any
     ) -> xr.Dataset:
-        _, tree, batch, labels, known = self._ready(y, params, *said)
+        _, tree, batch, labels, known = self._ready(y, params, *conditions)
         with labelled_rows(labels, self._names()):
             end = smooth(tree, batch)[0]
         last = one_sequence(batch, labels)

@@ -13,7 +13,7 @@ from statespace_em.errors import DataError, ParameterError
 from statespace_em.inputs import Inputs, read_inputs, takes_inputs
 from statespace_em.labels import Labels, listed
 from statespace_em.scale.chunks import is_chunked
-from statespace_em.scale.said import Beside, names_of
+from statespace_em.scale.conditions import ChunkInputs, names_of
 from statespace_em.segments import Segments
 from statespace_em.sequence.base import SequenceModel
 from statespace_em.sequence.lgssm_specification import Specification
@@ -140,7 +140,7 @@ class DrivenModel(SequenceModel):
     def _one_of_many(self, key: Any, y: Any) -> Any:
         return y if self._segments() is None else {key: y}
 
-    def _beside(self, params: xr.Dataset | None) -> Beside | None:
+    def _beside(self, params: xr.Dataset | None) -> ChunkInputs | None:
         if self._segments() is not None:
             raise DataError(
                 "y is in chunks, but the model has matrices for each of its sequences: pass y.compute() if it fits in "

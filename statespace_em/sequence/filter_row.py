@@ -197,7 +197,7 @@ def filtered_row(
     ), *later  # fmt: skip
 
 
-def told_by(guard: Guard) -> Mapping[str, str]:
+def conditioning_of(guard: Guard) -> Mapping[str, str]:
     """What a filter tells, and what each has seen: what was judged only where something was."""
     return SEEN if guard.judges else {name: seen for name, seen in SEEN.items() if name not in JUDGED}
 

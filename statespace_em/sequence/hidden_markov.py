@@ -43,7 +43,7 @@ from statespace_em.schema import Schema, state_coords
 from statespace_em.sequence.base import SequenceModel, future_dataset
 from statespace_em.sequence.chain_block import Chain
 from statespace_em.sequence.decoding import best_paths, chain_of, decoded, fixed_lag, least_rows
-from statespace_em.sequence.future import future_paths, one_sequence
+from statespace_em.sequence.forecast import future_paths, one_sequence
 from statespace_em.sequence.hmm_core import HMMCore
 from statespace_em.sequence.stationary import stationary
 from statespace_em.sequence.stream_chain import ChainStream
@@ -225,9 +225,9 @@ class HiddenMarkovModel(SequenceModel):
         return rosenblatt(self._family(), tree.emission, batch.y, known.predicted)
 
     def _simulated(
-        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *said: Any
+        self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *conditions: Any
     ) -> xr.Dataset:
-        core, tree, batch, labels, known = self._ready(y, params, *said)
+        core, tree, batch, labels, known = self._ready(y, params, *conditions)
         with labelled_rows(labels, self._names()):
             now = core.filter(tree, batch).filtered[one_sequence(batch, labels)]  # type: ignore[attr-defined]
         states, drawn = core.sample_from(tree, now @ tree.transition, n_paths, horizon, rng)  # type: ignore[attr-defined]

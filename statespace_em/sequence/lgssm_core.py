@@ -41,7 +41,7 @@ from statespace_em.sequence.lgssm_row_checks import going_on, values_of_rows
 from statespace_em.sequence.lgssm_shift import LOCATIONS, Shift
 from statespace_em.sequence.lgssm_smoother import smooth
 from statespace_em.sequence.lgssm_stationary import undamped
-from statespace_em.sequence.lgssm_structure import STEPS, Structure, first_row, structure_for, with_meant
+from statespace_em.sequence.lgssm_structure import STEPS, Structure, canonical, first_row, structure_for
 
 __all__ = ["DOMAINS", "LGSSMCore", "LGSSMParams"]
 
@@ -390,7 +390,7 @@ class LGSSMCore:
         parts = {name: self.patterns[name] for name in names}
         if not all(pattern.names for pattern in parts.values()):
             return params
-        new = with_meant(parts, params, self.meant)
+        new = canonical(parts, params, self.meant)
         return self.structure(params).complete(params._asdict() | new) if new else params
 
     def n_free(self, params: LGSSMParams) -> int:

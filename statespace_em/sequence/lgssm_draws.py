@@ -11,7 +11,7 @@ from statespace_em.data import Batch
 from statespace_em.errors import UndeterminedStartError
 from statespace_em.kernels import kalman
 from statespace_em.sequence.lgssm_filter import causal
-from statespace_em.sequence.lgssm_future import matrices_at, root
+from statespace_em.sequence.lgssm_forecast import matrices_at, root
 from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, varies
 from statespace_em.sequence.lgssm_smoother import smooth
 

@@ -62,7 +62,7 @@ class Specification:
     flow: Flow | None = None  # that makes the dynamics of each step of transition and process_cov
     regressors: Mapping[Any, int] = field(default_factory=dict)  # states that are coefficients of known columns
     guess_from: Callable[[Batch], Mapping[str, Sequence[float]]] | None = None  # first values that the data suggest
-    meant: Callable[[Mapping[str, float]], dict[str, float]] | None = None  # of values of one likelihood, by name
+    canonical: Callable[[Mapping[str, float]], dict[str, float]] | None = None  # of equal likelihood
     decays: tuple[Decay, ...] = ()  # of states that start stationary
     segments: Segments | None = None  # whose rows they are, where sequences have some of their own
 

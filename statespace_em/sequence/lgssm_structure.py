@@ -246,7 +246,7 @@ class Structure:
         return sum(len(pattern.names) for pattern in self.patterns.values()) + unknown
 
 
-def with_meant(
+def canonical(
     parts: Mapping[str, Pattern | RowPattern],
     params: LGSSMParams,
     meant: Callable[[Mapping[str, float]], dict[str, float]],

@@ -174,7 +174,7 @@ def fit_student(
     fitted = type(model)(**model.get_params())
     fitted.params_ = _unscaled(fitted, inner, found.params, found.now)
     if isinstance(fitted, ContinuousTimeModel):
-        fitted.tell_units(y)
+        fitted.label_units(y)
     single = len(found.nu) == 1
     rows = found.weight[:, 0] if single else found.weight[:, task.owner]
     weights = labels.dataset(

@@ -35,7 +35,7 @@ from statespace_em.sequence.identifiable_offsets import check_offsets_identified
 from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_draws import lagged
 from statespace_em.sequence.lgssm_filter import causal
-from statespace_em.sequence.lgssm_future import Future, future_moments, predicted_rows
+from statespace_em.sequence.lgssm_forecast import Future, future_moments, predicted_rows
 from statespace_em.sequence.lgssm_no_bound import no_bound
 from statespace_em.sequence.lgssm_params import PARAMETERS, LGSSMParams, by_row, positions
 from statespace_em.sequence.lgssm_priors import check_sizes
@@ -262,7 +262,7 @@ class StateSpaceModel(DrawnModel):
 
     # what LatentModel asks for
 
-    def _told(self) -> xr.Dataset | None:
+    def _fixed_parameters(self) -> xr.Dataset | None:
         schema, spec = self._schema(), self._specification(None)
         if schema.required or spec.starts_as("fixed").any():
             return None
@@ -333,7 +333,7 @@ class StateSpaceModel(DrawnModel):
             *priors[0], tied, patterns, varying, spec.loadings,
             unknown if unknown.any() and given is not None else None, stationary if stationary.any() else None,
             self.likelihood, guesses, spec.flow, scale_of(batch) if spec.has_inputs else None,
-            priors[1], columns, spec.meant, spec.decays, shift,
+            priors[1], columns, spec.canonical, spec.decays, shift,
         )  # fmt: skip
 
     def _given_by(self, arrays: Mapping[str, Any]) -> tuple[str, ...]:

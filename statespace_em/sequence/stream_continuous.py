@@ -70,7 +70,7 @@ class ContinuousStream(Stream[KalmanStep]):
     def update(self, row: Any, time: Any = None, *, state: Any = None) -> KalmanStep:
         """Take the next row; see `Stream.update`. A row without a time comes a usual step after the one before."""
         self._timed = time is not None
-        return Stream.update(self, row, time, state=state)
+        return super().update(row, time, state=state)
 
     def _gap(self, time: Any) -> float:
         if self.time is None or not self._dynamics.follows_times:

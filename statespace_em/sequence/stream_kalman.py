@@ -15,7 +15,14 @@ from statespace_em.inputs import one_row
 from statespace_em.labels import show
 from statespace_em.model import LatentModel
 from statespace_em.sequence.filter_row import DIMS as KEPT
-from statespace_em.sequence.filter_row import Guard, KalmanStep, check_determines, early_step, filtered_row, told_by
+from statespace_em.sequence.filter_row import (
+    Guard,
+    KalmanStep,
+    check_determines,
+    conditioning_of,
+    early_step,
+    filtered_row,
+)
 from statespace_em.sequence.lgssm_filter import causal
 from statespace_em.sequence.lgssm_params import ROWWISE, LGSSMParams, by_row
 from statespace_em.sequence.lgssm_passes import Filtered
@@ -100,7 +107,7 @@ class KalmanStream(Stream[KalmanStep]):
             self._inputs = one_row(inputs, self._names, self._where(time))
         if self._varying.names or regressors is not None or matrices is not None:
             self._row = self._varying.at(self.n_rows, self._where(time), matrices, regressors)
-        return Stream.update(self, row, time, state=state)
+        return super().update(row, time, state=state)
 
     def _where(self, time: Any) -> str:
         return f"time {show(self.n_rows if time is None else time)}"
@@ -132,7 +139,7 @@ class KalmanStream(Stream[KalmanStep]):
 
     def _restored(self) -> None:
         self._guard = Guard.read(self._numbers)
-        self.conditioning = told_by(self._guard)
+        self.conditioning = conditioning_of(self._guard)
 
     def _state(self) -> dict[str, Floats]:
         kept = {"mean": self._mean, "cov": self._cov, "early": self._early, "guard": self._numbers}

@@ -17,9 +17,9 @@ from statespace_em.errors import ParameterError
 from statespace_em.labels import Labels
 from statespace_em.patterns import fixed, from_entries
 from statespace_em.priors import InverseWishart
-from statespace_em.sequence.arma import hannan_rissanen, mirrored
+from statespace_em.sequence.arma import hannan_rissanen, invertible_form
 from statespace_em.sequence.component_sum import ComponentSum
-from statespace_em.sequence.components import Component, built, together, turning_up
+from statespace_em.sequence.components import Component, built, positive_frequencies, together
 from statespace_em.sequence.decomposition import View, views
 from statespace_em.sequence.lgssm_specification import Specification
 from statespace_em.sequence.lgssm_start import interpolated
@@ -139,7 +139,7 @@ class StructuralModel(ComponentSum):
         several = {word: [label for label, kind in kinds if kind == word] for word in ("arma", "cycle")}
         return Specification(
             names, 1, patterns, varying, tuple(initial), guesses=guesses, regressors=regressors,
-            guess_from=self._guess_from, meant=partial(_meant, several) if any(several.values()) else None,
+            guess_from=self._guess_from, canonical=partial(_canonical, several) if any(several.values()) else None,
             decays=tuple(decay for part in parts for decay in part.decays), segments=self._segments(),
         )  # fmt: skip
 
@@ -177,6 +177,8 @@ class StructuralModel(ComponentSum):
         return np.hstack([np.ones((n_rows, int(free_level))), *columns])
 
 
-def _meant(labels: Mapping[str, Sequence[str]], values: Mapping[str, float]) -> dict[str, float]:
+def _canonical(labels: Mapping[str, Sequence[str]], values: Mapping[str, float]) -> dict[str, float]:
     """Values that are shown of several with one likelihood: moving averages that can be inverted, cycles one way."""
-    return turning_up([f"{label}cycle_sin" for label in labels["cycle"]], mirrored(labels["arma"], values))
+    return positive_frequencies(
+        [f"{label}cycle_sin" for label in labels["cycle"]], invertible_form(labels["arma"], values)
+    )

@@ -9,13 +9,13 @@ import pytest
 import xarray as xr
 
 import statespace_em as sse
-from statespace_em.later import Later, Lazily
+from statespace_em.lazy import Deferred, LazyAttribute
 
 LEFT = ("params_", "trace_", "starts_", "n_parameters_")
 
 
 class Holder:
-    value = Lazily()
+    value = LazyAttribute()
 
 
 def fitted():
@@ -25,7 +25,7 @@ def fitted():
 
 def test_a_value_is_made_once_and_only_when_asked_for():
     calls, holder = [], Holder()
-    holder.value = Later(lambda: calls.append(1) or [3])
+    holder.value = Deferred(lambda: calls.append(1) or [3])
     assert not calls
     assert holder.value is holder.value
     assert calls == [1]
@@ -33,7 +33,7 @@ def test_a_value_is_made_once_and_only_when_asked_for():
     assert holder.value == [4]
     del holder.value
     assert not hasattr(holder, "value")
-    assert isinstance(Holder.value, Lazily)
+    assert isinstance(Holder.value, LazyAttribute)
 
 
 @pytest.mark.parametrize("name", LEFT)
@@ -46,7 +46,7 @@ def test_before_a_fit_there_is_nothing(name):
 
 @pytest.mark.parametrize("name", LEFT)
 def test_nothing_is_made_by_a_fit(name):
-    assert isinstance(vars(fitted())[name], Later)
+    assert isinstance(vars(fitted())[name], Deferred)
 
 
 @pytest.mark.parametrize("travel", [lambda m: pickle.loads(pickle.dumps(m)), copy.copy, copy.deepcopy])
@@ -56,7 +56,7 @@ def test_a_fit_that_nobody_looked_at_travels_whole(travel):
     pd.testing.assert_frame_equal(there.trace_, here.trace_)
     pd.testing.assert_frame_equal(there.starts_, here.starts_)
     assert there.n_parameters_ == here.n_parameters_ == 7
-    assert not any(isinstance(value, Later) for value in vars(there).values())
+    assert not any(isinstance(value, Deferred) for value in vars(there).values())
 
 
 def test_a_fit_that_nobody_looked_at_is_saved_whole(tmp_path):

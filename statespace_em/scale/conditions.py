@@ -1,4 +1,4 @@
-"""Known states, weights and inputs of chunked data: each chunk is told what is said of its own sequences."""
+"""Known states, weights and inputs of chunked data: each chunk comes with those of its own sequences."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from statespace_em.data import Batch, as_batch
 from statespace_em.errors import DataError
 from statespace_em.inputs import Inputs, read_inputs
 from statespace_em.labels import Labels, listed
-from statespace_em.scale.chunks import Chunks, Said, cut, is_chunked
+from statespace_em.scale.chunks import Chunks, Conditions, cut, is_chunked
 
-Beside = tuple[Any, list[Any]]  # inputs as they were given, and the names of their columns in order
+ChunkInputs = tuple[Any, list[Any]]  # inputs as they were given, and the names of their columns in order
 
 
-def told(chunks: Chunks, states: Any, weights: Any, beside: Beside | None = None) -> Chunks:
-    """Chunks that know what is said of them.
+def chunks_with_conditions(chunks: Chunks, states: Any, weights: Any, beside: ChunkInputs | None = None) -> Chunks:
+    """Chunks with the states, weights and inputs of their sequences.
 
     Either is in Dask chunks itself, which are then cut as those of y are, or in memory, in a DataArray with the
     sequences of y, a list or dict with one entry a sequence, or a frame with two index levels.
@@ -45,7 +45,7 @@ def told(chunks: Chunks, states: Any, weights: Any, beside: Beside | None = None
         check_weights(whole, labels, "sequence")
         of_rows = [whole[begin:end] for begin, end in chunks.bounds]
     inputs = [None] * len(chunks.parts) if beside is None else _inputs_of(beside, chunks)
-    return replace(chunks, said=list(zip(_parts("states", states, chunks), of_rows, inputs)))
+    return replace(chunks, conditions=list(zip(_parts("states", states, chunks), of_rows, inputs)))
 
 
 def names_of(given: Any, unsorted: Any) -> Inputs:
@@ -53,20 +53,20 @@ def names_of(given: Any, unsorted: Any) -> Inputs:
     if not is_chunked(given):
         return read_inputs(given, unsorted)._replace(parts=(), times=())
     given = stacked(given) if isinstance(given, xr.Dataset) else given
-    labels = as_batch(cut(given.chunk(-1)).ghost(), unsorted=unsorted)[1]
+    labels = as_batch(cut(given.chunk(-1)).dummy(), unsorted=unsorted)[1]
     return Inputs((), (), list(labels.features), labels.sequence is None)
 
 
-def ghostly(said: Said, chunks: Chunks, rows_ahead: int) -> Said:
-    """What is said of a sequence made up: no states, no weights, inputs of 0 as far as a question may look."""
-    if said[2] is None:
+def dummy_conditions(conditions: Conditions, chunks: Chunks, rows_ahead: int) -> Conditions:
+    """Conditions of a sequence made up: no states, no weights, inputs of 0 as far as a question may look."""
+    if conditions[2] is None:
         return None, None, None
-    names = said[2][1]
+    names = conditions[2][1]
     rows = int(chunks.lengths.max()) + rows_ahead
     return None, None, (pd.DataFrame(np.zeros((rows, len(names))), columns=names), names)
 
 
-def _inputs_of(beside: Beside, chunks: Chunks) -> list[Any]:
+def _inputs_of(beside: ChunkInputs, chunks: Chunks) -> list[Any]:
     """Inputs of each chunk with the names of their columns; one table serves all sequences."""
     given, names = beside
     whole = chunks.sequence is not None and not is_chunked(given)
@@ -77,10 +77,10 @@ def _inputs_of(beside: Beside, chunks: Chunks) -> list[Any]:
     return [(part, names) for part in parts]
 
 
-def read(part: xr.DataArray, said: Said, options: dict[str, Any], names: Sequence[Any]) -> tuple[Any, ...]:
-    """Batch, labels and symbols of a chunk, with what is said of it; runs where the chunk is."""
+def read(part: xr.DataArray, conditions: Conditions, options: dict[str, Any], names: Sequence[Any]) -> tuple[Any, ...]:
+    """Batch, labels and symbols of a chunk, with its conditions; runs where the chunk is."""
     batch, labels, symbols = as_batch(part, **options)
-    states, weights, inputs = said
+    states, weights, inputs = conditions
     if states is not None or weights is not None:
         batch = with_conditions(batch, labels, names, states, weights, options["unsorted"])
     if inputs is not None:
@@ -89,7 +89,7 @@ def read(part: xr.DataArray, said: Said, options: dict[str, Any], names: Sequenc
 
 
 def part_of(batch: Batch, sequence: int, n_rows: int) -> Batch:
-    """First rows of one sequence of a batch, with what is said of them."""
+    """First rows of one sequence of a batch, with its conditions."""
     rows = slice(batch.starts[sequence], batch.starts[sequence] + n_rows)
     known = None if batch.known is None else batch.known[rows]
     weight = None if batch.row_weight is None else batch.row_weight[rows]
@@ -103,7 +103,7 @@ def _is_one_a_sequence(weights: Any, chunks: Chunks) -> bool:
 
 
 def _parts(name: str, given: Any, chunks: Chunks) -> list[Any]:
-    """What is said of each chunk."""
+    """Conditions of each chunk."""
     if given is None:
         return [None] * len(chunks.parts)
     given = stacked(given) if isinstance(given, xr.Dataset) else given

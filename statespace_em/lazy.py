@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 @final
-class Later(Generic[T]):
+class Deferred(Generic[T]):
     """A value that is still to be made.
 
     Parameters
@@ -29,19 +29,19 @@ class Later(Generic[T]):
 
 
 @final
-class Lazily(Generic[T]):
-    """Attribute of a model that is set to its value, or to `Later`, and read as the value."""
+class LazyAttribute(Generic[T]):
+    """Attribute of a model that is set to its value, or to `Deferred`, and read as the value."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
     @overload
-    def __get__(self, model: None, kind: type) -> Lazily[T]: ...
+    def __get__(self, model: None, kind: type) -> LazyAttribute[T]: ...
 
     @overload
     def __get__(self, model: object, kind: type) -> T: ...
 
-    def __get__(self, model: object | None, kind: type) -> Lazily[T] | T:
+    def __get__(self, model: object | None, kind: type) -> LazyAttribute[T] | T:
         """Make the value where that is still to be done."""
         if model is None:
             return self
@@ -50,12 +50,12 @@ class Lazily(Generic[T]):
             raise NotFittedError(
                 f"{type(model).__name__!r} object has no attribute {self.name!r} yet: call fit(y) first."
             )
-        if isinstance(own[self.name], Later):
+        if isinstance(own[self.name], Deferred):
             own[self.name] = own[self.name].value()
         value: T = own[self.name]
         return value
 
-    def __set__(self, model: object, value: T | Later[T]) -> None:
+    def __set__(self, model: object, value: T | Deferred[T]) -> None:
         """Keep the value, or how to make it."""
         vars(model)[self.name] = value
 
@@ -66,4 +66,4 @@ class Lazily(Generic[T]):
 
 def settled(model: object) -> dict[str, Any]:
     """Attributes of a model, with all values made: how it is made would not travel."""
-    return {name: getattr(model, name) if isinstance(value, Later) else value for name, value in vars(model).items()}
+    return {name: getattr(model, name) if isinstance(value, Deferred) else value for name, value in vars(model).items()}
