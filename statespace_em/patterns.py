@@ -63,6 +63,11 @@ class Pattern:
         single = ((flat != 0.0).sum(1) == 1).all() and ((flat == 0.0) | (flat == 1.0)).all()
         return bool(single and (flat.sum(0) <= 1.0).all() and not self.constant[self.touched].any())
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every entry is free for itself."""
+        return self.is_plain and len(self.names) == self.constant.size
+
     @cached_property
     def columns(self) -> Ints | None:
         """Columns of a matrix that are free, every entry for itself; None where one is free in part or tied."""

@@ -81,6 +81,38 @@ def test_bases_that_mean_something_have_no_free_modes():
     assert slow_modes(core.structure(params), np.diag([0.999, 0.3])) is None
 
 
+SEEN = {"two columns": {"observation": np.eye(2)}, "prior": {"process_prior": sse.priors.InverseWishart(6, np.eye(2))}}
+
+
+@pytest.mark.parametrize("kind", SEEN)
+def test_a_basis_that_data_or_prior_tell_keeps_all_of_the_dynamics(kind):
+    """Charts had the two roots only, and fits ended as converged where the score by the other entries was steep."""
+    rng = np.random.default_rng(3)
+    x, y = np.zeros(2), np.empty((120, 2))
+    for t in range(120):
+        x = np.array([[0.99, 0.1], [0.0, 0.5]]) @ x + rng.normal(size=2)
+        y[t] = x + 0.5 * rng.normal(size=2)
+    model = sse.LinearGaussianSSM(2, **SEEN[kind], initial="stationary")
+    batch = model._read(y, None)[0]
+    core = model._core(batch=batch, given={})
+    guess = next(iter(core.starts(batch, 1, np.random.default_rng(0), {})))
+    params = core.structure(guess).complete(guess._asdict() | {"transition": np.array([[0.99, 0.1], [0.0, 0.5]])})
+    chart = core.chart(params, core.e_step(params, batch)[0], params)
+    moved = [np.ravel(chart.params(1e-6 * e).transition - params.transition) for e in np.eye(chart.size)]
+    assert np.linalg.matrix_rank(np.array(moved) / 1e-6, tol=1e-3) == 4
+    fit = sse.LinearGaussianSSM(2, **SEEN[kind], initial="stationary").fit(y)
+    held = {name: fit.params_[name] for name in ("process_cov", "observation", "measurement_cov")}
+    A = fit.params_["transition"].to_numpy()
+
+    def height(transition):
+        there = fit.parameters(transition=transition, **held)  # with the start that follows
+        return fit.score(y, there) + fit.log_prior(there)
+
+    entries = 1e-5 * np.eye(4).reshape(4, 2, 2)
+    rises = [height(A + e) - height(A - e) for e in entries]
+    np.testing.assert_allclose(np.array(rises) / 2e-5, 0.0, atol=1e-2)
+
+
 def test_a_level_that_nothing_takes_up_is_a_mode_without_decay():
     """Two free states are then a level, all but without decay, and what is left of y: a sum of two decays."""
     x = np.zeros(80)

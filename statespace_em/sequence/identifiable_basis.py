@@ -217,7 +217,7 @@ def _is_whole(structure: Structure, name: str) -> bool:
     if isinstance(pattern, RowPattern):
         return False
     if name not in structure.noises:
-        return pattern.is_plain and len(pattern.names) == pattern.constant.size
+        return pattern.is_whole
     return structure.noises[name].is_whole
 
 

@@ -21,7 +21,7 @@ from statespace_em.sequence.lgssm_block import Block
 from statespace_em.sequence.lgssm_expectation import Statistics
 from statespace_em.sequence.lgssm_face import Face
 from statespace_em.sequence.lgssm_level import moved_together
-from statespace_em.sequence.lgssm_modes import slow_modes, units_of
+from statespace_em.sequence.lgssm_modes import Modes, slow_modes, units_of
 from statespace_em.sequence.lgssm_noise import Noise
 from statespace_em.sequence.lgssm_noise_pieces import Closed, Open, Piece
 from statespace_em.sequence.lgssm_params import LGSSMParams
@@ -175,19 +175,29 @@ def _part(piece: Piece, origin: Floats, start: Floats) -> _Side:
 
 
 class SquareChart:
-    """Coordinates around a point; see `statespace_em.boundary.Chart`."""
+    """Coordinates around a point; see `statespace_em.boundary.Chart`.
+
+    With ``any_basis`` the objective is that of y alone, whatever the basis that its states are written in.
+    """
 
     def __init__(
-        self, structure: Structure, params: LGSSMParams, units: Scales, start: LGSSMParams, gradients: Gradients
+        self,
+        structure: Structure,
+        params: LGSSMParams,
+        units: Scales,
+        start: LGSSMParams,
+        gradients: Gradients,
+        any_basis: bool,
     ) -> None:
         self.structure, self.origin, self.gradients = structure, params, gradients
+        modes = slow_modes(structure, params.transition) if any_basis else None
         self.sides: dict[str, _Side] = {}
         for name in structure.names:
             value = structure.kinds_of(name, params)
             if name in structure.noises:
                 self.sides[name] = _Covariance(structure.noises[name], value, structure.kinds_of(name, start))
             else:
-                self.sides[name] = _real(structure, name, value, units)
+                self.sides[name] = _real(structure, name, value, units, modes)
         self.size = sum(side.size for side in self.sides.values())
         dynamics = self.sides.get("transition")
         self.decaying = dynamics if isinstance(dynamics, Decaying) else None
@@ -228,7 +238,7 @@ class SquareChart:
         return list(zip(self.sides, np.split(x, ends[:-1]))) if len(ends) else []
 
 
-def _real(structure: Structure, name: str, value: Floats, units: Scales) -> _Side:
+def _real(structure: Structure, name: str, value: Floats, units: Scales, modes: Modes | None) -> _Side:
     """Coordinates of a coefficient, an offset or a mean."""
     away, feature = np.asarray(np.linalg.inv(units.state), dtype=float), np.diag(units.feature)
     left = feature if name.startswith("observation") else units.step
@@ -243,9 +253,9 @@ def _real(structure: Structure, name: str, value: Floats, units: Scales) -> _Sid
         rows = np.minimum(rows, units.seen)
     if name == "transition" and structure.decays:
         return structure.decaying(value, rows[:, None] / np.linalg.norm(units.state, axis=1))
-    if name == "transition" and (modes := slow_modes(structure, value)) is not None:
+    if name == "transition" and modes is not None:
         return Decaying(modes.pattern, value, units_of(modes, units.state, units.step), modes.decays, modes.parts)
-    if pattern.is_plain and len(pattern.names) == value.size:
+    if isinstance(pattern, Pattern) and pattern.is_whole:
         return _Whole(value, left, right)
     across = np.ones(1) if right is None else 1.0 / np.linalg.norm(units.state, axis=1)
     across = np.diag(right) if right is not None and name.endswith("input") else across

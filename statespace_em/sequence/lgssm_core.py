@@ -201,7 +201,8 @@ class LGSSMCore:
     def chart(self, params: LGSSMParams, statistics: Statistics, start: LGSSMParams) -> SquareChart:
         """Coordinates by roots of the covariances, smooth where one is singular."""
         units = scales(flowed(params, self.flow), statistics)
-        return SquareChart(self.structure(params), params, units, self._begun(params, start), self._gradients)
+        silent = all(prior.is_silent for prior in self._priors)
+        return SquareChart(self.structure(params), params, units, self._begun(params, start), self._gradients, silent)
 
     def _begun(self, params: LGSSMParams, start: LGSSMParams) -> LGSSMParams:
         """Start whose disturbances of decays are as if these had the variance of the states that they had."""

@@ -1,7 +1,8 @@
 """Modes of free dynamics that hardly decay: coordinates of theirs, however the states are written down.
 
-States that are free as a whole, dynamics and disturbances, have an arbitrary basis. Where they start stationary and a
-root is near the unit circle there is one in which that root is a decay of its own beside the others (see
+States of which dynamics, disturbances and what y sees of them are free as a whole have an arbitrary basis; so they have
+where y sees one sum of them. Where they start stationary and a root is near the unit circle there is a basis in which
+that root is a decay of its own beside the others (see
 `statespace_em.sequence.decays`), and changes of dynamics that would mix the two are changes of basis. The disturbances
 keep all their entries, those of such a mode relative to the variance that it has.
 """
@@ -14,6 +15,7 @@ import numpy as np
 
 from statespace_em._typing import Floats
 from statespace_em.patterns import Pattern
+from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.decays import Placed
 from statespace_em.sequence.lgssm_structure import Structure
 
@@ -33,11 +35,8 @@ class Modes(NamedTuple):
 
 def slow_modes(structure: Structure, transition: Floats) -> Modes | None:
     """Modes that hardly decay; None where there are none, or the basis of the states is not arbitrary."""
-    noise, pattern = structure.noises["process_cov"], structure.patterns["transition"]
     n = len(transition)
-    if structure.stationary is None or not structure.stationary.all():
-        return None
-    if not (isinstance(pattern, Pattern) and pattern.is_plain and len(pattern.names) == n * n and noise.is_whole):
+    if structure.stationary is None or not structure.stationary.all() or not _basis_is_arbitrary(structure):
         return None
     roots, vectors = np.linalg.eig(transition)
     away = 1.0 - np.abs(roots)
@@ -55,6 +54,24 @@ def slow_modes(structure: Structure, transition: Floats) -> Modes | None:
     k = len(columns)
     others = np.linalg.svd(np.linalg.inv(vectors)[slow])[2][k:] if k < n else np.zeros((0, n))
     return _written(np.column_stack([*columns, *_real_span(others, n - k)]), kinds)
+
+
+def _basis_is_arbitrary(structure: Structure) -> bool:
+    """Whether what else is free undoes any change of the dynamics that keeps their roots."""
+    return structure.noises["process_cov"].is_whole and all(
+        (isinstance(own, Pattern) and own.is_whole) or _goes_with_any_basis(name, own)
+        for name, own in structure.patterns.items()
+        if name in ("transition", "state_offset", "state_input", "observation")
+    )
+
+
+def _goes_with_any_basis(name: str, pattern: Pattern | RowPattern) -> bool:
+    """Whether a parameter that is held allows it: one sum of the states that is seen, or no offset."""
+    if pattern.names or isinstance(pattern, RowPattern):
+        return False
+    return (name == "observation" and pattern.shape[:-1] == (1,)) or (
+        name == "state_offset" and not pattern.constant.any()
+    )
 
 
 def _real_span(vectors: Floats, size: int) -> Floats:
