@@ -48,11 +48,11 @@ def test_free_parameters_are_those_counted_by_hand(name, monkeypatch):
     model, width, expected = COUNTS[name]
     assert count(model, Y[:, :width]) == expected
 
-    def everything(generic, *rest):
+    def everything(generic, *rest, steady):
         n = len(generic.transition)
         return np.eye(n * n + n)
 
-    monkeypatch.setattr(identifiable_basis, "_candidates", everything)  # not only those that may matter
+    monkeypatch.setattr(identifiable_basis, "_generators", everything)  # not only those that may matter
     assert count(model, Y[:, :width]) == expected
 
 

@@ -597,7 +597,8 @@ def test_arbitrary_directions_are_a_difference_of_two_ranks(model):
     core = model._core(batch=batch, given=())
     params = next(core.starts(batch, 1, np.random.default_rng(0), {}))
     structure = core.structure(params)
-    ranks = [np.linalg.matrix_rank(moves, tol=1e-9) for moves in identifiable_basis._moves(params, structure)[1:]]
+    effects = identifiable_basis._generators_and_effects(params, structure)[1:]
+    ranks = [np.linalg.matrix_rank(effect, tol=1e-9) for effect in effects]
     assert identifiable_basis.n_unidentified(params, structure) == ranks[0] - ranks[1]
 
 
