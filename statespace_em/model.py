@@ -161,14 +161,12 @@ class LatentModel(Settings, Uncertain):
 
         Notes
         -----
-        Memory beside y, which is held once: of a hidden Markov model about 40 bytes a row, and what guesses take of
-        the first million rows; of a linear-Gaussian model of n states and D features at most
-        8 (4 n**2 + D**2 + n D + 2 n + 2 D + 6) bytes a row of what is worked on at the time, and 9 a row besides: on
-        each thread sequences of 16 384 rows in all, or one of up to 65 536, or as many as take 105 MB (of 2**20 where
-        nothing is missing, which takes 8 (n + D + 2) bytes a row); a longer one goes in blocks of 16 384, 8 (3 n**2 +
-        n) bytes each besides, and a third to two thirds slower (a million rows with gaps, n = 4, D = 2: 50 MB at the
-        peak). Where a fit has converged it looks once at every innovation, some 90 bytes a row of that size. Of data
-        in chunks, a few times that of the chunks that are worked on at the time, and a sample of 50 000 rows.
+        Memory beside y, which is held once: a hidden Markov model takes about 40 bytes a row; a linear-Gaussian model
+        of n states and D features 9 bytes a row and, on each thread, a workspace of at most 8 (4 n**2 + D**2 + n D +
+        2 n + 2 D + 6) bytes for each row of the block it works on: 16 384 rows, or a sequence of up to 65 536 (where
+        nothing is missing 8 (n + D + 2) bytes a row, and up to 2**20 rows). Longer sequences go block by block, which
+        takes a third to two thirds longer. Data in chunks take a few times the chunks that are worked on at the time,
+        and a sample of 50 000 rows.
         """
         options = FitOptions(
             start, () if freeze is None else freeze, n_starts, max_iter, tol, accelerate, seed, threads, progress
@@ -275,15 +273,21 @@ class LatentModel(Settings, Uncertain):
 
         Parameters
         ----------
-        y
-            The observations that `e_step` was given.
-        posterior
-            What `e_step` returned.
+        y, posterior, weights
+            The observations and weights that `e_step` was given, and what it returned.
         params
             The parameters that `e_step` was given; they matter where entries are missing and where probabilities
             are structurally zero.
-        weights
-            As in `fit`; those that `e_step` was given.
+
+        Returns
+        -------
+        xarray.Dataset
+            The parameters, labelled as ``params_``.
+
+        Raises
+        ------
+        ParameterError
+            If a free value has no closed form, as in products of values.
         """
         known = self._known(params, needed=False)
         batch, labels, symbols = self._read(y, known)
@@ -309,17 +313,14 @@ class LatentModel(Settings, Uncertain):
         if is_chunked(y):
             self._check_takes(states, weights)
             known = self._known(params)
-            return self._score_of_chunks(chunks_with_conditions(cut(y), states, weights, self._beside(known)), known)
+            chunks = chunks_with_conditions(cut(y), states, weights, self._beside(known))
+            _, reading = prepared(chunks, self._reading(known))
+            core = self._core(n_symbols=known.sizes.get("symbol"))
+            tree = core.build(self._schema().arrays(known))
+            return ChunkedCore(core, reading, self._names()).e_step(tree, chunks)[1]
         core, tree, batch, labels, _ = self._ready(y, params, states, weights)
         with labelled_rows(labels, self._names()):
-            alone = core.log_likelihood if isinstance(core, HasLikelihood) else None
-            return core.e_step(tree, batch)[1] if alone is None else alone(tree, batch)
-
-    def _score_of_chunks(self, chunks: Chunks, known: xr.Dataset) -> float:
-        arrays = self._schema().arrays(known)
-        _, reading = prepared(chunks, self._reading(known))
-        core = self._core(n_symbols=known.sizes.get("symbol"))
-        return ChunkedCore(core, reading, self._names()).e_step(core.build(arrays), chunks)[1]
+            return core.log_likelihood(tree, batch) if isinstance(core, HasLikelihood) else core.e_step(tree, batch)[1]
 
     def log_prior(self, params: xr.Dataset | None = None) -> float:
         """Log prior density of the parameters in nats, up to a constant that is 0 under flat priors."""

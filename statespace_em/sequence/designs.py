@@ -1,10 +1,13 @@
 """Ready state-space models: of one series, which add up, ``local_trend() + seasonal(12)``, and of motion.
 
-Each has parameters with a meaning: variances of disturbances in squared units of y per row (or, with ``unit=``, per
-unit of time: then rows may be at any times), coefficients of an
-autoregression, damping and period of a cycle. Their first states are diffuse, those of stationary parts (cycle, ar,
-arma) stationary. Trends, seasons and cycles come with a measurement noise ("noise_var"). Models of motion take the
-times of the rows from y, even or not, and are in units of these.
+The parameters have a meaning: variances of disturbances in squared units of y per row (with ``unit=`` per unit of
+time: then rows may be at any times), coefficients of an autoregression, damping and period of a cycle. First states are
+diffuse, those of stationary components (cycle, ar, arma) stationary. Trends, seasonals and cycles come with a
+measurement noise e[t] ~ N(0, noise_var). Models of motion take the times of the rows from y, even or not, and are in
+units of these. Notation and forms are those of Harvey (1989, ch. 2) and Durbin & Koopman (2012, ch. 3); in the formulas
+below, disturbances are normal, independent, and called by their variances: w(level_var) ~ N(0, level_var).
+
+Every design raises `ParameterError` where an argument is not what it says.
 """
 
 from __future__ import annotations
@@ -57,6 +60,8 @@ def _motion(kind: Any, dims: Any, settings: dict[str, Any], rate: float = 0.0) -
 def local_level(*, unit: str | None = None) -> Structural:
     """Random walk plus noise: "level_var", "noise_var" (Durbin & Koopman 2012, ch. 2).
 
+    ``y[t] = level[t] + e[t]``, ``level[t+1] = level[t] + w(level_var)``.
+
     Parameters
     ----------
     unit
@@ -84,17 +89,22 @@ def local_level(*, unit: str | None = None) -> Structural:
 
 @_validate.called
 def local_trend(*, unit: str | None = None) -> Structural:
-    """Level whose slope is a random walk, plus noise: "level_var", "slope_var", "noise_var".
+    """Local linear trend plus noise: "level_var", "slope_var", "noise_var" (Harvey 1989, sec. 2.3).
 
-    With a ``unit`` of time the slope moves between the rows too: over a step h its noise enters the level as
-    ``slope_var h^3 / 3``.
+    ``y[t] = level[t] + e[t]``, ``level[t+1] = level[t] + slope[t] + w(level_var)``, ``slope[t+1] = slope[t] +
+    w(slope_var)``. With a ``unit`` of time, see `local_level`, the slope moves between the rows too: over a step h its
+    noise enters the level with the variance ``slope_var h^3 / 3``.
     """
     return _design("local_trend", {}, unit)
 
 
 @_validate.called
 def smooth_trend(*, unit: str | None = None) -> Structural:
-    """Integrated random walk plus noise: "slope_var", "noise_var"; with ``unit=`` an integrated Wiener process."""
+    """Integrated random walk plus noise: "slope_var", "noise_var"; with ``unit=`` an integrated Wiener process.
+
+    `local_trend` without a disturbance of the level; its smoothed level is a cubic spline (Durbin & Koopman 2012, sec.
+    3.9).
+    """
     return _design("smooth_trend", {}, unit)
 
 
@@ -106,9 +116,10 @@ def seasonal(
     harmonics: int | None = None,
     unit: str | None = None,
 ) -> Structural:
-    """Pattern that repeats after ``period`` rows and changes slowly, plus noise: "seasonal_var", "noise_var".
+    """Seasonal pattern that changes slowly, plus noise: "seasonal_var", "noise_var" (Harvey 1989, sec. 2.3).
 
-    "trigonometric": all harmonics move with the same variance. "dummy": the seasons add up to a disturbance.
+    "trigonometric": harmonics j = 1, 2, ... turn by 2 pi j / period a row, each with disturbances of the one variance.
+    "dummy": the sum of the seasonal effects over a period is w(seasonal_var).
 
     Parameters
     ----------
@@ -137,8 +148,10 @@ def seasonal(
 def cycle(period: float | None = None, *, unit: str | None = None) -> Structural:
     """Damped stochastic cycle plus noise: "cycle_damping", "cycle_period" (rows), "cycle_var", "noise_var".
 
-    ``period`` is where the search begins; None begins at several. With a ``unit`` of time it is a damped rotation in
-    continuous time: damping and variance are per unit, and "cycle_time" is how long a swing takes to fade to 1 / e.
+    With frequency f = 2 pi / cycle_period, the pair (cycle, cycle*) is turned by f and multiplied by cycle_damping in
+    every row, both with disturbances w(cycle_var) (Harvey 1989, sec. 2.3). ``period`` is where the search begins;
+    None begins at several. With a ``unit`` of time it is a damped rotation in continuous time: damping and variance
+    are per unit, and "cycle_time" is how long a swing takes to fade to 1 / e.
     """
     if period is not None:
         _check_period(period, unit)
@@ -148,6 +161,8 @@ def cycle(period: float | None = None, *, unit: str | None = None) -> Structural
 @_validate.called
 def ar(p: int, *, unit: str | None = None) -> Structural:
     """Stationary autoregression without measurement noise: "ar1", ..., "arma_var"; exact likelihood.
+
+    ``y[t] = ar1 y[t-1] + ... + arp y[t-p] + w(arma_var)``, with mean 0: add `constant` for another.
 
     With a ``unit`` of time, and in sums in continuous time, p is 1: the Ornstein-Uhlenbeck process, with "ar1" and
     "arma_var" per unit of time and "ar_time", after which its correlation is 1 / e. Beside a motion it is coloured
@@ -160,6 +175,9 @@ def ar(p: int, *, unit: str | None = None) -> Structural:
 @_validate.called
 def arma(p: int, q: int) -> StructuralModel:
     """Stationary autoregressive moving average: "ar1", ..., "ma1", ..., "arma_var"; exact likelihood.
+
+    ``y[t] = ar1 y[t-1] + ... + w[t] + ma1 w[t-1] + ...`` with w ~ N(0, arma_var); the moving average is reported in its
+    invertible form.
 
     Examples
     --------
@@ -176,7 +194,7 @@ def arma(p: int, q: int) -> StructuralModel:
 
 @_validate.called
 def arima(p: int, d: int, q: int, seasonal: Sequence[int] | None = None) -> StructuralModel:
-    """ARMA of the d-th difference; the first d values are diffuse, so missing rows cost nothing else.
+    """ARMA of the d-th difference (Durbin & Koopman 2012, sec. 3.4); the first d values are diffuse.
 
     Parameters
     ----------
@@ -250,7 +268,9 @@ def constant(*, start: Literal["fixed", "diffuse"] = "fixed") -> StructuralModel
 
 @_validate.called
 def constant_velocity(dims: int | Sequence[str] = 2, **settings: Any) -> MotionModel:
-    """Target whose velocity is a random walk: "acceleration_density" (y^2 / time^3), "noise_var" (y^2).
+    """Target whose velocity is a Wiener process: "acceleration_density" (y^2 / time^3), "noise_var" (y^2).
+
+    The acceleration is white noise (Bar-Shalom, Li & Kirubarajan 2001, sec. 6.2); every step is discretised exactly.
 
     Parameters
     ----------
@@ -282,7 +302,7 @@ def constant_velocity(dims: int | Sequence[str] = 2, **settings: Any) -> MotionM
 
 @_validate.called
 def constant_acceleration(dims: int | Sequence[str] = 2, **settings: Any) -> MotionModel:
-    """Target whose acceleration is a random walk: "jerk_density" (y^2 / time^5), "noise_var".
+    """Target whose acceleration is a Wiener process: "jerk_density" (y^2 / time^5), "noise_var" (y^2).
 
     Arguments as of `constant_velocity`.
     """

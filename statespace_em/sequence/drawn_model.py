@@ -62,7 +62,29 @@ class DrawnModel(DrivenModel):
     def simulate_smoothed(
         self, y: Any, n_paths: int, params: xr.Dataset | None = None, *, seed: int | None = None
     ) -> Any:
-        """Draw paths of the states given all of y: a DataArray (path, time, state_name); see `smoothed_draws`."""
+        """Draw paths of the states given all of y: the simulation smoother (Durbin & Koopman 2002).
+
+        Parameters
+        ----------
+        y
+            One sequence.
+        n_paths
+            Number of independent paths.
+        params
+            Parameters (those of the fit unless given).
+        seed
+            The same seed gives the same paths.
+
+        Returns
+        -------
+        xarray.DataArray
+            States (path, time, state_name) in their own units.
+
+        Raises
+        ------
+        DataError
+            If y has several sequences.
+        """
         _validate.at_least("n_paths", n_paths, 1, whole=True)
         _, tree, batch, labels, _ = self._ready(y, params)
         one_sequence(batch, labels)
@@ -75,10 +97,29 @@ class DrawnModel(DrivenModel):
     def sample(
         self, n_steps: int, params: xr.Dataset | None = None, *, seed: int | None = None, sequence: Hashable = None
     ) -> xr.Dataset:
-        """Simulate one sequence: ``state`` (time, state) and ``y`` (time, feature).
+        """Simulate one sequence.
 
-        States with a diffuse start begin at 0, for nothing else is known of them. ``sequence`` names the one whose
-        matrices it has, in a model where each sequence has its own.
+        Parameters
+        ----------
+        n_steps
+            Number of rows.
+        params
+            Parameters (those of the fit unless given).
+        seed
+            The same seed gives the same sequence.
+        sequence
+            Name of the sequence whose matrices it has, in a model where each sequence has its own.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``state`` (time, state_name) and ``y`` (time, feature). States with a diffuse start begin at 0, for nothing
+            else is known of them.
+
+        Raises
+        ------
+        DataError
+            If inputs, or matrices given for every row, have fewer rows.
         """
         _validate.at_least("n_steps", n_steps, 1, whole=True)
         self._check_driven()

@@ -113,7 +113,10 @@ class StateSpaceModel(DrawnModel):
         return filter_dataset(found, labels, state_coords(self._names()))
 
     def left_out(self, y: Any, params: Any = None, *, gate: float, by: By = "row", inputs: Any = None) -> xr.DataArray:
-        """Measurements that a filter with a gate leaves out; see `checks.gated`."""
+        """Which measurements a filter with a gate leaves out, ([sequence,] time[, feature]); see `checks.gated`.
+
+        ``gate`` and ``by`` as in `stream`; by "row" the answer has no features.
+        """
         outside: xr.DataArray = self.filter(y, params, gate=gate, by=by, inputs=inputs)["outside"]
         return outside.any("feature", keep_attrs=True) if by == "row" else outside
 
@@ -159,7 +162,14 @@ class StateSpaceModel(DrawnModel):
 
     @takes_inputs
     def fixed_lag(self, y: Any, lag: int, params: xr.Dataset | None = None) -> xr.Dataset:
-        """States as they were known ``lag`` rows later: ``smoothed`` and ``smoothed_cov``; 0 is `filter`."""
+        """Fixed-lag smoother: the states as they were known ``lag`` rows later; 0 is `filter`.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``smoothed`` E[s_t | y_1..t+lag] ([sequence,] time, state) and ``smoothed_cov``; the last ``lag`` rows of a
+            sequence know all of it and no more.
+        """
         _validate.at_least("lag", lag, 0, whole=True)
         _, tree, batch, labels, _ = self._ready(y, params)
         with labelled_rows(labels, self._names()):
