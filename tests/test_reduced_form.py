@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from statespace_em import designs
-from statespace_em.sequence.reduced_form import Piece, autocovariances, is_stationary, products, reduced, stable
+from statespace_em.sequence.reduced_form import (
+    StationaryComponent,
+    autocovariances,
+    is_stationary,
+    products,
+    reduced,
+    stable,
+)
 from statespace_em.sequence.reduced_likelihood import fits
 from statespace_em.sequence.reduced_screen import _places
 
@@ -123,11 +130,11 @@ def test_autocovariances_are_those_of_the_weights():
 
 
 def test_a_cycle_is_damped_and_turns():
-    piece = Piece("cycle", "cycle_var", ("a", "b"), 2, np.ones(1))
+    component = StationaryComponent("cycle", "cycle_var", ("a", "b"), 2, np.ones(1))
     turn, lags = 0.7, np.arange(6)
     values = 0.9 * np.array([[np.cos(turn), np.sin(turn)]])
     expected = 0.9**lags * np.cos(turn * lags) / (1.0 - 0.81)
-    np.testing.assert_allclose(piece.autocovariances(values, 6)[0], expected, rtol=1e-12)
+    np.testing.assert_allclose(component.autocovariances(values, 6)[0], expected, rtol=1e-12)
 
 
 def test_stability_is_told_by_the_roots():

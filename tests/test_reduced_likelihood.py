@@ -5,15 +5,15 @@ import pytest
 from scipy.linalg import toeplitz
 from scipy.stats import multivariate_normal
 
-from statespace_em.sequence.reduced_form import Piece, ReducedForm
+from statespace_em.sequence.reduced_form import ReducedForm, StationaryComponent
 from statespace_em.sequence.reduced_likelihood import climbed, fits, log_likelihoods
 
 
 def arma(p, q):
     """Reduced form of an ARMA model alone."""
     names = tuple(f"ar{i}" for i in range(p)) + tuple(f"ma{i}" for i in range(q))
-    piece = Piece("arma", "arma_var", names, p, np.ones(1))
-    return ReducedForm(np.ones(1), (piece,), (), np.zeros((0, 1 + max(p, q, 1))))
+    component = StationaryComponent("arma", "arma_var", names, p, np.ones(1))
+    return ReducedForm(np.ones(1), (component,), (), np.zeros((0, 1 + max(p, q, 1))))
 
 
 def autocovariances(ar, ma, n):

@@ -112,7 +112,7 @@ class ContinuousModel(ComponentSum, ContinuousTimeModel):
 
     def _components(self, base: float) -> list[ContinuousComponent]:
         _validate.one_of("noise", self.noise, ("auto", "free", "zero"))
-        pieces: list[ContinuousComponent] = []
+        components: list[ContinuousComponent] = []
         size = 1 if self._sensors is None else len(self._sensors.owner)
         rows, segments = None if self._grid is None else self._grid.rows, self._segments()
         for i, (kind, options) in enumerate(self.components):
@@ -122,15 +122,15 @@ class ContinuousModel(ComponentSum, ContinuousTimeModel):
                 assert moves is not None
                 assert self._sensors is not None
                 known = known_densities(options["density"], moves)
-                pieces.append(moving(moves, self._sensors.observation, options["initial"], known))
+                components.append(moving(moves, self._sensors.observation, options["initial"], known))
                 continue
             more: dict[str, Any] = {"base": base} if kind == "cycle" else {}
             more |= {"rows": rows} if kind == "regression" else {}
-            piece = BUILDERS[kind](self._label(i), **plain_options(options, segments), **more)
+            component = BUILDERS[kind](self._label(i), **plain_options(options, segments), **more)
             for columns, suffix in self._places(options.get("on"), kind):
-                pieces.append(seen_in(called(piece, suffix), columns, size))
-        check_different(pieces)
-        return pieces
+                components.append(seen_in(called(component, suffix), columns, size))
+        check_different(components)
+        return components
 
     def _label(self, i: int) -> str:
         """What stands before the names of a component: nothing, or a number where its kind comes again."""
@@ -209,17 +209,17 @@ class ContinuousModel(ComponentSum, ContinuousTimeModel):
         """Times of decays and periods, in units of time."""
         found: dict[str, float] = {}
         step = self._base_step if self._grid is not None else 1.0
-        for piece in self._components(self._base_step):
-            if not piece.root:
+        for component in self._components(self._base_step):
+            if not component.root:
                 continue
-            root = complex(*(values[name] for name in piece.root))
+            root = complex(*(values[name] for name in component.root))
             own = {}
-            if len(piece.root) == 2:
+            if len(component.root) == 2:
                 own["damping"] = abs(root) ** (1.0 / step)
                 own["period"] = float(2.0 * np.pi * step / abs(np.angle(root)))
-            size = abs(root) if len(piece.root) == 2 else root.real
+            size = abs(root) if len(component.root) == 2 else root.real
             own["time"] = float(-step / np.log(size)) if 0.0 < size < 1.0 else np.nan
-            found |= {f"{piece.stem}{word}{piece.suffix}": value for word, value in own.items()}
+            found |= {f"{component.stem}{word}{component.suffix}": value for word, value in own.items()}
         return found
 
 

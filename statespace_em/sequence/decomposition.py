@@ -60,16 +60,16 @@ def _own_views(kind: str, options: Mapping[str, Any], part: Component) -> list[t
     return [(kind, kind, part.observation)]
 
 
-def continuous_views(pieces: Sequence[ContinuousComponent], columns: Sequence[Any]) -> list[View]:
-    """Components of pieces in continuous time, in their order, one for each column that sees them."""
-    size, begin, found = sum(len(piece.states) for piece in pieces), 0, []
-    for piece in pieces:
-        end = begin + len(piece.states)
+def continuous_views(components: Sequence[ContinuousComponent], columns: Sequence[Any]) -> list[View]:
+    """Views of components in continuous time, in their order, one for each column that sees them."""
+    size, begin, found = sum(len(component.states) for component in components), 0, []
+    for component in components:
+        end = begin + len(component.states)
         for c, column in enumerate(columns):
-            own = piece.observation[..., c, :]
+            own = component.observation[..., c, :]
             if not own.any():
                 continue
-            for name, sort, part in _views_of(piece, own):
+            for name, sort, part in _views_of(component, own):
                 weights = np.zeros((*part.shape[:-1], size))
                 weights[..., begin:end] = part
                 found.append(View(name, sort, weights, sort != "slope", column))
@@ -77,18 +77,20 @@ def continuous_views(pieces: Sequence[ContinuousComponent], columns: Sequence[An
     return _numbered(found)
 
 
-def _views_of(piece: ContinuousComponent, own: Floats) -> list[tuple[str, str, Floats]]:
-    """Name, kind and weights of the own states of each component of a piece that a column sees."""
-    if piece.kind in ("local_trend", "smooth_trend"):
-        return [(piece.states[0], "level", own), (piece.states[1], "slope", np.array([0.0, 1.0]))]
-    if piece.kind == "regression":
-        return [(name, piece.kind, own * np.eye(len(piece.states))[j]) for j, name in enumerate(piece.states)]
-    if piece.kind in ("motion", "local_level"):
+def _views_of(component: ContinuousComponent, own: Floats) -> list[tuple[str, str, Floats]]:
+    """Name, kind and weights of the own states of each view of a component that a column sees."""
+    if component.kind in ("local_trend", "smooth_trend"):
+        return [(component.states[0], "level", own), (component.states[1], "slope", np.array([0.0, 1.0]))]
+    if component.kind == "regression":
+        return [
+            (name, component.kind, own * np.eye(len(component.states))[j]) for j, name in enumerate(component.states)
+        ]
+    if component.kind in ("motion", "local_level"):
         first = int(np.flatnonzero(own)[0])
-        return [(piece.states[first], "level" if piece.kind == "local_level" else piece.kind, own)]
+        return [(component.states[first], "level" if component.kind == "local_level" else component.kind, own)]
     words = {"arma": ("arma -0", "ar"), "seasonal": ("harmonic 1", "seasonal"), "cycle": ("cycle", "cycle")}
-    state, word = words.get(piece.kind, (piece.kind, piece.kind))
-    return [(piece.states[0].replace(state, word), word, own)]
+    state, word = words.get(component.kind, (component.kind, component.kind))
+    return [(component.states[0].replace(state, word), word, own)]
 
 
 def _numbered(found: list[View]) -> list[View]:

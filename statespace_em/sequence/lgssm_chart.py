@@ -23,7 +23,7 @@ from statespace_em.sequence.lgssm_face import Face
 from statespace_em.sequence.lgssm_level import moved_together
 from statespace_em.sequence.lgssm_modes import Modes, slow_modes, units_of
 from statespace_em.sequence.lgssm_noise import Noise
-from statespace_em.sequence.lgssm_noise_pieces import Closed, Open, Piece
+from statespace_em.sequence.lgssm_noise_groups import ClosedForm, FisherScored, NoiseGroup
 from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.lgssm_structure import Structure
 
@@ -142,36 +142,36 @@ class _Values:
 
 
 class _Covariance:
-    """A noise covariance, piece by piece: a square, near the `Face` of a pattern without squares, or values."""
+    """A noise covariance, group by group: a square, near the `Face` of a pattern without squares, or values."""
 
     def __init__(self, noise: Noise, origin: Floats, start: Floats) -> None:
         self.noise, self.origin, began = noise, noise.state(origin), noise.state(start)
-        self.parts = [(piece, _part(piece, self.origin, began)) for piece in noise.pieces]
+        self.parts = [(group, _part(group, self.origin, began)) for group in noise.groups]
         self.size = sum(part.size for _, part in self.parts)
 
     def value(self, x: Floats) -> Floats:
         state = np.array(self.origin)
-        for piece, part in self.parts:
-            piece.write(state, part.value(x[: part.size]))
+        for group, part in self.parts:
+            group.write(state, part.value(x[: part.size]))
             x = x[part.size :]
         return self.noise.cov(state)
 
     def pull_back(self, x: Floats, gradient: Floats) -> Floats:
         gradient, found = 0.5 * self.noise.inner_gradient(gradient), []
-        for piece, part in self.parts:
-            found.append(part.pull_back(x[: part.size], piece.gradient(gradient)))
+        for group, part in self.parts:
+            found.append(part.pull_back(x[: part.size], group.gradient(gradient)))
             x = x[part.size :]
         return np.concatenate([*found, np.zeros(0)])
 
 
-def _part(piece: Piece, origin: Floats, start: Floats) -> _Side:
-    """Coordinates of what a piece reads."""
-    if isinstance(piece, Open):
-        return _Values(piece.read(origin), piece.units(origin))
-    assert isinstance(piece, Closed)
-    if piece.block.kind == "general":
-        return Face(piece.block.pattern, piece.read(origin))
-    return _Square(piece.block, piece.read(origin), piece.read(start))
+def _part(group: NoiseGroup, origin: Floats, start: Floats) -> _Side:
+    """Coordinates of what a group reads."""
+    if isinstance(group, FisherScored):
+        return _Values(group.read(origin), group.units(origin))
+    assert isinstance(group, ClosedForm)
+    if group.block.kind == "general":
+        return Face(group.block.pattern, group.read(origin))
+    return _Square(group.block, group.read(origin), group.read(start))
 
 
 class SquareChart:

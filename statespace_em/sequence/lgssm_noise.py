@@ -12,7 +12,7 @@ from statespace_em.patterns import Pattern, components
 from statespace_em.priors import InverseWishart
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.lgssm_loading import loaded
-from statespace_em.sequence.lgssm_noise_pieces import FLAT, Closed, Piece, pieces
+from statespace_em.sequence.lgssm_noise_groups import FLAT, ClosedForm, NoiseGroup, groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,19 +36,19 @@ class Noise:
         return components(self.pattern.linked)
 
     @cached_property
-    def pieces(self) -> list[Piece]:
+    def groups(self) -> list[NoiseGroup]:
         """Names that are estimated together."""
-        return pieces(self.pattern, self.parts)
+        return groups(self.pattern, self.parts)
 
     @cached_property
-    def closed(self) -> list[Closed]:
-        """Pieces that reduce to a constant covariance."""
-        return [piece for piece in self.pieces if isinstance(piece, Closed)]
+    def closed(self) -> list[ClosedForm]:
+        """Groups that reduce to a constant covariance."""
+        return [group for group in self.groups if isinstance(group, ClosedForm)]
 
     @cached_property
-    def cones(self) -> list[Closed]:
+    def cones(self) -> list[ClosedForm]:
         """Those of them whose covariances are squares."""
-        return [piece for piece in self.closed if piece.block.kind != "general"]
+        return [group for group in self.closed if group.block.kind != "general"]
 
     @cached_property
     def is_whole(self) -> bool:
@@ -73,7 +73,7 @@ class Noise:
         return gradient if self.loading is None else np.asarray(self.loading.swapaxes(-1, -2) @ gradient @ self.loading)
 
     def state(self, cov: Floats) -> Floats:
-        """Return what the pieces read and write, a copy; see `Piece`."""
+        """Return what the groups read and write, a copy; see `NoiseGroup`."""
         return self.pattern.read(self.inner(cov)) if self.by_row else np.array(self.inner(cov))
 
     def cov(self, state: Floats) -> Floats:
@@ -85,13 +85,13 @@ class Noise:
 
         ``counts`` ([kinds,] r) are the numbers of residuals of each disturbance; ``current`` is the covariance before.
         """
-        if not self.pieces:
+        if not self.groups:
             return current
         if self.is_whole and prior == FLAT:  # the usual case, in which there is nothing to put together
             return self.closed[0].block.mode(scatter, counts, current)
         state, scatter = self.state(current), self.inner(scatter)
-        for piece in self.pieces:
-            piece.improve(state, scatter, counts, prior)
+        for group in self.groups:
+            group.improve(state, scatter, counts, prior)
         return self.cov(state)
 
     # priors of covariances that are written for rows
@@ -99,15 +99,15 @@ class Noise:
     @property
     def takes_priors(self) -> bool:
         """Whether all names stand for covariances of rows as they are, each of which may have a prior."""
-        return len(self.closed) == len(self.pieces) and all(piece.plain is not None for piece in self.closed)
+        return len(self.closed) == len(self.groups) and all(group.plain is not None for group in self.closed)
 
-    def _with_priors(self, state: Floats, prior: InverseWishart) -> list[tuple[Closed, Floats, InverseWishart]]:
-        """Pieces with their covariances and their parts of a prior."""
+    def _with_priors(self, state: Floats, prior: InverseWishart) -> list[tuple[ClosedForm, Floats, InverseWishart]]:
+        """Groups with their covariances and their parts of a prior."""
         size, found = self.pattern.shape[0], []
-        for piece in self.closed:
-            scale = tuple(map(tuple, prior.matrix(size)[np.ix_(piece.rows, piece.rows)]))
-            dof = None if prior.dof is None else prior.dof + size - len(piece.rows)
-            found.append((piece, piece.read(state), InverseWishart(dof, scale)))
+        for group in self.closed:
+            scale = tuple(map(tuple, prior.matrix(size)[np.ix_(group.rows, group.rows)]))
+            dof = None if prior.dof is None else prior.dof + size - len(group.rows)
+            found.append((group, group.read(state), InverseWishart(dof, scale)))
         return found
 
     def log_density(self, cov: Floats, prior: InverseWishart) -> float:
@@ -117,8 +117,8 @@ class Noise:
     def prior_gradient(self, cov: Floats, prior: InverseWishart) -> Floats:
         """Twice the gradient of `log_density` by the covariances (kinds, p, p), each counted in one of its kinds."""
         inner = np.zeros(self.inner(cov).shape)
-        for piece, block, own in self._with_priors(self.state(cov), prior):
-            inner[piece.plain, piece.rows[:, None], piece.rows] += 2.0 * own.gradient(block)
+        for group, block, own in self._with_priors(self.state(cov), prior):
+            inner[group.plain, group.rows[:, None], group.rows] += 2.0 * own.gradient(block)
         return np.asarray(self._left.swapaxes(-1, -2) @ inner @ self._left)
 
     # coordinates
@@ -132,16 +132,16 @@ class Noise:
             If a covariance has become singular since.
         """
         state, origin = self.state(cov), self.state(reference)
-        return np.concatenate([*(piece.to_vector(state, origin) for piece in self.pieces), np.zeros(0)])
+        return np.concatenate([*(group.to_vector(state, origin) for group in self.groups), np.zeros(0)])
 
     def from_vector(self, vector: Floats, reference: Floats) -> tuple[Floats, Floats]:
         """Covariances from their coordinates, and what is left of the vector."""
         state = self.state(reference)
-        for piece in self.pieces:
-            vector = piece.from_vector(vector, state)
+        for group in self.groups:
+            vector = group.from_vector(vector, state)
         return self.cov(state), vector
 
     def pull_back(self, gradient: Floats, cov: Floats, reference: Floats) -> Floats:
         """Gradient in the coordinates from the symmetric G with d objective = sum of tr(G d cov)."""
         state, origin, gradient = self.state(cov), self.state(reference), self.inner_gradient(gradient)
-        return np.concatenate([*(piece.pull_back(gradient, state, origin) for piece in self.pieces), np.zeros(0)])
+        return np.concatenate([*(group.pull_back(gradient, state, origin) for group in self.groups), np.zeros(0)])

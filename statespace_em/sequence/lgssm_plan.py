@@ -119,12 +119,12 @@ def _section(starts: Ints, own: Ints, group: Ints, complete: bool) -> Section:
         rows = np.arange(n_rows) + np.repeat(begin[heads] - bounds[:-1], length[heads])
     kinds = np.flatnonzero(new)
     return Section(
-        rows, begins, count, _components(begin, length, offset, kind),
-        _components(begin[kinds], length[kinds], offset[kinds], kind[kinds]), np.bincount(kind).astype(float), complete,
+        rows, begins, count, _pieces(begin, length, offset, kind),
+        _pieces(begin[kinds], length[kinds], offset[kinds], kind[kinds]), np.bincount(kind).astype(float), complete,
     )  # fmt: skip
 
 
-def _components(begin: Ints, length: Ints, offset: Ints, kind: Ints) -> tuple[Piece, ...]:
+def _pieces(begin: Ints, length: Ints, offset: Ints, kind: Ints) -> tuple[Piece, ...]:
     heads = np.flatnonzero(np.diff(offset, prepend=-1))
     sizes = np.diff(np.append(heads, len(offset)))
     side = np.repeat((sizes >= ENOUGH) & (length[heads] <= LONGEST), sizes)

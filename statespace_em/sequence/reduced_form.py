@@ -21,7 +21,7 @@ from statespace_em.sequence.components import Component
 ONE = np.ones(1)
 
 
-class Piece(NamedTuple):
+class StationaryComponent(NamedTuple):
     """A cycle or an ARMA part."""
 
     kind: str
@@ -67,29 +67,29 @@ class Piece(NamedTuple):
 
 
 class ReducedForm(NamedTuple):
-    """A differenced sum; its values are those of the pieces, then roots of variances unless there is one only."""
+    """A differenced sum; its values are those of the components, then roots of variances unless there is one only."""
 
     difference: Floats  # polynomial of the lag that is applied to y
-    pieces: tuple[Piece, ...]
+    components: tuple[StationaryComponent, ...]
     variances: tuple[str, ...]  # names of the others
     fixed: Floats  # (v, r + 1), autocovariances that those leave
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the values (k,); of variances it is roots."""
-        return tuple(name for piece in self.pieces for name in piece.names) + self.spreads
+        return tuple(name for component in self.components for name in component.names) + self.spreads
 
     @property
     def spreads(self) -> tuple[str, ...]:
         """Names of the variances among the values."""
-        found = *(piece.variance for piece in self.pieces), *self.variances
+        found = *(component.variance for component in self.components), *self.variances
         return found if len(found) > 1 else ()
 
     @property
     def has_several_tops(self) -> bool:
         """Whether its likelihood may have more than one: an autoregression alone has not."""
         return bool(self.spreads) or any(
-            piece.kind == "cycle" or len(piece.names) > piece.order for piece in self.pieces
+            component.kind == "cycle" or len(component.names) > component.order for component in self.components
         )
 
     @property
@@ -100,21 +100,23 @@ class ReducedForm(NamedTuple):
     def named(self, values: Floats, variance: float, least: float) -> dict[str, float]:
         """Values (k,) by name where the disturbances have so much more variance; at least enough to add ``least``."""
         found = dict(zip(self.names, values.tolist()))
-        sizes = [piece.autocovariances(values[None, own], 1)[0, 0] for piece, own, _ in self.parted(values[None])]
+        sizes = [
+            component.autocovariances(values[None, own], 1)[0, 0] for component, own, _ in self.parted(values[None])
+        ]
         sizes += self.fixed[:, 0].tolist()
-        shown = *(piece.variance for piece in self.pieces), *self.variances
+        shown = *(component.variance for component in self.components), *self.variances
         roots = self.roots(values[None])[0]
         return found | {
             name: max(float(variance * root**2), least / max(size, 1e-300))
             for name, root, size in zip(shown, roots, sizes)
         }
 
-    def parted(self, theta: Floats) -> Iterator[tuple[Piece, slice, Floats]]:
-        """Pieces, which of the values (m, k) are their coefficients, and variances (m,) of their disturbances."""
+    def parted(self, theta: Floats) -> Iterator[tuple[StationaryComponent, slice, Floats]]:
+        """Components, which of the values (m, k) are their coefficients, and variances (m,) of their disturbances."""
         begin, spreads = 0, self.roots(theta)
-        for i, piece in enumerate(self.pieces):
-            yield piece, slice(begin, begin + len(piece.names)), np.square(spreads[:, i])
-            begin += len(piece.names)
+        for i, component in enumerate(self.components):
+            yield component, slice(begin, begin + len(component.names)), np.square(spreads[:, i])
+            begin += len(component.names)
 
     def roots(self, theta: Floats) -> Floats:
         """Roots of all variances (m, v)."""
@@ -122,39 +124,39 @@ class ReducedForm(NamedTuple):
         return theta[:, theta.shape[1] - n :] if n else np.ones((len(theta), 1))
 
     def are_stationary(self, theta: Floats) -> Bools:
-        """Which values (m, k) are those of stationary pieces."""
+        """Which values (m, k) are those of stationary components."""
         found = np.ones(len(theta), bool)
-        for piece, own, _ in self.parted(theta):
+        for component, own, _ in self.parted(theta):
             with np.errstate(over="ignore", invalid="ignore"):
-                found &= is_stationary(piece.ar(theta[:, own]))
+                found &= is_stationary(component.ar(theta[:, own]))
         return found
 
     def read(self, theta: Floats) -> tuple[Floats, Floats]:
         """Autoregression (m, p) and autocovariances (m, r + 1)."""
         ar, n = np.ones((len(theta), 1)), self.fixed.shape[1]
-        auto = np.square(self.roots(theta)[:, len(self.pieces) :]) @ self.fixed
-        for piece, own, variance in self.parted(theta):
-            ar = products(ar, -piece.ar(theta[:, own]))
-            auto = auto + variance[:, None] * piece.autocovariances(theta[:, own], n)
+        auto = np.square(self.roots(theta)[:, len(self.components) :]) @ self.fixed
+        for component, own, variance in self.parted(theta):
+            ar = products(ar, -component.ar(theta[:, own]))
+            auto = auto + variance[:, None] * component.autocovariances(theta[:, own], n)
         return -ar[:, 1:], auto
 
     def log_spectrum(self, theta: Floats, angle: Floats) -> Floats:
         """Logarithm of the spectrum (m, F), without its mean over the angles."""
         waves = 2.0 * np.cos(np.outer(np.arange(self.fixed.shape[1]), angle))
         waves[0] = 1.0
-        total = np.square(self.roots(theta)[:, len(self.pieces) :]) @ np.maximum(self.fixed @ waves, 0.0)
-        for piece, own, variance in self.parted(theta):
-            total = total + variance[:, None] * piece.power(theta[:, own], angle)
+        total = np.square(self.roots(theta)[:, len(self.components) :]) @ np.maximum(self.fixed @ waves, 0.0)
+        for component, own, variance in self.parted(theta):
+            total = total + variance[:, None] * component.power(theta[:, own], angle)
         found = np.log(total + 1e-6 * total.mean(1, keepdims=True))
         return np.asarray(found - found.mean(1, keepdims=True))
 
     def invertible(self, theta: Floats) -> Floats:
         """The same models with moving averages that can be inverted: one infinitely far away is of lower order."""
-        found = np.abs(theta) if not self.pieces else theta.copy()
-        for i, (piece, own, _) in enumerate(self.parted(theta)):
-            if piece.kind == "cycle" or len(piece.names) == piece.order:
+        found = np.abs(theta) if not self.components else theta.copy()
+        for i, (component, own, _) in enumerate(self.parted(theta)):
+            if component.kind == "cycle" or len(component.names) == component.order:
                 continue
-            ma = slice(own.start + piece.order, own.stop)
+            ma = slice(own.start + component.order, own.stop)
             for row in found:
                 row[ma], factor = invertible(row[ma])
                 if self.spreads:
@@ -165,7 +167,7 @@ class ReducedForm(NamedTuple):
 def reduced(parts: Sequence[tuple[str, Mapping[str, Any], Component]], noise: str | None) -> ReducedForm | None:
     """Reduced form of components of these kinds and options, without what is not seen alike in every row.
 
-    ``noise`` is the name of the variance of a measurement noise, if there is one. None where no piece is in it that
+    ``noise`` is the name of the variance of a measurement noise, if there is one. None where no component is in it that
     starts stationary, or one has seasons of its own.
     """
     parts = [own for own in parts if own[2].observation.ndim == 1 and own[0] != "constant"]
@@ -173,26 +175,26 @@ def reduced(parts: Sequence[tuple[str, Mapping[str, Any], Component]], noise: st
         return None
     own_roots = [_unit_roots(*own) for own in parts]
     whole = reduce(np.convolve, own_roots, ONE)
-    pieces, responses = [], {} if noise is None else {noise: [whole]}
+    components, responses = [], {} if noise is None else {noise: [whole]}
     for i, (kind, options, part) in enumerate(parts):
         cov = from_entries(part.process_cov, "process_cov", symmetric=True)
         if kind in ("cycle", "arma"):
             others = reduce(np.convolve, own_roots[:i] + own_roots[i + 1 :], ONE)
             order = 2 if kind == "cycle" else options["p"]
-            pieces.append(Piece(kind, cov.names[0], tuple(part.guesses), order, others))
+            components.append(StationaryComponent(kind, cov.names[0], tuple(part.guesses), order, others))
             continue
         for name, design in zip(cov.names, cov.design):
             values, vectors = np.linalg.eigh(design)
             roots = (vectors * np.sqrt(np.maximum(values, 0.0))).T
             responses[name] = [_response(part, root, whole) for root in roots if root.any()]
-    degree = sum(piece.order for piece in pieces)
-    left = [piece.degree - piece.order for piece in pieces]
+    degree = sum(component.order for component in components)
+    left = [component.degree - component.order for component in components]
     left += [len(own) - 1 for every in responses.values() for own in every]
     fixed = np.zeros((len(responses), 1 + max(degree + max(left), degree, 1)))
     for row, every in zip(fixed, responses.values()):
         for own in every:
             row[: len(own)] += np.convolve(own, own[::-1])[len(own) - 1 :]
-    return ReducedForm(whole, tuple(pieces), tuple(responses), fixed)
+    return ReducedForm(whole, tuple(components), tuple(responses), fixed)
 
 
 def _unit_roots(kind: str, options: Mapping[str, Any], part: Component) -> Floats:

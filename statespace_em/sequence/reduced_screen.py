@@ -12,7 +12,7 @@ import numpy as np
 
 from statespace_em._typing import Floats
 from statespace_em.sequence.arma import hannan_rissanen
-from statespace_em.sequence.reduced_form import ONE, Piece, ReducedForm, products, stable
+from statespace_em.sequence.reduced_form import ONE, ReducedForm, StationaryComponent, products, stable
 from statespace_em.sequence.reduced_likelihood import climbed, fits, log_likelihoods
 
 ROWS = 1_000  # of the series that are looked at
@@ -85,20 +85,22 @@ def _places(form: ReducedForm, x: Floats) -> Floats:
     """Values (m, k) that are tried."""
     if form.spreads:
         return _sums(form, x)
-    piece = form.pieces[0]
-    if piece.kind == "cycle":
+    component = form.components[0]
+    if component.kind == "cycle":
         return _swings(SUMS, len(x), np.random.default_rng(0))
-    return np.hstack([np.concatenate(parts) for parts in zip(*_tried(x, piece.order, len(piece.names) - piece.order))])
+    return np.hstack(
+        [np.concatenate(parts) for parts in zip(*_tried(x, component.order, len(component.names) - component.order))]
+    )
 
 
 def _sums(form: ReducedForm, x: Floats) -> Floats:
     """Values of sums at random: the components share the variance of x as unevenly as can be."""
     rng = np.random.default_rng(0)
     parts, sizes = [], []
-    for piece in form.pieces:
-        own = _swings(SUMS, len(x), rng) if piece.kind == "cycle" else _coefficients(piece, x, rng)
+    for component in form.components:
+        own = _swings(SUMS, len(x), rng) if component.kind == "cycle" else _coefficients(component, x, rng)
         parts.append(own)
-        sizes.append(piece.autocovariances(own, 1)[:, 0])
+        sizes.append(component.autocovariances(own, 1)[:, 0])
     sizes += [np.full(SUMS, own[0]) for own in form.fixed]
     shares = np.exp(SPREAD * rng.normal(size=(SUMS, len(sizes))))
     shares /= shares.sum(1, keepdims=True)
@@ -113,9 +115,9 @@ def _swings(m: int, length: int, rng: np.random.Generator) -> Floats:
     return np.stack([damping * np.cos(turn), damping * np.sin(turn)], axis=1)
 
 
-def _coefficients(piece: Piece, x: Floats, rng: np.random.Generator) -> Floats:
+def _coefficients(component: StationaryComponent, x: Floats, rng: np.random.Generator) -> Floats:
     """Coefficients (SUMS, p + q) of an ARMA part of a sum at random, many with roots near the unit circle."""
-    p, q = piece.order, len(piece.names) - piece.order
+    p, q = component.order, len(component.names) - component.order
     partial = rng.uniform(-1.0, 1.0, (SUMS, p + q))
     near = rng.random(SUMS) < 0.5
     partial[near] = np.sign(partial[near]) * (1.0 - np.abs(partial[near]) ** 3)

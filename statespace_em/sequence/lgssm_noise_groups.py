@@ -1,8 +1,8 @@
-"""Parts of a noise covariance that are estimated together, and the sums and coordinates that each reduces to.
+"""Groups of free values of a noise covariance that are estimated together, each with its M-step and coordinates.
 
 What is the same in every row, what is a multiple of one pattern in all kinds of rows (each row's residuals count in
 units of their factor), and one name times known matrices (the same after whitening each row) reduce to a constant
-`Block`. Any other linear family is "open": Fisher scoring on the sum over kinds of rows, values as they are.
+`Block`. Any other linear family takes Fisher scoring on the sum over kinds of rows, values as they are.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Place:
         return np.asarray(counts[self.kinds[:, None], self.rows])
 
 
-class Piece(ABC):
+class NoiseGroup(ABC):
     """Names that are estimated together.
 
     A state is what a `Noise` is worked on in: the inner covariance (r, r) if that is the same in every row, else the
@@ -76,7 +76,7 @@ class Piece(ABC):
         """Gradient in the coordinates, from G as in `gradient`."""
 
 
-class Closed(Piece):
+class ClosedForm(NoiseGroup):
     """Names whose residuals reduce to those of a constant covariance."""
 
     block: Block
@@ -115,7 +115,7 @@ class Closed(Piece):
 
 
 @dataclass(frozen=True, eq=False)
-class _Constant(Closed):
+class _Constant(ClosedForm):
     """Rows of a covariance that is the same in every row."""
 
     block: Block
@@ -142,7 +142,7 @@ class _Constant(Closed):
 
 
 @dataclass(frozen=True, eq=False)
-class _Multiples(Closed):
+class _Multiples(ClosedForm):
     """Rows of a covariance that is a multiple of a block in each kind of row."""
 
     block: Block
@@ -177,7 +177,7 @@ class _Multiples(Closed):
 
 
 @dataclass(frozen=True, eq=False)
-class _Whitened(Closed):
+class _Whitened(ClosedForm):
     """One name times a known matrix in each kind of row and each of several places."""
 
     block: Block
@@ -219,7 +219,7 @@ class _Whitened(Closed):
 
 
 @dataclass(frozen=True, eq=False)
-class Open(Piece):
+class FisherScored(NoiseGroup):
     """Names in any other linear family."""
 
     values: Ints  # positions in the names of the pattern
@@ -284,14 +284,14 @@ def _spread(found: Floats, rows: Ints, size: int) -> Floats:
     return whole
 
 
-def pieces(pattern: Pattern | RowPattern, parts: list[Ints]) -> list[Piece]:
-    """Pieces of a covariance, ``parts`` being its rows that nothing links to others."""
+def groups(pattern: Pattern | RowPattern, parts: list[Ints]) -> list[NoiseGroup]:
+    """Groups of a covariance, ``parts`` being its rows that nothing links to others."""
     if not pattern.names:
         return []
     design = pattern.dense(0, len(pattern.numbers) if isinstance(pattern, RowPattern) else 1)
     present = np.array([(design[:, :, part][:, :, :, part] != 0.0).any((2, 3)) for part in parts])
     together = np.einsum("cik,cjk->ij", present.astype(float), present.astype(float)) > 0.0
-    found: list[Piece] = []
+    found: list[NoiseGroup] = []
     for values in components(together):
         own = np.asarray(present[:, values].any(1))  # (parts, kinds)
         if isinstance(pattern, Pattern):
@@ -314,26 +314,26 @@ def _named(pattern: Pattern | RowPattern, values: Ints) -> tuple[str, ...]:
     return tuple(pattern.names[j] for j in values)
 
 
-def _of_rows(names: tuple[str, ...], values: Ints, places: list[Place]) -> list[Piece]:
-    """Pieces of names that stand together in these places of a covariance of rows."""
+def _of_rows(names: tuple[str, ...], values: Ints, places: list[Place]) -> list[NoiseGroup]:
+    """Groups of names that stand together in these places of a covariance of rows."""
     if any(place.family.numbers.any() for place in places):
-        return [Open(values, places)]
+        return [FisherScored(values, places)]
     factors = _multiples(places[0].family.design) if len(places) == 1 else None
     if factors is not None and (factors > 0.0).all():
         numbers, design = places[0].family
         base = Pattern(names, np.zeros(design.shape[2:]), design[:, 0])
-        found: list[Piece] = []
-        for piece in pieces(base, components(base.linked)):  # other kinds of rows may link what is apart in these
-            assert isinstance(piece, Closed)
-            own = np.array([names.index(name) for name in piece.block.pattern.names])
-            square = piece.rows[:, None], piece.rows
+        found: list[NoiseGroup] = []
+        for group in groups(base, components(base.linked)):  # other kinds of rows may link what is apart in these
+            assert isinstance(group, ClosedForm)
+            own = np.array([names.index(name) for name in group.block.pattern.names])
+            square = group.rows[:, None], group.rows
             family = Family(numbers[:, *square], design[own][:, :, *square])
-            place = Place(places[0].rows[piece.rows], places[0].kinds, family)
-            found.append(_Multiples(piece.block, values[own], place, factors))
+            place = Place(places[0].rows[group.rows], places[0].kinds, family)
+            found.append(_Multiples(group.block, values[own], place, factors))
         return found
     if len(values) == 1 and all(_is_semidefinite(place.family.design[0]) for place in places):
         return [_Whitened(Block(Pattern(names, np.zeros((1, 1)), np.ones((1, 1, 1)))), values, places)]
-    return [Open(values, places)]
+    return [FisherScored(values, places)]
 
 
 def _multiples(design: Floats) -> Floats | None:
