@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -56,17 +57,20 @@ TRANSPOSED = (
 N_STARTS = 10
 
 
+@dataclass(eq=False, repr=False)
 class HiddenMarkovModel(SequenceModel):
     """A Markov chain of states that emits the rows of y; the family of the emissions is what models differ in."""
 
     states: int | Sequence[Any]
-    transition: Any
-    initial: Any
-    tie: Any
-    initial_prior: Dirichlet
-    transition_prior: Dirichlet
+    _: KW_ONLY
+    transition: Any = "free"
+    initial: Any = "free"
+    tie: Any = None
+    initial_prior: Dirichlet = Dirichlet()
+    transition_prior: Dirichlet = Dirichlet()
     order_by: Any = None
-    symbols: Sequence[Any] | None = None
+    unsorted: Literal["error", "sort"] = "error"
+
     takes_states: ClassVar[bool] = True
 
     @abstractmethod

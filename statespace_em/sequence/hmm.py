@@ -52,16 +52,7 @@ class HMM(HiddenMarkovModel):
     26.0
     """
 
-    states: int | Sequence[Any]
     emission: EmissionFamily[Any, Any]
-    _: KW_ONLY
-    transition: Any = "free"
-    initial: Any = "free"
-    tie: Any = None
-    initial_prior: Dirichlet = Dirichlet()
-    transition_prior: Dirichlet = Dirichlet()
-    order_by: Any = None
-    unsorted: Literal["error", "sort"] = "error"
 
     def _family(self) -> EmissionFamily[Any, Any]:
         return check_members(self.emission)
@@ -97,17 +88,10 @@ class GaussianHMM(HiddenMarkovModel):
     {'calm': 1.017, 'stress': 2.842}
     """
 
-    states: int | Sequence[Any]
     covariance: Literal["full", "diagonal", "spherical", "tied"] = "full"
     _: KW_ONLY
     prior: NormalInverseWishart | NormalInverseGamma | None = None
-    transition: Any = "free"
-    initial: Any = "free"
-    tie: Any = None
-    initial_prior: Dirichlet = Dirichlet()
-    transition_prior: Dirichlet = Dirichlet()
     order_by: Any = "variance"
-    unsorted: Literal["error", "sort"] = "error"
 
     def _family(self) -> EmissionFamily[Any, Any]:
         return Gaussian(self.covariance, self.prior)
@@ -140,16 +124,9 @@ class PoissonHMM(HiddenMarkovModel):
     -341.8787
     """
 
-    states: int | Sequence[Any]
     _: KW_ONLY
     prior: Gamma = Gamma()
-    transition: Any = "free"
-    initial: Any = "free"
-    tie: Any = None
-    initial_prior: Dirichlet = Dirichlet()
-    transition_prior: Dirichlet = Dirichlet()
     order_by: Any = "mean"
-    unsorted: Literal["error", "sort"] = "error"
 
     def _family(self) -> EmissionFamily[Any, Any]:
         return Poisson(self.prior)
@@ -185,17 +162,9 @@ class CategoricalHMM(HiddenMarkovModel):
     ['long', 'short']
     """
 
-    states: int | Sequence[Any]
     _: KW_ONLY
     symbols: Sequence[Any] | None = None
     prior: Dirichlet = Dirichlet()
-    transition: Any = "free"
-    initial: Any = "free"
-    tie: Any = None
-    initial_prior: Dirichlet = Dirichlet()
-    transition_prior: Dirichlet = Dirichlet()
-    order_by: Any = None
-    unsorted: Literal["error", "sort"] = "error"
 
     def _family(self) -> EmissionFamily[Any, Any]:
         return Categorical(self.prior)
