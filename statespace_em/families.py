@@ -1,4 +1,4 @@
-"""What labelled models ask about a family: the dims shown, checks of values and data, a summary, a cure."""
+"""What labelled models ask about a family: the dims shown, checks of values and data, a summary, a suggested_prior."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _follows(y: Floats) -> int | None:
     return next((d for d, value in enumerate(least, start=1) if value < SINGULAR), None)
 
 
-def cure(model: str, family: Family, y: Floats) -> str:
+def suggested_prior(model: str, family: Family, y: Floats) -> str:
     """Return a prior in the units of the data that bounds the likelihood, as a user would write it."""
     var = float(np.nanmean(np.nanvar(y, axis=0)))
     if "var" in family.dims:

@@ -187,7 +187,7 @@ def takes_inputs(method: Callable[..., Any]) -> Any:
 
     @wraps(method)
     def asked(self: Any, *args: Any, inputs: Any = None, **kwargs: Any) -> Any:
-        model = self if inputs is None else self._driven_by(inputs, args[0] if args else kwargs.get("y"))
+        model = self if inputs is None else self._with_inputs(inputs, args[0] if args else kwargs.get("y"))
         return method(model, *args, **kwargs)
 
     asked.__signature__ = signature.replace(parameters=[*own[:last], extra, *own[last:]])  # type: ignore[attr-defined]

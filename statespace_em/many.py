@@ -124,7 +124,7 @@ def fit_many(
     series = stacked(series) if isinstance(series, xr.Dataset) else series
     chunks = cut(series, series_dim(series)) if is_chunked(series) and by == "sequence" else None
     dim, keys, parts = split_series(series, by) if chunks is None else (str(chunks.sequence), chunks.keys, chunks.parts)
-    parts = [model._one_of_many(key, part) for key, part in zip(keys, parts)] if chunks is None else parts
+    parts = [model._as_one_series(key, part) for key, part in zip(keys, parts)] if chunks is None else parts
     schema = model._schema()
     if dim in {name for dims in schema.dims(2).values() for name in dims} | {*schema.parameters, *REPORTED}:
         raise DataError(f"the series have a dimension {dim!r}, which means something else in the results: rename it.")

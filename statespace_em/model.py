@@ -77,7 +77,7 @@ class LatentModel(Settings, Uncertain):
         """How many starts a fit makes unless told."""
 
     @abstractmethod
-    def _cure(self, batch: Batch) -> str:
+    def _suggest_prior(self, batch: Batch) -> str:
         """A prior that bounds the likelihood, as a user would write it."""
 
     def _no_bound(self, batch: Batch, states: Sequence[Any]) -> NoBound:
@@ -188,8 +188,8 @@ class LatentModel(Settings, Uncertain):
         data: Batch | Chunks
         if is_chunked(y):
             self._check_takes(states, weights)
-            data = chunks_with_conditions(cut(y), states, weights, self._beside(options.start))
-            batch, telling, labels, symbols, reading = survey(data, self._reading(options.start), schema.names)
+            data = chunks_with_conditions(cut(y), states, weights, self._chunk_inputs(options.start))
+            batch, telling, labels, symbols, reading = survey(data, self._read_options(options.start), schema.names)
         else:
             batch, labels, symbols = self._read(y, options.start)
             data = telling = batch = self._conditioned(batch, labels, states, weights)
@@ -219,9 +219,8 @@ class LatentModel(Settings, Uncertain):
             label = partial(schema.label, core.flatten(chosen.params), labels.features, symbols)
             order = core.order_of(chosen.params, label)
         arrays = core.flatten(core.arranged(chosen.params, order))
-        complaints += fitting.not_converged(
-            chosen, core, schema.names, order, partial(self._no_bound, batch), lambda: self._cure(batch), options
-        )
+        why, prior = partial(self._no_bound, batch), partial(self._suggest_prior, batch)
+        complaints += fitting.not_converged(chosen, core, schema.names, order, why, prior, options)
         complaints += fitting.found_once(runs, chosen)
         seen = fingerprint(batch, labels)
         return Fit(schema, arrays, labels, symbols, runs, chosen, complaints, count_free, seen, vanished)
@@ -256,7 +255,7 @@ class LatentModel(Settings, Uncertain):
             a sequence, and ``log_likelihood`` ([sequence]) in nats.
         """
         _validate.one_of("xi", xi, ("each", "sum"))
-        core, tree, batch, labels, known = self._ready(y, params, states, weights)
+        core, tree, batch, labels, known = self._prepare(y, params, states, weights)
         with labelled_rows(labels, self._names()):
             posterior = core.posterior(tree, batch, pairs=xi == "each")
         others = {name: xr.Variable(dims, value) for name, (dims, value) in posterior.sums.items()}
@@ -313,12 +312,12 @@ class LatentModel(Settings, Uncertain):
         if is_chunked(y):
             self._check_takes(states, weights)
             known = self._known(params)
-            chunks = chunks_with_conditions(cut(y), states, weights, self._beside(known))
-            _, reading = prepared(chunks, self._reading(known))
+            chunks = chunks_with_conditions(cut(y), states, weights, self._chunk_inputs(known))
+            _, reading = prepared(chunks, self._read_options(known))
             core = self._core(n_symbols=known.sizes.get("symbol"))
             tree = core.build(self._schema().arrays(known))
             return ChunkedCore(core, reading, self._names()).e_step(tree, chunks)[1]
-        core, tree, batch, labels, _ = self._ready(y, params, states, weights)
+        core, tree, batch, labels, _ = self._prepare(y, params, states, weights)
         with labelled_rows(labels, self._names()):
             return core.log_likelihood(tree, batch) if isinstance(core, HasLikelihood) else core.e_step(tree, batch)[1]
 
@@ -347,17 +346,17 @@ class LatentModel(Settings, Uncertain):
         """Read y; with parameters, its columns and symbols are theirs."""
         if is_chunked(y):
             raise DataError("y is in chunks, which this question does not take: pass y.compute() if it fits in memory.")
-        return as_batch(y, **self._reading(params))
+        return as_batch(y, **self._read_options(params))
 
-    def _one_of_many(self, key: Any, y: Any) -> Any:
+    def _as_one_series(self, key: Any, y: Any) -> Any:
         """One series of many that are fitted apart, as this model takes it."""
         return y
 
-    def _beside(self, params: xr.Dataset | None) -> ChunkInputs | None:
+    def _chunk_inputs(self, params: xr.Dataset | None) -> ChunkInputs | None:
         """Known inputs of chunked data; None where there are none."""
         return None
 
-    def _reading(self, params: xr.Dataset | None) -> dict[str, Any]:
+    def _read_options(self, params: xr.Dataset | None) -> dict[str, Any]:
         """Keywords of `as_batch`."""
         symbols, features = self.symbols, None
         if params is not None:
@@ -383,7 +382,7 @@ class LatentModel(Settings, Uncertain):
         """Names of the parameters that a fit which ended in these arrays did not have to take from others."""
         return tuple(arrays)
 
-    def _ready(
+    def _prepare(
         self, y: Any, params: xr.Dataset | None, states: Any = None, weights: Any = None, freeze: Any = None
     ) -> tuple[Core, Any, Batch, Labels, xr.Dataset]:
         """Everything that a question about y needs."""

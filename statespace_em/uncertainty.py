@@ -66,7 +66,7 @@ class Uncertain(ABC):
         """Fit without a trace on the model or a warning, as threads need it."""
 
     @abstractmethod
-    def _ready(
+    def _prepare(
         self, y: Any, params: xr.Dataset | None, states: Any = None, weights: Any = None, freeze: Any = None
     ) -> tuple[Core, Any, Batch, Labels, xr.Dataset]:
         """Everything that a question about y needs."""
@@ -202,7 +202,7 @@ class Uncertain(ABC):
         """
         _validate.at_least("n_draws", n_draws, 1, whole=True)
         _validate.at_least("seed", seed, 0, whole=True)
-        core, tree, batch, labels, known = self._ready(y, params, states, weights, freeze)
+        core, tree, batch, labels, known = self._prepare(y, params, states, weights, freeze)
         with labelled_rows(labels, self._names()):
             information = observed_information(core, core.flatten(tree), batch)
         _, unknown = errors_of.parameter_errors(information)
@@ -263,7 +263,7 @@ class Uncertain(ABC):
         _validate.at_least("seed", seed, 0, whole=True)
         if threads is not None:
             _validate.at_least("threads", threads, 1, whole=True)
-        core, _, batch, labels, known = self._ready(y, params, states, weights, freeze)
+        core, _, batch, labels, known = self._prepare(y, params, states, weights, freeze)
         options = FitOptions(start=known, freeze=tuple(freeze))
 
         def refit(drawn: Any, *said: Any) -> tuple[xr.Dataset, str, float]:
@@ -303,7 +303,7 @@ class Uncertain(ABC):
         >>> sse.PoissonHMM(["quiet", "active"]).fit(quakes).diagnose(quakes)[["check", "where"]].values.tolist()
         [['boundary', "initial of 'active'"]]
         """
-        core, tree, batch, labels, known = self._ready(y, params, states, weights, freeze)
+        core, tree, batch, labels, known = self._prepare(y, params, states, weights, freeze)
         names, found = self._names(), diagnose.Findings()
         with labelled_rows(labels, names):
             statistics = core.e_step(tree, batch)[0]
@@ -335,7 +335,7 @@ class Uncertain(ABC):
     ) -> tuple[dict[str, Floats], dict[str, Floats], Labels, xr.Dataset, Core, dict[str, str]]:
         """Standard errors and values by name, what is said of some, after complaints about the information."""
         _validate.one_of("of", of, ("parameters", "derived", "named"))
-        core, tree, batch, labels, known = self._ready(y, params, states, weights, freeze)
+        core, tree, batch, labels, known = self._prepare(y, params, states, weights, freeze)
         with labelled_rows(labels, self._names()):
             information = observed_information(core, core.flatten(tree), batch)
         errors, unknown = errors_of.parameter_errors(information)

@@ -106,7 +106,7 @@ def test_products_are_fitted_by_the_score():
     api = pytest.importorskip("statsmodels.api")
     y = seasonal_series()
     model = designs.arima(1, 0, 1, seasonal=(1, 0, 0, 4)).fit(y)
-    core, tree, batch, _, _ = model._ready(y, None, freeze=())
+    core, tree, batch, _, _ = model._prepare(y, None, freeze=())
     x = core.to_vector(tree, tree) + 0.1
     here = core.from_vector(x, tree)
     gradient = core.score_vector(here, core.e_step(here, batch)[0], tree)
@@ -155,7 +155,7 @@ def test_a_default_fit_of_trend_and_season_ends_at_the_maximum(kind):
     y = DEATHS.astype(float)
     model = (designs.local_trend() + designs.seasonal(12, kind)).fit(y)
     assert model.converged_
-    core, tree, batch, _, _ = model._ready(y, None, freeze=())
+    core, tree, batch, _, _ = model._prepare(y, None, freeze=())
     top = core.to_vector(tree, tree)
 
     def climb(x):

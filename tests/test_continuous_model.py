@@ -148,7 +148,7 @@ def test_em_on_a_posterior_is_em_on_the_score():
     y = simulated(("local_trend", "ar"))
     model = model_of(("local_trend", "ar"))
     params = at_values(model)
-    core, tree, batch, *_ = model._ready(y, params, freeze=())
+    core, tree, batch, *_ = model._prepare(y, params, freeze=())
     tree = core.m_step(core.e_step(tree, batch)[0], tree)
     by_score = core.structure(tree).patterns["process_cov"].read(tree.process_cov)
     new = model.m_step(y, model.e_step(y, params), params)

@@ -99,7 +99,7 @@ def placed(name):
     """Core of a model on its data, the data, and parameters that are no special place."""
     model, y = CASES[name]
     if name == "inputs":
-        model = model._driven_by(X, y)
+        model = model._with_inputs(X, y)
     if name in CONTINUOUS:
         y = pd.DataFrame(y, index=pd.Index(TIMES, name="time"))
         model = model._bound(y, None)

@@ -91,7 +91,7 @@ def test_moments_and_forecasts_are_those_of_the_dense_gaussian(effects):
 def set_up(effects, start, **more):
     y, U = data()
     other, W = data(1, 9)
-    model = model_of(effects, start, **more)._driven_by([U, W], [y, other])
+    model = model_of(effects, start, **more)._with_inputs([U, W], [y, other])
     core, batch, point = core_of(model, [y, other], {"initial_cov": np.eye(2)} if start == "estimated" else {})
     vector = core.to_vector(point, point)
     return core, batch, core.from_vector(vector + 0.1 * np.random.default_rng(1).normal(size=vector.size), point)

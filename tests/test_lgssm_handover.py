@@ -45,7 +45,7 @@ CASES = {
 
 
 def sums_of(model, y, values):
-    core, tree, batch, *_ = model._ready(y, values, freeze=())
+    core, tree, batch, *_ = model._prepare(y, values, freeze=())
     statistics, log_likelihood = core.e_step(tree, batch)
     g = statistics.gradients
     return {
@@ -96,7 +96,7 @@ def test_the_score_is_that_of_differences(likelihood):
         transition=transition, process_cov=np.diag([0.1, 0, 0, 0, 0, 0.2]), observation=[[1, 0, 1, 1, 0, 1]],
         measurement_cov="free", initial=["diffuse"] * 5 + ["stationary"], likelihood=likelihood,
     )  # fmt: skip
-    core, tree, batch, *_ = model._ready(y, model.parameters(measurement_cov=[[1.3]]), freeze=())
+    core, tree, batch, *_ = model._prepare(y, model.parameters(measurement_cov=[[1.3]]), freeze=())
     found = core.e_step(tree, batch)[0].gradients.R[0]
     step = 1e-4 * tree.measurement_cov
     up, down = (
@@ -124,7 +124,7 @@ def test_filters_go_on_from_what_the_first_rows_tell(case, monkeypatch):
     early = model.filter(y[:200])
     for name in found.data_vars:
         np.testing.assert_array_equal(found[name].values[:200], early[name].values, err_msg=name)
-    cov = lgssm_filter.innovation_covariances(*model._ready(y, model.params_)[1:3])
+    cov = lgssm_filter.innovation_covariances(*model._prepare(y, model.params_)[1:3])
     monkeypatch.setattr(lgssm_diffuse, "MANY", 1000)  # rows: constants are carried to the end
     expected = model.filter(y)
     for name, values in expected.data_vars.items():
@@ -164,7 +164,7 @@ def test_errors_name_the_row_of_the_whole(row):
 def test_moments_are_those_of_constants_carried_along(case, n_rows, monkeypatch):
     monkeypatch.setattr(lgssm_guesses, "shared_variances", lambda *args: {})  # parameters do not hang on ranking
     model, y = fitted(case, n_rows)
-    core, tree, batch, *_ = model._ready(y, model.params_, freeze=())
+    core, tree, batch, *_ = model._prepare(y, model.params_, freeze=())
     parts, done = lgssm_smoother._sequence_by_sequence, []
     monkeypatch.setattr(lgssm_smoother, "_sequence_by_sequence", lambda *args: done.append(1) or parts(*args))
     found, log_likelihood = lgssm_smoother.smooth(tree, batch)

@@ -40,7 +40,7 @@ def by_blocks(request, monkeypatch):
 
 
 def both(model, y):
-    core, tree, batch, *_ = model._ready(y, model.params_, freeze=())
+    core, tree, batch, *_ = model._prepare(y, model.params_, freeze=())
     return core.log_likelihood(tree, batch), core.e_step(tree, batch)[1]
 
 

@@ -185,7 +185,7 @@ def test_the_resolution_is_what_the_likelihood_scatters_by_when_data_move(level)
         transition=[[1]], process_cov=[[1.5]], observation=[[1]], measurement_cov=[[0.7]], initial_mean=[level],
         initial_cov=[[1]],
     )  # fmt: skip
-    core, tree, batch, *_ = model._ready(walk + level, first)
+    core, tree, batch, *_ = model._prepare(walk + level, first)
     said = resolution(tree, core.e_step(tree, batch)[0])
     exact = model.score(walk, first.assign(initial_mean=("state", [0.0])))
     assert abs(model.score(walk + level, first) - exact) <= max(3.0 * said, 1e-10)

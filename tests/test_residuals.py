@@ -126,7 +126,7 @@ def test_earlier_columns_move_the_weights():
     )
     y = model.sample(3000, params, seed=2)["y"].values
     residual = model.residuals(y, params)["residual"].values
-    core, tree, batch, _, _ = model._ready(y, params)
+    core, tree, batch, _, _ = model._prepare(y, params)
     alone = model._one_step(core, tree, batch).scores(y, np.random.default_rng(0))[1]
     limit = 4.0 / np.sqrt(3000)
     assert abs(np.corrcoef(residual.T)[0, 1]) < limit
@@ -138,7 +138,7 @@ def test_smoothed_weights_would_reject_a_true_model():
     model, params = parameters_of("diagonal", 2, np.random.default_rng(2), apart=1.2)
     y = model.sample(3000, params, seed=3)["y"].values[:, :1]
     params = params.isel(feature=[0])
-    core, tree, batch, _, _ = model._ready(y, params)
+    core, tree, batch, _, _ = model._prepare(y, params)
     peeking = mixture(core.family, tree.emission, model.e_step(y, params)["gamma"].values)
     assert not passes(peeking.scores(y, np.random.default_rng(0))[0])
     assert passes(model.residuals(y, params)["pit"].values)
@@ -149,7 +149,7 @@ def test_counts_are_spread_over_their_jump_by_the_seed():
     found = model.residuals(y, params, seed=4)
     np.testing.assert_array_equal(found["pit"], model.residuals(y, params, seed=4)["pit"])
     assert (found["pit"] != model.residuals(y, params, seed=5)["pit"]).any()
-    core, tree, batch, _, _ = model._ready(y, params)
+    core, tree, batch, _, _ = model._prepare(y, params)
     joint = model._joint(core, tree, batch)
     filled = np.where(np.isnan(y), 0.0, y)
     below, upto = joint.cdf(filled - 1.0), joint.cdf(filled)

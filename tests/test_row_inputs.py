@@ -121,8 +121,8 @@ def offsets_of(model, params, y):
 
 def test_gradients_are_differences(both):
     driven, _, params, y = both
-    model = sse.LinearGaussianSSM(**FIXED, **effects()[0])._driven_by(U, y)
-    core, tree, batch, *_ = model._ready(y, params)
+    model = sse.LinearGaussianSSM(**FIXED, **effects()[0])._with_inputs(U, y)
+    core, tree, batch, *_ = model._prepare(y, params)
     statistics = core.e_step(tree, batch)[0]
     slope = core.score_vector(tree, statistics, tree)
     origin = core.to_vector(tree, tree)

@@ -71,7 +71,7 @@ def test_em_climbs_to_where_the_slope_of_the_objective_is_zero(case):
     model, y = model_of(case)
     steps = model.fit(y, max_iter=40, tol=0.0, n_starts=1, accelerate=False).trace_["objective"]
     assert (np.diff(steps) > -1e-9).all()
-    core, tree, batch, *_ = model._ready(y, model.params_)
+    core, tree, batch, *_ = model._prepare(y, model.params_)
     score, slopes = score_and_slopes(core, batch, tree)
     assert score == pytest.approx(slopes, rel=1e-5, abs=1e-5)
     best = model.fit(y)

@@ -192,7 +192,7 @@ def test_a_million_rows_and_a_nearly_singular_noise_have_no_negative_variance():
     y[rng.random(T) < 0.05] = np.nan
     model = designs.local_trend()
     params = model.parameters(process_cov=np.diag([1.0, 1e-14]), measurement_cov=[[1e-12]])
-    core, tree, batch, _, _ = model._ready(y, params)
+    core, tree, batch, _, _ = model._prepare(y, params)
     statistics, value = core.e_step(tree, batch)
     assert np.isfinite(value)
     new = core.m_step(statistics, tree)

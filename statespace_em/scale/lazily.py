@@ -46,7 +46,7 @@ def chunkwise(method: Method) -> Method:
         self._check_takes(states, weights)
         options["params"] = self._known(options.get("params"))
         model = type(self)(**self.get_params())  # without what a fit left: it travels
-        chunks = chunks_with_conditions(cut(y), states, weights, self._beside(options["params"]))
+        chunks = chunks_with_conditions(cut(y), states, weights, self._chunk_inputs(options["params"]))
         ask = partial(_ask, model, method.__name__, options)
         seen = self._support() == "real"
         return mapped(ask, chunks, chunks.dummy(seen=seen), rows_ahead=int(options.get("horizon", 0)))

@@ -89,7 +89,7 @@ class SequenceModel(LatentModel):
             NaN where a diffuse start leaves no distribution yet.
         """
         levels = check_levels(quantiles)
-        core, tree, batch, labels, known = self._ready(y, params, states, weights)
+        core, tree, batch, labels, known = self._prepare(y, params, states, weights)
         with labelled_rows(labels, self._names()):
             predictive = self._one_step(core, tree, batch)
         features = {"feature": labels.features}
@@ -137,7 +137,7 @@ class SequenceModel(LatentModel):
         ParameterError
             If the columns of the family depend on each other given the state, and it has no ``conditionals``.
         """
-        core, tree, batch, labels, _ = self._ready(y, params, states, weights)
+        core, tree, batch, labels, _ = self._prepare(y, params, states, weights)
         with labelled_rows(labels, self._names()):
             predictive = self._joint(core, tree, batch)
         return labelled_residuals(predictive, batch, labels, seed)

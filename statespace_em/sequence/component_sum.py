@@ -77,7 +77,7 @@ class ComponentSum(Addable, StateSpaceModel):
         ([919.5, -79.5], 840.0)
         """
         check_asked(of, level)
-        _, tree, batch, labels, _ = self._ready(y, params)
+        _, tree, batch, labels, _ = self._prepare(y, params)
         with labelled_rows(labels, self._names()):
             if of == "filtered":
                 known = causal(tree, batch, self.likelihood)

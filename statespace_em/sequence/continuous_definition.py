@@ -24,6 +24,7 @@ from statespace_em.sequence.components import positive_frequencies
 from statespace_em.sequence.decays import Decay
 from statespace_em.sequence.flow import ContinuousComponent, Flow
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
+from statespace_em.sequence.lgssm_values import values_of
 from statespace_em.sequence.motion import Motion
 from statespace_em.sequence.motion_settings import Sensors
 from statespace_em.sequence.state_space import LIKELIHOODS, StateSpaceModel
@@ -295,11 +296,6 @@ class ContinuousDefinition(StateSpaceModel):
         return kept.assign(
             transition=(DIMS["transition"], dynamics.transition), process_cov=(DIMS["process_cov"], dynamics.diffusion)
         ).assign_coords(coords)
-
-
-def values_of(params: xr.Dataset, name: str) -> Floats:
-    """Entries of a parameter in the order of its dims."""
-    return np.asarray(params[name].transpose(*DIMS[name]).values, dtype=float)
 
 
 def _numbered(names: list[str]) -> list[str]:

@@ -23,11 +23,12 @@ from statespace_em.labels import Labels
 from statespace_em.predictive import Predictive
 from statespace_em.scale.chunks import is_chunked
 from statespace_em.schema import state_coords
-from statespace_em.sequence.continuous_definition import FROM_BASE, BaseDynamics, ContinuousDefinition, values_of
+from statespace_em.sequence.continuous_definition import FROM_BASE, BaseDynamics, ContinuousDefinition
 from statespace_em.sequence.filter_row import By, Guard, owners
 from statespace_em.sequence.flow import shock_gradients
 from statespace_em.sequence.lgssm_params import positions
 from statespace_em.sequence.lgssm_specification import DIMS
+from statespace_em.sequence.lgssm_values import values_of
 from statespace_em.sequence.state_space import StateSpaceModel
 from statespace_em.sequence.stream_continuous import ContinuousStream, Dynamics
 from statespace_em.sequence.stream_kalman import check_streams
@@ -94,20 +95,20 @@ class ContinuousTimeModel(ContinuousDefinition):
         shown = bound._dynamics_over(dynamics, self._params_step(bound._grid))
         return found._replace(schema=self._schema(), arrays=found.arrays | shown)
 
-    def _ready(self, y: Any, params: xr.Dataset | None, *more: Any, **options: Any) -> Any:
+    def _prepare(self, y: Any, params: xr.Dataset | None, *more: Any, **options: Any) -> Any:
         """As of `LatentModel`; with ``freeze``, which questions about estimates have, the tree has base dynamics."""
         if self._grid is not None:
-            return super()._ready(y, params, *more, **options)
+            return super()._prepare(y, params, *more, **options)
         known = self._known(params)
         estimates = options.get("freeze", more[2] if len(more) > 2 else None) is not None
         dynamics = None if estimates else self._base_dynamics_of(known)
         bound = self._bound(y, known, base_step=self._step_of(known), dynamics=dynamics)
         inner = bound._start_on_grid(known) if estimates else bound._params_on_grid(known)
-        core, tree, batch, labels, _ = StateSpaceModel._ready(bound, y, inner, *more, **options)
+        core, tree, batch, labels, _ = StateSpaceModel._prepare(bound, y, inner, *more, **options)
         return core, tree, batch, labels, known
 
     def _named(self, core: Core, tree: Any) -> dict[str, Floats]:
-        """Named values of a tree with base dynamics, which questions about estimates have, see `_ready`."""
+        """Named values of a tree with base dynamics, which questions about estimates have, see `_prepare`."""
         return StateSpaceModel._named(self._with_grid(Grid(1.0), 1.0, None), core, tree)
 
     def _drawn_parameters(self, drawn: list[dict[str, Floats]], labels: Labels, known: xr.Dataset) -> xr.Dataset:

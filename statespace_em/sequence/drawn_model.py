@@ -18,7 +18,7 @@ from statespace_em.labels import Labels, labelled_rows, show
 from statespace_em.sequence.driven import DrivenModel
 from statespace_em.sequence.forecast import future_paths, one_sequence
 from statespace_em.sequence.lgssm_draws import simulated, smoothed_draws
-from statespace_em.sequence.lgssm_forecast import ahead, future_draws, lasting, later
+from statespace_em.sequence.lgssm_forecast import constant_from, from_row, future_draws, with_future_inputs
 from statespace_em.sequence.lgssm_params import LGSSMParams, driven, positions
 from statespace_em.sequence.lgssm_smoother import smooth
 from statespace_em.sequence.lgssm_values import check_length
@@ -34,7 +34,7 @@ class DrawnModel(DrivenModel):
     def _simulated(
         self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *conditions: Any
     ) -> xr.Dataset:
-        _, tree, batch, labels, known = self._ready(y, params, *conditions)
+        _, tree, batch, labels, known = self._prepare(y, params, *conditions)
         with labelled_rows(labels, self._names()):
             end = smooth(tree, batch)[0]
         last = one_sequence(batch, labels)
@@ -42,7 +42,7 @@ class DrawnModel(DrivenModel):
         length = int(positions(batch)[last]) + 1
         inputs = None if self._inputs is None else self._inputs.ahead(labels, horizon)[0]
         if inputs is not None or self._is_constant:
-            tree, length = self._onwards(tree, length, inputs), 1
+            tree, length = self._from_row(tree, length, inputs), 1
         states, drawn = future_draws(tree, end.mean[last], end.cov[last], length, horizon, n_paths, rng)
         known = known.assign_coords(feature=labels.features)  # parameters that are all fixed tell none
         return future_paths(states, drawn, known).assign_coords(state_name=self._names())
@@ -53,10 +53,10 @@ class DrawnModel(DrivenModel):
         segments = self._segments()
         return segments is not None and segments.constant
 
-    def _onwards(self, tree: LGSSMParams, length: int, inputs: Floats | None) -> LGSSMParams:
+    def _from_row(self, tree: LGSSMParams, length: int, inputs: Floats | None) -> LGSSMParams:
         """Parameters from the last row of a sequence on, row 0 now, whose entry is the one before this."""
-        tree = lasting(tree, length - 1) if self._is_constant else later(tree, length - 1)
-        return tree if inputs is None else ahead(tree, inputs)
+        tree = constant_from(tree, length - 1) if self._is_constant else from_row(tree, length - 1)
+        return tree if inputs is None else with_future_inputs(tree, inputs)
 
     @takes_inputs
     def simulate_smoothed(
@@ -86,7 +86,7 @@ class DrawnModel(DrivenModel):
             If y has several sequences.
         """
         _validate.at_least("n_paths", n_paths, 1, whole=True)
-        _, tree, batch, labels, _ = self._ready(y, params)
+        _, tree, batch, labels, _ = self._prepare(y, params)
         one_sequence(batch, labels)
         with labelled_rows(labels, self._names()):
             states = smoothed_draws(tree, batch, int(n_paths), _validate.generator(seed))
@@ -122,7 +122,7 @@ class DrawnModel(DrivenModel):
             If inputs, or matrices given for every row, have fewer rows.
         """
         _validate.at_least("n_steps", n_steps, 1, whole=True)
-        self._check_driven()
+        self._check_inputs_given()
         segments, begin = self._segments(), 0
         if segments is None and sequence is not None:
             raise ParameterError(f"sequence is {sequence!r}, but all sequences have the same matrices: leave it out.")
@@ -150,10 +150,10 @@ class DrawnModel(DrivenModel):
         """Simulate a sequence whose first row is this one of the matrices that vary."""
         known, tree = self._plain_parameters(params)
         if self._is_constant:
-            tree = lasting(tree, begin)
+            tree = constant_from(tree, begin)
         else:
             check_length(self._specification(None), begin + n_steps, f"{n_steps} are asked for")
-            tree = later(tree, begin)
+            tree = from_row(tree, begin)
         if inputs is not None:
             if len(inputs) < n_steps:
                 raise DataError(f"inputs= has {len(inputs)} rows, but {n_steps} are asked for.")

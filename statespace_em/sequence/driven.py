@@ -66,7 +66,7 @@ class DrivenModel(SequenceModel):
             Of chunked data, in chunks too (whichever), or in memory.
         """
         if inputs is not None:
-            bound = self._driven_by(inputs, y)
+            bound = self._with_inputs(inputs, y)
             bound.fit(y, **options)
             self.__dict__.update({name: value for name, value in vars(bound).items() if name.endswith("_")})
             return self
@@ -80,7 +80,7 @@ class DrivenModel(SequenceModel):
         self._settle(y)
         return self
 
-    def _driven_by(self, inputs: Any, y: Any) -> Self:
+    def _with_inputs(self, inputs: Any, y: Any) -> Self:
         """Copy of this model that knows the inputs of y."""
         if not self._specification(None).has_inputs:
             raise ParameterError(
@@ -94,14 +94,14 @@ class DrivenModel(SequenceModel):
             bound._inputs = read_inputs(inputs, self.unsorted)
         return bound
 
-    def _check_driven(self) -> None:
+    def _check_inputs_given(self) -> None:
         """Refuse to answer without the inputs of a model that has them."""
         if self._inputs is None and self._specification(None).has_inputs:
             raise DataError("the model has inputs, but they are missing: pass inputs=, a row for every row of y.")
 
-    def _reading(self, params: xr.Dataset | None) -> dict[str, Any]:
-        self._check_driven()
-        return super()._reading(params)
+    def _read_options(self, params: xr.Dataset | None) -> dict[str, Any]:
+        self._check_inputs_given()
+        return super()._read_options(params)
 
     def _read(self, y: Any, params: xr.Dataset | None) -> tuple[Batch, Labels, list[Any] | None]:
         batch, labels, symbols = super()._read(y, params)
@@ -137,10 +137,10 @@ class DrivenModel(SequenceModel):
         if segments is not None:
             segments.check_ahead(labels, horizon)
 
-    def _one_of_many(self, key: Any, y: Any) -> Any:
+    def _as_one_series(self, key: Any, y: Any) -> Any:
         return y if self._segments() is None else {key: y}
 
-    def _beside(self, params: xr.Dataset | None) -> ChunkInputs | None:
+    def _chunk_inputs(self, params: xr.Dataset | None) -> ChunkInputs | None:
         if self._segments() is not None:
             raise DataError(
                 "y is in chunks, but the model has matrices for each of its sequences: pass y.compute() if it fits in "

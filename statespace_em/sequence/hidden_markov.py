@@ -30,10 +30,10 @@ from statespace_em.families import (
     check_constant,
     check_domains,
     check_rows,
-    cure,
     drawn_dataset,
     emission_summary,
     shown_dims,
+    suggested_prior,
 )
 from statespace_em.labels import Dims, Labels, labelled_rows, name_array, named, seeing, state_names
 from statespace_em.order import rule
@@ -113,7 +113,7 @@ class HiddenMarkovModel(SequenceModel):
             joint probability of path and y, in nats.
         """
         least = least_rows(min_duration, self._names(), method)
-        core, tree, batch, labels, _ = self._ready(y, params, states, weights)
+        core, tree, batch, labels, _ = self._prepare(y, params, states, weights)
         with labelled_rows(labels, self._names()):
             path, best = decoded(core, tree, batch, method, least)  # type: ignore[arg-type]
         others = {} if best is None else {"log_prob": labels.per_sequence(best)}
@@ -135,7 +135,7 @@ class HiddenMarkovModel(SequenceModel):
             fewer than asked for where no more are possible.
         """
         _validate.at_least("n_paths", n_paths, 1, whole=True)
-        core, tree, batch, labels, _ = self._ready(y, params, states, weights)
+        core, tree, batch, labels, _ = self._prepare(y, params, states, weights)
         if labels.sequence is not None:
             raise DataError(f"y has {len(labels.keys)} sequences: ask for the best paths of one of them.")
         with labelled_rows(labels, self._names()):
@@ -160,7 +160,7 @@ class HiddenMarkovModel(SequenceModel):
             of it and no more. ``attrs["conditioning"]`` is "1:t+lag" with the number in place of lag.
         """
         _validate.at_least("lag", lag, 0, whole=True)
-        core, tree, batch, labels, _ = self._ready(y, params, states, weights)
+        core, tree, batch, labels, _ = self._prepare(y, params, states, weights)
         with labelled_rows(labels, self._names()):
             smoothed = fixed_lag(*chain_of(core, tree, batch), batch.starts, lag)  # type: ignore[arg-type]
         dataset = labels.dataset({"smoothed": (("state",), smoothed)}, state_coords(self._names()))
@@ -182,7 +182,7 @@ class HiddenMarkovModel(SequenceModel):
             ``filtered`` p(s_t | y_1..t), ``predicted`` p(s_t | y_1..t-1), both ([sequence,] time, state), and
             ``log_likelihood`` ([sequence,] time) log p(y_t | y_1..t-1) in nats; each with ``attrs["conditioning"]``.
         """
-        core, tree, batch, labels, _ = self._ready(y, params, states, weights)
+        core, tree, batch, labels, _ = self._prepare(y, params, states, weights)
         with labelled_rows(labels, self._names()):
             known = core.filter(tree, batch)  # type: ignore[attr-defined]
         rows = {
@@ -198,7 +198,7 @@ class HiddenMarkovModel(SequenceModel):
     def _future(
         self, y: Any, horizon: int, params: xr.Dataset, states: Any = None, weights: Any = None
     ) -> tuple[xr.Dataset, Predictive]:
-        core, tree, batch, labels, known = self._ready(y, params, states, weights)
+        core, tree, batch, labels, known = self._prepare(y, params, states, weights)
         with labelled_rows(labels, self._names()):
             now = core.filter(tree, batch).filtered[batch.starts[1:] - 1]  # type: ignore[attr-defined]
         predicted = np.empty((len(now), horizon, now.shape[1]))
@@ -231,7 +231,7 @@ class HiddenMarkovModel(SequenceModel):
     def _simulated(
         self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *conditions: Any
     ) -> xr.Dataset:
-        core, tree, batch, labels, known = self._ready(y, params, *conditions)
+        core, tree, batch, labels, known = self._prepare(y, params, *conditions)
         with labelled_rows(labels, self._names()):
             now = core.filter(tree, batch).filtered[one_sequence(batch, labels)]  # type: ignore[attr-defined]
         states, drawn = core.sample_from(tree, now @ tree.transition, n_paths, horizon, rng)  # type: ignore[attr-defined]
@@ -360,5 +360,5 @@ class HiddenMarkovModel(SequenceModel):
     def _default_starts(self) -> int:
         return 1 if len(self._names()) == 1 else N_STARTS
 
-    def _cure(self, batch: Batch) -> str:
-        return cure(type(self).__name__, self._family(), batch.y)
+    def _suggest_prior(self, batch: Batch) -> str:
+        return suggested_prior(type(self).__name__, self._family(), batch.y)

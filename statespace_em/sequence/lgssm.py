@@ -26,11 +26,11 @@ from statespace_em.sequence.lgssm_specification import (
     DIMS,
     OPTIONAL,
     Specification,
-    initial_words,
-    loading_of,
+    infer_size,
+    parse_initial,
+    parse_loading,
+    parse_matrix,
     segments_in,
-    sizes_of,
-    written,
 )
 from statespace_em.sequence.lgssm_stationary import stationary_moments
 from statespace_em.sequence.lgssm_structure import COVARIANCES, STEPS
@@ -228,7 +228,7 @@ class LinearGaussianSSM(StateSpaceModel):
     def _names(self) -> list[Any]:
         if self.states is not None:
             return state_names(self.states)
-        size = sizes_of(self._sized, "state")
+        size = infer_size(self._sized, "state")
         if size is None:
             raise ParameterError(
                 "the number of states is not known: give states=, or a matrix that has one row a state."
@@ -240,10 +240,10 @@ class LinearGaussianSSM(StateSpaceModel):
 
     def _specification(self, n_features: int | None) -> Specification:
         names = self._names()
-        own = sizes_of(self._sized, "feature")
+        own = infer_size(self._sized, "feature")
         if own is not None and n_features is not None and own != n_features:
             raise ParameterError(f"y has {n_features} columns, but the matrices of the model are for {own}.")
-        n_inputs = sizes_of({name: getattr(self, name) for name in INPUTS}, "input")
+        n_inputs = infer_size({name: getattr(self, name) for name in INPUTS}, "input")
         if n_inputs is not None and self._inputs is not None and len(self._inputs.names) != n_inputs:
             raise ParameterError(
                 f"inputs= has {len(self._inputs.names)} columns, but the matrices of the model are for {n_inputs}."
@@ -262,12 +262,12 @@ class LinearGaussianSSM(StateSpaceModel):
                 loadings[name] = self._loading(name, loads[name], shape[0], segments)
                 found = self._under_loading(name, value, loadings, segments)
             elif name not in absent:
-                found = written(name, value, shape, segments)
+                found = parse_matrix(name, value, shape, segments)
             if isinstance(found, Pattern | RowPattern):
                 patterns[name] = found
             elif found is not None:
                 varying[name] = found
-        initial = initial_words(self.initial, names)
+        initial = parse_initial(self.initial, names)
         patterns |= self._first_state(names, initial)
         spec = Specification(names, sizes["feature"], patterns, varying, initial, loadings, absent, segments=segments)
         stationary = spec.starts_as("stationary")
@@ -284,7 +284,7 @@ class LinearGaussianSSM(StateSpaceModel):
     def _loading(self, name: str, value: Any, size: int | None, segments: Segments | None) -> Floats:
         """How disturbances enter: a matrix, or one a row, those of all sequences end to end."""
         word = name.replace("cov", "loading")
-        found = loading_of(word, value, size)
+        found = parse_loading(word, value, size)
         if segments is None or found.ndim == 2:
             return found
         own = end_to_end(getattr(self, word), word)[1]
@@ -296,7 +296,7 @@ class LinearGaussianSSM(StateSpaceModel):
         """Pattern of the disturbances; what is known for every row, multiplied out, which takes the loading away."""
         loading = loadings[name]
         size = loading.shape[-1]
-        found = written(name, value, (size, size), segments, DISTURBANCES)
+        found = parse_matrix(name, value, (size, size), segments, DISTURBANCES)
         if found is None:
             found = from_word("free", (size, size), name, symmetric=True)
         by_row = loading.ndim == 3
@@ -315,7 +315,7 @@ class LinearGaussianSSM(StateSpaceModel):
         n = len(names)
         found = {}
         for name, value in given.items():
-            pattern = written(name, value, (n,) if name == "initial_mean" else (n, n))
+            pattern = parse_matrix(name, value, (n,) if name == "initial_mean" else (n, n))
             if isinstance(pattern, Pattern):
                 found[name] = pattern
         if isinstance(initial, str) and initial in ("estimated", "free", "tied", "known"):

@@ -43,7 +43,7 @@ def matrices_at(params: LGSSMParams, rows: Ints) -> dict[str, Floats]:
     return found
 
 
-def ahead(params: LGSSMParams, inputs: Floats) -> LGSSMParams:
+def with_future_inputs(params: LGSSMParams, inputs: Floats) -> LGSSMParams:
     """Parameters driven by inputs (horizon + 1, k), which begin at the same row as matrices that vary."""
     for name in ROWWISE:
         if varies(params, name) and len(getattr(params, name)) < len(inputs):
@@ -51,12 +51,12 @@ def ahead(params: LGSSMParams, inputs: Floats) -> LGSSMParams:
     return driven(params, inputs)
 
 
-def lasting(params: LGSSMParams, row: int) -> LGSSMParams:
+def constant_from(params: LGSSMParams, row: int) -> LGSSMParams:
     """Parameters whose matrices that vary are those of one row for good."""
     return params._replace(**{name: getattr(params, name)[row] for name in ROWWISE if varies(params, name)})
 
 
-def later(params: LGSSMParams, begin: int) -> LGSSMParams:
+def from_row(params: LGSSMParams, begin: int) -> LGSSMParams:
     """Parameters whose matrices that vary begin at a row."""
     return params._replace(**{name: getattr(params, name)[begin:] for name in ROWWISE if varies(params, name)})
 

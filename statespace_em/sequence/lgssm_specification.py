@@ -163,7 +163,7 @@ class Specification:
         return tuple(name for name in DIMS if name not in ({*self.known, *told} - estimated))
 
 
-def written(
+def parse_matrix(
     name: str,
     value: Any,
     shape: tuple[int | None, ...],
@@ -191,7 +191,7 @@ def written(
     if name in ROWWISE and is_by_row(value, NDIM[name]):
         found, segments = from_rows(value, name, NDIM[name])
         if all_of is not None:
-            found = for_each(found, name, segments, all_of)
+            found = expand_to_sequences(found, name, segments, all_of)
         own = found.shape[1:] if isinstance(found, np.ndarray) else found.shape
         _check_shape(name, own, shape, dims)
         if symmetric:
@@ -211,7 +211,7 @@ def written(
     return pattern
 
 
-def for_each(
+def expand_to_sequences(
     found: RowPattern | Pattern | Floats, name: str, own: Segments | None, segments: Segments
 ) -> RowPattern | Pattern | Floats:
     """What sequences have of their own, or share, row by row, for the rows of each."""
@@ -239,7 +239,7 @@ def _check_rows(name: str, found: RowPattern | Pattern | Floats) -> None:
         check_symmetric(found, name)
 
 
-def loading_of(name: str, value: Any, size: int | None) -> Floats:
+def parse_loading(name: str, value: Any, size: int | None) -> Floats:
     """Check how disturbances enter: a matrix (states or features, disturbances) of full column rank, or one a row.
 
     Raises
@@ -324,7 +324,7 @@ def _check_shape(name: str, have: tuple[int, ...], expected: tuple[int | None, .
         raise ParameterError(f"{name} has shape {have}, expected ({sizes}) for dims ({', '.join(dims)}).")
 
 
-def initial_words(value: Any, names: Sequence[Any]) -> str | tuple[str, ...]:
+def parse_initial(value: Any, names: Sequence[Any]) -> str | tuple[str, ...]:
     """Check how the states start: one word, or one for each state."""
     if isinstance(value, str):
         _validate.one_of("initial", value, INITIAL)
@@ -342,7 +342,7 @@ def _lengths(row: Any) -> tuple[int, ...]:
     return (len(row), *_lengths(row[0])) if isinstance(row, list | tuple | np.ndarray) and len(row) else ()
 
 
-def sizes_of(arguments: Mapping[str, Any], kind: str) -> int | None:
+def infer_size(arguments: Mapping[str, Any], kind: str) -> int | None:
     """Number of states or features as the first matrix that tells has it; None if none does."""
     for name, value in arguments.items():
         if not isinstance(value, list | tuple | dict | np.ndarray | xr.DataArray):

@@ -126,7 +126,7 @@ def _entry_off(spec: Specification, name: str, value: Floats) -> str:
     return f"({at}) is {value[where]:g}, where the model has {allowed[where]:g}; "
 
 
-def held_at(
+def with_frozen(
     spec: Specification, given: Mapping[str, Floats], freeze: Sequence[str]
 ) -> tuple[dict[str, Pattern | RowPattern], dict[str, Floats]]:
     """Patterns, and what is known for every row, where some parameters stay as they are given."""
@@ -150,6 +150,6 @@ def holds(pattern: Pattern | RowPattern, loading: Floats | None, value: Floats) 
     return pattern.holds(inner) and bool(off <= 1e-8 * np.abs(value).max(initial=0.0))
 
 
-def plain(params: xr.Dataset, name: str) -> Floats:
+def values_of(params: xr.Dataset, name: str) -> Floats:
     """Value of a parameter with its axes in order."""
     return np.asarray(params[name].transpose(..., *DIMS[name]).values, dtype=float)

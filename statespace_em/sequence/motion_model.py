@@ -14,10 +14,10 @@ from statespace_em.errors import ParameterError
 from statespace_em.patterns import Pattern
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence.continuous_components import moving
-from statespace_em.sequence.continuous_definition import values_of
 from statespace_em.sequence.continuous_model import ContinuousModel, side_by_side
 from statespace_em.sequence.continuous_time import ContinuousTimeModel
 from statespace_em.sequence.flow import ContinuousComponent
+from statespace_em.sequence.lgssm_values import values_of
 from statespace_em.sequence.motion import Motion
 from statespace_em.sequence.motion_settings import (
     Sensors,

@@ -18,11 +18,12 @@ from statespace_em.fitting import FitOptions
 from statespace_em.labels import Labels, labelled_rows, seeing
 from statespace_em.row_patterns import RowPattern
 from statespace_em.schema import state_coords
-from statespace_em.sequence.continuous_definition import BaseDynamics, values_of
+from statespace_em.sequence.continuous_definition import BaseDynamics
 from statespace_em.sequence.continuous_time import ContinuousTimeModel
 from statespace_em.sequence.filter_row import By, owners
 from statespace_em.sequence.lgssm_pairs import pair_moments
 from statespace_em.sequence.lgssm_specification import DIMS
+from statespace_em.sequence.lgssm_values import values_of
 from statespace_em.sequence.state_space import StateSpaceModel
 from statespace_em.sequence.student import best_dof, divergence, expected_weights, shape_and_rate
 from statespace_em.sequence.student_copies import Problem
@@ -160,7 +161,7 @@ def fit_student(
     _validate.at_least("seed", seed, 0, whole=True)
     if draws is not None:
         _validate.at_least("draws", draws, 2, whole=True)
-    driven = model if inputs is None else model._driven_by(inputs, y)
+    driven = model if inputs is None else model._with_inputs(inputs, y)
     inner = driven._bound(y, None) if isinstance(driven, ContinuousTimeModel) else driven
     batch, labels, _ = inner._read(y, None)
     names = owners(by, labels.features.tolist(), model._sensor_names())

@@ -43,7 +43,7 @@ from statespace_em.sequence.lgssm_row_checks import check_with_rows
 from statespace_em.sequence.lgssm_shift import shift_for
 from statespace_em.sequence.lgssm_smoother import estimated_start, imputed, smooth
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
-from statespace_em.sequence.lgssm_values import check_given, check_names, check_rows, held_at, plain, schema_of
+from statespace_em.sequence.lgssm_values import check_given, check_names, check_rows, schema_of, values_of, with_frozen
 from statespace_em.sequence.stream_kalman import KalmanStream, check_streams
 
 LIKELIHOODS = ("diffuse", "full", "marginal")
@@ -63,7 +63,7 @@ class StateSpaceModel(DrawnModel):
     def _settle(self, y: Any) -> None:
         unknown = self._specification(None).starts_as("fixed")
         if unknown.any():  # the estimate at the maximum
-            _, params, batch, labels, _ = self._ready(y, None)
+            _, params, batch, labels, _ = self._prepare(y, None)
             params = params._replace(initial_mean=np.where(unknown, np.nan, params.initial_mean))
             with labelled_rows(labels, self._names()):
                 start = estimated_start(params, batch)
@@ -73,7 +73,7 @@ class StateSpaceModel(DrawnModel):
     @chunkwise
     def decode(self, y: Any, params: xr.Dataset | None = None) -> xr.DataArray:
         """Most probable states given all of y: the smoothed mean ([sequence,] time, state)."""
-        _, tree, batch, labels, _ = self._ready(y, params)
+        _, tree, batch, labels, _ = self._prepare(y, params)
         with labelled_rows(labels, self._names()):
             mean = smooth(tree, batch)[0].mean
         decoded = labels.dataset({"state_mean": (("state",), mean)}, state_coords(self._names()))["state_mean"]
@@ -100,7 +100,7 @@ class StateSpaceModel(DrawnModel):
             With a gate or ``dof`` also ``nis`` (time), and by entry (time, feature) what was ``outside`` and left
             out, and the ``weight`` of its precision; the likelihood is that of what was taken, or its lower bound.
         """
-        _, tree, batch, labels, _ = self._ready(y, params)
+        _, tree, batch, labels, _ = self._prepare(y, params)
         found: Any
         with labelled_rows(labels, self._names()):
             if gate is None and dof is None:
@@ -123,7 +123,7 @@ class StateSpaceModel(DrawnModel):
     def _future(
         self, y: Any, horizon: int, params: xr.Dataset, states: Any = None, weights: Any = None
     ) -> tuple[xr.Dataset, Predictive]:
-        _, tree, batch, labels, _ = self._ready(y, params, states, weights)
+        _, tree, batch, labels, _ = self._prepare(y, params, states, weights)
         with labelled_rows(labels, self._names()):
             end = smooth(tree, batch)[0]
         self._check_ahead(labels, horizon)
@@ -134,7 +134,7 @@ class StateSpaceModel(DrawnModel):
         else:  # each sequence has inputs, or matrices, of its own
             rows = [None] * len(last) if self._inputs is None else self._inputs.ahead(labels, horizon)
             parts = [
-                future_moments(self._onwards(tree, int(row), own), end.mean[[i]], end.cov[[i]], np.array([1]), horizon)
+                future_moments(self._from_row(tree, int(row), own), end.mean[[i]], end.cov[[i]], np.array([1]), horizon)
                 for i, row, own in zip(last, there, rows)
             ]
             found = Future(*(np.concatenate(each) for each in zip(*parts)))
@@ -171,7 +171,7 @@ class StateSpaceModel(DrawnModel):
             sequence know all of it and no more.
         """
         _validate.at_least("lag", lag, 0, whole=True)
-        _, tree, batch, labels, _ = self._ready(y, params)
+        _, tree, batch, labels, _ = self._prepare(y, params)
         with labelled_rows(labels, self._names()):
             mean, cov = lagged(tree, batch, lag, self.likelihood)
         rows = {"smoothed": (("state",), mean), "smoothed_cov": (("state", "state_aux"), cov)}
@@ -198,7 +198,7 @@ class StateSpaceModel(DrawnModel):
         [774.0, 977.0, 960.0]
         """
         _validate.probability("level", level)
-        _, tree, batch, labels, _ = self._ready(y, params)
+        _, tree, batch, labels, _ = self._prepare(y, params)
         with labelled_rows(labels, self._names()):
             return imputed(tree, batch, smooth(tree, batch)[0], level, labels)
 
@@ -247,7 +247,7 @@ class StateSpaceModel(DrawnModel):
         """
         params = self._known(None)
         spec = self._specification(params.sizes["feature"])
-        values = self._own_values(spec, lambda name: plain(params, name))
+        values = self._own_values(spec, lambda name: values_of(params, name))
         entries: list[tuple[Any, Any, Any, float]] = [(word, "", "", value) for word, value in values.items()]
         for name, dims in DIMS.items():
             if name in params and name in spec.unnamed:
@@ -324,12 +324,12 @@ class StateSpaceModel(DrawnModel):
         kept = {*freeze, *spec.absent, *spec.varying, *(("initial_cov",) if single or tied else ())}
         if spec.initial == "known":
             kept |= {"initial_mean", "initial_cov"}
-        patterns, varying = held_at(spec, {}, ())
+        patterns, varying = with_frozen(spec, {}, ())
         if isinstance(given, Mapping):
             check_given(spec, given)
             if spec.initial == "known" and not {"initial_mean", "initial_cov"} <= {*given, *patterns}:
                 raise ParameterError("initial is 'known': give initial_mean and initial_cov to the model or in start=.")
-            patterns, varying = held_at(spec, given, freeze)
+            patterns, varying = with_frozen(spec, given, freeze)
         guesses, shift = dict(spec.guesses), None
         if batch is not None and given is not None:  # a fit, or a question about estimates
             held = {name: given[name] for name in freeze} if isinstance(given, Mapping) else {}
@@ -392,7 +392,7 @@ class StateSpaceModel(DrawnModel):
         quiet = self.measurement_prior.is_flat
         return no_bound(self._specification(batch.y.shape[1]), batch, states, self.likelihood, quiet=quiet)
 
-    def _cure(self, batch: Batch) -> str:
+    def _suggest_prior(self, batch: Batch) -> str:
         var = float(np.nanmean(np.nanvar(batch.y, axis=0)))
         prior = f"InverseWishart(dof={batch.y.shape[1] + 2}, scale={0.02 * var:.2g})"
         return f"{type(self).__name__}(..., measurement_prior={prior})"

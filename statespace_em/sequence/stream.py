@@ -229,7 +229,7 @@ class RowReader:
             values = list(row) if isinstance(row, list | tuple | np.ndarray) else [row]
         index = pd.Index([time], tupleize_cols=False, name="time")
         table = pd.DataFrame([values], index=index, columns=columns, dtype=object)
-        reading = LatentModel._reading(self._model, self._params)  # of y alone: inputs come with the update
+        reading = LatentModel._read_options(self._model, self._params)  # of y alone: inputs come with the update
         return np.asarray(as_batch(table, **reading)[0].y[0])
 
 

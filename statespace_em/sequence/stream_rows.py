@@ -15,7 +15,7 @@ from statespace_em.labels import listed
 from statespace_em.patterns import Pattern
 from statespace_em.row_patterns import RowPattern
 from statespace_em.sequence.lgssm_params import ROWWISE, LGSSMParams, varies
-from statespace_em.sequence.lgssm_specification import DIMS, Specification, loading_of, written
+from statespace_em.sequence.lgssm_specification import DIMS, Specification, parse_loading, parse_matrix
 from statespace_em.sequence.lgssm_structure import COVARIANCES
 
 
@@ -88,12 +88,12 @@ class RowMatrices:
         pattern, loading = self.spec.patterns.get(name), self.spec.loadings.get(name)
         plain = load is None and name in self._loads  # comes multiplied out
         if load is not None:
-            loading = loading_of(self._loads[name], load, own[0])
+            loading = parse_loading(self._loads[name], load, own[0])
             if loading.ndim != 2:
                 raise ParameterError(f"{self._loads[name]} in matrices= has {loading.ndim} axes, expected one row's.")
         named = isinstance(pattern, RowPattern) and not plain
         size = own if plain or loading is None else (loading.shape[-1],) * 2
-        found = written(name, value, size if named else own)
+        found = parse_matrix(name, value, size if named else own)
         if not isinstance(found, Pattern):
             raise ParameterError(f"{name} in matrices= is {value!r}, expected the matrix {DIMS[name]} of one row.")
         values = self.spec.free_values(name, getattr(self.params, name)) if named else {}

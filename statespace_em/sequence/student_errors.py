@@ -63,7 +63,7 @@ def student_errors(
     ParameterError
         If no value of the model has a name.
     """
-    driven = model if inputs is None else model._driven_by(inputs, y)
+    driven = model if inputs is None else model._with_inputs(inputs, y)
     timed = isinstance(driven, ContinuousTimeModel)
     known = driven._known(None)
     inner = driven._bound(y, known, base_step=driven._step_of(known)) if timed else driven

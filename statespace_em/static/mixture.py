@@ -34,10 +34,10 @@ from statespace_em.families import (
     check_domains,
     check_members,
     check_rows,
-    cure,
     drawn_dataset,
     emission_summary,
     shown_dims,
+    suggested_prior,
 )
 from statespace_em.labels import Dims, Labels, labelled_rows, name_array, state_names
 from statespace_em.model import LatentModel
@@ -289,7 +289,7 @@ class Mixture(LatentModel):
             ``pit`` ([sequence,] time, feature), uniform under the model, and ``residual``, its normal score; NaN
             where y is missing. For counts and symbols a uniform draw of this seed spreads each jump.
         """
-        _, tree, batch, labels, _ = self._ready(y, params)
+        _, tree, batch, labels, _ = self._prepare(y, params)
         weight = np.broadcast_to(tree.weight, (len(batch.y), len(tree.weight)))
         with labelled_rows(labels):
             predictive = rosenblatt(self.emission, tree.emission, batch.y, weight)
@@ -345,5 +345,5 @@ class Mixture(LatentModel):
     def _default_starts(self) -> int:
         return 1 if len(self._names()) == 1 else N_STARTS
 
-    def _cure(self, batch: Batch) -> str:
-        return cure("Mixture", self.emission, batch.y)
+    def _suggest_prior(self, batch: Batch) -> str:
+        return suggested_prior("Mixture", self.emission, batch.y)

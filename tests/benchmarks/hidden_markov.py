@@ -190,7 +190,7 @@ def _fit(returns: Any, n_starts: int) -> Side:
 def _climb_each(returns: Any, n_starts: int) -> Side:
     """Leave no start before its own maximum."""
     model = sse.GaussianHMM(3, "diagonal").fit(returns, n_starts=1)
-    core, _, batch, *_ = model._ready(returns, None)
+    core, _, batch, *_ = model._prepare(returns, None)
 
     def climb() -> list[Any]:
         starts = core.starts(batch, n_starts, np.random.default_rng(0), {})

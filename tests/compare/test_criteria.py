@@ -47,7 +47,7 @@ def test_icl_is_bic_of_the_most_probable_path():
         "mixture": sse.Mixture(2, sse.emissions.Poisson()).fit(y[:, :1], n_starts=1, max_iter=3, tol=0.0),
     }
     for name, model in fits.items():
-        core, tree, batch, _, _ = model._ready(y[:, :1], None)
+        core, tree, batch, _, _ = model._prepare(y[:, :1], None)
         log_b = model._support() and core.family.log_prob(tree.emission, batch.y)
         initial = tree.initial if name == "hmm" else tree.weight
         transition = tree.transition[None] if name == "hmm" else np.tile(tree.weight, (1, 2, 1))

@@ -88,7 +88,7 @@ def test_rate_of_em_is_the_ratio_of_plain_steps():
     for _ in range(25):
         params = plain.m_step(y, plain.e_step(y, params), params)
         distance.append(np.linalg.norm(params["mean"].values - model.params_["mean"].values))
-    core, tree, batch, _, _ = model._ready(y, None)
+    core, tree, batch, _, _ = model._prepare(y, None)
     rate = rate_of_em(core, batch, observed_information(core, core.flatten(tree), batch))
     np.testing.assert_allclose(rate, distance[-6] / distance[-7], rtol=50 * tolerance)
 

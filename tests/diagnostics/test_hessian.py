@@ -135,8 +135,8 @@ def test_errors_are_those_of_the_inverse_hessian(name):
     assert model.status_ == "converged"
     assert model.n_parameters_ == n_parameters
     errors = model.standard_errors(y, of="named", **told)
-    bound = model if inputs is None else model._driven_by(inputs, y)
-    core, tree, batch, _, _ = bound._ready(y, None, None, None, ())
+    bound = model if inputs is None else model._with_inputs(inputs, y)
+    core, tree, batch, _, _ = bound._prepare(y, None, None, None, ())
     structure = core.structure(tree)
     patterns = {word: structure.patterns[word] for word in structure.names}
     words = [word for pattern in patterns.values() for word in pattern.names]

@@ -72,7 +72,7 @@ def test_every_family_against_differences_of_the_likelihood(kind, structure):
     if "tie" in structure:
         own = [n for n in model._family().dims if params[n].dims[0] == "state"]
         params = params.assign({n: params[n].isel(state=[0, 0]).assign_coords(state=[0, 1]) for n in own})
-    core, tree, batch, _, _ = model._ready(y, params)
+    core, tree, batch, _, _ = model._prepare(y, params)
     found = observed_information(core, core.flatten(tree), batch)
 
     def objective(z):

@@ -48,7 +48,7 @@ def test_the_score_of_many_states_is_that_of_differences():
         transition=0.9 * np.linalg.qr(rng.normal(size=(9, 9)))[0], process_cov=np.eye(9) + 0.3,
         observation=rng.normal(size=(2, 9)), measurement_cov=np.eye(2), initial_mean=np.zeros(9), initial_cov=np.eye(9),
     )  # fmt: skip
-    core, tree, batch, *_ = model._ready(y, params, freeze=())
+    core, tree, batch, *_ = model._prepare(y, params, freeze=())
     gradients = core.e_step(tree, batch)[0].gradients
     for name, slope in (
         ("transition", gradients.A[0]),

@@ -96,7 +96,7 @@ def test_forecasts_are_the_dense_posterior_of_rows_that_are_missing(start):
         model, values = STRUCTURAL["dummy"][0], STRUCTURAL["dummy"][2]
     params = labelled(model, values)
     longer = np.append(y, np.full(HORIZON, np.nan))[:, None]
-    tree = model._ready(y, params)[1]
+    tree = model._prepare(y, params)[1]
     n = len(tree.initial_mean)
     p = oracle_of(tree, initial_cov=np.where(np.isfinite(tree.initial_cov), tree.initial_cov, 0.0))
     if start == "stationary":
