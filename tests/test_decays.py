@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 
 import statespace_em as sse
 from statespace_em import designs
-from statespace_em.sequence.decays import WALL, Placed, _Lags, _Turn, in_step, lags, partials
+from statespace_em.sequence.decays import WALL, Placed, _Lags, _Relaxation, _Turn, in_step, lags, partials
 from statespace_em.sequence.lgssm_stationary import stationary_moments
 
 ROWS = np.arange(72)
@@ -43,6 +43,21 @@ def test_coordinates_of_a_decay_have_their_slopes(kind):
     np.testing.assert_allclose(room_slopes, differences(lambda z: np.array([around.at(z)[2]]), x)[0], atol=1e-8)
     roots = partials(there) if kind == "lags" else np.array([np.hypot(*there)])
     assert room == pytest.approx(np.log(1.0 - roots**2).sum(), abs=1e-12)
+
+
+@pytest.mark.parametrize("shortest", [1.0, 0.2])
+@pytest.mark.parametrize("value", [1e-12, 0.3, 0.9999])
+def test_coordinates_of_a_relaxation_have_their_slopes(value, shortest):
+    around = _Relaxation(np.array([value]), Placed("lags", np.arange(1), np.ones(1, bool), None, shortest=shortest))
+    x = np.array([0.4])
+    there, slopes, room, room_slopes = around.at(x)
+    np.testing.assert_allclose(around.read(there), x, atol=1e-9)
+    np.testing.assert_allclose(around.at(np.zeros(1))[0], value, rtol=1e-9)
+    np.testing.assert_allclose(slopes, differences(lambda z: around.at(z)[0], x), rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(
+        room_slopes, differences(lambda z: np.array([around.at(z)[2]]), x)[0], rtol=1e-6, atol=1e-8
+    )
+    assert room == pytest.approx(np.log(1.0 - there[0] ** 2), rel=1e-9, abs=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -283,3 +298,13 @@ def test_the_variance_near_a_unit_root_keeps_its_digits():
         expected = distance * (1.0 - b) / ((1.0 + b) * ((1.0 - b) ** 2 - a**2))
         assert cov[0, 0] == pytest.approx(expected, rel=3e-9)
         assert cov[1, 1] == pytest.approx(expected, rel=3e-9)
+
+
+@pytest.mark.parametrize(("seed", "best"), [(0, -107.402368292), (1, -96.189384667), (6, -103.387564394)])
+def test_coloured_noise_of_a_track_is_fitted_to_the_end(seed, best):
+    """Of seeds 0 and 6 a decay is 0 over a step, of 1 and 6 one is a unit root: both are maxima on a boundary."""
+    rng = np.random.default_rng(seed)
+    track = np.cumsum(np.cumsum(rng.normal(size=(40, 2)), 0), 0) + 0.1 * rng.normal(size=(40, 2))
+    model = (designs.constant_velocity(2) + designs.ar(1)).fit(track)
+    assert model.status_ == "converged"
+    assert model.score(track) > best - 1e-6

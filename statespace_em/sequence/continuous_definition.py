@@ -227,7 +227,12 @@ class ContinuousDefinition(StateSpaceModel):
             patterns["initial_cov"] = fixed(cov)
             words = ["known" if word == "stationary" else word for word in words]
         decays = [
-            Decay("turn" if len(component.root) == 2 else "lags", component.root, tuple(component.names))
+            Decay(
+                "turn" if len(component.root) == 2 else "lags",
+                component.root,
+                tuple(component.names),
+                shortest=float(flow.gaps[flow.gaps > 0.0].min(initial=flow.base)) / flow.base,
+            )
             for component in components
             if component.root
         ]

@@ -20,8 +20,9 @@ from statespace_em.patterns import Pattern, components
 
 WALL = 1e-11  # distance from the unit circle at which a maximum on it is put
 WIDE = 1e-10  # that of several lags: the variance of their states is less precise there
-NEAR = 1e-3  # distance from the unit circle from which going there is tried
+NEAR = 1e-3  # distance from the unit circle from which on a moving average goes along
 LEAST = 1e-15  # that arithmetic tells at all
+FAINTEST = 1e-250  # that may be left of a decay after a base step
 POLAR = 0.5  # modulus of a rotation above which its coordinates are modulus and angle
 SHARPEST = 1e-3  # smallest unit of an angle, whose peak is about as wide as the decay
 
@@ -33,6 +34,7 @@ class Decay(NamedTuple):
     names: tuple[str, ...]  # in the transition
     noise: tuple[str, ...] = ()  # variances in process_cov that drive nothing else
     shocks: tuple[str, ...] = ()  # coefficients in the transition of a moving average of these disturbances
+    shortest: float | None = None  # step of those that it goes on over in continuous time, in base steps
 
 
 class Placed(NamedTuple):
@@ -45,6 +47,7 @@ class Placed(NamedTuple):
     names: tuple[str, ...] = ()  # of its values
     noise: tuple[str, ...] = ()  # of the variances of its disturbances, where these are alone
     shocks: Ints = np.zeros(0, np.int64)  # places of the coefficients of its moving average
+    shortest: float | None = None  # step, in base steps, of a decay in continuous time
 
     @property
     def wall(self) -> float:
@@ -78,7 +81,7 @@ def placed(decays: Sequence[Decay], patterns: Mapping[str, Any]) -> tuple[Placed
         noise = () if driven is None else decay.noise
         free = decay.shocks if set(decay.shocks) <= set(transition.names) else ()
         shocks = np.array([transition.names.index(name) for name in free], np.int64)
-        found.append(Placed(decay.kind, places, touched.any(0), driven, decay.names, noise, shocks))
+        found.append(Placed(decay.kind, places, touched.any(0), driven, decay.names, noise, shocks, decay.shortest))
     return tuple(found)
 
 
@@ -151,6 +154,40 @@ class _Lags:
         values, slopes = lags(partial)
         moves = np.where(self.held, 0.0, 1.0 - partial**2)
         return values, slopes * moves, log_room(u), np.where(self.held, 0.0, -2.0 * partial)
+
+
+class _Relaxation:
+    """What is left of a decay in continuous time after a base step; after the shortest step it is ``tanh(u)^2``.
+
+    So it is smooth where nothing is left after any step, which is as good as white noise and may be the maximum: the
+    coordinate has gradient 0 there, as the root of a variance at 0. In the value itself that is a wall.
+    """
+
+    bound = 1
+
+    def __init__(self, values: Floats, decay: Placed) -> None:
+        assert decay.shortest is not None
+        self.half = 0.5 * min(decay.shortest, 1.0)  # power of the value that is tanh(u)
+        self.values, self.wall, self.held = values, decay.wall, bool(decay.at_wall(values)[0])
+        self.origin = self._place(values)
+
+    def _place(self, values: Floats) -> Floats:
+        log_size = self.half * np.log(values)
+        return np.asarray(0.5 * (np.log1p(np.exp(log_size)) - np.log(-np.expm1(log_size))))
+
+    def read(self, values: Floats) -> Floats:
+        return np.zeros(1) if self.held else self._place(values) - self.origin
+
+    def at(self, x: Floats) -> tuple[Floats, Floats, float, Floats]:
+        u = self.origin if self.held else self.origin + x
+        fades = np.exp(-2.0 * np.abs(u))
+        size = np.maximum(-np.expm1(-2.0 * np.abs(u)) / (1.0 + fades), FAINTEST**self.half)
+        value = self.values if self.held else np.exp((np.log1p(-fades) - np.log1p(fades)) / self.half)
+        value = np.maximum(value, FAINTEST)
+        _check_room(np.array([]) if self.held else value, self.wall)
+        room = -np.expm1(2.0 * np.log(value))
+        moves = 0.0 if self.held else np.sign(u) / self.half * 4.0 * fades / (1.0 + fades) ** 2 / size
+        return value, np.diag(value * moves), float(np.log(room[0])), np.asarray(-2.0 * value**2 / room * moves)
 
 
 class _Turn:
@@ -231,6 +268,8 @@ class Decaying:
 
     def _around(self, decay: Placed) -> _Coordinates:
         values = self.origin[decay.places]
+        if decay.shortest is not None and len(values) == 1 and 0.0 < values[0] < 1.0:
+            return _Relaxation(values, decay)
         if decay.kind == "lags" and np.isfinite(partials(values)).all():
             return _Lags(values, decay)
         if decay.kind == "turn" and POLAR < np.hypot(*values) < 1.0:

@@ -10,11 +10,12 @@ import numpy as np
 from statespace_em._typing import Bools
 from statespace_em.core import Limit
 from statespace_em.patterns import Pattern
-from statespace_em.sequence.decays import NEAR, Placed, in_step, lags, log_room
+from statespace_em.sequence.decays import Placed, in_step, lags, log_room
 from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.lgssm_stationary import undamped
 from statespace_em.sequence.lgssm_structure import Structure
 
+NEAR = 1e-2  # distance from the unit circle from which going there is tried
 INSIDE = 1e-7  # distance at which the variance of the states is exact enough for differences of the score
 CLOSE = 1e-6  # distance from which a moving average goes along: one that all but cancels is too steep to climb on there
 BACK = (1e-2, 1e-4, 1e-6)  # distances tried for a root that may not belong there
@@ -126,6 +127,9 @@ def _moved(pattern: Pattern, decay: Placed, params: LGSSMParams, j: int, distanc
     if decay.driven is not None:
         share = np.exp(log_room(np.arctanh(there)) - log_room(np.arctanh(roots)))
         yield moved | {"process_cov": np.where(decay.driven, share * params.process_cov, params.process_cov)}
+        if decay.shortest is not None:  # in continuous time it is their density that stays
+            share *= float(np.prod(np.log(np.abs(roots)) / np.log(np.abs(there))))
+            moved["process_cov"] = np.where(decay.driven, share * params.process_cov, params.process_cov)
     yield moved
     if len(decay.shocks) and 1.0 - abs(roots[j]) < CLOSE:
         own = pattern.read(params.transition)
