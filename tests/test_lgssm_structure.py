@@ -123,7 +123,7 @@ def test_plain_em_climbs_inside_the_structure_and_ends_where_the_score_vanishes(
 def test_m_step_is_the_joint_maximum(structure):
     """The EM step from any point has no free direction left in which the expected log joint rises."""
     _, core, batch, point, _ = set_up(structure, "known")
-    statistics, _ = core.e_step(point, batch)
+    statistics, _ = core.e_step(point, batch, moments=True)
     top = core.m_step(statistics, point)
     shape = core.structure(point)
 

@@ -120,13 +120,15 @@ def sandwich_rows(F: Floats, P: Floats, base: Floats, work: Floats, out: Floats)
     add_sparse(F, P, work)
     turn(work, out)
     for i in range(n):
-        for j in range(n):
-            work[i, j] = base[max(i, j), min(i, j)]
+        for j in range(i + 1):
+            work[i, j] = base[i, j]
+        for j in range(i + 1, n):
+            work[i, j] = 0.0
     add_sparse(F, out, work)
     for i in range(n):
         for j in range(i + 1):
             out[i, j] = work[i, j]
-            out[j, i] = work[i, j]
+    mirror(out)
 
 
 @bare

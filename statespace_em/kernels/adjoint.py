@@ -23,7 +23,7 @@ import numpy as np
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.kernels._jit import bare, inlined, jit
 from statespace_em.kernels._linalg import settled
-from statespace_em.kernels.adjoint_wide import backward_rows, update_rows
+from statespace_em.kernels.adjoint_wide import backward_rows, gain_times, moment_rows, update_rows
 from statespace_em.kernels.kalman_covariances import FEW_STATES
 
 SHORTEST = 16  # rows before the backward covariance recursion is asked whether it has settled
@@ -45,16 +45,17 @@ def backward_covariances(
     of covariances twice), ``S_zz`` the covariances of states over pairs and ``S_uu[., j]`` over rows with an entry of
     the features of block j, whose number is added to ``counts[., j]``. Entry ``step[t]`` of
     ``by_A`` and ``by_Q`` gets what the step after row t adds to ``g_A`` and ``g_Q``, unless they have no entries: not
-    wanted. Rows of one slot have equal matrices: what stands still is not worked out again.
+    wanted. Nor are ``g_A``, ``g_C``, ``S_zz`` and ``S_uu`` where ``g_A`` has none: most of the work is theirs. Rows of
+    one slot have equal matrices: what stands still is not worked out again.
     """
     N, D = y.shape
     n = info.shape[0]
-    Sinv, CS, cD, cC = np.zeros((D, D)), np.zeros((D, n)), np.zeros((D, D)), np.zeros((D, n))
+    Sinv, CS, cD, KM = np.zeros((D, D)), np.zeros((D, n)), np.zeros((D, D)), np.zeros((D, n))
     old, mark = np.zeros((n, n)), np.zeros((n, n))
     M, AI, MP = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
     V, IA, IKC, work = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
     seen = np.zeros(counts.shape[1], np.bool_)
-    age, still = np.int64(0), False
+    age, still, moments = np.int64(0), False, g_A.shape[0] > 0
     t = N
     while t > 0:
         t -= 1
@@ -66,18 +67,23 @@ def backward_covariances(
             age, still = np.int64(0), False
             if t == N - 1 or slot[t + 1] != f:
                 inverse(whiten[f], Sinv)
-                _closed_loop(C[h], gain[f], Sinv, IKC, CS)
+                _weighted(C[h], Sinv, CS)
+                if n <= FEW_STATES:
+                    _closed_loop(C[h], gain[f], IKC)
         if follow == 0.0:
             for i in range(n):
                 for j in range(n):
-                    info[i, j] = 0.0
-        if follow == 0.0:
-            M[:], MP[:], IA[:], V[:] = 0.0, 0.0, 0.0, 0.0
+                    info[i, j], M[i, j], MP[i, j], IA[i, j], V[i, j] = 0.0, 0.0, 0.0, 0.0, 0.0
         elif n > FEW_STATES:
-            backward_rows(A[a], info, filtered_cov[f], AI, M, MP, IA, V)
+            backward_rows(A[a], info, AI, M, work)
+            if moments:
+                moment_rows(A[a], filtered_cov[f], AI, MP, IA, V)
         else:
-            _backward_covs(A[a], info, filtered_cov[f], AI, M, MP, IA, V)
-        _row_covs(c, gain[f], Sinv, M, MP, cD, cC, work)
+            _backward_covs(A[a], info, AI, M)
+            if moments:
+                _moment_covs(filtered_cov[f], AI, M, MP, IA, V)
+        gain_times(gain[f], M, KM)
+        _row_covs(c, gain[f], Sinv, KM, cD)
         if age >= SHORTEST and age & (age - 1) == 0 and not still:  # asked at ages 32, 64, 128, ...
             if age > SHORTEST and settled(old, info, ONE_STEP) and settled(mark, info, age // 2):
                 still = True
@@ -94,25 +100,27 @@ def backward_covariances(
         see(t, y, block, seen)
         for i in range(n):
             for j in range(n):
-                g_A[own, i, j] -= m * IA[i, j]
                 g_Q[own, i, j] -= m * info[i, j]
-                S_zz[own, i, j] += m * (follow * filtered_cov[f, i, j] - V[i, j])
-                for b in range(seen.shape[0]):
-                    if seen[b]:
-                        S_uu[own, b, i, j] += m * (c * filtered_cov[f, i, j] - V[i, j])
+        if moments:
+            for i in range(n):
+                for j in range(n):
+                    g_A[own, i, j] -= m * IA[i, j]
+                    S_zz[own, i, j] += m * (follow * filtered_cov[f, i, j] - V[i, j])
+            _add_cross(m, c, gain[f], MP, g_C[own])
         for k in range(D):
-            for j in range(n):
-                g_C[own, k, j] -= m * cC[k, j]
             for j in range(D):
                 g_R[own, k, j] -= m * cD[k, j]
         for b in range(seen.shape[0]):
             if seen[b]:
                 counts[own, b] += m * c
+                for i in range(n if moments else 0):
+                    for j in range(n):
+                        S_uu[own, b, i, j] += m * (c * filtered_cov[f, i, j] - V[i, j])
         for i in range(n):
             for j in range(n):
                 old[i, j] = info[i, j]
         if n > FEW_STATES:
-            update_rows(c, C[h], CS, gain[f], M, info, cC, work)
+            update_rows(c, C[h], CS, gain[f], KM, M, info, work[0])
         else:
             _update_info(c, C[h], CS, IKC, M, info, work)
         age += 1
@@ -162,8 +170,8 @@ def inverse(whiten: Floats, Sinv: Floats) -> None:
 
 
 @inlined
-def _closed_loop(C: Floats, gain: Floats, Sinv: Floats, IKC: Floats, CS: Floats) -> None:
-    """I - K C and inv(S) C."""
+def _closed_loop(C: Floats, gain: Floats, IKC: Floats) -> None:
+    """I - K C."""
     D, n = C.shape
     for i in range(n):
         for j in range(n):
@@ -171,6 +179,12 @@ def _closed_loop(C: Floats, gain: Floats, Sinv: Floats, IKC: Floats, CS: Floats)
             for k in range(D):
                 value -= gain[k, i] * C[k, j]
             IKC[i, j] = value
+
+
+@inlined
+def _weighted(C: Floats, Sinv: Floats, CS: Floats) -> None:
+    """inv(S) C."""
+    D, n = C.shape
     for k in range(D):
         for j in range(n):
             value = 0.0
@@ -180,11 +194,9 @@ def _closed_loop(C: Floats, gain: Floats, Sinv: Floats, IKC: Floats, CS: Floats)
 
 
 @inlined
-def _backward_covs(
-    A: Floats, info: Floats, P_f: Floats, AI: Floats, M: Floats, MP: Floats, IA: Floats, V: Floats
-) -> None:
-    """M = A' I A, M P_f, I A P_f, and P_f M P_f, which the future takes from P_f."""
-    n = P_f.shape[0]
+def _backward_covs(A: Floats, info: Floats, AI: Floats, M: Floats) -> None:
+    """I A and M = A' I A."""
+    n = A.shape[0]
     for i in range(n):
         for j in range(n):
             value = 0.0
@@ -198,6 +210,12 @@ def _backward_covs(
                 value += A[k, i] * AI[k, j]
             M[i, j] = value
             M[j, i] = value
+
+
+@inlined
+def _moment_covs(P_f: Floats, AI: Floats, M: Floats, MP: Floats, IA: Floats, V: Floats) -> None:
+    """M P_f, I A P_f, and P_f M P_f, which the future takes from P_f."""
+    n = P_f.shape[0]
     for i in range(n):
         for j in range(n):
             value, other = 0.0, 0.0
@@ -216,24 +234,27 @@ def _backward_covs(
 
 
 @inlined
-def _row_covs(
-    count: float, gain: Floats, Sinv: Floats, M: Floats, MP: Floats, cD: Floats, cC: Floats, work: Floats
-) -> None:
-    """D = inv(S) + K' M K, and K' (I - M P_f), what uncertainty of v and s together takes from the gradient of C."""
+def _row_covs(count: float, gain: Floats, Sinv: Floats, KM: Floats, cD: Floats) -> None:
+    """D = inv(S) + K' M K."""
     D, n = gain.shape
     for k in range(D):
-        for j in range(n):
-            value, other = count * gain[k, j], 0.0
-            for i in range(n):
-                value -= gain[k, i] * MP[i, j]
-                other += gain[k, i] * M[i, j]
-            cC[k, j] = value
-            work[0, j] = other
         for h in range(D):
             value = count * Sinv[k, h]
             for j in range(n):
-                value += work[0, j] * gain[h, j]
+                value += KM[k, j] * gain[h, j]
             cD[k, h] = value
+
+
+@inlined
+def _add_cross(m: int, count: float, gain: Floats, MP: Floats, g_C: Floats) -> None:
+    """Take m K' (I - M P_f) from the gradient of C: what uncertainty of v and s together takes."""
+    D, n = gain.shape
+    for k in range(D):
+        for j in range(n):
+            value = count * gain[k, j]
+            for i in range(n):
+                value -= gain[k, i] * MP[i, j]
+            g_C[k, j] -= m * value
 
 
 @inlined

@@ -171,7 +171,7 @@ def responses(y: Floats, first: Bools, A: Floats, C: Floats, B: Floats, weight: 
     """Add to ``total`` (q,) the squared response of the entries seen to the constants, weighted by feature (D,)."""
     N, D = y.shape
     n, q = B.shape
-    s, moved = np.zeros((n, q)), np.zeros((n, q))
+    s, moved, E = np.zeros((n, q)), np.zeros((n, q)), np.zeros((D, q))
     for t in range(N):
         a, c = (t - 1) * int(A.shape[0] > 1), t * int(C.shape[0] > 1)
         for i in range(n):
@@ -179,12 +179,10 @@ def responses(y: Floats, first: Bools, A: Floats, C: Floats, B: Floats, weight: 
                 moved[i, j] = B[i, j] if first[t] else 0.0
         if not first[t]:
             add_sparse(A[a], s, moved)
-        for j in range(q):
-            for i in range(n):
+        for i in range(n):
+            for j in range(q):
                 s[i, j] = moved[i, j]
-            for k in range(D):
-                if not np.isnan(y[t, k]):
-                    value = 0.0
-                    for i in range(n):
-                        value += C[c, k, i] * s[i, j]
-                    total[j] += weight[k] * value * value
+        _responses(y, t, C[c], s, E)
+        for k in range(D):
+            for j in range(q):
+                total[j] += weight[k] * E[k, j] * E[k, j]

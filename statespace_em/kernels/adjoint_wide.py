@@ -4,39 +4,43 @@ from __future__ import annotations
 
 from statespace_em._typing import Floats
 from statespace_em.kernels._jit import bare
-from statespace_em.kernels._linalg import add_product, add_sparse_turned, turn
+from statespace_em.kernels._linalg import add_product, add_sparse_turned, mirror, turn
 
 
 @bare
-def backward_rows(
-    A: Floats, info: Floats, P_f: Floats, AI: Floats, M: Floats, MP: Floats, IA: Floats, V: Floats
-) -> None:  # fmt: skip
-    """M = A' I A, M P_f, I A P_f, and P_f M P_f, which the future takes from P_f."""
-    n = P_f.shape[0]
+def backward_rows(A: Floats, info: Floats, AI: Floats, M: Floats, work: Floats) -> None:
+    """A' I, turned, and M = A' I A."""
+    n = info.shape[0]
     for i in range(n):
         for j in range(n):
-            M[i, j], MP[i, j], IA[i, j], V[i, j] = 0.0, 0.0, 0.0, 0.0
-    add_sparse_turned(A, info, V)  # A' I
-    turn(V, AI)
+            M[i, j], work[i, j] = 0.0, 0.0
+    add_sparse_turned(A, info, work)  # A' I
+    turn(work, AI)
     add_sparse_turned(A, AI, M)
-    add_product(1.0, AI, P_f, IA)
-    add_sparse_turned(A, IA, MP)
-    for i in range(n):
-        for j in range(n):
-            V[i, j] = 0.0
-    add_product(1.0, P_f, MP, V)
     for i in range(n):
         for j in range(i):
             M[j, i] = M[i, j]
+
+
+@bare
+def moment_rows(A: Floats, P_f: Floats, AI: Floats, MP: Floats, IA: Floats, V: Floats) -> None:
+    """M P_f, I A P_f, and P_f M P_f, which the future takes from P_f."""
+    n = P_f.shape[0]
+    for i in range(n):
+        for j in range(n):
+            MP[i, j], IA[i, j], V[i, j] = 0.0, 0.0, 0.0
+    add_product(1.0, AI, P_f, IA)
+    add_sparse_turned(A, IA, MP)
+    add_product(1.0, P_f, MP, V)
+    for i in range(n):
+        for j in range(i):
             V[j, i] = V[i, j]
 
 
 @bare
-def update_rows(
-    count: float, C: Floats, CS: Floats, gain: Floats, M: Floats, info: Floats, KM: Floats, MK: Floats
-) -> None:  # fmt: skip
-    """C' inv(S) C + (I - K C)' M (I - K C), by changes of M of rank D; M is overwritten, the last are work space."""
-    D, n = C.shape
+def gain_times(gain: Floats, M: Floats, KM: Floats) -> None:
+    """Fill KM = K' M (D, n)."""
+    D, n = gain.shape
     for k in range(D):
         for j in range(n):
             KM[k, j] = 0.0
@@ -44,24 +48,31 @@ def update_rows(
             a = gain[k, i]
             for j in range(n):
                 KM[k, j] += a * M[i, j]
+
+
+@bare
+def update_rows(
+    count: float, C: Floats, CS: Floats, gain: Floats, KM: Floats, M: Floats, info: Floats, MK: Floats
+) -> None:  # fmt: skip
+    """C' inv(S) C + (I - K C)' M (I - K C), by changes of M of rank 1; M is overwritten, below its diagonal.
+
+    ``KM`` is that of `gain_times`, ``MK`` (n,) work space.
+    """
+    D, n = C.shape
     for k in range(D):
         for i in range(n):
-            a = C[k, i]
-            if a != 0.0:
-                for j in range(n):
-                    M[i, j] -= a * KM[k, j]
-    for k in range(D):
-        for i in range(n):
+            MK[i] = KM[k, i]  # M is symmetric: (M - C' K M) K' from M K' and K M K'
+        for h in range(D):
             value = 0.0
             for j in range(n):
-                value += M[i, j] * gain[k, j]
-            MK[k, i] = value
-    for k in range(D):
+                value += KM[h, j] * gain[k, j]
+            for i in range(n):
+                MK[i] -= C[h, i] * value
         for i in range(n):
-            a, b = MK[k, i], count * C[k, i]
-            for j in range(n):
-                M[i, j] += b * CS[k, j] - a * C[k, j]
+            a, b = C[k, i], MK[i]
+            for j in range(i + 1):
+                M[i, j] += a * (count * CS[k, j] - KM[k, j]) - b * C[k, j]
     for i in range(n):
         for j in range(i + 1):
             info[i, j] = M[i, j]
-            info[j, i] = M[i, j]
+    mirror(info)

@@ -18,6 +18,7 @@ from statespace_em.kernels._linalg import (
     EPS,
     cholesky,
     find_seen,
+    mirror,
     sandwich,
     sandwich_rows,
     settled,
@@ -175,10 +176,12 @@ def innovation_terms(
     n = C.shape[1]
     for k in range(p):
         for j in range(n):
-            value = 0.0
-            for i in range(n):
-                value += C[seen[k], i] * predicted[j, i]
-            CP[k, j] = value
+            CP[k, j] = 0.0
+        for i in range(n):
+            a = C[seen[k], i]
+            if a != 0.0:
+                for j in range(n):
+                    CP[k, j] += a * predicted[i, j]
         for m in range(k + 1):
             value = R[seen[k], seen[m]]
             for i in range(n):
@@ -237,25 +240,31 @@ def joseph(
     n = C.shape[1]
     for i in range(n):
         for j in range(n):
-            value = predicted[i, j]
-            for k in range(p):
-                value -= K[k, i] * CP[k, j]
-            M[i, j] = value
+            M[i, j] = predicted[i, j]
+        for k in range(p):
+            a = K[k, i]
+            for j in range(n):
+                M[i, j] -= a * CP[k, j]
     for k in range(p):
         for i in range(n):
-            value = 0.0
-            for m in range(p):
-                value += K[m, i] * R[seen[m], seen[k]]
-            for j in range(n):
-                value -= M[i, j] * C[seen[k], j]
-            CP[k, i] = value
+            CP[k, i] = 0.0
+        for m in range(p):
+            a = R[seen[m], seen[k]]
+            for i in range(n):
+                CP[k, i] += K[m, i] * a
+        for j in range(n):
+            a = C[seen[k], j]
+            if a != 0.0:
+                for i in range(n):
+                    CP[k, i] -= M[i, j] * a
     for i in range(n):
         for j in range(i + 1):
-            value = M[i, j]
-            for k in range(p):
-                value += CP[k, i] * K[k, j]
-            filtered[i, j] = value
-            filtered[j, i] = value
+            filtered[i, j] = M[i, j]
+        for k in range(p):
+            a = CP[k, i]
+            for j in range(i + 1):
+                filtered[i, j] += a * K[k, j]
+    mirror(filtered)
 
 
 @jit

@@ -175,7 +175,7 @@ def _part(group: NoiseGroup, origin: Floats, start: Floats) -> _Side:
 
 
 class SquareChart:
-    """Coordinates around a point; see `statespace_em.boundary.Chart`.
+    """Coordinates around a point; see `statespace_em.boundary.Chart`. Covariances alone need no ``units``.
 
     With ``any_basis`` the objective is that of y alone, whatever the basis that its states are written in.
     """
@@ -184,7 +184,7 @@ class SquareChart:
         self,
         structure: Structure,
         params: LGSSMParams,
-        units: Scales,
+        units: Scales | None,
         start: LGSSMParams,
         gradients: Gradients,
         any_basis: bool,
@@ -197,13 +197,14 @@ class SquareChart:
             if name in structure.noises:
                 self.sides[name] = _Covariance(structure.noises[name], value, structure.kinds_of(name, start))
             else:
+                assert units is not None
                 self.sides[name] = _real(structure, name, value, units, modes)
         self.size = sum(side.size for side in self.sides.values())
         dynamics = self.sides.get("transition")
         self.decaying = dynamics if isinstance(dynamics, Decaying) else None
-        self.together = moved_together(
+        self.together = None if units is None else moved_together(
             structure, params, units.level, *(np.linalg.norm(each, axis=1) for each in (units.state, units.step))
-        )
+        )  # fmt: skip
 
     def params(self, x: Floats) -> LGSSMParams:
         """Parameters at the coordinates ``x`` (size,)."""

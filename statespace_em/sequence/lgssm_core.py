@@ -91,12 +91,12 @@ class LGSSMCore:
             )  # fmt: skip
         return self._made[shapes]
 
-    def e_step(self, params: LGSSMParams, data: Batch) -> tuple[Statistics, float]:
-        """Additive statistics and the log-likelihood in nats."""
-        data, sections = self._prepared(params, data)
-        structure = self.structure(params)
-        kinds = structure.of_batch(params, data)
-        return e_step(params, data, structure.blocks, self.fixed, self.likelihood, self.flow, kinds, sections)
+    def e_step(self, params: LGSSMParams, data: Batch, *, moments: bool | None = None) -> tuple[Statistics, float]:
+        """Additive statistics and the log-likelihood in nats; ``moments`` None: of states if steps need these."""
+        structure, (data, sections) = self.structure(params), self._prepared(params, data)
+        wanted = structure.asks_moments if moments is None else moments
+        known = self.fixed, self.likelihood, self.flow, structure.of_batch(params, data), sections
+        return e_step(params, data, structure.blocks, *known, moments=wanted)
 
     def log_likelihood(self, params: LGSSMParams, data: Batch) -> float:
         """Log-likelihood in nats, as `e_step` finds it."""
@@ -200,9 +200,9 @@ class LGSSMCore:
 
     def chart(self, params: LGSSMParams, statistics: Statistics, start: LGSSMParams) -> SquareChart:
         """Coordinates by roots of the covariances, smooth where one is singular."""
-        units = scales(flowed(params, self.flow), statistics)
-        silent = all(prior.is_silent for prior in self._priors)
-        return SquareChart(self.structure(params), params, units, self._begun(params, start), self._gradients, silent)
+        structure, silent = self.structure(params), all(prior.is_silent for prior in self._priors)
+        units = scales(flowed(params, self.flow), statistics) if structure.asks_moments else None
+        return SquareChart(structure, params, units, self._begun(params, start), self._gradients, silent)
 
     def _begun(self, params: LGSSMParams, start: LGSSMParams) -> LGSSMParams:
         """Start whose disturbances of decays are as if these had the variance of the states that they had."""

@@ -23,6 +23,8 @@ class Statistics(NamedTuple):
     """Sums of expectations given all y; z = (s, 1, inputs), w = s[t+1] - A s - b and v = y - C s - d, m = 1 + n + k.
 
     The features fall into blocks with noise of their own; those of a block are completed in the rows that have one.
+    Where moments are not wanted, ``S_wz`` and ``S_vz`` of the states are NaN, as are the gradients by A and C, and
+    ``S_zz`` and ``S_uu`` leave out the covariances of the states: squares of their means alone.
     """
 
     S_ww: Floats  # (n, n), over the pairs (t, t + 1) of a sequence
@@ -52,8 +54,13 @@ def e_step(
     flow: Flow | None = None,
     kinds: Kinds | None = None,
     sections: tuple[Section, ...] | None = None,
+    *,
+    moments: bool = True,
 ) -> tuple[Statistics, float]:
     """Statistics and log-likelihood; ``blocks`` (D,) numbers the blocks of the measurement noise.
+
+    Without ``moments`` of the states, which take most of the time where these are many: see `Statistics`; a flow needs
+    them.
 
     With a ``flow`` the parameters are its own: the statistics are of what drives the states, and the gradients those
     of the own parameters. The M-step leaves the transition to the score. ``sections`` is what `planned` makes of the
@@ -63,7 +70,7 @@ def e_step(
     params = flowed(params, flow)
     start = proper_start(params, batch, fixed)
     steps = flow.kinds[positions(batch)] if flow is not None and flow.kinds is not None else None
-    work = Pass.of(start, batch, blocks, likelihood, kinds, steps)
+    work = Pass.of(start, batch, blocks, likelihood, kinds, steps, moments=moments or flow is not None)
     found = sums_of(work, planned(params, batch) if sections is None else sections)
     if flow is not None:
         found = found._replace(gradients=_of_own(flow, own, found.gradients))
@@ -73,7 +80,7 @@ def e_step(
         statistics = statistics._replace(S_ww=S_ww, S_wz=np.zeros((len(S_ww), len(statistics.S_zz))))
     total = found.log_likelihood
     if likelihood == "marginal" and not start.fixed.all():
-        statistics, total = _marginal(params, batch, blocks, statistics, total, kinds)
+        statistics, total = _marginal(params, batch, blocks, statistics, total, kinds, moments=moments)
     share = _share(batch)
     return (statistics, total) if share == 1.0 else (_times(statistics, share), share * total)
 
@@ -182,15 +189,16 @@ def _residuals(cov: Floats, slopes: Floats, spread: Floats, squares: Floats, cou
 
 
 def _marginal(
-    params: LGSSMParams, batch: Batch, blocks: Ints, statistics: Statistics, log_likelihood: float, kinds: Kinds | None
-) -> tuple[Statistics, float]:
+    params: LGSSMParams, batch: Batch, blocks: Ints, statistics: Statistics, log_likelihood: float, kinds: Kinds | None,
+    *, moments: bool,
+) -> tuple[Statistics, float]:  # fmt: skip
     """Add half the log determinant of the sum of squared responses (Francke, Koopman & de Vos 2010).
 
     That is minus the diffuse log-likelihood of noise of variance 1 that is all zero, up to its 1/2 log 2 pi.
     """
     unit, zeros, constant = _unit(params, batch)
     same = kinds and kinds._replace(process_cov=unit.process_cov[None], measurement_cov=unit.measurement_cov[None])
-    other, value = e_step(unit, zeros, blocks, kinds=same)
+    other, value = e_step(unit, zeros, blocks, kinds=same, moments=moments)
     assert statistics.gradients is not None
     assert other.gradients is not None
     g, h = statistics.gradients, other.gradients

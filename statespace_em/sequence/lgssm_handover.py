@@ -21,11 +21,11 @@ import numpy as np
 
 from statespace_em import _threads
 from statespace_em._typing import Floats
-from statespace_em.kernels.steady import ROWS
 from statespace_em.sequence import lgssm_sweeps as sweeps
 from statespace_em.sequence.lgssm_blockwise import sums_of_rest
 from statespace_em.sequence.lgssm_cuts import Cut, back, cuts_of, into
 from statespace_em.sequence.lgssm_diffuse import TOLD, regressed
+from statespace_em.sequence.lgssm_directions import add_directions
 from statespace_em.sequence.lgssm_ledger import Ledger, enter, entry_of, predicted_after, sum_of
 from statespace_em.sequence.lgssm_plan import BLOCK, Piece, Section, single
 from statespace_em.sequence.lgssm_sweeps import Covs, Entry, Pass, Raw
@@ -144,8 +144,4 @@ def _head_sums(work: Pass, head: Head, info: Floats, future: Floats, raw: Raw, b
     sweeps.shifted(work, head.covs, head.piece, value, head.store)
     sweeps.backward_covariances(work, head.covs, head.rows, count, 1.0, info, by_covs)
     sweeps.backward_means(work, head.covs, head.piece, head.store, 1.0, future, raw, goes_on=True)
-    for way, said_of in zip((head.root @ vectors * deviation).T, futures.T):
-        store = np.zeros((head.piece.n_tiles, len(work.mean) + work.y.shape[1], ROWS))
-        sweeps.shifted(work, head.covs, head.piece, np.ascontiguousarray(way[None]), store)
-        ahead = -np.ascontiguousarray(said_of)
-        sweeps.backward_means(work, head.covs, head.piece, store, 0.0, ahead, raw, goes_on=True)
+    add_directions(work, head.covs, head.rows, head.root @ vectors * deviation, -futures, raw)

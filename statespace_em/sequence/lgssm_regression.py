@@ -73,7 +73,7 @@ def update(
     for _ in range(ROUNDS):
         if len(coefficients.names):
             change = _by_values(coefficients, sums, cov) if columns is None else _by_columns(columns, sums)
-        scatter, before = _scatter(sums, change), cov
+        scatter, before = _scatter(sums, change if len(coefficients.names) else None), cov
         if noise.by_row:
             cov = noise.mode(scatter, counts, cov, prior)
         elif cov.ndim == 2:
@@ -168,12 +168,13 @@ def _within(coefficients: Coefficients, covs: Floats, weights: Floats, n_kinds: 
     return outside < 1e-8
 
 
-def _scatter(sums: Residuals, change: Floats) -> Floats:
+def _scatter(sums: Residuals, change: Floats | None) -> Floats:
     """Sum (kinds, p, p) of outer products of the residuals after the change, within blocks."""
-    half = change @ sums.cross.swapaxes(1, 2)
-    scatter = sums.scatter - half - half.swapaxes(1, 2)
-    n_blocks = sums.squares.shape[1]
-    for j in range(n_blocks):
-        own = change if n_blocks == 1 else np.where((sums.blocks == j)[:, None], change, 0.0)
-        scatter += own @ sums.squares[:, j] @ own.swapaxes(1, 2)
+    scatter, n_blocks = sums.scatter, sums.squares.shape[1]
+    if change is not None:  # else there may be no sums of products with the states
+        half = change @ sums.cross.swapaxes(1, 2)
+        scatter = scatter - half - half.swapaxes(1, 2)
+        for j in range(n_blocks):
+            own = change if n_blocks == 1 else np.where((sums.blocks == j)[:, None], change, 0.0)
+            scatter += own @ sums.squares[:, j] @ own.swapaxes(1, 2)
     return np.asarray((scatter + scatter.swapaxes(1, 2)) / 2.0)

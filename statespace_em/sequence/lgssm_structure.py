@@ -57,6 +57,11 @@ class Structure:
         """Parameters with free values."""
         return [name for name in self.patterns if self.patterns[name].names]
 
+    @cached_property
+    def asks_moments(self) -> bool:
+        """Whether steps need moments of the states: not where nothing but covariances is free."""
+        return self.stationary is not None or any(name not in COVARIANCES for name in self.names)
+
     def is_free(self, name: str) -> bool:
         """Whether a parameter has free values."""
         return name in self.patterns and bool(self.patterns[name].names)

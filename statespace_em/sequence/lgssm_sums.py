@@ -36,7 +36,7 @@ class Gradients(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Gradients and moments of all sequences."""
+    """Gradients and moments of all sequences; see `lgssm_expectation.Statistics` where moments are not wanted."""
 
     gradients: Gradients
     S_zz: Floats  # (kinds of steps, m, m), over pairs
@@ -153,6 +153,9 @@ def _sums(work: Pass, ledger: Ledger, mean: Floats, log_likelihood: float) -> Su
     raw = ledger.raw
     g_A, g_Q, g_C, g_R, g_P0, S_zz, S_uu, counts, by_A, by_Q = ledger.covs
     n, size = len(work.mean), work.y.shape[1]
+    if not work.moments:
+        g_A, g_C = (np.full((work.n_kinds, height, n), np.nan) for height in (n, size))
+        S_zz, S_uu = np.zeros(1), np.zeros(1)
     whole = _both(raw.total)
     r, u, z, one = slice(n), slice(n, n + size), slice(n + size, None), 2 * n + size
     s, square = slice(n + size, one), whole[:, z, z]

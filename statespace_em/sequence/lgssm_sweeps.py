@@ -48,6 +48,7 @@ class Pass(NamedTuple):
     kind: Ints  # (N,), or one entry: rows are alike
     kinds: Ints  # (kinds, 2), of the step and of the measurement
     numbers: tuple[int, int]  # of these
+    moments: bool  # whether gradients by A and C, and moments of states, are wanted
 
     @property
     def n_kinds(self) -> int:
@@ -56,8 +57,9 @@ class Pass(NamedTuple):
 
     @classmethod
     def of(
-        cls, start: Start, batch: Batch, blocks: Ints, likelihood: str, kinds: Kinds | None, step: Ints | None
-    ) -> Self:
+        cls, start: Start, batch: Batch, blocks: Ints, likelihood: str, kinds: Kinds | None, step: Ints | None,
+        *, moments: bool = True,
+    ) -> Self:  # fmt: skip
         """Prepare an E-step."""
         params = start.params
         n = len(params.initial_mean)
@@ -67,7 +69,7 @@ class Pass(NamedTuple):
             start, batch.y, by_row(params, batch), np.ascontiguousarray(params.initial_mean),
             np.ascontiguousarray(params.initial_cov), blocks, int(blocks.max()) + 1, len(batch.starts) - 1,
             likelihood, directions, np.zeros(0, np.int64) if step is None else step,
-            0 if step is None else int(step.max()) + 1, *_rows_alike(kinds),
+            0 if step is None else int(step.max()) + 1, *_rows_alike(kinds), moments,
         )  # fmt: skip
 
 
@@ -288,10 +290,11 @@ def backward_covariances(
 
 
 def blank_covariances(work: Pass) -> tuple[Floats, ...]:
-    """Sums for `backward_covariances` to add to."""
+    """Sums for `backward_covariances` to add to; those that are not wanted have no entries."""
     n, size, m, many = len(work.mean), work.y.shape[1], len(work.mean) + 1 + work.p.U.shape[1], work.n_kinds
+    some = many if work.moments else 0
     shapes = (
-        (many, n, n), (many, n, n), (many, size, n), (many, size, size), (n, n), (many, m, m),
-        (many, work.n_blocks, m, m), (many, work.n_blocks), *2 * [(work.n_steps, n, n)],
+        (some, n, n), (many, n, n), (some, size, n), (many, size, size), (n, n), (some, m, m),
+        (some, work.n_blocks, m, m), (many, work.n_blocks), *2 * [(work.n_steps, n, n)],
     )  # fmt: skip
     return tuple(map(np.zeros, shapes))

@@ -8,7 +8,7 @@ import pytest
 import statespace_em as sse
 from statespace_em.kernels._jit import jit
 from statespace_em.kernels._linalg import sandwich_rows
-from statespace_em.kernels.adjoint_wide import backward_rows
+from statespace_em.kernels.adjoint_wide import backward_rows, gain_times, moment_rows, update_rows
 
 
 def matrices(share, n=9):
@@ -22,11 +22,26 @@ def matrices(share, n=9):
 def test_backward_products(share):
     A, info, P = matrices(share)
     AI, M, MP, IA, V = np.full((5, 9, 9), 7e77)
-    jit(backward_rows.py_func)(A, info, P, AI, M, MP, IA, V)
+    jit(backward_rows.py_func)(A, info, AI, M, V)
+    jit(moment_rows.py_func)(A, P, AI, MP, IA, V)
     inner = A.T @ info @ A
     for found, expected in ((M, inner), (MP, inner @ P), (IA, info @ A @ P), (V, P @ inner @ P)):
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12 * np.abs(expected).max())
     np.testing.assert_array_equal(V, V.T)
+
+
+@pytest.mark.parametrize("size", [1, 2, 20])
+def test_information_of_a_row(size):
+    """That of more columns than states too, whose work space is no larger."""
+    rng, n = np.random.default_rng(size), 9
+    C, gain, inverse = rng.normal(size=(size, n)), rng.normal(size=(size, n)), np.cov(rng.normal(size=(size, 99)))
+    inverse, M = inverse.reshape(size, size), matrices(1.0)[1]
+    info, KM, MK, loop = np.full((n, n), 7e77), np.full((size, n), 7e77), np.full(n, 7e77), np.eye(n) - gain.T @ C
+    expected = 3.0 * C.T @ inverse @ C + loop.T @ M @ loop
+    jit(gain_times.py_func)(gain, M, KM)
+    jit(update_rows.py_func)(3.0, C, inverse @ C, gain, KM, M.copy(), info, MK)
+    np.testing.assert_allclose(info, expected, rtol=1e-12, atol=1e-12 * np.abs(expected).max())
+    np.testing.assert_array_equal(info, info.T)
 
 
 @pytest.mark.parametrize("share", [0.2, 1.0])
