@@ -17,7 +17,7 @@ from statespace_em.predictive import Predictive
 from statespace_em.segments import Segments
 from statespace_em.sequence.components import NOISY
 from statespace_em.sequence.decomposition import View, check_asked, decomposed, units_of_y
-from statespace_em.sequence.lgssm_filter import causal
+from statespace_em.sequence.lgssm_filter import filtered_moments
 from statespace_em.sequence.lgssm_params import positions
 from statespace_em.sequence.lgssm_smoother import smooth
 from statespace_em.sequence.regressors import check_ahead, check_times, segments_of
@@ -80,7 +80,7 @@ class ComponentSum(Addable, StateSpaceModel):
         _, tree, batch, labels, _ = self._prepare(y, params)
         with labelled_rows(labels, self._names()):
             if of == "filtered":
-                known = causal(tree, batch, self.likelihood)
+                known = filtered_moments(tree, batch, self.likelihood)
                 mean, cov = known.filtered_mean, np.asarray(known.filtered_cov)
             else:
                 states = smooth(tree, batch)[0]

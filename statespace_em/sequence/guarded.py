@@ -8,7 +8,7 @@ from statespace_em._typing import Floats
 from statespace_em.data import Batch
 from statespace_em.errors import ParameterError
 from statespace_em.sequence.filter_row import Guard, Guarded, guarded_rows, square_of
-from statespace_em.sequence.lgssm_filter import causal
+from statespace_em.sequence.lgssm_filter import filtered_moments
 from statespace_em.sequence.lgssm_params import LGSSMParams, by_row
 from statespace_em.sequence.lgssm_passes import Filtered
 
@@ -26,7 +26,7 @@ def guarded(params: LGSSMParams, batch: Batch, guard: Guard, likelihood: str) ->
                 "the marginal likelihood of a diffuse start rests on all rows, also on those that a guard leaves out: "
                 'use likelihood="diffuse" or "full".'
             )
-        early = causal(params, batch, likelihood)
+        early = filtered_moments(params, batch, likelihood)
     for begin, end in zip(batch.starts[:-1].tolist(), batch.starts[1:].tolist()):
         mean, cov = np.array(params.initial_mean), np.array(params.initial_cov)
         if early is not None:

@@ -101,7 +101,7 @@ def _moves(params: LGSSMParams, batch: Batch, states: Ints) -> Floats:
         return np.asarray(np.where(effect > 0.0, entries / np.where(effect > 0.0, effect, 1.0), np.inf))
 
 
-def _begun_near(params: LGSSMParams, batch: Batch, states: Ints) -> Floats:
+def _near_data(params: LGSSMParams, batch: Batch, states: Ints) -> Floats:
     """Values (q,) of unknown constants from which the filter does not see y far away; 0 where it is near anyhow.
 
     No result depends on them, but for round-off: what the innovations lose in squares of the distance is not there
@@ -186,7 +186,7 @@ def proper_start(
     cov = np.where(unknown[:, None] | unknown, 0.0, params.initial_cov)
     mean = np.where(unknown & ~fixed, np.nan, params.initial_mean)
     if stand_in is None and np.isnan(mean[states]).all():
-        mean[states] = _begun_near(params, batch, states)
+        mean[states] = _near_data(params, batch, states)
     mean = np.nan_to_num(mean)
     cov[states, states] = np.where(fixed[states], 0.0, variance)
     return Start(params._replace(initial_mean=mean, initial_cov=cov), states, variance, fixed[states])
@@ -198,11 +198,12 @@ def covariances(start: Start, part: Part) -> Forward:
     if not len(start.states):
         return Forward(found, gains, None)
     n_rows, n_states, q = len(part.y), len(part.mean), len(start.states)
-    response, told = np.zeros((n_rows, n_states, q)), np.empty((n_rows, q, q))  # 0 where it is gone
+    response, information = np.zeros((n_rows, n_states, q)), np.empty((n_rows, q, q))  # 0 where it is gone
     directions = np.ascontiguousarray(np.eye(n_states)[:, start.states] * np.sqrt(start.stand_in))
     adjoint_constants.columns(
         part.y, part.first, gains.slot, part.p.A, part.p.C, gains.gain, gains.whiten, directions, np.zeros((q, q)),
-        np.zeros(n_states), response, told, np.empty(n_rows, np.int64), np.empty((n_states, q)), np.empty(n_states),
+        np.zeros(n_states), response, information, np.empty(n_rows, np.int64), np.empty((n_states, q)),
+        np.empty(n_states),
     )  # fmt: skip
     white = _whitened(part, gains, part.p.C @ response)
     gram, cross = white.swapaxes(1, 2) @ white, np.zeros((n_rows, q))
@@ -234,7 +235,7 @@ class Heads(NamedTuple):
     batch: Batch
     rows: Ints  # (M,), their numbers in the whole batch
     run: Forward
-    lasting: Bools  # (S,), which sequences go on and still respond, the constants being told
+    lasting: Bools  # (S,), which sequences go on and still respond, the constants being determined
 
 
 def heads(
@@ -242,12 +243,13 @@ def heads(
     batch: Batch,
     run: Callable[[Start, Part], Forward] | None = None,
     *,
-    told: bool = False,
+    until_determined: bool = False,
 ) -> Heads:
     """Run the filter over the first rows of every sequence, until what is unknown of its start has no effect.
 
     It is `forward`, unless ``run`` is given. How many rows depends on these rows alone, so that answers about a time do
-    not depend on what comes later. Many rows are enough where the constants are ``told``, if that is asked for.
+    not depend on what comes later. With ``until_determined`` rows that determine the constants well are enough, though
+    their effect lasts.
     """
     longest, lengths = batch.lengths, np.full(len(batch.starts) - 1, HEAD)
     while True:
@@ -261,7 +263,7 @@ def heads(
         size, least = np.abs(found.constants.response).max(2), _information(found.constants, starts, ~start.fixed)
         forgotten = (size[starts[1:] - 1] <= GONE * np.maximum.reduceat(size, starts[:-1])).all(1)
         lasting = ~(forgotten & (least > DETERMINED)) & (lengths < longest)
-        left = lasting & (lengths >= MANY) & (least > TOLD) if told else np.zeros(len(lasting), bool)
+        left = lasting & (lengths >= MANY) & (least > TOLD) if until_determined else np.zeros(len(lasting), bool)
         if not (lasting & ~left).any():
             return Heads(head, rows, found, left)
         lengths = np.where(lasting & ~left, FARTHER * lengths, lengths)

@@ -10,7 +10,7 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.errors import UndeterminedStartError
 from statespace_em.kernels import kalman
-from statespace_em.sequence.lgssm_filter import causal
+from statespace_em.sequence.lgssm_filter import filtered_moments
 from statespace_em.sequence.lgssm_forecast import matrices_at, root
 from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, varies
 from statespace_em.sequence.lgssm_smoother import smooth
@@ -88,7 +88,7 @@ def lagged(params: LGSSMParams, batch: Batch, lag: int, likelihood: str) -> tupl
     a diffuse start is not determined yet, the rows up to there are smoothed on their own; infinite variances if that
     does not determine it.
     """
-    known, p = causal(params, batch, likelihood), by_row(params, batch)
+    known, p = filtered_moments(params, batch, likelihood), by_row(params, batch)
     n_rows = len(batch.y)
     ends = np.repeat(batch.starts[1:], np.diff(batch.starts)) - 1
     rows = np.arange(n_rows)

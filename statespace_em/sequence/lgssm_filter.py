@@ -29,8 +29,8 @@ from statespace_em.sequence.lgssm_passes import Filtered, innovation_covs, kalma
 from statespace_em.shared import joined, replaced
 
 
-def causal(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:
-    """Causal moments of every row with innovations; infinite variances where a diffuse start is not yet determined."""
+def filtered_moments(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:
+    """Filtered and predicted moments of every row; infinite variances where a diffuse start is not yet determined."""
     if np.isnan(params.initial_mean).any():
         raise ParameterError(
             "the first state is fixed but unknown, and at the time it has no estimate yet: fit(y) first, give the "
@@ -39,9 +39,9 @@ def causal(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:
     start = proper_start(params, batch, stand_in=_stand_in(params, batch))
     if not len(start.states):
         return kalman_filter(start.params, batch, innovations=True)
-    head, rows, run, lasting = heads(start, batch, told=True)
+    head, rows, run, lasting = heads(start, batch, until_determined=True)
     if lasting.any():
-        return _continued(params, start, batch, head.lengths, lasting, likelihood)
+        return _collapsed(params, start, batch, head.lengths, lasting, likelihood)
     f = kalman_filter(start.params, batch, innovations=True)
     known = run.constants
     assert known is not None
@@ -71,10 +71,12 @@ def causal(params: LGSSMParams, batch: Batch, likelihood: str) -> Filtered:
     )
 
 
-def _continued(
+def _collapsed(
     params: LGSSMParams, start: Start, batch: Batch, lengths: Ints, lasting: Bools, likelihood: str
 ) -> Filtered:
-    """Moments where some sequences never forget how they began: what the first rows tell is the start of the others.
+    """Moments where the start has an effect on all rows of some sequences: it is collapsed into an ordinary start.
+
+    What the first rows tell is the start of those after them (de Jong & Chu-Chun-Lin 1994).
 
     ``lengths`` (S,) of the ``lasting`` sequences are those of their first rows.
     """
@@ -82,17 +84,17 @@ def _continued(
     kept = [np.arange(a, b) for a, b in zip(batch.starts[:-1], ends)]
     rows, starts = np.concatenate(kept), np.cumsum([0, *map(len, kept)])
     with numbered(rows):
-        first = causal(params, taken(batch, rows, starts), "full" if likelihood == "full" else "diffuse")
+        first = filtered_moments(params, taken(batch, rows, starts), "full" if likelihood == "full" else "diffuse")
     parts = [(rows, first)]
     for s in np.flatnonzero(lasting):
         own, last = np.arange(ends[s], batch.starts[s + 1]), starts[s + 1] - 1
         p = by_row(start.params, taken(batch, rows[[last]], np.array([0, 1])))
         cov = p.A[0] @ np.asarray(first.filtered_cov[[last]])[0] @ p.A[0].T + p.Q[0]
-        begun = start.params._replace(
+        collapsed = start.params._replace(
             initial_mean=p.A[0] @ first.filtered_mean[last] + p.b[0], initial_cov=(cov + cov.T) / 2.0
         )
         with numbered(own):
-            parts.append((own, kalman_filter(begun, taken(batch, own, np.array([0, len(own)])), innovations=True)))
+            parts.append((own, kalman_filter(collapsed, taken(batch, own, np.array([0, len(own)])), innovations=True)))
     numbers, found = zip(*parts)
     values: Any = (joined(numbers, each) for each in zip(*found))
     whole = Filtered(*values)
@@ -102,7 +104,7 @@ def _continued(
 
 
 def innovation_covariances(params: LGSSMParams, batch: Batch) -> Floats:
-    """Covariances (N, D, D) of the innovations as `causal` has them: not finite where missing or undetermined.
+    """Covariances (N, D, D) of innovations as of `filtered_moments`: not finite where missing or undetermined.
 
     They do not depend on what was seen, so that no means are needed.
     """
@@ -110,10 +112,10 @@ def innovation_covariances(params: LGSSMParams, batch: Batch) -> Floats:
     start = proper_start(params, batch, stand_in=_stand_in(params, batch))
     if not len(start.states):
         return innovation_covs(start.params, batch)
-    head, rows, run, lasting = heads(start, batch, covariances, told=True)
+    head, rows, run, lasting = heads(start, batch, covariances, until_determined=True)
     if lasting.any():
         blank = batch._replace(y=np.where(np.isnan(batch.y), np.nan, 0.0))
-        return np.array(_continued(params, start, blank, head.lengths, lasting, "diffuse").innovation_cov)
+        return np.array(_collapsed(params, start, blank, head.lengths, lasting, "diffuse").innovation_cov)
     found = innovation_covs(start.params, batch)
     assert run.constants is not None
     _, before = _estimates_by_row(run.constants, head)

@@ -29,27 +29,27 @@ def smooth(params: LGSSMParams, batch: Batch, likelihood: str = "diffuse") -> tu
         found, by_rows = smoother(start.params, batch)
         return found, np.add.reduceat(by_rows, batch.starts[:-1])
     long = batch.lengths * len(start.states) >= WORTH
-    head = heads(start, batch, told=bool(long.any()) and not start.fixed.any())
+    head = heads(start, batch, until_determined=bool(long.any()) and not start.fixed.any())
     if (head.lasting & long).any():
         found, log_likelihood = _sequence_by_sequence(start, batch, head.batch.lengths, head.lasting & long, likelihood)
     else:
-        given = _given(start, batch, heads(start, batch) if head.lasting.any() else head, likelihood)
-        found, log_likelihood = _with_spread(given), given.log_likelihood
+        given = _conditional(start, batch, heads(start, batch) if head.lasting.any() else head, likelihood)
+        found, log_likelihood = _marginal(given), given.log_likelihood
     if likelihood == "marginal":
         log_likelihood = log_likelihood + marginal_terms(params, batch)
     return found, log_likelihood
 
 
-class _Given(NamedTuple):
-    """What is known of states given the unknown constants, and what these add."""
+class _Conditional(NamedTuple):
+    """Moments of the states given the unknown constants of the start, and what these add."""
 
     moments: Smoothed  # means at the estimates of the constants; covariances given these
     rows: Ints  # (M,), which respond to them
-    spread: Floats  # (M, n, q), whose outer product with itself is what their covariance adds
+    loading: Floats  # (M, n, q), on the constants in units of their deviations: its outer product is what they add
     log_likelihood: Floats  # (S,)
 
 
-def _given(start: Start, batch: Batch, head: Heads, likelihood: str) -> _Given:
+def _conditional(start: Start, batch: Batch, head: Heads, likelihood: str) -> _Conditional:
     found, by_rows = smoother(start.params, batch)
     log_likelihood = np.add.reduceat(by_rows, batch.starts[:-1])
     known, rows = head.run.constants, head.rows
@@ -61,16 +61,16 @@ def _given(start: Start, batch: Batch, head: Heads, likelihood: str) -> _Given:
     columns = _smoothed_columns(start, head.batch)
     sequence = np.cumsum(head.batch.first) - 1
     found.mean[rows] += np.einsum("tnq,tq->tn", columns, solved.value[sequence])
-    return _Given(found, rows, columns @ solved.root[sequence], log_likelihood + solved.log_likelihood)
+    return _Conditional(found, rows, columns @ solved.root[sequence], log_likelihood + solved.log_likelihood)
 
 
-def _with_spread(given: _Given) -> Smoothed:
+def _marginal(given: _Conditional) -> Smoothed:
     """Moments with what the unknown constants add; the covariances given them are changed in place."""
-    found, rows, spread = given.moments, given.rows, given.spread
+    found, rows, loading = given.moments, given.rows, given.loading
     cross_cov = np.array(found.cross_cov[rows])  # NaN where the next row is of another sequence
-    cross_cov[:-1] += spread[:-1] @ spread[1:].transpose(0, 2, 1)
+    cross_cov[:-1] += loading[:-1] @ loading[1:].transpose(0, 2, 1)
     return found._replace(
-        cov=replaced(found.cov, rows, found.cov[rows] + spread @ spread.transpose(0, 2, 1)),
+        cov=replaced(found.cov, rows, found.cov[rows] + loading @ loading.transpose(0, 2, 1)),
         cross_cov=replaced(found.cross_cov, rows, cross_cov),
     )
 
@@ -87,13 +87,13 @@ def _smoothed_columns(start: Start, batch: Batch) -> Floats:
     return smoothed_means(p._replace(**nothing), zeros, directions)
 
 
-# constants that are never forgotten
+# constants whose effect never dies out: collapsed into the state after the first rows (de Jong & Chu-Chun-Lin 1994)
 
 
 def _sequence_by_sequence(
     start: Start, batch: Batch, lengths: Ints, lasting: Bools, likelihood: str
 ) -> tuple[Smoothed, Floats]:
-    """Moments where some sequences never forget how they began: see `_smoothed_from_head`; the others as ever."""
+    """Moments where the start has an effect on all rows of some sequences: see `_collapsed`; the others as ever."""
     log_likelihood, numbers, parts = np.empty(len(lasting)), [], []
     whole = [np.arange(a, b) for a, b in pairwise(batch.starts)]
     others = [rows for rows, apart in zip(whole, lasting) if not apart]
@@ -101,15 +101,15 @@ def _sequence_by_sequence(
         together = np.concatenate(others)
         with numbered(together):
             rest = taken(batch, together, np.cumsum([0, *map(len, others)]))
-            given = _given(start, rest, heads(start, rest), likelihood)
+            given = _conditional(start, rest, heads(start, rest), likelihood)
         log_likelihood[~lasting] = given.log_likelihood
         numbers.append(together)
-        parts.append(_with_spread(given))
+        parts.append(_marginal(given))
     for s in np.flatnonzero(lasting):
         n_head = max(int(lengths[s]), len(whole[s]) // SHARE)
         with numbered(whole[s]):
             alone = taken(batch, whole[s], np.array([0, len(whole[s])]))
-            found, log_likelihood[s] = _smoothed_from_head(start, alone, n_head, likelihood)
+            found, log_likelihood[s] = _collapsed(start, alone, n_head, likelihood)
         numbers.append(whole[s])
         parts.append(found)
     return _joined(numbers, parts), log_likelihood
@@ -120,7 +120,7 @@ def _joined(rows: list[Ints], parts: list[Smoothed]) -> Smoothed:
     return Smoothed(*values)
 
 
-def _smoothed_from_head(start: Start, batch: Batch, n_head: int, likelihood: str) -> tuple[Smoothed, float]:
+def _collapsed(start: Start, batch: Batch, n_head: int, likelihood: str) -> tuple[Smoothed, float]:
     """Moments of one sequence whose first rows, the head, tell its constants, and its log-likelihood.
 
     What is predicted of the state after the head, N(m, P), is an ordinary first state of the rows that follow, which
@@ -132,30 +132,33 @@ def _smoothed_from_head(start: Start, batch: Batch, n_head: int, likelihood: str
     head = taken(batch, rows, np.array([0, n_head + 1]))
     head.y[-1] = np.nan
     with numbered(rows):
-        given = _given(start, head, heads(start, head), likelihood)
-        steps, kept = steps_back(start.params, head)
-    mean, alone = given.moments.mean, np.asarray(given.moments.cov)
-    spread = np.zeros((n_head + 1, *given.spread.shape[1:]))
-    spread[given.rows] = given.spread
-    moved = spread[-1]
-    cov = alone[-1] + moved @ moved.T
-    begun = start.params._replace(initial_mean=mean[-1], initial_cov=(cov + cov.T) / 2.0)
+        given = _conditional(start, head, heads(start, head), likelihood)
+        gains, step_cov = steps_back(start.params, head)
+    mean, conditional_cov = given.moments.mean, np.asarray(given.moments.cov)
+    loading = np.zeros((n_head + 1, *given.loading.shape[1:]))
+    loading[given.rows] = given.loading
+    last = loading[-1]
+    cov = conditional_cov[-1] + last @ last.T
+    collapsed = start.params._replace(initial_mean=mean[-1], initial_cov=(cov + cov.T) / 2.0)
     after = np.arange(n_head, T)
     with numbered(after):
-        rest, by_rows = smoother(begun, taken(batch, after, np.array([0, T - n_head])))
+        rest, by_rows = smoother(collapsed, taken(batch, after, np.array([0, T - n_head])))
 
-    back, left = np.empty_like(alone), np.zeros_like(alone)  # given the constants: on that state, and what it leaves
-    back[-1] = np.eye(len(cov))
+    # given the constants: regression of a state of the head on the one after it, and the covariance that this leaves
+    slope, residual_cov = np.empty_like(conditional_cov), np.zeros_like(conditional_cov)
+    slope[-1] = np.eye(len(cov))
     for t in range(n_head - 1, -1, -1):
-        back[t] = steps[t] @ back[t + 1]
-        left[t] = kept[t] + steps[t] @ left[t + 1] @ steps[t].T
-    said = moved.T @ _inverse(begun.initial_cov)
-    own = spread - back @ moved  # how constants move a state, given the one after the head
-    unsure, ways = np.linalg.eigh(np.eye(len(said)) - said @ moved)
-    free, B = own @ (ways * np.sqrt(np.maximum(unsure, 0.0))), back + own @ said
-    ahead = B @ np.asarray(rest.cov[[0]])[0]
-    cov = left + free @ free.transpose(0, 2, 1) + ahead @ B.transpose(0, 2, 1)
-    cross_cov = steps @ left[1:] + free[:-1] @ free[1:].transpose(0, 2, 1) + ahead[:-1] @ B[1:].transpose(0, 2, 1)
+        slope[t] = gains[t] @ slope[t + 1]
+        residual_cov[t] = step_cov[t] + gains[t] @ residual_cov[t + 1] @ gains[t].T
+    # of the constants on the state after the head
+    constants_slope = last.T @ _inverse(collapsed.initial_cov)
+    direct = loading - slope @ last  # effect of the constants on a state of the head, given the one after it
+    variance, axes = np.linalg.eigh(np.eye(len(constants_slope)) - constants_slope @ last)
+    residual, B = direct @ (axes * np.sqrt(np.maximum(variance, 0.0))), slope + direct @ constants_slope
+    future = B @ np.asarray(rest.cov[[0]])[0]
+    cov = residual_cov + residual @ residual.transpose(0, 2, 1) + future @ B.transpose(0, 2, 1)
+    cross_cov = gains @ residual_cov[1:] + residual[:-1] @ residual[1:].transpose(0, 2, 1)
+    cross_cov = cross_cov + future[:-1] @ B[1:].transpose(0, 2, 1)
     moments = mean + B @ (rest.mean[0] - mean[-1]), (cov + cov.transpose(0, 2, 1)) / 2.0, cross_cov
     first = Smoothed(*(each[:n_head] for each in moments))
     return _joined([rows[:-1], after], [first, rest]), float(given.log_likelihood[0] + by_rows.sum())

@@ -34,7 +34,7 @@ from statespace_em.sequence.identifiable_noise import check_noise_identified
 from statespace_em.sequence.identifiable_offsets import check_offsets_identified
 from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_draws import lagged
-from statespace_em.sequence.lgssm_filter import causal
+from statespace_em.sequence.lgssm_filter import filtered_moments
 from statespace_em.sequence.lgssm_forecast import Future, future_moments, predicted_rows
 from statespace_em.sequence.lgssm_no_bound import no_bound
 from statespace_em.sequence.lgssm_params import PARAMETERS, LGSSMParams, by_row, positions
@@ -104,7 +104,7 @@ class StateSpaceModel(DrawnModel):
         found: Any
         with labelled_rows(labels, self._names()):
             if gate is None and dof is None:
-                found = causal(tree, batch, self.likelihood)
+                found = filtered_moments(tree, batch, self.likelihood)
             else:
                 features = labels.features.tolist()
                 names = owners(by, features, self._sensor_names())
@@ -150,11 +150,11 @@ class StateSpaceModel(DrawnModel):
         return seeing(future_dataset(variables, labels, coords), "1:T"), normal(found.signal, variance)
 
     def _one_step(self, core: Core, tree: Any, batch: Batch) -> Predictive:
-        known, p = causal(tree, batch, self.likelihood), by_row(tree, batch)
+        known, p = filtered_moments(tree, batch, self.likelihood), by_row(tree, batch)
         return normal(*predicted_rows(p.C, p.d, p.R, known.predicted_mean, np.asarray(known.predicted_cov)))
 
     def _joint(self, core: Core, tree: Any, batch: Batch) -> Predictive:
-        known = causal(tree, batch, self.likelihood)
+        known = filtered_moments(tree, batch, self.likelihood)
         cov = np.asarray(known.innovation_cov)
         blind = ~np.isfinite(np.diagonal(cov, axis1=1, axis2=2))  # nothing was expected there
         shown = np.where(blind[:, :, None] | blind[:, None, :], np.nan, cov)

@@ -14,7 +14,7 @@ from statespace_em.data import Batch
 from statespace_em.errors import DataError
 from statespace_em.model import LatentModel
 from statespace_em.sequence.filter_row import DIMS, SEEN, Guard, KalmanStep, check_determines, early_step, filtered_row
-from statespace_em.sequence.lgssm_filter import causal
+from statespace_em.sequence.lgssm_filter import filtered_moments
 from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.stream import Stream
 from statespace_em.sequence.time_grid import gaps_of
@@ -108,7 +108,7 @@ class ContinuousStream(Stream[KalmanStep]):
         gaps[t] = gap
         rows = np.concatenate([self._early[:t], y[None]])
         tree = self._dynamics.tree(np.append(gaps[1:], self._dynamics.step))
-        found = causal(tree, Batch(rows, np.array([0, t + 1])), self._dynamics.likelihood)
+        found = filtered_moments(tree, Batch(rows, np.array([0, t + 1])), self._dynamics.likelihood)
         self._early[t], self._gaps[t] = y, gap
         self._mean[...], self._cov[...] = found.filtered_mean[t], found.filtered_cov[t]
         return early_step(found, t, time)

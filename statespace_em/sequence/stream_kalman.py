@@ -23,7 +23,7 @@ from statespace_em.sequence.filter_row import (
     early_step,
     filtered_row,
 )
-from statespace_em.sequence.lgssm_filter import causal
+from statespace_em.sequence.lgssm_filter import filtered_moments
 from statespace_em.sequence.lgssm_params import ROWWISE, LGSSMParams, by_row
 from statespace_em.sequence.lgssm_passes import Filtered
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
@@ -71,7 +71,7 @@ class KalmanStream(Stream[KalmanStep]):
         self._early, self._early_inputs = np.full((room, size), np.nan), np.zeros((room, len(self._names)))
         self._early_rows = {name: np.zeros((room, *getattr(tree, name).shape[1:])) for name in self._varying.names}
         if room:
-            first = causal(tree, _batch(self._early[:1], self._early_inputs[:1]), likelihood)
+            first = filtered_moments(tree, _batch(self._early[:1], self._early_inputs[:1]), likelihood)
             self._mean, self._cov = _next(first, 0)
         self._matrices = by_row(tree, _batch(np.empty((1, size)), self._inputs[None]))[:6]
 
@@ -132,7 +132,7 @@ class KalmanStream(Stream[KalmanStep]):
         for name, value in self._row.items():
             self._early_rows[name][t] = value
         own = {name: np.concatenate([early[: t + 1], early[t : t + 1]]) for name, early in self._early_rows.items()}
-        found = causal(self._varying.over(own), _batch(rows, inputs), self._likelihood)
+        found = filtered_moments(self._varying.over(own), _batch(rows, inputs), self._likelihood)
         self._early_inputs[t] = self._inputs
         self._early[t], (self._mean, self._cov) = y, _next(found, t + 1)
         return early_step(found, t, time)
