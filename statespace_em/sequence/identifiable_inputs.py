@@ -17,44 +17,44 @@ from statespace_em.sequence.even_rows import outside
 from statespace_em.sequence.lgssm_params import INPUTS
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
 
-APART = 1e-9  # least singular value of what unknowns bring into y, of size 1 each
+RANK = 1e-9  # least singular value of the effects of unknowns on y, scaled to size 1 each
 BLOCK = 128  # rows that are looked at together; most models need one block
-MOST = 200_000  # rows that are looked at; nothing is said of what takes more
+MOST = 200_000  # rows that are looked at; of more there is no warning
 DECAY = 0.9  # of dynamics that are free
 
 
-class _Unknown(NamedTuple):
-    """Linear effects on y, given the dynamics: derivatives by p unknowns."""
+class _Effects(NamedTuple):
+    """Linear effects of p unknowns on states and measurements, given the dynamics: derivatives by each."""
 
-    state: Floats  # (n, p), of what enters the states
-    driven: Floats  # (n, k, p), likewise by input
-    seen: Floats  # (D, p)
-    shown: Floats  # (D, k, p)
-    first: Floats  # (n, p), of the first state
+    state_offset: Floats  # (n, p)
+    state_input: Floats  # (n, k, p)
+    observation_offset: Floats  # (D, p)
+    observation_input: Floats  # (D, k, p)
+    first_state: Floats  # (n, p)
     names: list[tuple[int, ...]]  # inputs that each is an effect of
 
 
 def check_inputs_identified(spec: Specification, batch: Batch, names: list[str], held: Collection[str]) -> None:
     """Warn of inputs whose effects the others, offsets or first states make up for in the rows of y at hand."""
-    A, C = (_some(spec, name) for name in ("transition", "observation"))
-    unknown = _unknowns(spec, len(names), held)
-    if A is None or C is None or unknown is None or not any(unknown.names):
+    A, C = (_arbitrary_value(spec, name) for name in ("transition", "observation"))
+    effects = _effects(spec, len(names), held)
+    if A is None or C is None or effects is None or not any(effects.names):
         return
-    lost = _lost(A, C, unknown, spec.starts_as("diffuse"), batch)
-    inputs = sorted({j for own, share in zip(unknown.names, lost) if share > APART for j in own})
+    shares = _undetermined(A, C, effects, spec.starts_as("diffuse"), batch)
+    inputs = sorted({j for own, share in zip(effects.names, shares) if share > RANK for j in own})
     if inputs:
-        told = listed([names[j] for j in inputs])
+        plural = "s" if len(inputs) > 1 else ""
         warnings.warn(
-            f"the rows of y do not tell the {'effect' if len(inputs) == 1 else 'effects'} of the "
-            f"{'input' if len(inputs) == 1 else 'inputs'} {told}: columns of inputs= that are 0 or sums of others, or "
-            "constant beside an offset or a level, make up for each other. The fit goes on, and likelihood and "
-            "forecasts are right, but these effects are one choice of many: leave a column out.",
+            f"the rows of y do not tell the effect{plural} of the input{plural} {listed([names[j] for j in inputs])}: "
+            "columns of inputs= that are 0 or sums of others, or constant beside an offset or a level, make up for "
+            "each other. The fit goes on, and likelihood and forecasts are right, but these effects are one choice of "
+            "many: leave a column out.",
             DataWarning,
             stacklevel=outside(),
         )
 
 
-def _some(spec: Specification, name: str) -> Floats | None:
+def _arbitrary_value(spec: Specification, name: str) -> Floats | None:
     """Some value of a matrix that is as good as any other; None where rows have their own."""
     if name in spec.by_row:
         return None
@@ -72,7 +72,7 @@ def _some(spec: Specification, name: str) -> Floats | None:
     return np.asarray(value * (DECAY / radius if radius > 1.0 else 1.0))
 
 
-def _unknowns(spec: Specification, k: int, held: Collection[str]) -> _Unknown | None:
+def _effects(spec: Specification, k: int, held: Collection[str]) -> _Effects | None:
     """What is free of offsets, effects and first states; None where rows have their own."""
     n, D = len(spec.names), spec.n_features or 1
     sizes: Mapping[str, tuple[int, ...]] = {
@@ -87,8 +87,8 @@ def _unknowns(spec: Specification, k: int, held: Collection[str]) -> _Unknown | 
             parts[name] = np.zeros((0, *shape))
         else:
             parts[name] = from_word("free", shape, name, symmetric=False).design if own is None else own.design  # type: ignore[union-attr]
-    unknown = ~spec.starts_as("known") & ~spec.starts_as("stationary")
-    first = np.eye(n)[unknown] if "initial_mean" not in held else np.zeros((0, n))
+    free_start = ~spec.starts_as("known") & ~spec.starts_as("stationary")
+    first = np.eye(n)[free_start] if "initial_mean" not in held else np.zeros((0, n))
     order = [*parts, "first"]
     counts = [len(parts[name]) for name in parts] + [len(first)]
     ends = np.cumsum(counts)
@@ -105,48 +105,49 @@ def _unknowns(spec: Specification, k: int, held: Collection[str]) -> _Unknown | 
         names += [tuple(np.flatnonzero(own.any(0)).tolist()) if effect else () for own in design]
     names += [()] * len(first)
     b, B, d, E = (placed(name, parts[name]) for name in sizes)
-    return _Unknown(b, B, d, E, placed("first", first), names)
+    return _Effects(b, B, d, E, placed("first", first), names)
 
 
-def _lost(A: Floats, C: Floats, unknown: _Unknown, diffuse: Bools, batch: Batch) -> Floats:
-    """Share (p,) of each unknown in changes that no row of y shows; 0 where all are told, or rows are too many."""
-    p = len(unknown.names)
-    own = unknown.first[diffuse].any(0)  # each sequence has its own
+def _undetermined(A: Floats, C: Floats, effects: _Effects, diffuse: Bools, batch: Batch) -> Floats:
+    """Share (p,) of each unknown in changes without effect on y; 0 where all are determined, or rows too many."""
+    p = len(effects.names)
+    own = effects.first_state[diffuse].any(0)  # each sequence has its own
     order = np.argsort(~own, kind="stable")
-    n_own, looked = int(own.sum()), 0
-    told, squares = np.zeros((0, p - n_own)), np.zeros(p)
+    n_own, n_seen = int(own.sum()), 0
+    common, squares = np.zeros((0, p - n_own)), np.zeros(p)
     for begin, end in zip(batch.starts[:-1], batch.starts[1:]):
-        seen, state = np.zeros((0, p)), unknown.first
+        triangle, state = np.zeros((0, p)), effects.first_state
         for row in range(begin, end, BLOCK):
-            if looked > MOST:
+            if n_seen > MOST:
                 return np.zeros(p)
             last = min(row + BLOCK, end)
-            rows = np.empty((last - row, *unknown.seen.shape))
+            rows = np.empty((last - row, *effects.observation_offset.shape))
             for t in range(row, last):
                 u = batch.inputs[t]  # type: ignore[index]
-                rows[t - row] = C @ state + unknown.seen + np.einsum("dkp,k->dp", unknown.shown, u)
-                state = A @ state + unknown.state + np.einsum("nkp,k->np", unknown.driven, u)
-            looked += last - row
-            shown = rows[~np.isnan(batch.y[row:last])][:, order]
-            squares += np.square(shown).sum(0)
+                direct = effects.observation_offset + np.einsum("dkp,k->dp", effects.observation_input, u)
+                rows[t - row] = C @ state + direct
+                state = A @ state + effects.state_offset + np.einsum("nkp,k->np", effects.state_input, u)
+            n_seen += last - row
+            design = rows[~np.isnan(batch.y[row:last])][:, order]
+            squares += np.square(design).sum(0)
             if not np.isfinite(squares).all():
                 return np.zeros(p)
-            seen = _triangle(seen, shown)
-            if not len(_flat(np.vstack([told, seen[n_own:, n_own:]]), squares[n_own:])):
+            triangle = _triangle(triangle, design)
+            if not len(_null_space(np.vstack([common, triangle[n_own:, n_own:]]), squares[n_own:])):
                 return np.zeros(p)
-        told = _triangle(told, seen[n_own:, n_own:])
-    lost = np.zeros(p)
-    lost[order[n_own:]] = np.abs(_flat(told, squares[n_own:])).max(0, initial=0.0)
-    return lost
+        common = _triangle(common, triangle[n_own:, n_own:])
+    shares = np.zeros(p)
+    shares[order[n_own:]] = np.abs(_null_space(common, squares[n_own:])).max(0, initial=0.0)
+    return shares
 
 
 def _triangle(known: Floats, more: Floats) -> Floats:
-    """Triangle with the products of these rows."""
+    """R of the QR decomposition of all rows, given that of those before."""
     return np.asarray(np.linalg.qr(np.vstack([known, more]), mode="r"))
 
 
-def _flat(matrix: Floats, squares: Floats) -> Floats:
-    """Directions (rows) that a matrix takes to 0, its columns in units of what unknowns bring into y."""
+def _null_space(matrix: Floats, squares: Floats) -> Floats:
+    """Directions (rows) that a matrix takes to 0, its columns in units of the effects of unknowns on y."""
     _, values, axes = np.linalg.svd(matrix / np.sqrt(np.where(squares > 0.0, squares, 1.0)))
     values = np.pad(values, (0, len(axes) - len(values)))
-    return np.asarray(axes[values <= APART])
+    return np.asarray(axes[values <= RANK])
