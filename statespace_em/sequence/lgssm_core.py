@@ -113,7 +113,7 @@ class LGSSMCore:
 
     def _around(self, data: Batch) -> Batch:
         """Data less their middle, if they are far from 0."""
-        return data if self.shift is None else self.shift.around(data)
+        return data if self.shift is None else self.shift.centred(data)
 
     def resolution(self, params: LGSSMParams, statistics: Statistics) -> float:
         """Nats by which the log-likelihood may be off, see `statespace_em.sequence.lgssm_resolution`."""
@@ -286,7 +286,7 @@ class LGSSMCore:
 
         def told(values: Mapping[str, Any]) -> LGSSMParams:
             guess = self.structure(LGSSMParams(**values)).complete(values)
-            return guess if self.shift is None or moved else self.shift.inward(guess)
+            return guess if self.shift is None or moved else self.shift.to_centred(guess)
 
         found = guesses(
             free, shown, n_starts, rng, given,
@@ -314,7 +314,7 @@ class LGSSMCore:
 
     def flatten(self, params: LGSSMParams) -> dict[str, Floats]:
         """Parameters of y by name; an offset that the model does not have is left out."""
-        params = params if self.shift is None else self.shift.outward(params)
+        params = params if self.shift is None else self.shift.from_centred(params)
         absent = [
             name
             for name, own in zip(("state_offset", "observation_offset"), self.columns)
@@ -343,7 +343,7 @@ class LGSSMCore:
         params = LGSSMParams(**values)
         if self.stationary is not None and "initial_cov" not in arrays:
             params = self.structure(params).complete(values)
-        return params if self.shift is None else self.shift.inward(params)
+        return params if self.shift is None else self.shift.to_centred(params)
 
     def may_move(self, name: str) -> bool:
         """Whether the M-step can change a parameter."""

@@ -42,10 +42,10 @@ def first_state_errors(
     def at(params: LGSSMParams) -> tuple[Floats, Floats]:
         if shift is None:
             return gls_first_state(params, batch, fixed, likelihood, flow)
-        values, cov = gls_first_state(params, shift.around(batch), fixed, likelihood, flow)
+        values, cov = gls_first_state(params, shift.centred(batch), fixed, likelihood, flow)
         mean = np.array(params.initial_mean)
         mean[fixed] = values
-        return shift.outward(params._replace(initial_mean=mean)).initial_mean[fixed], cov
+        return shift.from_centred(params._replace(initial_mean=mean)).initial_mean[fixed], cov
 
     moved = information.errors(lambda params: at(params)[0])
     errors = np.full(len(fixed), np.nan)

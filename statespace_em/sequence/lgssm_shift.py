@@ -1,4 +1,4 @@
-"""Data far from 0, as prices in cents or coordinates of a grid are, less a middle: what a fit works on.
+"""Fits of data far from 0, such as prices in cents or coordinates of a grid, take place on centred data.
 
 A row 1e9 standard deviations from 0 leaves a double seven digits for what it says, and sums of squares none. Where a
 model follows a shift of the data by one of its states and offsets, and of nothing else,
@@ -6,7 +6,7 @@ model follows a shift of the data by one of its states and offsets, and of nothi
     C v + (d - d') = middle,    b - b' = (I - A) v,    m - m' = v,
 
 it fits y less its middle as it fits y: the fit takes place there, and its end is moved back. Whether a model follows is
-a question of linear algebra, put to values of its dynamics and loadings that are as good as any other.
+a question of linear algebra, asked at random values of its dynamics and loadings.
 """
 
 from __future__ import annotations
@@ -28,67 +28,69 @@ from statespace_em.sequence.lgssm_specification import Specification
 
 FAR = 100.0  # standard deviations of the steps of y from 0, from which on the fit is one of y less its middle
 ROWS = 100_000  # rows that tell where a column is, or as many entries where these have none
-TRIED = 3  # values of what is free: a model that follows at some follows at almost all
-NONE = 1e-12  # singular value of round-off, equations and unknowns being of order 1
-LOCATIONS = {"state_offset", "observation_offset", "initial_mean"}  # what moves
+POINTS = 3  # random values of what is free: a model that follows at some follows at almost all
+ROUND_OFF = 1e-12  # singular value of round-off, equations and unknowns being of order 1
+LOCATIONS = {"state_offset", "observation_offset", "initial_mean"}  # what may move
 
 
-class Loose(NamedTuple):
-    """What of a model moves with its data."""
+class FreeLocations(NamedTuple):
+    """Locations of a model that may follow a shift of the data."""
 
-    first: Bools  # (n,), states whose first mean does
-    state: Floats  # (n, k), offsets of the states by free value
-    observation: Floats  # (D, j), of the observations
+    first: Bools  # (n,), states whose first mean may
+    state: Floats  # (n, k), design of the offsets of the states by free value
+    observation: Floats  # (D, j), of the offsets of the observations
 
     def equations(self, A: Floats, C: Floats) -> Floats:
-        """Coefficients (equations, unknowns) of a move of states and offsets, and, last, of the data (D)."""
+        """Coefficients (equations, unknowns) of a shift of states and offsets, and, last, of the data (D)."""
         (D, j), (n, k), m = self.observation.shape, self.state.shape, int(self.first.sum())
-        seen, gone = _rows(C[..., self.first]), _rows((np.eye(n) - A)[..., self.first])
-        own, data = np.tile(self.observation, (len(seen) // D, 1)), np.tile(-np.eye(D), (len(seen) // D, 1))
-        offsets = np.tile(-self.state, (len(gone) // n, 1))
-        found = np.block([
-            [seen, np.zeros((len(seen), k)), own, data],
-            [gone, offsets, np.zeros((len(gone), j + D))],
+        loadings, steps = _rows(C[..., self.first]), _rows((np.eye(n) - A)[..., self.first])
+        many = len(loadings) // D
+        offsets, data = np.tile(self.observation, (many, 1)), np.tile(-np.eye(D), (many, 1))
+        state_offsets = np.tile(-self.state, (len(steps) // n, 1))
+        equations = np.block([
+            [loadings, np.zeros((len(loadings), k)), offsets, data],
+            [steps, state_offsets, np.zeros((len(steps), j + D))],
         ])  # fmt: skip
-        found = found / _sizes(found, axis=1)
-        return np.asarray(np.linalg.qr(found, mode="r")) if len(found) > 4 * (m + k + j + D) else found
+        equations = equations / _sizes(equations, axis=1)
+        tall = len(equations) > 4 * (m + k + j + D)
+        return np.asarray(np.linalg.qr(equations, mode="r")) if tall else equations
 
 
 @dataclass(frozen=True, eq=False)
 class Shift:
-    """A model of y as one of y less its middle, and back."""
+    """Centres the data of a model, and shifts its parameters there and back."""
 
     middle: Floats  # (D,)
-    loose: Loose
+    free: FreeLocations
     flow: Flow | None
 
-    def around(self, batch: Batch) -> Batch:
+    def centred(self, batch: Batch) -> Batch:
         """Data less their middle."""
         return batch._replace(y=batch.y - self.middle)
 
-    def inward(self, params: LGSSMParams) -> LGSSMParams:
+    def to_centred(self, params: LGSSMParams) -> LGSSMParams:
         """Parameters for y less its middle, from those for y."""
-        return self._moved(params, -1.0)
+        return self._shifted(params, -1.0)
 
-    def outward(self, params: LGSSMParams) -> LGSSMParams:
-        """Inverse of `inward`."""
-        return self._moved(params, 1.0)
+    def from_centred(self, params: LGSSMParams) -> LGSSMParams:
+        """Inverse of `to_centred`."""
+        return self._shifted(params, 1.0)
 
-    def _moved(self, params: LGSSMParams, sign: float) -> LGSSMParams:
+    def _shifted(self, params: LGSSMParams, sign: float) -> LGSSMParams:
         A = params.transition if self.flow is None else self.flow.out(params).transition
-        equations, D = self.loose.equations(A, params.observation), len(self.middle)
+        equations, D = self.free.equations(A, params.observation), len(self.middle)
         sizes = _sizes(equations[:, :-D], axis=0)
         right = -equations[:, -D:] @ self.middle
-        move = np.linalg.lstsq(equations[:, :-D] / sizes, right, rcond=NONE)[0]
-        move = np.where(np.abs(move) > NONE * np.abs(move).max(), move, 0.0) / sizes.ravel()
-        m, k = int(self.loose.first.sum()), self.loose.state.shape[1]
-        states = np.zeros(len(self.loose.first))
-        states[self.loose.first] = move[:m]
+        move = np.linalg.lstsq(equations[:, :-D] / sizes, right, rcond=ROUND_OFF)[0]
+        move = np.where(np.abs(move) > ROUND_OFF * np.abs(move).max(), move, 0.0) / sizes.ravel()
+        m, k = int(self.free.first.sum()), self.free.state.shape[1]
+        states = np.zeros(len(self.free.first))
+        states[self.free.first] = move[:m]
         mean, diffuse = params.initial_mean, is_diffuse(params)
         return params._replace(
             initial_mean=np.where(diffuse, mean, mean + sign * states),
-            state_offset=params.state_offset + sign * (self.loose.state @ move[m : m + k]),
-            observation_offset=params.observation_offset + sign * (self.loose.observation @ move[m + k :]),
+            state_offset=params.state_offset + sign * (self.free.state @ move[m : m + k]),
+            observation_offset=params.observation_offset + sign * (self.free.observation @ move[m + k :]),
         )
 
 
@@ -113,21 +115,21 @@ def shift_for(
         _by_value(patterns.get(name), size, moves=freely[i] and name not in {*kept, *held})
         for i, (name, size) in enumerate((("state_offset", n), ("observation_offset", D)))
     )
-    loose = Loose(_first(spec, patterns, kept), *offsets)
-    if not (loose.first.any() or loose.state.size or loose.observation.size):
+    free = FreeLocations(_first(spec, patterns, kept), *offsets)
+    if not (free.first.any() or free.state.size or free.observation.size):
         return None
-    reached = np.eye(D)
+    reachable = np.eye(D)
     rng, own = np.random.default_rng(0), {**patterns, **held}
-    for _ in range(TRIED):
-        A, C, Q = (_some(own.get(name), shape, rng) for name, shape in
+    for _ in range(POINTS):
+        A, C, Q = (_random_value(own.get(name), shape, rng) for name, shape in
                    (("transition", (n, n)), ("observation", (D, n)), ("process_cov", (n, n))))  # fmt: skip
-        equations = loose.equations(A if spec.flow is None else spec.flow.matrices(A, Q)[0], C)
+        equations = free.equations(A if spec.flow is None else spec.flow.matrices(A, Q)[0], C)
         sizes = _sizes(equations, axis=0)
         follows = _orthonormal((_null_space(equations / sizes) / sizes.T)[-D:])
-        both = _null_space(np.concatenate([np.eye(D) - reached, np.eye(D) - follows @ follows.T]))
-        reached = both @ both.T
-    middle = np.where(np.abs(reached) > NONE, reached, 0.0) @ middle
-    return Shift(middle, loose, spec.flow) if middle.any() else None
+        both = _null_space(np.concatenate([np.eye(D) - reachable, np.eye(D) - follows @ follows.T]))
+        reachable = both @ both.T
+    middle = np.where(np.abs(reachable) > ROUND_OFF, reachable, 0.0) @ middle
+    return Shift(middle, free, spec.flow) if middle.any() else None
 
 
 def _first(spec: Specification, patterns: Mapping[str, Any], kept: Collection[str]) -> Bools:
@@ -162,8 +164,8 @@ def _middle(y: Floats) -> Floats | None:
     return found if found.any() else None
 
 
-def _some(own: Any, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
-    """Some value of a matrix, as good as any other."""
+def _random_value(own: Any, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+    """Known value of a matrix, or a random one of its pattern."""
     if own is None:
         return rng.uniform(-0.5, 0.5, shape)
     if isinstance(own, Pattern | RowPattern):
@@ -188,10 +190,10 @@ def _sizes(matrix: Floats, *, axis: int) -> Floats:
 def _null_space(matrix: Floats) -> Floats:
     """Directions (columns) that a matrix takes to 0, up to round-off."""
     _, values, axes = np.linalg.svd(matrix)
-    return np.asarray(axes[int((values > NONE).sum()) :].T)
+    return np.asarray(axes[int((values > ROUND_OFF).sum()) :].T)
 
 
 def _orthonormal(columns: Floats) -> Floats:
     """Orthonormal columns with the same range, up to round-off."""
     axes, values, _ = np.linalg.svd(columns / max(float(np.abs(columns).max(initial=0.0)), 1e-300))
-    return np.asarray(axes[:, : int((values > NONE).sum())])
+    return np.asarray(axes[:, : int((values > ROUND_OFF).sum())])

@@ -336,7 +336,7 @@ class StateSpaceModel(DrawnModel):
             freely = priors[1][0].is_flat, priors[1][1].is_flat
             shift = shift_for(spec, batch, patterns, {**varying, **held}, kept, freely)
         if batch is not None and isinstance(given, Mapping) and spec.guess_from is not None:
-            guesses |= spec.guess_from(batch if shift is None else shift.around(batch))
+            guesses |= spec.guess_from(batch if shift is None else shift.centred(batch))
         unknown, stationary = spec.starts_as("fixed"), spec.starts_as("stationary")
         return LGSSMCore(
             len(spec.names), tuple(name for name in PARAMETERS if name in kept),
