@@ -7,7 +7,7 @@ import pytest
 import statespace_em as sse
 from statespace_em import checks, designs, robust
 from statespace_em.errors import DataError, ParameterError
-from statespace_em.sequence import guarded
+from statespace_em.sequence import filter_row
 
 
 def series(n=200, seed=0):
@@ -88,8 +88,8 @@ def test_rows_that_vary_and_times_that_are_uneven():
 
 
 def test_a_gate_takes_every_row_once(monkeypatch):
-    taken, rows = [], guarded.guarded_rows
-    monkeypatch.setattr(guarded, "guarded_rows", lambda y, *more: (taken.append((len(y), more[-1])), rows(y, *more)))
+    taken, rows = [], filter_row.guarded_rows
+    monkeypatch.setattr(filter_row, "guarded_rows", lambda y, *more: (taken.append((len(y), more[-1])), rows(y, *more)))
     y = np.random.default_rng(0).normal(size=300)
     y[::10] += 40.0  # many rows outside
     model = level(initial="diffuse")

@@ -12,10 +12,9 @@ import xarray as xr
 
 from statespace_em import _validate
 from statespace_em._typing import Ints
-from statespace_em.compare.audit import check_nothing_moved
 from statespace_em.compare.rows import Observations, declared, observations
-from statespace_em.errors import ConvergenceWarning, DataError, ParameterError
-from statespace_em.labels import listed, show
+from statespace_em.errors import ConvergenceWarning, DataError, LookAheadError, ParameterError
+from statespace_em.labels import Labels, listed, show
 from statespace_em.matching import aligned
 
 ROWS_A_REFIT = 250  # unless told, where rows have no dates
@@ -149,7 +148,7 @@ def walk_forward(
                 shorter = [block._replace(end=min(block.end, len(other.calendar))) for block in own]
                 again = _walk(model, other, shorter, options, quantiles)
                 where = f"{data.labels.time} {show(data.calendar[cut])}"
-                check_nothing_moved(result, again, data.labels, cut + 1 - blocks[0].begin, where)
+                _check_nothing_moved(result, again, data.labels, cut + 1 - blocks[0].begin, where)
         result.attrs["audit"] = (
             "no value before the cut moved by one bit when the rows after it were removed or changed; "
             f"cuts: {len(cuts)}"
@@ -261,3 +260,34 @@ def _cuts(blocks: list[Block], n_cuts: int) -> Ints:
     if last < first:
         raise DataError("the audit needs at least two rows after the first fit: refit earlier, or leave audit out.")
     return np.unique(np.linspace(first, last, n_cuts + 2)[1:-1].astype(np.int64))
+
+
+def _check_nothing_moved(before: xr.Dataset, again: xr.Dataset, labels: Labels, n_rows: int, where: str) -> None:
+    """Compare the first rows (of several sequences: times), and the refits that they used, bit by bit.
+
+    Raises
+    ------
+    LookAheadError
+        Naming the variable and the first row that differs.
+    """
+    n_refits, time = again.sizes["refit"], labels.time
+    if labels.sequence is not None:  # one that begins later is not there without the future
+        again = again.reindex({labels.sequence: before[labels.sequence]})
+    for name in before.data_vars:
+        lead = time if time in before[name].dims else "refit"
+        size = n_rows if lead == time else n_refits
+        left, right = (one[name].transpose(lead, ...).isel({lead: slice(size)}) for one in (before, again))
+        moved = [i for i in range(size) if _bits(left.values[i]) != _bits(right.values[i])]
+        if moved:
+            raise LookAheadError(
+                f"{name} of {lead} {show(left[lead].values[moved[0]])} changed when the rows after {where} did: the "
+                "model uses rows that were not there at the time."
+            )
+
+
+def _bits(value: Any) -> Any:
+    """Bytes of numbers, so that 0.0 is not -0.0; text and dates as they are."""
+    kind = getattr(value, "dtype", None)
+    if kind is None:  # a period, a text
+        return value
+    return value.tobytes() if kind.kind in "fiu" else value.tolist()

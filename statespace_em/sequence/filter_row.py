@@ -1,4 +1,4 @@
-"""One row of the Kalman filter, plain, with a gate or with Student-t noise: what streams do, and guarded batches."""
+"""The Kalman filter with a gate or with Student-t noise, row by row as in streams and for whole batches."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import xarray as xr
 
 from statespace_em import _validate
 from statespace_em._typing import Bools, Floats, Ints
+from statespace_em.data import Batch
 from statespace_em.errors import DataError, ParameterError, SingularInnovationError
 from statespace_em.kernels import kalman_guarded, kalman_row
 from statespace_em.labels import Labels, listed, show
+from statespace_em.sequence.lgssm_filter import filtered_moments
+from statespace_em.sequence.lgssm_params import LGSSMParams, by_row
 from statespace_em.sequence.lgssm_passes import Filtered
 from statespace_em.sequence.student import constants
 
@@ -264,6 +267,49 @@ def square_of(innovation: Floats, cov: Floats) -> float:
     if len(seen) == 1:
         return float(innovation[seen[0]] ** 2 / cov[seen[0], seen[0]])
     return float(innovation[seen] @ np.linalg.solve(cov[np.ix_(seen, seen)], innovation[seen]))
+
+
+def guarded(params: LGSSMParams, batch: Batch, guard: Guard, likelihood: str) -> Guarded:
+    """Causal moments of every row, each judged, or weighted, by what came before it in its sequence.
+
+    The guard begins once the rows have determined a diffuse start, as those of streams do.
+    """
+    rows, p = Guarded.empty(len(batch.y), len(params.initial_mean), batch.y.shape[1]), by_row(params, batch)
+    early = None
+    if not (np.isfinite(params.initial_cov).all() and np.isfinite(params.initial_mean).all()):
+        if likelihood == "marginal":
+            raise ParameterError(
+                "the marginal likelihood of a diffuse start rests on all rows, also on those that a guard leaves out: "
+                'use likelihood="diffuse" or "full".'
+            )
+        early = filtered_moments(params, batch, likelihood)
+    for begin, end in zip(batch.starts[:-1].tolist(), batch.starts[1:].tolist()):
+        mean, cov = np.array(params.initial_mean), np.array(params.initial_cov)
+        if early is not None:
+            begin, mean, cov = _determined(early, rows, begin, end)
+        own = rows.cut(begin, end)
+        guarded_rows(batch.y[begin:end], p.cut(begin, end)[:6], mean, (cov + cov.T) / 2.0, guard, own, begin)
+    return rows
+
+
+def _determined(early: Filtered, rows: Guarded, begin: int, end: int) -> tuple[int, Floats, Floats]:
+    """Copy the rows that determine the start of a sequence; return the row after them and its prediction."""
+    filtered_cov = np.asarray(early.filtered_cov[begin:end])
+    told = np.isfinite(filtered_cov).all((1, 2))
+    later = begin + int(np.argmax(told)) + 1 if told.any() else end
+    taken = slice(begin, later)
+    pairs = (
+        (rows.predicted, early.predicted_mean), (rows.predicted_cov, early.predicted_cov),
+        (rows.filtered, early.filtered_mean), (rows.filtered_cov, early.filtered_cov),
+        (rows.innovation, early.innovation), (rows.innovation_cov, early.innovation_cov),
+        (rows.log_likelihood, early.log_likelihood),
+    )  # fmt: skip
+    for own, known in pairs:
+        own[taken] = known[taken]
+    rows.nis[taken] = [square_of(*each) for each in zip(rows.innovation[taken], rows.innovation_cov[taken])]
+    if later == end:
+        return end, np.zeros(rows.filtered.shape[1]), np.zeros(rows.filtered_cov.shape[1:])
+    return later, np.array(early.predicted_mean[later]), np.array(early.predicted_cov[later])
 
 
 def filter_dataset(found: Filtered | Guarded, labels: Labels, state_coords: Mapping[str, Any]) -> xr.Dataset:

@@ -27,8 +27,7 @@ from statespace_em.schema import Schema, state_coords
 from statespace_em.sequence.base import future_dataset
 from statespace_em.sequence.drawn_model import DrawnModel
 from statespace_em.sequence.even_rows import outside, warn_of_gaps
-from statespace_em.sequence.filter_row import By, Guard, filter_dataset, owners
-from statespace_em.sequence.guarded import guarded
+from statespace_em.sequence.filter_row import By, Guard, filter_dataset, guarded, owners
 from statespace_em.sequence.identifiable_inputs import check_inputs_identified
 from statespace_em.sequence.identifiable_noise import check_noise_identified
 from statespace_em.sequence.identifiable_offsets import check_offsets_identified
