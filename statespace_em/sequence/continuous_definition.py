@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Self
@@ -21,12 +21,20 @@ from statespace_em.patterns import Pattern, fixed
 from statespace_em.priors import InverseWishart
 from statespace_em.scale.chunks import is_chunked
 from statespace_em.sequence.components import positive_frequencies
+from statespace_em.sequence.continuous_components import moving
 from statespace_em.sequence.decays import Decay
 from statespace_em.sequence.flow import ContinuousComponent, Flow
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
 from statespace_em.sequence.lgssm_values import values_of
 from statespace_em.sequence.motion import Motion
-from statespace_em.sequence.motion_settings import Sensors
+from statespace_em.sequence.motion_settings import (
+    Sensors,
+    first_state,
+    known_densities,
+    motion_of,
+    noise_pattern,
+    sensors_of,
+)
 from statespace_em.sequence.state_space import LIKELIHOODS, StateSpaceModel
 from statespace_em.sequence.time_grid import Grid, grid_of, length_of
 
@@ -60,23 +68,10 @@ class ContinuousDefinition(StateSpaceModel):
     def _components(self, base: float) -> list[ContinuousComponent]:
         """What the model is made of; ``base`` is the step that guesses are over."""
 
-    @abstractmethod
-    def _measurement_noise(self) -> Pattern:
-        """Pattern of the measurement noise."""
-
     @property
     @abstractmethod
-    def _motion(self) -> Motion | None:
-        """Motion that is seen, if any."""
-
-    @property
-    @abstractmethod
-    def _sensors(self) -> Sensors | None:
-        """What measures the motion, if any."""
-
-    @abstractmethod
-    def _check_columns(self, n_features: int | None) -> None:
-        """Refuse another number of columns than the model has."""
+    def _motion_options(self) -> Mapping[str, Any] | None:
+        """Settings of `MotionModel` for the motion that is measured, if any."""
 
     @abstractmethod
     def _step_of(self, params: xr.Dataset) -> float:
@@ -86,13 +81,57 @@ class ContinuousDefinition(StateSpaceModel):
     def _params_step(self, grid: Grid) -> float:
         """Step that the dynamics in the parameters of a fit are over."""
 
+    # the motion, if there is one
+
+    @property
+    def _motion(self) -> Motion | None:
+        """Motion that is measured, if any."""
+        options = self._motion_options
+        return None if options is None else motion_of(*(options[name] for name in ("kind", "dims", "rate", "density")))
+
+    @property
+    def _sensors(self) -> Sensors | None:
+        """What measures the motion, if any."""
+        options, motion = self._motion_options, self._motion
+        return None if options is None or motion is None else sensors_of(options["sensors"], motion)
+
+    def _motion_component(self) -> ContinuousComponent:
+        """The motion as one of the components."""
+        options, motion, sensors = self._motion_options, self._motion, self._sensors
+        assert options is not None
+        assert motion is not None
+        assert sensors is not None
+        return moving(motion, sensors.observation, options["initial"], known_densities(options["density"], motion))
+
+    def _measurement_noise(self) -> Pattern:
+        """Pattern of the measurement noise."""
+        options, sensors = self._motion_options, self._sensors
+        assert options is not None
+        assert sensors is not None
+        return noise_pattern(options["noise"], sensors)
+
+    def _check_columns(self, n_features: int | None) -> None:
+        """Refuse another number of columns than the model has."""
+        if self._sensors is not None:
+            self._sensors.check(n_features)
+        elif n_features not in (None, 1):
+            raise ParameterError(
+                f"y has {n_features} columns, expected one: without a motion a structural model is of one series."
+            )
+
     def _sensor_names(self) -> list[str]:
         """What measures each column (D,), by name."""
-        return ["sensor"]
+        return ["sensor"] if self._sensors is None else [owner.lstrip("_") or "sensor" for owner in self._sensors.owner]
 
     def _known_first_state(self) -> dict[str, Floats]:
-        """Mean and covariance of first states that are known, by parameter; entries of others are 0."""
-        return {}
+        """Mean and covariance of the first state of the motion, by parameter, where they are known."""
+        options, motion = self._motion_options, self._motion
+        if options is None or motion is None:
+            return {}
+        moments = first_state(options["initial"], options["initial_mean"], options["initial_cov"], motion.states)
+        return {name: value.constant for name, value in moments.items()} if options["initial"] == "known" else {}
+
+    # reading y
 
     def _read(self, y: Any, params: xr.Dataset | None) -> tuple[Batch, Labels, list[Any] | None]:
         batch, labels, symbols = super()._read(y, params)
@@ -199,14 +238,11 @@ class ContinuousDefinition(StateSpaceModel):
         varying: dict[str, Floats] = {}
         patterns = {"measurement_cov": self._measurement_noise()}
         guesses = {name: values for component in components for name, values in component.guesses.items()}
-        free_flow: Flow | None = None
-        if self._grid is None:
-            patterns["transition"], patterns["process_cov"] = flow.base_transition(), flow.process_cov_pattern()
-        elif self._base_dynamics is None:
-            patterns["transition"], patterns["process_cov"], free_flow = flow.base_transition(), flow.diffusion(), flow
+        if self._base_dynamics is None:
+            noise = flow.process_cov_pattern() if self._grid is None else flow.diffusion()
+            patterns |= {"transition": flow.base_transition(), "process_cov": noise}
         else:
-            A, Q = flow.matrices(*self._base_dynamics)
-            dynamics = {"transition": A, "process_cov": Q}
+            dynamics = dict(zip(("transition", "process_cov"), flow.matrices(*self._base_dynamics)))
             if flow.kinds is None:
                 patterns |= {name: fixed(value[0]) for name, value in dynamics.items()}
             else:
@@ -236,6 +272,7 @@ class ContinuousDefinition(StateSpaceModel):
             for component in components
             if component.root
         ]
+        free_flow = flow if self._grid is not None and self._base_dynamics is None else None
         turns = [component.root[1] for component in components if len(component.root) == 2]
         return Specification(
             self._names(), observation.shape[-2], patterns, varying, tuple(words), guesses=guesses, flow=free_flow,
@@ -250,13 +287,10 @@ class ContinuousDefinition(StateSpaceModel):
 
     def _observation(self, components: Sequence[ContinuousComponent]) -> Floats:
         """Observation matrix (D, n), or (T, D, n) where columns are known for every row."""
-        length = max(
-            (len(component.observation) for component in components if component.observation.ndim == 3), default=0
-        )
+        parts = [component.observation for component in components]
+        length = max((len(part) for part in parts if part.ndim == 3), default=0)
         lead = (length,) if length else ()
-        return np.concatenate(
-            [np.broadcast_to(p.observation, (*lead, *p.observation.shape[-2:])) for p in components], axis=-1
-        )
+        return np.concatenate([np.broadcast_to(part, (*lead, *part.shape[-2:])) for part in parts], axis=-1)
 
     def _first_patterns(self, words: list[str]) -> dict[str, Pattern]:
         """Patterns of the moments of the first state."""
@@ -283,10 +317,8 @@ class ContinuousDefinition(StateSpaceModel):
         """Parameters without those that this copy, which knows the rows, works out for each of them."""
         gone = [*FROM_BASE, "time"]
         if self._base_dynamics is not None and "initial_cov" in known:
-            own = self._specification(None).value("initial_cov")
-            if own is not None and np.allclose(
-                values_of(known, "initial_cov"), own, rtol=1e-9, atol=0.0
-            ):  # not a start of the user's
+            own, given = self._specification(None).value("initial_cov"), values_of(known, "initial_cov")
+            if own is not None and np.allclose(given, own, rtol=1e-9, atol=0.0):  # not a start of the user's
                 gone.append("initial_cov")
         return known.drop_vars([name for name in gone if name in known.variables])
 

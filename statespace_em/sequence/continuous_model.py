@@ -10,25 +10,15 @@ import numpy as np
 import xarray as xr
 
 from statespace_em import _validate
-from statespace_em._typing import Floats
 from statespace_em.errors import ParameterError
 from statespace_em.labels import Labels, listed
 from statespace_em.patterns import Pattern, from_entries
 from statespace_em.priors import InverseWishart
 from statespace_em.sequence.component_sum import ComponentSum
-from statespace_em.sequence.continuous_components import BUILDERS, called, check_different, moving, seen_in
+from statespace_em.sequence.continuous_components import BUILDERS, called, check_different, seen_in
 from statespace_em.sequence.continuous_time import ContinuousTimeModel
 from statespace_em.sequence.decomposition import View, continuous_views
 from statespace_em.sequence.flow import ContinuousComponent
-from statespace_em.sequence.motion import Motion
-from statespace_em.sequence.motion_settings import (
-    Sensors,
-    first_state,
-    known_densities,
-    motion_of,
-    noise_pattern,
-    sensors_of,
-)
 from statespace_em.sequence.regressors import of_sequence, plain_options
 from statespace_em.sequence.structural import NOISE
 from statespace_em.sequence.summand import SHARED, Summand
@@ -87,28 +77,8 @@ class ContinuousModel(ComponentSum, ContinuousTimeModel):
         return side_by_side(left, right)
 
     @property
-    def _motion(self) -> Motion | None:
-        options = self._motion_options
-        if options is None:
-            return None
-        return motion_of(options["kind"], options["dims"], options["rate"], options["density"])
-
-    @property
     def _motion_options(self) -> Mapping[str, Any] | None:
         return next((options for kind, options in self.components if kind == "motion"), None)
-
-    @property
-    def _sensors(self) -> Sensors | None:
-        moves, options = self._motion, self._motion_options
-        return None if moves is None or options is None else sensors_of(options["sensors"], moves)
-
-    def _check_columns(self, n_features: int | None) -> None:
-        if self._sensors is not None:
-            self._sensors.check(n_features)
-        elif n_features not in (None, 1):
-            raise ParameterError(
-                f"y has {n_features} columns, expected one: without a motion a structural model is of one series."
-            )
 
     def _components(self, base: float) -> list[ContinuousComponent]:
         _validate.one_of("noise", self.noise, ("auto", "free", "zero"))
@@ -118,11 +88,7 @@ class ContinuousModel(ComponentSum, ContinuousTimeModel):
         for i, (kind, options) in enumerate(self.components):
             _validate.one_of("component", kind, (*BUILDERS, "motion"))
             if kind == "motion":
-                moves = self._motion
-                assert moves is not None
-                assert self._sensors is not None
-                known = known_densities(options["density"], moves)
-                components.append(moving(moves, self._sensors.observation, options["initial"], known))
+                components.append(self._motion_component())
                 continue
             more: dict[str, Any] = {"base": base} if kind == "cycle" else {}
             more |= {"rows": rows} if kind == "regression" else {}
@@ -163,9 +129,8 @@ class ContinuousModel(ComponentSum, ContinuousTimeModel):
         return [([i], f"{sensors.owner[i]}_{sensors.states[i]}" if several else "") for i in chosen]
 
     def _measurement_noise(self) -> Pattern:
-        options, sensors = self._motion_options, self._sensors
-        if options is not None and sensors is not None:
-            return noise_pattern(options["noise"], sensors)
+        if self._motion_options is not None:
+            return super()._measurement_noise()
         return from_entries([[NOISE if super()._noisy() else 0.0]], "measurement_cov", symmetric=True)
 
     def _noisy(self) -> bool:
@@ -182,19 +147,6 @@ class ContinuousModel(ComponentSum, ContinuousTimeModel):
 
     def _views(self, y: Any, params: xr.Dataset | None, labels: Labels) -> list[View]:
         return continuous_views(self._bound(y, params)._components(1.0), list(labels.features))
-
-    def _sensor_names(self) -> list[str]:
-        return ["sensor"] if self._sensors is None else [owner.lstrip("_") or "sensor" for owner in self._sensors.owner]
-
-    def _moving(self) -> list[str]:
-        return [] if self._motion is None else list(self._motion.states)
-
-    def _known_first_state(self) -> dict[str, Floats]:
-        options, moves = self._motion_options, self._motion
-        if options is None or moves is None or options["initial"] != "known":
-            return {}
-        found = first_state("known", options["initial_mean"], options["initial_cov"], moves.states)
-        return {name: pattern.constant for name, pattern in found.items()}
 
     def _step_of(self, params: xr.Dataset) -> float:
         return 1.0

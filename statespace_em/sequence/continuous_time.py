@@ -7,7 +7,6 @@ What is asked of it is therefore asked of `StateSpaceModel`.
 from __future__ import annotations
 
 import copy
-from abc import abstractmethod
 from functools import lru_cache
 from typing import Any, Self
 
@@ -71,19 +70,15 @@ class ContinuousTimeModel(ContinuousDefinition):
         elif grid is not None and grid.step != step:
             told = f"{told}, of steps of {grid.step:g}"
         self.params_["measurement_cov"].attrs["units"] = squared(of_y)
-        moving = self._moving()
-        if moving:
-            self.params_["observation"].attrs["moving"] = moving
+        moving = [] if self._motion is None else self._motion.states
+        if 0 < len(moving) < len(self._names()):  # beside noises and biases
+            self.params_["observation"].attrs["moving"] = list(moving)
         self.params_["transition"].attrs.update(step=told, time_units=of_time)
         if grid is not None:
             self.params_["transition"].attrs["row_step"] = grid.step
         for name in self._flow_over_step(1.0).names_of(free=False)[:1]:
             if name.partition("_density")[1]:
                 self.params_["process_cov"].attrs["density_units"] = unit_of(name, of_y, of_time)
-
-    @abstractmethod
-    def _moving(self) -> list[str]:
-        """States of a target that moves, where those of noises and biases are beside them; else empty."""
 
     def _estimate(self, y: Any, options: FitOptions, *known: Any) -> Fit:
         bound = self._bound(y, options.start)

@@ -9,26 +9,17 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from statespace_em._typing import Floats
 from statespace_em.errors import ParameterError
-from statespace_em.patterns import Pattern
 from statespace_em.priors import InverseWishart
-from statespace_em.sequence.continuous_components import moving
 from statespace_em.sequence.continuous_model import ContinuousModel, side_by_side
 from statespace_em.sequence.continuous_time import ContinuousTimeModel
 from statespace_em.sequence.flow import ContinuousComponent
 from statespace_em.sequence.lgssm_values import values_of
-from statespace_em.sequence.motion import Motion
-from statespace_em.sequence.motion_settings import (
-    Sensors,
-    first_state,
-    known_densities,
-    motion_of,
-    noise_pattern,
-    sensors_of,
-)
+from statespace_em.sequence.motion_settings import axes_of
 from statespace_em.sequence.summand import SHARED, Addable, Summand
 from statespace_em.sequence.time_grid import Grid
+
+MOTION = ("kind", "dims", "rate", "density", "noise", "sensors", "initial", "initial_mean", "initial_cov")
 
 
 @dataclass(eq=False, repr=False)
@@ -85,46 +76,24 @@ class MotionModel(Addable, ContinuousTimeModel):
 
     # what the model is made of
 
+    @property
+    def _motion_options(self) -> Mapping[str, Any]:
+        return {name: getattr(self, name) for name in MOTION}
+
     def _summand(self) -> Summand:
-        own = ("kind", "dims", "rate", "density", "noise", "sensors", "initial", "initial_mean", "initial_cov")
-        options = {name: getattr(self, name) for name in own}
-        return Summand([("motion", options)], self.unit, self.step, {name: getattr(self, name) for name in SHARED})
+        settings = {name: getattr(self, name) for name in SHARED}
+        return Summand([("motion", dict(self._motion_options))], self.unit, self.step, settings)
 
     def _sum(self, left: Summand, right: Summand) -> ContinuousModel:
         return side_by_side(left, right)
 
-    @property
-    def _motion(self) -> Motion:
-        return motion_of(self.kind, self.dims, self.rate, self.density)
-
-    @property
-    def _sensors(self) -> Sensors:
-        return sensors_of(self.sensors, self._motion)
-
     def _components(self, base: float) -> list[ContinuousComponent]:
-        moves = self._motion
-        return [moving(moves, self._sensors.observation, self.initial, known_densities(self.density, moves))]
-
-    def _measurement_noise(self) -> Pattern:
-        return noise_pattern(self.noise, self._sensors)
-
-    def _check_columns(self, n_features: int | None) -> None:
-        self._sensors.check(n_features)
-
-    def _sensor_names(self) -> list[str]:
-        return [owner.lstrip("_") or "sensor" for owner in self._sensors.owner]
-
-    def _moving(self) -> list[str]:
-        return []
-
-    def _known_first_state(self) -> dict[str, Floats]:
-        found = first_state(self.initial, self.initial_mean, self.initial_cov, self._motion.states)
-        return {name: pattern.constant for name, pattern in found.items()} if self.initial == "known" else {}
+        return [self._motion_component()]
 
     def _step_of(self, params: xr.Dataset) -> float:
         if "transition" not in params:
             return 1.0 if self.step is None else float(self.step)
-        matrix, d = values_of(params, "transition"), len(self._motion.observation)
+        matrix, d = values_of(params, "transition"), len(axes_of(self.dims))
         return float(np.arctan2(matrix[d + 1, d], matrix[d, d]) / self.rate) if self.rate else float(matrix[0, d])
 
     def _params_step(self, grid: Grid) -> float:
