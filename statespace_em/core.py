@@ -84,13 +84,8 @@ def excerpt(batch: Batch) -> Batch:
     first = batch.first[rows]
     first[::STRETCH] = True
     starts = np.append(np.flatnonzero(first), len(rows))
-    known = None if batch.known is None else batch.known[rows]
-    weights = None if batch.row_weight is None else batch.row_weight[rows]
-    own = batch.sequence_weight
-    if own is not None:
-        own = np.repeat(own, batch.lengths)[rows][starts[:-1]]
-    inputs = None if batch.inputs is None else batch.inputs[rows]
-    return Batch(batch.y[rows], starts, known, weights, own, inputs)
+    sequence = np.searchsorted(batch.starts, rows[starts[:-1]], side="right") - 1
+    return batch.take(rows, starts, sequence)
 
 
 @runtime_checkable

@@ -44,11 +44,19 @@ class Batch(NamedTuple):
         first[self.starts[:-1]] = True
         return first
 
+    def take(self, rows: AnyArray | slice, starts: Ints, sequences: AnyArray | slice | None = None) -> Batch:
+        """Some rows, as sequences that begin at ``starts``, with all that belongs to them.
+
+        ``sequences`` are the numbers of the sequences that those are, or are part of; None drops their weights.
+        """
+        by_row: list[Any] = [self.known, self.row_weight, self.inputs, self.place]
+        known, row_weight, inputs, place = (None if value is None else value[rows] for value in by_row)
+        whole = None if self.sequence_weight is None or sequences is None else self.sequence_weight[sequences]
+        return Batch(self.y[rows], starts, known, row_weight, whole, inputs, place)
+
     def cut(self, begin: int, end: int) -> Batch:
-        """Take one sequence, or its beginning, without known states and weights."""
-        inputs = None if self.inputs is None else self.inputs[begin:end]
-        place = None if self.place is None else self.place[begin:end]
-        return Batch(self.y[begin:end], np.array([0, end - begin]), inputs=inputs, place=place)
+        """One sequence, or its beginning, without the weight that it has as a whole."""
+        return self.take(slice(begin, end), np.array([0, end - begin]))
 
     @property
     def lengths(self) -> Ints:

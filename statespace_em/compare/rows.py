@@ -66,12 +66,7 @@ class Observations(NamedTuple):
         for i, (key, first, last) in enumerate(zip(labels.keys, batch.starts, batch.starts[1:])):
             part = slice(int(first), int(last))
             own = self._replace(
-                batch=Batch(
-                    batch.y[part],
-                    np.array([0, last - first]),
-                    None if batch.known is None else batch.known[part],
-                    None if batch.row_weight is None else batch.row_weight[part],
-                ),
+                batch=batch.cut(int(first), int(last)),
                 labels=Labels(labels.time, (labels.times[i],), labels.features, None, labels.keys[i : i + 1]),
                 places=self.places[part],
             )
@@ -94,13 +89,8 @@ class Observations(NamedTuple):
         own = [i for i, count in enumerate(counts) if count]
         times = tuple(self.labels.times[i][: counts[i]] for i in own)
         labels = Labels(self.labels.time, times, self.labels.features, self.labels.sequence, self.labels.keys[own])
-        batch = Batch(
-            self.batch.y[kept],
-            np.concatenate([[0], np.cumsum(counts[own])]).astype(np.int64),
-            None if self.batch.known is None else self.batch.known[kept],
-            None if self.batch.row_weight is None else self.batch.row_weight[kept],
-            None if self.batch.sequence_weight is None else self.batch.sequence_weight[own],
-        )
+        starts = np.concatenate([[0], np.cumsum(counts[own])]).astype(np.int64)
+        batch = self.batch.take(kept, starts, np.array(own, dtype=int))
         return self._replace(batch=batch, labels=labels, calendar=self.calendar[:end], places=self.places[kept])
 
     def changed_after(self, place: int) -> Observations:

@@ -90,12 +90,8 @@ def read(part: xr.DataArray, conditions: Conditions, options: dict[str, Any], na
 
 def part_of(batch: Batch, sequence: int, n_rows: int) -> Batch:
     """First rows of one sequence of a batch, with its conditions."""
-    rows = slice(batch.starts[sequence], batch.starts[sequence] + n_rows)
-    known = None if batch.known is None else batch.known[rows]
-    weight = None if batch.row_weight is None else batch.row_weight[rows]
-    own = None if batch.sequence_weight is None else batch.sequence_weight[sequence : sequence + 1]
-    inputs = None if batch.inputs is None else batch.inputs[rows]
-    return Batch(batch.y[rows], np.array([0, n_rows]), known, weight, own, inputs)
+    begin = int(batch.starts[sequence])
+    return batch.take(slice(begin, begin + n_rows), np.array([0, n_rows]), slice(sequence, sequence + 1))
 
 
 def _is_one_a_sequence(weights: Any, chunks: Chunks) -> bool:

@@ -79,9 +79,7 @@ def beginning(batch: Batch, n_rows: int) -> Batch:
     """Return the first rows."""
     n_rows = min(n_rows, len(batch.y))
     starts = np.append(batch.starts[batch.starts < n_rows], n_rows)
-    inputs = None if batch.inputs is None else batch.inputs[:n_rows]
-    place = None if batch.place is None else batch.place[:n_rows]
-    return Batch(batch.y[:n_rows], starts, inputs=inputs, place=place)
+    return batch.take(slice(n_rows), starts)
 
 
 def _moves(params: LGSSMParams, batch: Batch, states: Ints) -> Floats:

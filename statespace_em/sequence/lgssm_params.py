@@ -158,8 +158,7 @@ def positions(batch: Batch) -> Ints:
 
 def taken(batch: Batch, rows: Ints, starts: Ints) -> Batch:
     """Some rows, as sequences that begin at ``starts``, with what belongs to them."""
-    inputs = None if batch.inputs is None else batch.inputs[rows]
-    return Batch(batch.y[rows], starts, inputs=inputs, place=positions(batch)[rows])
+    return batch._replace(place=positions(batch)).take(rows, starts)
 
 
 @contextmanager
