@@ -33,6 +33,7 @@ SEARCH = 12  # evaluations along a line, and the bracket below which
 NARROW = 1e-3  # of its length a bracket tells no more
 LARGEST = 1e100  # slope beyond which, or where it is not a number, there is nothing to climb on
 CONFIRM = 2  # successive steps that must agree that little is left to gain
+LEAST = 8.0 * float(np.finfo(float).eps)  # of the objective: what its round-off hides
 
 
 class Point(NamedTuple):
@@ -68,7 +69,8 @@ def ascend(
         decrement = 0.5 * float(here.gradient @ direction)
         flat = float(here.gradient @ here.gradient) < FLAT * tol
         agreed = agreed + 1 if flat and decrement < tol else 0
-        if agreed == CONFIRM or decrement == 0.0:
+        untold = flat and decrement <= LEAST * abs(here.objective)  # no step could show what it gains
+        if agreed == CONFIRM or decrement == 0.0 or untold:
             return True
         there = _search(evaluate, here, direction)
         if there is None:

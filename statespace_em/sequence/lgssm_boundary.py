@@ -69,9 +69,8 @@ def off_faces(
                 piece.write(state, piece.block.exact(found))
                 n_raised += n
             values[name] = structure.rows_of(name, noise.cov(state))
-        if not n_raised:
-            return
-        yield structure.complete(values)
+        if n_raised:
+            yield structure.complete(values)
 
 
 def _none(cone: Cone, cov: Floats) -> float:
@@ -90,7 +89,10 @@ def _reduced(cone: Cone, cov: Floats, none: float, share: float) -> tuple[Floats
 
 
 def _raised(cone: Cone, cov: Floats, slopes: Floats, low: float, lift: float) -> tuple[Floats, int]:
-    """Covariance with more variance where there is next to none and the slope promises ``lift`` nats of it."""
+    """Covariance with more variance where there is next to none and the slope promises ``lift`` nats of it.
+
+    A slope that promises them of more than at the start is that of a top, which round-off leaves.
+    """
     white = cone.white(cov)
     values, vectors = np.linalg.eigh(white)
     near = vectors[:, values < low]
@@ -102,7 +104,8 @@ def _raised(cone: Cone, cov: Floats, slopes: Floats, low: float, lift: float) ->
     if promised == 0.0:
         return cov, 0
     added = lift * up / promised
-    if not np.linalg.eigvalsh(added)[-1] > np.linalg.eigvalsh(corner @ white @ corner)[-1]:
+    most = np.linalg.eigvalsh(added)[-1]
+    if not most > np.linalg.eigvalsh(corner @ white @ corner)[-1] or (most > 1.0 and low < np.inf):
         return cov, 0
     return cone.colour(white + added), 1
 
