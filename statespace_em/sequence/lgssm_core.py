@@ -24,7 +24,7 @@ from statespace_em.sequence.flow import Flow
 from statespace_em.sequence.identifiable_basis import has_free_units, n_unidentified
 from statespace_em.sequence.lgssm_chart import SquareChart, scales
 from statespace_em.sequence.lgssm_diffuse import beginning
-from statespace_em.sequence.lgssm_expectation import Statistics, e_step, flowed, log_likelihood, planned
+from statespace_em.sequence.lgssm_expectation import Plan, Statistics, e_step, flowed, log_likelihood, planned
 from statespace_em.sequence.lgssm_filter import innovation_covariances
 from statespace_em.sequence.lgssm_fixed_start import first_state_errors
 from statespace_em.sequence.lgssm_guesses import FEW, Free, guesses
@@ -33,7 +33,6 @@ from statespace_em.sequence.lgssm_mstep import SIDES, coefficients, m_step
 from statespace_em.sequence.lgssm_pairs import pair_moments, pair_sums
 from statespace_em.sequence.lgssm_params import DOMAINS, INPUTS, LGSSMParams, varies
 from statespace_em.sequence.lgssm_passes import Smoothed
-from statespace_em.sequence.lgssm_plan import Section
 from statespace_em.sequence.lgssm_posterior import posterior_sums
 from statespace_em.sequence.lgssm_priors import SidePrior
 from statespace_em.sequence.lgssm_resolution import resolution
@@ -71,7 +70,7 @@ class LGSSMCore:
     decays: tuple[Decay, ...] = ()  # of states that start stationary
     shift: Shift | None = None  # of data far from 0: all but `flatten`, `build` and data is of data less their middle
 
-    _planned: list[Any] = field(default_factory=list, repr=False, compare=False)  # the last batch, shifted; sections
+    _planned: list[Any] = field(default_factory=list, repr=False, compare=False)  # the last batch, shifted; its plan
     _made: dict[Any, Structure] = field(default_factory=dict, repr=False, compare=False)  # structures by shapes
 
     row_dims: ClassVar[Dims] = {
@@ -93,17 +92,17 @@ class LGSSMCore:
 
     def e_step(self, params: LGSSMParams, data: Batch, *, moments: bool | None = None) -> tuple[Statistics, float]:
         """Additive statistics and the log-likelihood in nats; ``moments`` None: of states if steps need these."""
-        structure, (data, sections) = self.structure(params), self._prepared(params, data)
+        structure, (data, plan) = self.structure(params), self._prepared(params, data)
         wanted = structure.asks_moments if moments is None else moments
-        known = self.fixed, self.likelihood, self.flow, structure.of_batch(params, data), sections
+        known = self.fixed, self.likelihood, self.flow, structure.of_batch(params, data), plan
         return e_step(params, data, structure.blocks, *known, moments=wanted)
 
     def log_likelihood(self, params: LGSSMParams, data: Batch) -> float:
         """Log-likelihood in nats, as `e_step` finds it."""
-        data, sections = self._prepared(params, data)
-        return log_likelihood(params, data, self.fixed, self.likelihood, self.flow, sections)
+        data, plan = self._prepared(params, data)
+        return log_likelihood(params, data, self.fixed, self.likelihood, self.flow, plan)
 
-    def _prepared(self, params: LGSSMParams, data: Batch) -> tuple[Batch, tuple[Section, ...]]:
+    def _prepared(self, params: LGSSMParams, data: Batch) -> tuple[Batch, Plan]:
         """Data as E-steps take them, and how these go through them, found once for all that follow each other."""
         known = self._planned[-1] if self._planned else None
         if known is None or known[0] is not data.y or known[1] is not data.starts:
@@ -214,9 +213,7 @@ class LGSSMCore:
 
     def unbounded(self, params: LGSSMParams, data: Batch) -> bool:
         """Whether some row is predicted without error."""
-        cov = innovation_covariances(flowed(params, self.flow), data)
-        cov[~np.isfinite(cov)] = np.nan
-        return lgssm_boundary.explains_exactly(cov)
+        return lgssm_boundary.predicts_exactly(flowed(params, self.flow), data)
 
     def explained(self, params: LGSSMParams, data: Batch) -> bool:
         """Whether y follows its own past without error, and the parameters say so."""

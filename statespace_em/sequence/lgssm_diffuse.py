@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from operator import is_
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -59,6 +60,22 @@ def is_fixed(params: LGSSMParams) -> Bools | None:
     """Which states (n,) begin at a constant that is not known, marked by a first mean of NaN; None if none does."""
     unknown = np.isnan(params.initial_mean)
     return unknown if unknown.any() else None
+
+
+class StandIns:
+    """Variances of stand-ins; those of the same transition, observation and data are known from the last call."""
+
+    def __init__(self) -> None:
+        self._last: tuple[tuple[Any, ...], Floats] | None = None
+
+    def of(self, params: LGSSMParams, batch: Batch, states: Ints) -> Floats:
+        """Variance for each unknown constant, see `_stand_in`."""
+        key, last = (params.transition, params.observation, batch.y), self._last
+        if last is not None and len(last[1]) == len(states) and all(map(is_, key, last[0])):
+            return last[1]
+        found = _stand_in(params, batch, states)
+        self._last = key, found
+        return found
 
 
 def _stand_in(params: LGSSMParams, batch: Batch, states: Ints) -> Floats:
@@ -171,19 +188,20 @@ class Start(NamedTuple):
 
 
 def proper_start(
-    params: LGSSMParams, batch: Batch, fixed: Bools | None = None, stand_in: Floats | None = None
+    params: LGSSMParams, batch: Batch, fixed: Bools | None = None, stand_in: Floats | StandIns | None = None
 ) -> Start:
     """Put stand-ins in the place of unknown first states; ``fixed`` marks constants to be estimated."""
+    stand_ins = StandIns() if stand_in is None else stand_in
     fixed = is_fixed(params) if fixed is None else fixed
     fixed = np.zeros(len(params.initial_mean), bool) if fixed is None else fixed
     unknown = is_diffuse(params) | fixed
     states = np.flatnonzero(unknown)
     if not len(states):
         return Start(params, states, np.zeros(0), np.zeros(0, bool))
-    variance = _stand_in(params, batch, states) if stand_in is None else stand_in
+    variance = stand_ins.of(params, batch, states) if isinstance(stand_ins, StandIns) else stand_ins
     cov = np.where(unknown[:, None] | unknown, 0.0, params.initial_cov)
     mean = np.where(unknown & ~fixed, np.nan, params.initial_mean)
-    if stand_in is None and np.isnan(mean[states]).all():
+    if isinstance(stand_ins, StandIns) and np.isnan(mean[states]).all():
         mean[states] = _near_data(params, batch, states)
     mean = np.nan_to_num(mean)
     cov[states, states] = np.where(fixed[states], 0.0, variance)

@@ -54,16 +54,16 @@ def _back(work: Pass, covs: Covs, part: slice, ways: Floats, r: Floats) -> tuple
     moved = np.where(np.isnan(covs.y[part])[:, :, None], 0.0, C @ covs.W[part]) @ ways
     news = whiten.swapaxes(1, 2) @ (whiten @ moved)  # those of the rows are minus what the directions move
     ahead = gain @ A.swapaxes(1, 2)
-    loop, added = A.swapaxes(1, 2) - C.swapaxes(1, 2) @ ahead, C.swapaxes(1, 2) @ news
-    futures = np.empty((len(moved), *r.shape))
+    futures, residuals = np.empty((len(moved), *r.shape)), np.empty(moved.shape)
     for t in range(len(moved) - 1, -1, -1):
         futures[t] = r
-        r = loop[t] @ r - added[t]
+        residuals[t] = -news[t] - ahead[t] @ r
+        r = A[t * (len(A) > 1)].T @ r + C[t * (len(C) > 1)].T @ residuals[t]
     states = np.empty((0, *r.shape))
     if work.moments:
         spread = covs.filtered[covs.slot[part]] @ A.swapaxes(1, 2)
         states = covs.W[part] @ ways - gain.swapaxes(1, 2) @ moved + spread @ futures
-    return _Rows(futures, -news - ahead @ futures, states), r
+    return _Rows(futures, residuals, states), r
 
 
 def _unseen(work: Pass, y: Floats) -> Bools:

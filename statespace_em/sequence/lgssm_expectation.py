@@ -8,11 +8,12 @@ import numpy as np
 
 from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
+from statespace_em.sequence import lgssm_plan
 from statespace_em.sequence.flow import Flow
-from statespace_em.sequence.lgssm_diffuse import LOG_2PI, is_diffuse, proper_start
+from statespace_em.sequence.lgssm_diffuse import LOG_2PI, StandIns, is_diffuse, proper_start
 from statespace_em.sequence.lgssm_likelihood import likelihood_of
 from statespace_em.sequence.lgssm_params import LGSSMParams, positions, rows_alike, varies
-from statespace_em.sequence.lgssm_plan import Section, plan
+from statespace_em.sequence.lgssm_plan import Section
 from statespace_em.sequence.lgssm_regression import Residuals
 from statespace_em.sequence.lgssm_sums import Gradients, Sums, sums_of
 from statespace_em.sequence.lgssm_sweeps import Kinds, Pass, bytes_of_row
@@ -53,7 +54,7 @@ def e_step(
     likelihood: str = "diffuse",
     flow: Flow | None = None,
     kinds: Kinds | None = None,
-    sections: tuple[Section, ...] | None = None,
+    plan: Plan | None = None,
     *,
     moments: bool = True,
 ) -> tuple[Statistics, float]:
@@ -63,15 +64,16 @@ def e_step(
     them.
 
     With a ``flow`` the parameters are its own: the statistics are of what drives the states, and the gradients those
-    of the own parameters. The M-step leaves the transition to the score. ``sections`` is what `planned` makes of the
+    of the own parameters. The M-step leaves the transition to the score. ``plan`` is what `planned` makes of the
     batch, if that is known.
     """
     own = params
     params = flowed(params, flow)
-    start = proper_start(params, batch, fixed)
+    plan = plan or planned(params, batch)
+    start = proper_start(params, batch, fixed, plan.stand_ins)
     steps = flow.kinds[positions(batch)] if flow is not None and flow.kinds is not None else None
     work = Pass.of(start, batch, blocks, likelihood, kinds, steps, moments=moments or flow is not None)
-    found = sums_of(work, planned(params, batch) if sections is None else sections)
+    found = sums_of(work, plan.sections)
     if flow is not None:
         found = found._replace(gradients=_of_own(flow, own, found.gradients))
     statistics = _statistics(start.params, batch, blocks, found, kinds, fixed=bool(start.fixed.any()))
@@ -91,13 +93,14 @@ def log_likelihood(
     fixed: Bools | None = None,
     likelihood: str = "diffuse",
     flow: Flow | None = None,
-    sections: tuple[Section, ...] | None = None,
+    plan: Plan | None = None,
 ) -> float:
     """Log-likelihood that `e_step` finds, in nats, by the way forward alone."""
     params = flowed(params, flow)
-    start = proper_start(params, batch, fixed)
+    plan = plan or planned(params, batch)
+    start = proper_start(params, batch, fixed, plan.stand_ins)
     work = Pass.of(start, batch, np.zeros(batch.y.shape[1], np.int64), likelihood, None, None)
-    total = likelihood_of(work, planned(params, batch) if sections is None else sections)
+    total = likelihood_of(work, plan.sections)
     if likelihood == "marginal" and not start.fixed.all():
         unit, zeros, constant = _unit(params, batch)
         total -= log_likelihood(unit, zeros) + constant
@@ -121,13 +124,21 @@ def _times(sums: Statistics, share: float) -> Statistics:
     return Statistics(**named, start=sums.start, gradients=less(sums.gradients), steps=residuals[0], rows=residuals[1])
 
 
-def planned(params: LGSSMParams, batch: Batch) -> tuple[Section, ...]:
-    """Sections that an E-step takes one after another; they are the same for all parameters of these shapes."""
+class Plan(NamedTuple):
+    """What E-steps of parameters of the same shapes have in common."""
+
+    sections: tuple[Section, ...]  # that they take one after another
+    stand_ins: StandIns
+
+
+def planned(params: LGSSMParams, batch: Batch) -> Plan:
+    """Plan of E-steps over these data."""
     varying = ("transition", "process_cov", "observation", "measurement_cov")
     share = not any(varies(params, name) for name in varying)
     settles = share or few_changes(rows_alike(params, batch))
     size = bytes_of_row(len(params.initial_mean), batch.y.shape[1])
-    return plan(batch.y, batch.starts, share=share, settles=settles, size=size)
+    sections = lgssm_plan.plan(batch.y, batch.starts, share=share, settles=settles, size=size)
+    return Plan(sections, StandIns())
 
 
 def flowed(params: LGSSMParams, flow: Flow | None) -> LGSSMParams:

@@ -103,14 +103,15 @@ def _collapsed(
     return whole
 
 
-def innovation_covariances(params: LGSSMParams, batch: Batch) -> Floats:
+def innovation_covariances(params: LGSSMParams, batch: Batch, *, unknown: bool = True) -> Floats:
     """Covariances (N, D, D) of innovations as of `filtered_moments`: not finite where missing or undetermined.
 
-    They do not depend on what was seen, so that no means are needed.
+    They do not depend on what was seen, so that no means are needed. What first states that are ``unknown`` add may be
+    left out.
     """
     params = params._replace(initial_mean=np.nan_to_num(params.initial_mean))
     start = proper_start(params, batch, stand_in=_stand_in(params, batch))
-    if not len(start.states):
+    if not (unknown and len(start.states)):
         return innovation_covs(start.params, batch)
     head, rows, run, lasting = heads(start, batch, covariances, until_determined=True)
     if lasting.any():
