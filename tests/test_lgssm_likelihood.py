@@ -64,9 +64,9 @@ def test_so_it_is_where_constants_are_handed_over(threads, monkeypatch):
     with _threads.limited(threads):
         found, expected = both(model, GAPPY[:, 0])
     assert found == pytest.approx(expected, rel=1e-14)
-    handed = lgssm_sums.handed_over
+    handed = lgssm_sums.collapsed_sums
     done = []
-    monkeypatch.setattr(lgssm_sums, "handed_over", lambda *args: done.append(handed(*args) is not None))
+    monkeypatch.setattr(lgssm_sums, "collapsed_sums", lambda *args: done.append(handed(*args) is not None))
     both(model, GAPPY[:, 0])
     assert done == [True]
 

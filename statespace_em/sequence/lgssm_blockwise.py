@@ -13,8 +13,8 @@ from statespace_em._typing import Floats
 from statespace_em.kernels.steady import ROWS
 from statespace_em.sequence import lgssm_plan
 from statespace_em.sequence import lgssm_sweeps as sweeps
+from statespace_em.sequence.lgssm_accumulators import Accumulators, enter, entry_of, predicted_after, roots_of, sum_of
 from statespace_em.sequence.lgssm_diffuse import regressed
-from statespace_em.sequence.lgssm_ledger import Ledger, enter, entry_of, predicted_after, roots_of, sum_of
 from statespace_em.sequence.lgssm_plan import Piece, Section, blocks_of, headed
 from statespace_em.sequence.lgssm_sweeps import Covs, Entry, Pass, Raw
 
@@ -28,9 +28,9 @@ class FilterRun(NamedTuple):
     log_likelihood: float
 
 
-def filter_blockwise(work: Pass, section: Section, begun: Entry | None = None) -> FilterRun:
+def filter_blockwise(work: Pass, section: Section, start: Entry | None = None) -> FilterRun:
     """Run the filter over a long series, and keep what it enters each block with."""
-    entry, entries, total = begun or entry_of(work), [], 0.0
+    entry, entries, total = start or entry_of(work), [], 0.0
     cross, covs = np.zeros((1, entry.response.shape[1])), None
     for rows, piece in blocks_of(section):
         entries.append(entry)
@@ -47,7 +47,9 @@ def filter_blockwise(work: Pass, section: Section, begun: Entry | None = None) -
     return FilterRun(entry.known[None], [cross], entries, total)
 
 
-def sums_blockwise(work: Pass, section: Section, value: Floats | None, ledger: Ledger | None) -> tuple[Ledger, float]:
+def sums_blockwise(
+    work: Pass, section: Section, value: Floats | None, into: Accumulators | None
+) -> tuple[Accumulators, float]:
     """Sums of one long series: the filter once to the end, then again block by block before the pass back."""
     run = filter_blockwise(work, section)
     total, roots = run.log_likelihood, np.zeros((1, 0, 0))
@@ -58,10 +60,10 @@ def sums_blockwise(work: Pass, section: Section, value: Floats | None, ledger: L
             )
             value, total = solved.value, total + float(solved.log_likelihood.sum())
         roots = roots_of(work, run.gram)
-    raws = [ledger.raw if ledger else sweeps.blank(work) for _ in range(1 + roots.shape[2])]
-    by_covs = ledger.covs if ledger else sweeps.blank_covariances(work)
+    raws = [into.raw if into else sweeps.blank(work) for _ in range(1 + roots.shape[2])]
+    by_covs = into.covs if into else sweeps.blank_covariances(work)
     _backward_blockwise(work, section, run, value, roots, raws, by_covs, starts=True)
-    return ledger or Ledger(sum_of(raws), by_covs), total
+    return into or Accumulators(sum_of(raws), by_covs), total
 
 
 def sums_of_rest(

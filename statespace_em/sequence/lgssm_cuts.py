@@ -49,9 +49,9 @@ def cuts_of(work: Pass, covs: Covs, section: Section, whole: Piece) -> list[Cut]
     ]  # fmt: skip
 
 
-def into(work: Pass, covs: Covs, cut: Cut, begun: Floats) -> Floats:
-    """Mean predicted of the first row, which is ``begun`` (n,) unless something is passed over before."""
-    return begun if cut.before is None else sweeps.forward_means(work, covs, cut.before, 0.0 * begun)[2]
+def entering_mean(work: Pass, covs: Covs, cut: Cut, start: Floats) -> Floats:
+    """Mean predicted of the first row, which is ``start`` (n,) unless something is passed over before."""
+    return start if cut.before is None else sweeps.forward_means(work, covs, cut.before, 0.0 * start)[2]
 
 
 def back(work: Pass, covs: Covs, cut: Cut, store: Floats, mean: Floats, raw: Raw, *, starts: bool) -> Floats:

@@ -8,11 +8,11 @@ import numpy as np
 
 from statespace_em import _threads
 from statespace_em.sequence import lgssm_sweeps as sweeps
+from statespace_em.sequence.lgssm_accumulators import enter, entry_of, estimated_constants
 from statespace_em.sequence.lgssm_blockwise import filter_blockwise
-from statespace_em.sequence.lgssm_cuts import Cut, cuts_of, into
+from statespace_em.sequence.lgssm_collapse import collapsed_start
+from statespace_em.sequence.lgssm_cuts import Cut, cuts_of, entering_mean
 from statespace_em.sequence.lgssm_diffuse import regressed
-from statespace_em.sequence.lgssm_handover import begun_after
-from statespace_em.sequence.lgssm_ledger import enter, entry_of, told
 from statespace_em.sequence.lgssm_passes import FEW
 from statespace_em.sequence.lgssm_plan import Section, single
 from statespace_em.sequence.lgssm_sums import estimated
@@ -29,9 +29,9 @@ def likelihood_of(work: Pass, sections: tuple[Section, ...]) -> float:
 
 def _section(work: Pass, section: Section, known: bool) -> float:
     """Log-likelihood of one section, without what the unknown constants add if that is ``known``."""
-    begun = begun_after(work, section)
-    if begun is not None:
-        head, entry, rest = begun
+    start = collapsed_start(work, section)
+    if start is not None:
+        head, entry, rest = start
         return head.log_likelihood + _rest(work, section, rest, entry)
     open_start = len(work.start.states) > 0 and not known
     if section.long:
@@ -63,9 +63,9 @@ def _rest(work: Pass, section: Section, rows: slice, entry: Entry) -> float:
 
 
 def _cut(work: Pass, covs: Covs, section: Section, cut: Cut, open_start: bool, entry: Entry | None = None) -> float:
-    mean = into(work, covs, cut, work.mean if entry is None else entry.mean)
+    mean = entering_mean(work, covs, cut, work.mean if entry is None else entry.mean)
     store, log_likelihood, _ = sweeps.forward_means(work, covs, cut.piece, mean)
     total = float(np.sum(log_likelihood))
     if open_start and cut.before is None:
-        total += float(told(work, covs, section, cut.piece, store).log_likelihood.sum())
+        total += float(estimated_constants(work, covs, section, cut.piece, store).log_likelihood.sum())
     return total

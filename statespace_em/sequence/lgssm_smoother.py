@@ -12,9 +12,9 @@ from statespace_em._typing import Bools, Floats, Ints
 from statespace_em.data import Batch
 from statespace_em.errors import UndeterminedStartError
 from statespace_em.labels import Labels, seeing
+from statespace_em.sequence.lgssm_collapse import SHARE
 from statespace_em.sequence.lgssm_diffuse import Heads, Start, heads, proper_start, solve
 from statespace_em.sequence.lgssm_expectation import e_step, marginal_terms
-from statespace_em.sequence.lgssm_handover import SHARE
 from statespace_em.sequence.lgssm_params import LGSSMParams, by_row, numbered, taken
 from statespace_em.sequence.lgssm_passes import Smoothed, smoothed_means, smoother, steps_back
 from statespace_em.shared import joined, replaced

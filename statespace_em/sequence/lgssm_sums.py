@@ -12,11 +12,19 @@ from statespace_em import _threads
 from statespace_em._typing import Floats, Ints
 from statespace_em.kernels.steady import ROWS
 from statespace_em.sequence import lgssm_sweeps as sweeps
+from statespace_em.sequence.lgssm_accumulators import (
+    Accumulators,
+    added,
+    entry_of,
+    estimated_constants,
+    gram_of_kinds,
+    roots_of,
+    sum_of,
+)
 from statespace_em.sequence.lgssm_blockwise import FilterRun, filter_blockwise, sums_blockwise
-from statespace_em.sequence.lgssm_cuts import Cut, back, cuts_of, into
+from statespace_em.sequence.lgssm_collapse import collapsed_sums
+from statespace_em.sequence.lgssm_cuts import Cut, back, cuts_of, entering_mean
 from statespace_em.sequence.lgssm_diffuse import regressed
-from statespace_em.sequence.lgssm_handover import handed_over
-from statespace_em.sequence.lgssm_ledger import Ledger, added, entry_of, gram_of_kinds, roots_of, sum_of, told
 from statespace_em.sequence.lgssm_passes import FEW
 from statespace_em.sequence.lgssm_plan import Piece, Section, headed
 from statespace_em.sequence.lgssm_sweeps import Covs, Pass, Raw
@@ -49,17 +57,17 @@ class Sums(NamedTuple):
 def sums_of(work: Pass, sections: tuple[Section, ...]) -> Sums:
     """Log-likelihood, gradients and moments of all sequences; always added in the same order.
 
-    Sums by kind of row may take more memory than the rows: there is one ledger then, and one thread.
+    Sums by kind of row may take more memory than the rows: there is one set of accumulators then, and one thread.
     """
-    ledger = Ledger.blank(work) if work.n_kinds > 1 or work.n_steps else None
-    with _threads.limited(1 if len(work.y) < FEW or ledger else None):
+    into = Accumulators.blank(work) if work.n_kinds > 1 or work.n_steps else None
+    with _threads.limited(1 if len(work.y) < FEW or into else None):
         mean, gain = work.mean, 0.0
         values: list[list[Floats | None]] = [[None] * len(section.pieces) for section in sections]
         if work.start.fixed.any():
             values, mean, gain = estimated(work, sections)
-        tasks = [partial(_section, work, section, value, ledger) for section, value in zip(sections, values)]
+        tasks = [partial(_section, work, section, value, into) for section, value in zip(sections, values)]
         found = _threads.run(tasks)
-    whole = ledger or added([own for own, _ in found])
+    whole = into or added([own for own, _ in found])
     return _sums(work, whole, mean, gain + sum(value for _, value in found))
 
 
@@ -91,15 +99,17 @@ def _look(work: Pass, section: Section) -> FilterRun:
     return FilterRun(gram_of_kinds(covs, section), cross, [], 0.0)
 
 
-def _section(work: Pass, section: Section, values: list[Floats | None], ledger: Ledger | None) -> tuple[Ledger, float]:
-    """Sums of one section, added to the ledger if there is one, and the log-likelihood."""
-    if (done := handed_over(work, section, ledger)) is not None:
+def _section(
+    work: Pass, section: Section, values: list[Floats | None], into: Accumulators | None
+) -> tuple[Accumulators, float]:
+    """Sums of one section, added to ``into`` if there is one, and the log-likelihood."""
+    if (done := collapsed_sums(work, section, into)) is not None:
         return done
     if section.long:
-        return sums_blockwise(work, section, values[0], ledger)
+        return sums_blockwise(work, section, values[0], into)
     covs = sweeps.filter_covariances(work, section, section.rows, section.begins, entry_of(work))
-    by_covs = ledger.covs if ledger else sweeps.blank_covariances(work)
-    raw = ledger.raw if ledger else None
+    by_covs = into.covs if into else sweeps.blank_covariances(work)
+    raw = into.raw if into else None
 
     def covariances() -> tuple[Raw | None, float]:
         info = np.zeros(work.cov.shape)
@@ -118,7 +128,7 @@ def _section(work: Pass, section: Section, values: list[Floats | None], ledger: 
                 tasks.append(partial(_spread_sums, work, covs, piece, way, raw))
     found = _threads.run(tasks)
     total = sum(value for _, value in found)
-    return ledger or Ledger(sum_of([own for own, _ in found if own]), by_covs), total
+    return into or Accumulators(sum_of([own for own, _ in found if own]), by_covs), total
 
 
 def _piece_sums(
@@ -126,11 +136,11 @@ def _piece_sums(
 ) -> tuple[Raw, float]:
     """Sums of the means of some sequences, and their log-likelihood."""
     piece, starts = cut.piece, cut.before is None
-    store, log_likelihood, mean = sweeps.forward_means(work, covs, piece, into(work, covs, cut, work.mean))
+    store, log_likelihood, mean = sweeps.forward_means(work, covs, piece, entering_mean(work, covs, cut, work.mean))
     total = float(log_likelihood.sum())
     if len(work.start.states) and starts:
         if value is None:
-            solved = told(work, covs, section, piece, store)
+            solved = estimated_constants(work, covs, section, piece, store)
             value, total = solved.value, total + float(solved.log_likelihood.sum())
         sweeps.shifted(work, covs, piece, value, store)
     raw = raw or sweeps.blank(work)
@@ -148,10 +158,10 @@ def _spread_sums(work: Pass, covs: Covs, piece: Piece, root: Floats, raw: Raw | 
     return raw, 0.0
 
 
-def _sums(work: Pass, ledger: Ledger, mean: Floats, log_likelihood: float) -> Sums:
+def _sums(work: Pass, into: Accumulators, mean: Floats, log_likelihood: float) -> Sums:
     """Put the parts together, by kind of step and of measurement."""
-    raw = ledger.raw
-    g_A, g_Q, g_C, g_R, g_P0, S_zz, S_uu, counts, by_A, by_Q = ledger.covs
+    raw = into.raw
+    g_A, g_Q, g_C, g_R, g_P0, S_zz, S_uu, counts, by_A, by_Q = into.covs
     n, size = len(work.mean), work.y.shape[1]
     if not work.moments:
         g_A, g_C = (np.full((work.n_kinds, height, n), np.nan) for height in (n, size))

@@ -1,9 +1,10 @@
-"""E-step over one series whose diffuse constants are told by its first rows, but never forgotten.
+"""E-step over one series whose diffuse constants have an effect on all of its rows: the collapsed filter.
 
 Seasonal patterns and slopes that hardly change, say. To carry q of them along takes q passes over all rows. Where the
-first rows, the head, tell them, they are handed over: what is predicted of the state after the head, with the constants
-estimated, is an ordinary first state of the rows that follow. Going back, these rows say r on it, with variance I (see
-`kernels.adjoint`). With W the response of the state to the constants and G the information of the head on them,
+first rows, the head, determine them, they collapse into the state (de Jong & Chu-Chun-Lin 1994): what is predicted of
+the state after the head, with the constants estimated, is an ordinary first state of the rows that follow. Going back,
+these rows say r on it, with variance I (see `kernels.adjoint`). With W the response of the state to the constants and
+G the information of the head on them,
 
     E[constants | y] = their estimate + inv(G) W' r,    Cov(constants | y) = inv(G) - inv(G) W' I W inv(G)
 
@@ -22,11 +23,11 @@ import numpy as np
 from statespace_em import _threads
 from statespace_em._typing import Floats
 from statespace_em.sequence import lgssm_sweeps as sweeps
+from statespace_em.sequence.lgssm_accumulators import Accumulators, enter, entry_of, predicted_after, sum_of
 from statespace_em.sequence.lgssm_blockwise import sums_of_rest
-from statespace_em.sequence.lgssm_cuts import Cut, back, cuts_of, into
+from statespace_em.sequence.lgssm_cuts import Cut, back, cuts_of, entering_mean
 from statespace_em.sequence.lgssm_diffuse import TOLD, regressed
 from statespace_em.sequence.lgssm_directions import add_directions
-from statespace_em.sequence.lgssm_ledger import Ledger, enter, entry_of, predicted_after, sum_of
 from statespace_em.sequence.lgssm_plan import BLOCK, Piece, Section, single
 from statespace_em.sequence.lgssm_sweeps import Covs, Entry, Pass, Raw
 
@@ -50,19 +51,19 @@ class Head(NamedTuple):
     log_likelihood: float
 
 
-def handed_over(work: Pass, section: Section, ledger: Ledger | None) -> tuple[Ledger, float] | None:
-    """Sums of a section that is one such series, added to the ledger if there is one; None if it is not."""
-    begun = begun_after(work, section)
-    if begun is None:
+def collapsed_sums(work: Pass, section: Section, into: Accumulators | None) -> tuple[Accumulators, float] | None:
+    """Sums of a section that is one such series, added to ``into`` if there is one; None if it is not."""
+    start = collapsed_start(work, section)
+    if start is None:
         return None
-    head, entry, rest = begun
-    by_covs = ledger.covs if ledger else sweeps.blank_covariances(work)
-    raw, total, info, future = _rest(work, section, rest, entry, by_covs, ledger)
+    head, entry, rest = start
+    by_covs = into.covs if into else sweeps.blank_covariances(work)
+    raw, total, info, future = _rest(work, section, rest, entry, by_covs, into)
     _head_sums(work, head, info, future, raw, by_covs)
-    return ledger or Ledger(raw, by_covs), head.log_likelihood + total
+    return into or Accumulators(raw, by_covs), head.log_likelihood + total
 
 
-def begun_after(work: Pass, section: Section) -> tuple[Head, Entry, slice] | None:
+def collapsed_start(work: Pass, section: Section) -> tuple[Head, Entry, slice] | None:
     """First rows of a section that is one such series, what comes into the rest, and its rows; None if it is not."""
     q, alone = len(work.start.states), len(section.pieces) == 1 and len(section.pieces[0].begin) == 1
     if q < FEW or not alone or work.start.fixed.any():
@@ -105,11 +106,16 @@ def _head(work: Pass, section: Section, rows: slice) -> Head | None:
 
 
 def _rest(
-    work: Pass, section: Section, rows: slice, entry: Entry, by_covs: tuple[Floats, ...], ledger: Ledger | None
+    work: Pass,
+    section: Section,
+    rows: slice,
+    entry: Entry,
+    by_covs: tuple[Floats, ...],
+    into: Accumulators | None,
 ) -> tuple[Raw, float, Floats, Floats]:
     """Sums of means and the log-likelihood of the rows after the head; what they say on their first state."""
     if section.long:
-        raw = ledger.raw if ledger else sweeps.blank(work)
+        raw = into.raw if into else sweeps.blank(work)
         total, future, info = sums_of_rest(work, section._replace(rows=rows), entry, raw, by_covs)
         return raw, total, info, future
     section = section._replace(long=True)
@@ -121,23 +127,25 @@ def _rest(
         sweeps.backward_covariances(work, covs, rows, np.ones(n_rows), 0.0, info, by_covs, starts=False)
 
     def means(cut: Cut) -> tuple[Raw, float, Floats]:
-        store, log_likelihood, mean = sweeps.forward_means(work, covs, cut.piece, into(work, covs, cut, entry.mean))
-        raw = ledger.raw if ledger else sweeps.blank(work)
+        store, log_likelihood, mean = sweeps.forward_means(
+            work, covs, cut.piece, entering_mean(work, covs, cut, entry.mean)
+        )
+        raw = into.raw if into else sweeps.blank(work)
         return raw, float(log_likelihood.sum()), back(work, covs, cut, store, mean, raw, starts=False)
 
-    cuts = [Cut(whole)] if ledger else cuts_of(work, covs, section, whole)
+    cuts = [Cut(whole)] if into else cuts_of(work, covs, section, whole)
     tasks: list[Callable[[], Any]] = [*(partial(means, cut) for cut in cuts), covariances]
     *found, _ = _threads.run(tasks)
     raws, gains, futures = zip(*found)
-    return ledger.raw if ledger else sum_of(list(raws)), sum(gains), info, futures[0]
+    return into.raw if into else sum_of(list(raws)), sum(gains), info, futures[0]
 
 
 def _head_sums(work: Pass, head: Head, info: Floats, future: Floats, raw: Raw, by_covs: tuple[Floats, ...]) -> None:
     """Add the sums of the head, given what the rows after it say on the state they begin with."""
-    said = info @ head.moved
-    left, vectors = np.linalg.eigh(np.eye(len(head.root)) - head.moved.T @ said)
+    slope = info @ head.moved
+    left, vectors = np.linalg.eigh(np.eye(len(head.root)) - head.moved.T @ slope)
     deviation = np.sqrt(np.maximum(left, LEAST))
-    futures = said @ vectors / deviation
+    futures = slope @ vectors / deviation
     value = head.value + (head.root @ (head.moved.T @ future))[None]
     info = info + futures @ futures.T
     count = np.ones(len(head.covs.slot))

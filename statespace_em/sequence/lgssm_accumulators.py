@@ -13,7 +13,7 @@ from statespace_em.sequence.lgssm_plan import Piece, Section
 from statespace_em.sequence.lgssm_sweeps import Covs, Entry, Pass, Raw
 
 
-class Ledger(NamedTuple):
+class Accumulators(NamedTuple):
     """Where sums are added: those of means, and those of covariances."""
 
     raw: Raw
@@ -25,11 +25,11 @@ class Ledger(NamedTuple):
         return cls(sweeps.blank(work), sweeps.blank_covariances(work))
 
 
-def added(parts: list[Ledger]) -> Ledger:
-    """Sums of several ledgers."""
+def added(parts: list[Accumulators]) -> Accumulators:
+    """Sums of several accumulators."""
     if len(parts) == 1:
         return parts[0]
-    return Ledger(sum_of([part.raw for part in parts]), folded([part.covs for part in parts]))
+    return Accumulators(sum_of([part.raw for part in parts]), folded([part.covs for part in parts]))
 
 
 def sum_of(raws: list[Raw]) -> Raw:
@@ -71,7 +71,7 @@ def gram_of_kinds(covs: Covs, section: Section) -> Floats:
     return found
 
 
-def told(work: Pass, covs: Covs, section: Section, piece: Piece, store: Floats) -> Solved:
+def estimated_constants(work: Pass, covs: Covs, section: Section, piece: Piece, store: Floats) -> Solved:
     """Estimates of the unknown constants of the sequences of a piece, each by its own rows."""
     kinds, kind = np.unique(piece.kind, return_inverse=True)
     return regressed(

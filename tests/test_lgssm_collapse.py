@@ -8,10 +8,10 @@ import pytest
 import statespace_em as sse
 from statespace_em.errors import SingularInnovationError
 from statespace_em.sequence import (
+    lgssm_collapse,
     lgssm_diffuse,
     lgssm_filter,
     lgssm_guesses,
-    lgssm_handover,
     lgssm_plan,
     lgssm_smoother,
     lgssm_sums,
@@ -74,12 +74,12 @@ def test_sums_are_those_of_constants_carried_along(case, n_rows, monkeypatch):
     model, y = fitted(case, n_rows)
     done = []
     monkeypatch.setattr(
-        lgssm_sums, "handed_over", lambda *args: done.append(lgssm_handover.handed_over(*args)) or done[-1]
+        lgssm_sums, "collapsed_sums", lambda *args: done.append(lgssm_collapse.collapsed_sums(*args)) or done[-1]
     )
     found = sums_of(model, y, model.params_, moments=True)
     assert case == "polynomials" or done[-1] is not None  # those of a moving target are forgotten
     less = sums_of(model, y, model.params_)
-    monkeypatch.setattr(lgssm_sums, "handed_over", lambda *args: None)
+    monkeypatch.setattr(lgssm_sums, "collapsed_sums", lambda *args: None)
     expected = sums_of(model, y, model.params_, moments=True)
     for name in ("log_likelihood", "S_ww", "S_vv", "first_outer", "Q", "R", "e"):
         np.testing.assert_allclose(less[name], found[name], rtol=1e-12, atol=1e-12 * np.abs(found[name]).max())
@@ -115,7 +115,7 @@ def test_what_the_head_does_not_tell_is_carried_along(monkeypatch):
     model = designs.local_trend() + designs.seasonal(12)
     model.fit(y, max_iter=2, n_starts=1)
     found = model.score(y)
-    monkeypatch.setattr(lgssm_sums, "handed_over", lambda *args: None)
+    monkeypatch.setattr(lgssm_sums, "collapsed_sums", lambda *args: None)
     assert found == model.score(y)
 
 
