@@ -17,7 +17,7 @@ from statespace_em.errors import SingularInnovationError
 from statespace_em.patterns import from_word
 from statespace_em.sequence import lgssm_params, lgssm_plan, lgssm_sums, row_kinds
 from statespace_em.sequence.lgssm_core import LGSSMCore
-from statespace_em.sequence.lgssm_expectation import e_step
+from statespace_em.sequence.lgssm_expectation import e_step, planned
 
 N_STATES, SIZE = 3, 2
 GAPS = ("none", "common", "own")
@@ -63,7 +63,8 @@ def made(params, batch, *, fixed=(), blocks=(0, 0), share=True):
     known = np.zeros(N_STATES, bool)
     known[list(fixed)] = True
     sections = lgssm_plan.plan(batch.y, batch.starts, share=share)
-    sums, value = e_step(params, batch, np.array(blocks), known if fixed else None, sections=sections)
+    plan = planned(params, batch)._replace(sections=sections)
+    sums, value = e_step(params, batch, np.array(blocks), known if fixed else None, plan=plan)
     return [np.asarray(part) for part in (*sums[:12], *sums.gradients, value)]
 
 
@@ -178,7 +179,7 @@ def test_memory_of_a_long_series_with_gaps_is_that_of_its_blocks(monkeypatch):
         sections = lgssm_plan.plan(batch.y, batch.starts, share=True)
         with _threads.limited(1):
             tracemalloc.start()
-            e_step(params, batch, np.zeros(SIZE, np.int64), sections=sections)
+            e_step(params, batch, np.zeros(SIZE, np.int64), plan=planned(params, batch)._replace(sections=sections))
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
     by_row = 8 * (3 * N_STATES**2 + 3 * N_STATES + 10)

@@ -102,7 +102,7 @@ def test_sums_are_those_of_every_row_on_its_own(which, diffuse, missing, long, m
     expected = [e_step(params, batch, np.zeros(2, int), kinds=own) for own in (None, kinds)]
     for one, other in zip(found, expected):
         check_close(flat(one), flat(other))
-    assert any(section.long for section in planned(params, batch)) is long
+    assert any(section.long for section in planned(params, batch).sections) is long
 
 
 def by_entry(batch):
