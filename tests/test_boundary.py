@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 import statespace_em as sse
 from statespace_em.data import as_batch
 from statespace_em.errors import ConvergenceWarning
+from statespace_em.sequence import lgssm_boundary
 from statespace_em.sequence.lgssm_core import LGSSMCore, LGSSMParams
 
 ACCURACY = 1e-6  # nats, as promised
@@ -249,6 +250,39 @@ def test_score_of_a_variance_at_zero_is_one_sided_difference(zero):
         values[name][place] = factor * h
         ends.append(core.e_step(core_and_point(TREND, y, values)[2], batch)[1] - here)
     assert slope == pytest.approx((4.0 * ends[0] - ends[1]) / (2.0 * h), rel=1e-4)
+
+
+def test_a_variance_is_not_raised_beyond_where_it_began():
+    """At a top next to the face its slope is that of round-off, whose promises are of variances out of all bounds."""
+    core, _, point = core_and_point(
+        TREND, sse.datasets.nile().to_numpy()[:40], {"process_cov": [900.0, 1e-6], "measurement_cov": [9000.0]}
+    )
+    start = point._replace(process_cov=np.diag([900.0, 20.0]))
+
+    def raised(slope):
+        gradients = {"process_cov": np.diag([0.0, slope]), "measurement_cov": np.zeros((1, 1))}
+        return [
+            each.process_cov[1, 1] for each in lgssm_boundary.off_faces(core.structure(point), point, gradients, start)
+        ]
+
+    assert not raised(1e-9)
+    np.testing.assert_allclose(raised(0.2), [10.0, 1.0, 0.1, 0.01, 0.001], rtol=1e-2)
+    np.testing.assert_allclose(raised(0.02), [10.0, 1.0, 0.1, 0.01], rtol=1e-2)
+
+
+@pytest.mark.parametrize("length", [40, 100])
+def test_rows_predicted_exactly_are_looked_for_without_unknown_constants_first(length, monkeypatch):
+    y = sse.datasets.nile().to_numpy()[:length]
+    core, batch, point = core_and_point(TREND, y, {"process_cov": [900.0, 0.0], "measurement_cov": [9000.0]})
+    asked, known = [], lgssm_boundary.innovation_covariances
+    monkeypatch.setattr(
+        lgssm_boundary, "innovation_covariances", lambda *args, **how: asked.append(how) or known(*args, **how)
+    )
+    assert not core.unbounded(point, batch)
+    assert asked == [{"unknown": False}]
+    monkeypatch.setattr(lgssm_boundary, "DOUBT", np.inf)
+    assert not core.unbounded(point, batch)
+    assert asked[1:] == [{"unknown": False}, {}]
 
 
 @pytest.mark.parametrize("tiny", [1e-9, 1e-3])

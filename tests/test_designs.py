@@ -238,6 +238,8 @@ def test_sums_number_what_comes_twice():
         (lambda: designs.seasonal(4, "harmonic"), "kind is 'harmonic'"),
         (lambda: designs.ar(-1), "p is -1"),
         (lambda: designs.regression([[1.0], [np.nan]]), "X has nan in row 1, column 0"),
+        (lambda: designs.regression([[1.0, 1e300], [2.0, 2e300]]), "'x1' of X is of size 2e.300, too large.*by 1e300"),
+        (lambda: designs.regression([[2e-200], [1e-201]]), "'x0' of X is of size 2e-200, too small.*by 1e-200"),
         (lambda: designs.local_level().fit(np.ones((5, 2))), "y has 2 columns, expected one"),
     ],
 )

@@ -37,6 +37,20 @@ def answers(model, y):
     return posterior, known, max(looked)
 
 
+def test_stand_ins_are_found_once_for_known_dynamics(monkeypatch):
+    moves, calls = lgssm_diffuse._moves, []
+    monkeypatch.setattr(lgssm_diffuse, "_moves", lambda *args: calls.append(args) or moves(*args))
+    model, y = sse.designs.local_trend(), walk(50, 1)
+    params = model.parameters(process_cov=np.diag([1.0, 2.0]), measurement_cov=[[3.0]])
+    core, tree, batch, *_ = model._prepare(y, params, freeze=())
+    other = tree._replace(process_cov=np.eye(2))
+    found = core.e_step(tree, batch)[1], core.log_likelihood(other, batch)
+    assert len(calls) == 1
+    core.e_step(tree._replace(transition=np.array([[1.0, 2.0], [0.0, 1.0]])), batch)
+    assert len(calls) == 2
+    assert found == pytest.approx((model.score(y, params), core.e_step(other, batch)[1]))
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("spoiled", [lambda y: y, gappy], ids=["whole", "gappy"])
 def test_the_first_rows_are_enough(name, spoiled, monkeypatch):

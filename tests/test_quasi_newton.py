@@ -34,6 +34,14 @@ def test_an_ascent_takes_few_evaluations_and_never_goes_down(start):
     assert valley.count < 1.6 * len(seen) + 10
 
 
+def test_an_ascent_ends_where_no_step_could_show_what_it_gains():
+    """Next to a top the objective is what round-off leaves of it: searches for a higher point find noise."""
+    top = Point(np.zeros(3), -645.9, np.array([2e-8, 6e-10, 4e-8]))
+    assert ascend(lambda x: pytest.fail("nothing is left to gain"), top, tol=1e-8, on_step=pytest.fail)
+    steep = top._replace(gradient=np.array([2e-3, 0.0, 0.0]))
+    assert not ascend(lambda x: None, steep, tol=1e-8, on_step=pytest.fail)
+
+
 def test_a_wall_is_climbed_along():
     """Where nothing can be computed beyond b = 0.5 the top is next to it: (0.7, 0.5)."""
     valley = Valley(wall=0.5)

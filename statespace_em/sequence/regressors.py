@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from statespace_em._typing import Floats
+from statespace_em.data import LARGEST, SMALLEST
 from statespace_em.errors import DataError, ParameterError
 from statespace_em.inputs import read_inputs
 from statespace_em.labels import Labels, show
@@ -71,7 +73,18 @@ def _columns_of_one(X: Any) -> dict[str, Any]:
     named = isinstance(frame, pd.DataFrame)
     names = [str(name) for name in frame.columns] if named else [f"x{j}" for j in range(rows.shape[1])]
     plain = named and not frame.index.equals(pd.RangeIndex(len(frame)))
+    _check_size(rows, names)
     return {"X": rows.tolist(), "names": names, "times": [str(time) for time in frame.index] if plain else None}
+
+
+def _check_size(rows: Floats, names: Sequence[str]) -> None:
+    """Refuse columns whose squares are beyond floating point: nothing could be told of their coefficients."""
+    for name, size in zip(names, np.abs(rows).max(0)):
+        if size > LARGEST or 0.0 < size < SMALLEST:
+            raise ParameterError(
+                f"column {name!r} of X is of size {size:.3g}, too {'large' if size > LARGEST else 'small'}: its square "
+                f"is beyond floating point. Change its unit, as by dividing it by 1e{int(np.floor(np.log10(size)))}."
+            )
 
 
 def segments_of(components: Components) -> Segments | None:
