@@ -24,12 +24,15 @@ P = TypeVar("P")
 D = TypeVar("D")
 S = TypeVar("S")
 
+Look = Callable[[Floats], tuple[float, Floats]]  # objective and gradient; -inf and NaN where there are none
+
 FIRST = 1e-4  # first look along a coordinate
 NEAR = 1e-2  # of the differences for the curvature, in standard errors
 LONGEST = 0.5  # move along a direction that may curve upwards, in coordinates of the chart
 SAME = 1e-9  # nats that the objective may lose to a variance put at 0
 SHARPEST = 1e-6  # unit below which a peak is of round-off, such as one that only an unstable inverse holds up
 SOFT = 1e-3  # curvature that differences cannot tell from none
+TORN = 0.05  # difference between two derivatives that should agree, from which on they are taken over longer steps
 LEAST = 1e-5  # curvature that is still some, at a maximum
 ESCAPES = (1.0, 0.3, 0.1, 0.03)  # distances tried along a direction that may curve upwards
 
@@ -145,8 +148,9 @@ class Shape(NamedTuple):
 
     unit: Floats  # (p,), of the coordinates
     gradient: Floats  # (p,)
-    bend: Floats  # (p,), eigenvalues of minus the second derivatives, ascending
+    bend: Floats  # (p,), eigenvalues of minus the second derivatives
     axes: Floats  # (p, p), their eigenvectors
+    floor: Floats  # (p,), curvature along each that differences cannot tell from none
 
     def inverse(self, *, surely: bool = False) -> Floats:
         """Inverse (p, p) of minus the second derivatives; what curves upwards counts as if it curved downwards.
@@ -166,30 +170,68 @@ class Shape(NamedTuple):
         """Gain in nats that the quadratic model expects of a Newton step."""
         return 0.5 * float(np.sum(np.square(self.axes.T @ self.gradient) / self._firm()))
 
-    def upward(self, objective: Callable[[Floats], float], least: float) -> Floats | None:
-        """A point that is higher than ``least`` along a direction that may curve upwards; None at a maximum."""
-        for axis in self.axes[:, self.bend < SOFT].T:
-            for far in ESCAPES:
-                for x in (np.asarray(far * self.unit * axis), np.asarray(-far * self.unit * axis)):
-                    if np.abs(x).max() <= LONGEST and objective(x) > least:
-                        return x
+    def upward(self, look: Look, least: float, worth: float) -> Floats | None:
+        """A point that is higher than ``least`` along a direction that may curve upwards; None at a maximum.
+
+        Where a slope that would be ``worth`` so many nats leads along a valley, which may be bent, the steps are
+        followed by one of Newton's across it.
+        """
+        slopes = self.axes.T @ self.gradient
+        promising = _worth(slopes) > worth
+        for k in np.flatnonzero((self.bend < -LEAST) | (promising & (self.bend < SOFT))):
+            way = np.asarray((self.unit * self.axes[:, k]) * (-1.0 if slopes[k] < 0.0 else 1.0))
+            for x in (sign * far * way for far in ESCAPES for sign in (1.0, -1.0)):
+                if np.abs(x).max() > LONGEST:
+                    continue
+                objective, gradient = look(x)
+                if objective > least:
+                    return np.asarray(x)
+                if promising[k] and np.isfinite(objective):
+                    back = np.asarray(x + self._across(gradient))
+                    if objective + 0.5 * float(gradient @ (back - x)) > least and look(back)[0] > least:
+                        return back
         return None
 
+    def examined(self, look: Look, worth: float) -> Shape:
+        """The same with central differences along what hardly curves, if its slope may be ``worth`` so many nats."""
+        inner, floor = np.diag(self.bend), self.floor.copy()
+        for k in np.flatnonzero((self.bend < SOFT) & (floor == SOFT) & (_worth(self.axes.T @ self.gradient) >= worth)):
+            way = NEAR * self.unit * self.axes[:, k]
+            change = self.axes.T @ (self.unit * (look(-way)[1] - look(way)[1])) / (2.0 * NEAR)
+            if np.isfinite(change).all():
+                inner[k], inner[:, k], floor[k] = change, change, LEAST
+        if np.array_equal(floor, self.floor):
+            return self
+        bend, turned = np.linalg.eigh(inner)
+        return self._replace(bend=bend, axes=self.axes @ turned, floor=np.square(turned).T @ floor)
+
+    def _across(self, gradient: Floats) -> Floats:
+        """Newton step (p,) along what surely curves downwards much."""
+        along = self.axes.T @ (self.unit * gradient)
+        return np.asarray(
+            self.unit * (self.axes @ np.where(self.bend > SOFT, along / np.maximum(self.bend, SOFT), 0.0))
+        )
+
     def _firm(self) -> Floats:
-        return np.maximum(np.abs(self.bend), SOFT)
+        return np.maximum(np.abs(self.bend), self.floor)
 
 
-def shape_of(slope: Callable[[Floats], Floats], gradient: Floats) -> Shape | None:
-    """Curvature by differences of the gradient, which is given where they start; None where it ends within reach."""
+def _worth(slopes: Floats) -> Floats:
+    """Gain in nats along axes with these slopes, at most."""
+    return np.asarray(0.5 * np.square(slopes) / LEAST)
+
+
+def shape_of(look: Look, gradient: Floats, worth: float) -> Shape | None:
+    """Curvature by differences of the gradient, which is given where they start; None where it ends within reach.
+
+    What is next to none is `Shape.examined`.
+    """
     size = len(gradient)
-    unit, rows = np.ones(size), np.empty((size, size))
+    unit, rows, steps = np.ones(size), np.empty((size, size)), np.empty(size)
     for i in range(size):
         step = FIRST
         for _ in range(4):
-            at = np.zeros(size)
-            at[i] = step
-            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is seen below
-                rows[i] = (slope(at) - gradient) / step
+            rows[i], steps[i] = (look(step * np.eye(size)[i])[1] - gradient) / step, step
             bend = abs(rows[i, i])
             if not np.isfinite(bend):
                 step *= -0.1
@@ -200,5 +242,10 @@ def shape_of(slope: Callable[[Floats], Floats], gradient: Floats) -> Shape | Non
             step = NEAR * unit[i]
     if not np.isfinite(rows).all():
         return None
-    bends, axes = np.linalg.eigh(-unit[:, None] * (rows + rows.T) / 2.0 * unit)
-    return Shape(unit, unit * gradient, bends, axes)
+    bends = -unit[:, None] * rows * unit
+    if np.abs(bends - bends.T).max() > TORN:  # by round-off in the gradients
+        for j in np.flatnonzero(np.abs(steps) < 0.3 * NEAR * unit):
+            found = (look(NEAR * unit[j] * np.eye(size)[j])[1] - gradient) / (NEAR * unit[j])
+            bends[j] = -unit[j] * found * unit if np.isfinite(found).all() else bends[j]
+    shape = Shape(unit, unit * gradient, *np.linalg.eigh((bends + bends.T) / 2.0), np.full(size, SOFT))
+    return shape.examined(look, worth)

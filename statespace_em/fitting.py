@@ -27,6 +27,7 @@ SHORT = 2_048  # rows below which most of a step is work of Python, whose thread
 FEW_STARTS, MANY_ROWS = 3, 10_000  # of a model with an exact score
 LONGER = 48  # E-steps after which ascents on an exact score are ranked: most are then nearly at their top
 MANY, NEARER = 20, 24  # starts, of free states near tops of a spectrum, and E-steps that tell these where they lead
+MOST_REFINED = 5  # times that a climb goes on from above where it had converged
 RECENT = 10  # E-steps whose gain tells how far a run was from its end
 ENOUGH_LOWER = 2  # starts that ended lower before one that ended higher is suspected to be chance
 
@@ -179,8 +180,30 @@ def climb_on(
     best = outdone(runs, em.best_of(runs))
     if options.accelerate and options.tol > 0.0 and runs[best].status == "converged":
         with _threads.limited(options.threads):
-            runs[best] = refine(engine, data, runs[best], starts[best])
+            runs[best] = _finished(engine, data, runs[best], starts[best], options, on_step)
     return runs, best
+
+
+def _finished(
+    engine: em.EMModel[Any, Any, Any],
+    data: Any,
+    end: em.EMResult[Any, Any],
+    start: Any,
+    options: FitOptions,
+    on_step: em.OnStep | None,
+) -> em.EMResult[Any, Any]:
+    """Take a converged run the last digits of the way; where these lead higher it climbs on."""
+    for _ in range(MOST_REFINED):
+        refined = refine(engine, data, end, start, tol=options.tol)
+        if refined.status == "converged" or refined.n_steps >= options.max_iter:
+            return refined if refined.status == "converged" else end
+        further = run_quasi_newton(
+            engine, data, start, head=refined, max_iter=options.max_iter, tol=options.tol, on_step=on_step
+        )
+        if further.status != "converged":
+            return end
+        end = further
+    return end
 
 
 def outdone(runs: Sequence[em.EMResult[Any, Any]], best: int) -> int:

@@ -32,6 +32,8 @@ RISE, STEEP = 1e-4, 0.9  # of the first slope: what a step must gain of it, and 
 SEARCH = 12  # evaluations along a line, and the bracket below which
 NARROW = 1e-3  # of its length a bracket tells no more
 LARGEST = 1e100  # slope beyond which, or where it is not a number, there is nothing to climb on
+NEXT, LOOKS = 1e-9, 4  # distance and number of points that tell the round-off of objectives
+BLURRED = 1e-6  # nats of round-off from which on nothing has converged
 CONFIRM = 2  # successive steps that must agree that little is left to gain
 LEAST = 8.0 * float(np.finfo(float).eps)  # of the objective: what its round-off hides
 
@@ -181,15 +183,17 @@ class _Ascent:
         except (*UNRESOLVED, ParameterError):  # as where a prior has no density
             return None
 
-    def objective(self, x: Floats) -> float:
-        """Objective without a gradient, or as a step; -inf where there is none."""
-        return self._quietly(x)[0]
-
-    def shape(self, point: Point) -> Shape | None:
+    def shape(self, point: Point, worth: float) -> Shape | None:
         """Curvature around the start; None where it costs too much or there is none."""
-        return None if len(point.x) > MOST else shape_of(lambda x: self._quietly(x)[1], point.gradient)
+        return None if len(point.x) > MOST else shape_of(self.quietly, point.gradient, worth)
 
-    def _quietly(self, x: Floats) -> tuple[float, Floats]:
+    def round_off(self, point: Point) -> float:
+        """Nats by which objectives scatter next to a point."""
+        rng = np.random.default_rng(0)
+        near = [self.quietly(point.x + NEXT * rng.standard_normal(len(point.x)))[0] for _ in range(LOOKS)]
+        return float(np.ptp([point.objective, *near]))
+
+    def quietly(self, x: Floats) -> tuple[float, Floats]:
         """Objective and gradient, which do not count as a step."""
         n_steps, limit = self.n_steps, self.max_iter
         self.max_iter = n_steps + 1
@@ -262,13 +266,15 @@ def _climbed(
         point = ascent.start()
         if point is None:
             break
-        shape = ascent.shape(point) if stalled else None
-        first = ascent.shape(point) if unknown and len(point.x) <= (FINE if informed else few) else None
+        shape = ascent.shape(point, tol) if stalled else None
+        first = ascent.shape(point, np.inf) if unknown and len(point.x) <= (FINE if informed else few) else None
         unknown = False
-        if shape is not None and shape.unit.min() < SHARPEST:  # a limit that is all but reached, or round-off
-            return end._replace(status="converged" if known.is_limit(end.params) else "degenerate")
+        sharp = shape is not None and bool(shape.unit.min() < SHARPEST)
+        if sharp and not known.is_limit(end.params):  # a peak of round-off
+            return end._replace(status="degenerate")
         if shape is not None and tol > 0.0 and shape.gain() < tol:
-            upward = shape.upward(ascent.objective, end.objective + 10.0 * max(tol, SAME))
+            least = end.objective + 10.0 * max(tol, SAME)
+            upward = shape.examined(ascent.quietly, 0.0).upward(ascent.quietly, least, tol)
             higher = None if upward is None else ascent.evaluate(upward)
             if higher is None:
                 end = end._replace(status="converged", n_steps=ascent.n_steps)
@@ -285,12 +291,16 @@ def _climbed(
         if converged and gained <= 10.0 * tol and tol > 0.0 and not (singular and shape is None):
             end = end._replace(status="converged")
         elif gained <= 10.0 * tol and (stalled or len(point.x) > MOST):
+            if shape is not None and tol > 0.0 and (sharp or shape.gain() < ascent.round_off(point) < BLURRED):
+                end = end._replace(status="converged")  # as far as arithmetic tells
             break
         stalled = not converged or gained <= 10.0 * tol
     if end.status == "max_iter":
         end = _doubted(model, data, run_em(model, data, start, max_iter=max_iter, head=end, **options), start)
     if end.status == "decreased" and known.is_singular(end.params, start):  # a peak that arithmetic cannot resolve
         end = end._replace(status="degenerate")
+    if end.status == "decreased" and not known.steps_are_exact():  # which may go down
+        end = end._replace(status="max_iter")
     return end
 
 
@@ -307,17 +317,23 @@ def _doubted(model: Any, data: Any, end: EMResult[P, S], start: P) -> EMResult[P
     return end._replace(status="max_iter") if steep else end
 
 
-def refine(model: EMModel[P, D, S], data: D, end: EMResult[P, S], start: P) -> EMResult[P, S]:
+def refine(model: EMModel[P, D, S], data: D, end: EMResult[P, S], start: P, *, tol: float = 1e-8) -> EMResult[P, S]:
     """Take a converged run the last digits of the way: Newton steps with one curvature, while the score shrinks.
 
     What is within ``tol`` nats of the maximum is within the root of it of the estimates; the digits beyond would be
-    those of the path, and not the same in other units of y.
+    those of the path, and not the same in other units of y. Where the curvature shows a way to gain much more than
+    ``tol``, the status is "max_iter", and the climb must go on from there.
     """
     ascent = _Ascent(model, data, end, start, end.n_steps + LAST, None)
     point = ascent.start() if ascent.chart.size <= FINE else None
-    shape = None if point is None else ascent.shape(point)
+    shape = None if point is None else ascent.shape(point, tol)
     if point is None or shape is None or shape.unit.min() < SHARPEST:
         return end
+    least = end.objective + 10.0 * max(tol, SAME)
+    upward = shape.upward(ascent.quietly, least, tol) if np.isfinite(tol) else None
+    if upward is not None and (higher := ascent.evaluate(upward)) is not None:
+        ascent.accept(higher)
+        return ascent.end
     inverse, best = shape.inverse(surely=True), point
     for _ in range(LAST):
         there = ascent.evaluate(best.x + inverse @ best.gradient)
