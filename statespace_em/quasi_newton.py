@@ -317,7 +317,7 @@ def _doubted(model: Any, data: Any, end: EMResult[P, S], start: P) -> EMResult[P
     return end._replace(status="max_iter") if steep else end
 
 
-def refine(model: EMModel[P, D, S], data: D, end: EMResult[P, S], start: P, *, tol: float = 1e-8) -> EMResult[P, S]:
+def refine(model: EMModel[P, D, S], data: D, end: EMResult[P, S], start: P, *, tol: float = np.inf) -> EMResult[P, S]:
     """Take a converged run the last digits of the way: Newton steps with one curvature, while the score shrinks.
 
     What is within ``tol`` nats of the maximum is within the root of it of the estimates; the digits beyond would be
