@@ -272,7 +272,7 @@ class Uncertain(ABC):
             return params, fit.chosen.status, fit.chosen.trace[-1].log_likelihood
 
         def draw(which: int, number: int) -> tuple[AnyArray, AnyArray]:
-            drawn = self._drawn(labels, which, known, number)
+            drawn = self._simulate_like(labels, which, known, number)
             return np.asarray(drawn["y"].values), np.asarray(drawn["state"].values)
 
         return replicates(
@@ -326,7 +326,7 @@ class Uncertain(ABC):
             diagnose.speed(found, diagnose.rate_of_em(core, batch, information))
         return found.table()
 
-    def _drawn(self, labels: Labels, which: int, params: xr.Dataset, seed: int) -> xr.Dataset:
+    def _simulate_like(self, labels: Labels, which: int, params: xr.Dataset, seed: int) -> xr.Dataset:
         """Simulate one of the sequences of y, at its times."""
         return self.sample(len(labels.times[which]), params, seed=seed)
 

@@ -197,7 +197,7 @@ def predictive_check(
     rng = _validate.generator(seed)
 
     def simulated(which: int, rows: slice) -> AnyArray:
-        drawn = model._drawn(labels, which, known, int(rng.integers(2**31)))["y"].values
+        drawn = model._simulate_like(labels, which, known, int(rng.integers(2**31)))["y"].values
         return np.asarray(drawn, dtype=float if book is None else object).reshape(batch.y[rows].shape)
 
     table = pd.DataFrame([asked(simulated) for _ in range(n_replicates)])

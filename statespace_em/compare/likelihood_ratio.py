@@ -80,7 +80,7 @@ def likelihood_ratio_bootstrap(
     def draw() -> Any:
         parts = {}
         for i, (key, begin, end) in enumerate(zip(labels.keys, batch.starts[:-1], batch.starts[1:])):
-            values = smaller._drawn(labels, i, smaller.params_, int(rng.integers(2**31)))["y"]
+            values = smaller._simulate_like(labels, i, smaller.params_, int(rng.integers(2**31)))["y"]
             codes = np.asarray(values.values) if symbols is None else _codes(values.values, symbols)
             codes = np.where(np.isnan(batch.y[begin:end]), np.nan, codes.astype(float))
             parts[key] = table_of(codes, labels.features, labels.times[i], symbols)

@@ -256,7 +256,7 @@ class SequenceModel(LatentModel):
         rng, conditions = _validate.generator(seed), (states, weights)
         draws = parameter_draws(self._known(params))
         parts = [
-            self._simulated(y, horizon, n_paths // len(draws) + (i < n_paths % len(draws)), own, rng, *conditions)
+            self._simulate_ahead(y, horizon, n_paths // len(draws) + (i < n_paths % len(draws)), own, rng, *conditions)
             for i, own in enumerate(draws[:n_paths])
         ]
         return parts[0] if len(parts) == 1 else xr.concat(parts, "path")
@@ -286,7 +286,7 @@ class SequenceModel(LatentModel):
         """Forecast under one set of parameters, and the distribution (S, horizon, D) that it describes."""
 
     @abstractmethod
-    def _simulated(
+    def _simulate_ahead(
         self,
         y: Any,
         horizon: int,

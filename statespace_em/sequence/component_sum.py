@@ -122,8 +122,8 @@ class ComponentSum(Addable, StateSpaceModel):
         check_ahead(self.components, lambda: self._read(y, params)[1], y, horizon)
         return super()._future(y, horizon, params, *conditions)
 
-    def _simulated(
+    def _simulate_ahead(
         self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *conditions: Any
     ) -> xr.Dataset:
         check_ahead(self.components, lambda: self._read(y, params)[1], y, horizon)
-        return super()._simulated(y, horizon, n_paths, params, rng, *conditions)
+        return super()._simulate_ahead(y, horizon, n_paths, params, rng, *conditions)

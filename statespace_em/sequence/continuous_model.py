@@ -137,13 +137,13 @@ class ContinuousModel(ComponentSum, ContinuousTimeModel):
         noise = self._measurement_noise()
         return bool(noise.touched.any() or noise.constant.any())
 
-    def _drawn(self, labels: Labels, which: int, params: xr.Dataset, seed: int) -> xr.Dataset:
+    def _simulate_like(self, labels: Labels, which: int, params: xr.Dataset, seed: int) -> xr.Dataset:
         segments = self._segments()
         if segments is None:
-            return super()._drawn(labels, which, params, seed)
+            return super()._simulate_like(labels, which, params, seed)
         components = of_sequence(self.components, segments.numbers(labels)[which])
         alone = ContinuousModel(**(self.get_params() | {"components": components}))
-        return alone._drawn(labels, which, params.drop_dims("time"), seed)
+        return alone._simulate_like(labels, which, params.drop_dims("time"), seed)
 
     def _views(self, y: Any, params: xr.Dataset | None, labels: Labels) -> list[View]:
         return continuous_views(self._bound(y, params)._components(1.0), list(labels.features))

@@ -296,7 +296,7 @@ class ContinuousTimeModel(ContinuousDefinition):
             return drawn.assign_coords(time=grid.step * np.arange(n_steps)) if grid.step != 1.0 else drawn
         return drawn.assign_coords(time=times)
 
-    def _drawn(self, labels: Labels, which: int, params: xr.Dataset, seed: int) -> xr.Dataset:
+    def _simulate_like(self, labels: Labels, which: int, params: xr.Dataset, seed: int) -> xr.Dataset:
         times = labels.times[which]
         return self.sample(times if self.step is None else len(times), params, seed=seed)
 
@@ -316,10 +316,10 @@ class ContinuousTimeModel(ContinuousDefinition):
         stamps = np.array([list(times) for times in later if times is not None])
         return found.assign_coords(timestamp=((labels.sequence, "horizon"), stamps)), predictive
 
-    def _simulated(
+    def _simulate_ahead(
         self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *conditions: Any
     ) -> xr.Dataset:
-        return StateSpaceModel._simulated(self._until(horizon), y, horizon, n_paths, params, rng, *conditions)
+        return StateSpaceModel._simulate_ahead(self._until(horizon), y, horizon, n_paths, params, rng, *conditions)
 
     def _until(self, horizon: int) -> Self:
         """Copy whose dynamics go on for some steps after the last row."""

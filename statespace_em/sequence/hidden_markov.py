@@ -228,7 +228,7 @@ class HiddenMarkovModel(SequenceModel):
         known = core.filter(tree, batch)  # type: ignore[attr-defined]
         return rosenblatt(self._family(), tree.emission, batch.y, known.predicted)
 
-    def _simulated(
+    def _simulate_ahead(
         self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *conditions: Any
     ) -> xr.Dataset:
         core, tree, batch, labels, known = self._prepare(y, params, *conditions)

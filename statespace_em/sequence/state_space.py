@@ -25,14 +25,12 @@ from statespace_em.priors import InverseWishart, MatrixNormal
 from statespace_em.scale.lazily import chunkwise
 from statespace_em.schema import Schema, state_coords
 from statespace_em.sequence.base import future_dataset
-from statespace_em.sequence.drawn_model import DrawnModel
 from statespace_em.sequence.even_rows import outside, warn_of_gaps
 from statespace_em.sequence.filter_row import By, Guard, filter_dataset, guarded, owners
 from statespace_em.sequence.identifiable_inputs import check_inputs_identified
 from statespace_em.sequence.identifiable_noise import check_noise_identified
 from statespace_em.sequence.identifiable_offsets import check_offsets_identified
 from statespace_em.sequence.lgssm_core import LGSSMCore
-from statespace_em.sequence.lgssm_draws import lagged
 from statespace_em.sequence.lgssm_filter import filtered_moments
 from statespace_em.sequence.lgssm_forecast import Future, future_moments, predicted_rows
 from statespace_em.sequence.lgssm_no_bound import no_bound
@@ -40,16 +38,18 @@ from statespace_em.sequence.lgssm_params import PARAMETERS, LGSSMParams, by_row,
 from statespace_em.sequence.lgssm_priors import check_sizes
 from statespace_em.sequence.lgssm_row_checks import check_with_rows
 from statespace_em.sequence.lgssm_shift import shift_for
+from statespace_em.sequence.lgssm_simulation import fixed_lag_smoother
 from statespace_em.sequence.lgssm_smoother import estimated_start, imputed, smooth
 from statespace_em.sequence.lgssm_specification import DIMS, Specification
 from statespace_em.sequence.lgssm_values import check_given, check_names, check_rows, schema_of, values_of, with_frozen
+from statespace_em.sequence.simulation_model import SimulationModel
 from statespace_em.sequence.stream_kalman import KalmanStream, check_streams
 
 LIKELIHOODS = ("diffuse", "full", "marginal")
 NOISE_PRIORS, MOVE_PRIORS = ("process_prior", "measurement_prior"), ("transition_prior", "observation_prior")
 
 
-class StateSpaceModel(DrawnModel):
+class StateSpaceModel(SimulationModel):
     """A linear-Gaussian state-space model whose matrices a `Specification` describes."""
 
     likelihood: str
@@ -172,7 +172,7 @@ class StateSpaceModel(DrawnModel):
         _validate.at_least("lag", lag, 0, whole=True)
         _, tree, batch, labels, _ = self._prepare(y, params)
         with labelled_rows(labels, self._names()):
-            mean, cov = lagged(tree, batch, lag, self.likelihood)
+            mean, cov = fixed_lag_smoother(tree, batch, lag, self.likelihood)
         rows = {"smoothed": (("state",), mean), "smoothed_cov": (("state", "state_aux"), cov)}
         return seeing(labels.dataset(rows, state_coords(self._names())), f"1:t+{lag}")
 

@@ -18,8 +18,8 @@ from statespace_em._typing import Floats
 from statespace_em.em import EMResult, Step
 from statespace_em.errors import UNRESOLVED
 from statespace_em.quasi_newton import refine, run_quasi_newton
-from statespace_em.sequence.lgssm_draws import drawn
 from statespace_em.sequence.lgssm_params import LGSSMParams
+from statespace_em.sequence.lgssm_simulation import simulation_smoother
 from statespace_em.sequence.student import best_tail
 from statespace_em.sequence.student_copies import Problem
 
@@ -45,7 +45,7 @@ class Chains:
         found = []
         for _ in range(n):
             copies = problem.copies(self.weight)
-            states = drawn(copies.states_of(problem.spread(params, copies)), copies.alone, self.rng)
+            states = simulation_smoother(copies.states_of(problem.spread(params, copies)), copies.alone, self.rng)
             distance = problem.distances(copies, params, states)
             shape = np.broadcast_to((nu + entries) / 2.0, distance.shape)
             weight = self.rng.standard_gamma(shape) / ((nu + distance) / 2.0)

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from statespace_em._typing import Floats
-from statespace_em.sequence.lgssm_draws import drawn
 from statespace_em.sequence.lgssm_params import LGSSMParams
 from statespace_em.sequence.lgssm_passes import Smoothed
+from statespace_em.sequence.lgssm_simulation import simulation_smoother
 from statespace_em.sequence.lgssm_smoother import smooth
 from statespace_em.sequence.student import log_densities
 from statespace_em.sequence.student_copies import Problem
@@ -68,7 +68,7 @@ def _bridged(
     whole = alone.states_of(problem.spread(params, alone))
     gaussian = smooth(whole, alone.alone, problem.inner.likelihood)[1]
     copies = problem.copies(np.repeat(expected[None], len(distance), axis=0))
-    states = drawn(copies.states_of(problem.spread(params, copies)), copies.alone, chains.rng)
+    states = simulation_smoother(copies.states_of(problem.spread(params, copies)), copies.alone, chains.rng)
     other = problem.distances(copies, params, states)
 
     def ratios(d: Floats) -> Floats:

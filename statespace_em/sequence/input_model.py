@@ -19,7 +19,7 @@ from statespace_em.sequence.base import SequenceModel
 from statespace_em.sequence.lgssm_specification import Specification
 
 
-class DrivenModel(SequenceModel):
+class InputModel(SequenceModel):
     """A sequence model whose specification may have inputs."""
 
     @abstractmethod

@@ -15,23 +15,23 @@ from statespace_em._typing import Floats
 from statespace_em.errors import DataError, ParameterError
 from statespace_em.inputs import takes_inputs
 from statespace_em.labels import Labels, labelled_rows, show
-from statespace_em.sequence.driven import DrivenModel
 from statespace_em.sequence.forecast import future_paths, one_sequence
-from statespace_em.sequence.lgssm_draws import simulated, smoothed_draws
+from statespace_em.sequence.input_model import InputModel
 from statespace_em.sequence.lgssm_forecast import constant_from, from_row, future_draws, with_future_inputs
 from statespace_em.sequence.lgssm_params import LGSSMParams, driven, positions
+from statespace_em.sequence.lgssm_simulation import simulate, smoothed_paths
 from statespace_em.sequence.lgssm_smoother import smooth
 from statespace_em.sequence.lgssm_values import check_length
 
 
-class DrawnModel(DrivenModel):
+class SimulationModel(InputModel):
     """A linear-Gaussian state-space model from which sequences are drawn."""
 
     @abstractmethod
     def _plain_parameters(self, params: xr.Dataset | None) -> tuple[xr.Dataset, LGSSMParams]:
         """Parameters with the columns of y that they are for, labelled and plain."""
 
-    def _simulated(
+    def _simulate_ahead(
         self, y: Any, horizon: int, n_paths: int, params: xr.Dataset, rng: np.random.Generator, *conditions: Any
     ) -> xr.Dataset:
         _, tree, batch, labels, known = self._prepare(y, params, *conditions)
@@ -89,7 +89,7 @@ class DrawnModel(DrivenModel):
         _, tree, batch, labels, _ = self._prepare(y, params)
         one_sequence(batch, labels)
         with labelled_rows(labels, self._names()):
-            states = smoothed_draws(tree, batch, int(n_paths), _validate.generator(seed))
+            states = smoothed_paths(tree, batch, int(n_paths), _validate.generator(seed))
         coords = {**replace(labels, sequence=None).time_coords(), "state_name": self._names()}
         return xr.DataArray(states, coords, ("path", labels.time, "state_name"), "state", {"conditioning": "1:T"})
 
@@ -136,15 +136,15 @@ class DrawnModel(DrivenModel):
                     "give it more when the model is made."
                 )
         inputs = None if self._inputs is None else self._inputs.parts[0]
-        return self._sampled(n_steps, params, seed, begin, inputs)
+        return self._simulate(n_steps, params, seed, begin, inputs)
 
-    def _drawn(self, labels: Labels, which: int, params: xr.Dataset, seed: int) -> xr.Dataset:
+    def _simulate_like(self, labels: Labels, which: int, params: xr.Dataset, seed: int) -> xr.Dataset:
         segments, n_steps = self._segments(), len(labels.times[which])
         begin = 0 if segments is None else int(segments.begins[segments.numbers(labels)[which]])
         inputs = None if self._inputs is None else self._inputs.of_rows(labels)[which]
-        return self._sampled(n_steps, params, seed, begin, inputs)
+        return self._simulate(n_steps, params, seed, begin, inputs)
 
-    def _sampled(
+    def _simulate(
         self, n_steps: int, params: xr.Dataset | None, seed: int | None, begin: int, inputs: Floats | None
     ) -> xr.Dataset:
         """Simulate a sequence whose first row is this one of the matrices that vary."""
@@ -158,7 +158,7 @@ class DrawnModel(DrivenModel):
             if len(inputs) < n_steps:
                 raise DataError(f"inputs= has {len(inputs)} rows, but {n_steps} are asked for.")
             tree = driven(tree, inputs[:n_steps])
-        states, y = simulated(tree, n_steps, _validate.generator(seed))
+        states, y = simulate(tree, n_steps, _validate.generator(seed))
         return xr.Dataset(
             {"state": (("time", "component"), states), "y": (("time", "feature"), y)},
             {"time": np.arange(n_steps), "component": self._names(), "feature": known["feature"].values},

@@ -1,4 +1,4 @@
-"""Draws of the states given the data, and states given the data up to a few rows later."""
+"""Simulation of the linear-Gaussian model, the simulation smoother and the fixed-lag smoother."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from statespace_em.sequence.lgssm_smoother import smooth
 ROWS = 200_000  # drawn at a time
 
 
-def smoothed_draws(params: LGSSMParams, batch: Batch, n: int, rng: np.random.Generator) -> Floats:
+def smoothed_paths(params: LGSSMParams, batch: Batch, n: int, rng: np.random.Generator) -> Floats:
     """Draws (n, T, states) from the distribution of the states of one sequence given all of y.
 
     A simulated pair of states and y, moved by the smoothed mean of the difference of the two y (Durbin & Koopman 2002).
@@ -37,12 +37,12 @@ def smoothed_draws(params: LGSSMParams, batch: Batch, n: int, rng: np.random.Gen
         place = None if batch.place is None else np.tile(batch.place, count)
         starts = np.arange(count + 1) * length
         many = batch._replace(y=np.tile(batch.y, (count, 1)), starts=starts, inputs=inputs, place=place)
-        found[begin : begin + count] = drawn(params, many, rng).reshape(count, length, size)
+        found[begin : begin + count] = simulation_smoother(params, many, rng).reshape(count, length, size)
     return found
 
 
-def drawn(params: LGSSMParams, batch: Batch, rng: np.random.Generator) -> Floats:
-    """One draw (N, n) of the states of every sequence, whose first mean is known; see `smoothed_draws`."""
+def simulation_smoother(params: LGSSMParams, batch: Batch, rng: np.random.Generator) -> Floats:
+    """One draw (N, n) of the states of every sequence, whose first mean is known; see `smoothed_paths`."""
     size = len(params.initial_mean)
     diffuse = ~np.isfinite(np.diag(params.initial_cov))
     start = np.where(diffuse[:, None] | diffuse, 0.0, params.initial_cov)
@@ -60,7 +60,7 @@ def drawn(params: LGSSMParams, batch: Batch, rng: np.random.Generator) -> Floats
     return states + smooth(still, batch._replace(y=batch.y - y, inputs=None))[0].mean
 
 
-def simulated(tree: LGSSMParams, n_steps: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+def simulate(tree: LGSSMParams, n_steps: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """States (n_steps, n) and y of one sequence; what is diffuse begins at 0."""
     first = np.arange(n_steps) == 0
     states = np.empty((n_steps, len(tree.initial_mean)))
@@ -80,7 +80,7 @@ def simulated(tree: LGSSMParams, n_steps: int, rng: np.random.Generator) -> tupl
     return states, y
 
 
-def lagged(params: LGSSMParams, batch: Batch, lag: int, likelihood: str) -> tuple[Floats, Floats]:
+def fixed_lag_smoother(params: LGSSMParams, batch: Batch, lag: int, likelihood: str) -> tuple[Floats, Floats]:
     """Means (N, n) and covariances of the states given y up to ``lag`` rows later, or to the end of the sequence.
 
     Backward steps of the smoother from the filtered states (Anderson & Moore 1979, sec. 7.3). A stretch of steps is an
