@@ -61,6 +61,7 @@ def test_units_that_dynamics_can_change_have_no_bound():
 BEGINS = r"the mean of the first state is free, and one series says nothing else of where it begins"
 UNITS = r"units of 0, 1 are free, and a diffuse start is measured in them"
 FIRST = r"a first state that is fixed but unknown explains the first row exactly"
+BLANK = r"a sequence begins with a row that has no entry.* Leave out the rows before the first"
 CASES = {
     "one column": (2, {"observation": [[1, 0]]}, TWO[:, :1], BEGINS),
     "all free": (2, {}, ONE, BEGINS),
@@ -73,6 +74,10 @@ CASES = {
     "diffuse, noise of one size": (
         2, {"initial": "diffuse", "observation": [[1, 0]], "process_cov": "scalar", "measurement_cov": "scalar"},
         ONE, UNITS,
+    ),
+    "diffuse, told through the dynamics": (
+        1, {"initial": "diffuse", "observation": [[1]]},
+        np.concatenate([[np.nan], np.random.default_rng(1).normal(size=59)]), BLANK,
     ),
 }  # fmt: skip
 
@@ -114,6 +119,7 @@ def test_the_reason_is_said_and_what_is_advised_helps(case):
         (2, {"initial": "stationary", "observation": [[1, 0]]}, ONE),
         (2, {"observation": np.eye(2), "process_cov": "scalar", "measurement_cov": "scalar"}, TWO),
         (2, {"initial": "diffuse", "observation": np.eye(2)}, TWO),
+        (1, {"initial": "diffuse", "observation": [[1]]}, np.random.default_rng(1).normal(size=59)),
     ],
 )
 def test_bounded_likelihoods_have_a_top(n, pieces, y):

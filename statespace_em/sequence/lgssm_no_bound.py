@@ -5,7 +5,7 @@ noise in the first row, c' (C P C' + R) c = 0, an m that meets it makes the dens
 stays finite while A takes noise of the states there, c' C A Q A' C' c > 0. P is 0 for a first state that is fixed, Q
 for one that is tied to the noise of the states (then there must be two of them), and what it likes where it is free.
 A diffuse first state is counted in its units, of which a likelihood with -log(det(F)) / 2 for what tells it has no
-bound where these can be changed for nothing.
+bound where these can be changed for nothing; nor where F vanishes with A, the first row having no entry.
 """
 
 from __future__ import annotations
@@ -52,6 +52,16 @@ def no_bound(
             prior_helps=False,
             by_structure=True,
         )
+    if unknown and likelihood != "marginal" and _begins_blank(batch) and _leads_from(spec, "diffuse"):
+        return NoBound(
+            f"the likelihood has no bound: a sequence begins with a row that has no entry, so that rows tell the "
+            f"diffuse start of {listed(unknown)} through free values of transition alone, and it counts for less the "
+            "smaller these are",
+            'Leave out the rows before the first that has an entry, or take likelihood="marginal" or '
+            'initial="stationary"',
+            prior_helps=False,
+            by_structure=True,
+        )
     if states:
         return NoBound(
             "the likelihood has no bound: a first state that is fixed but unknown explains the first row exactly while "
@@ -68,6 +78,17 @@ def no_bound(
         )
     settled = spec.initial in ("estimated", "tied", "free", "known")
     return NoBound("", 'Use fewer states, or initial="stationary"' if settled else "Use fewer states")
+
+
+def _begins_blank(batch: Batch) -> bool:
+    """Whether a sequence begins with a row without entries."""
+    return bool(np.isnan(batch.y[batch.starts[:-1]]).all(1).any())
+
+
+def _leads_from(spec: Specification, start: str) -> bool:
+    """Whether values of the transition from states that start so are free."""
+    pattern, some = spec.patterns.get("transition"), spec.starts_as(start)
+    return "transition" not in spec.varying and (pattern is None or bool(pattern.touched[:, some].any()))
 
 
 def _begins_anywhere(spec: Specification, batch: Batch) -> bool:
