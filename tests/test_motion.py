@@ -624,6 +624,16 @@ def test_columns_called_as_the_axes_go_by_name():
     assert model.fit(other, **QUICK).e_step(other).gamma.sel(state="east").mean() > 50.0
 
 
+@pytest.mark.parametrize("like", [pd.date_range("2020", periods=30), pd.timedelta_range("1 s", periods=30)])
+@pytest.mark.parametrize("times", [3.5, [1, 2], np.array([5.5])])
+def test_numbers_are_no_times_of_rows_with_dates(like, times):
+    """They would be taken for nanoseconds since 1970."""
+    y = pd.Series(np.random.default_rng(0).normal(size=30).cumsum(), like)
+    model = designs.local_level(unit="D").fit(y, **QUICK)
+    with pytest.raises(ParameterError, match=r"times begin with [135.]+, expected times such as"):
+        model.at(y, times)
+
+
 def test_times_of_a_zone_are_no_times_of_rows_without():
     y = pd.DataFrame(
         np.random.default_rng(0).normal(size=(30, 2)).cumsum(0), pd.date_range("2020", periods=30, freq="s")

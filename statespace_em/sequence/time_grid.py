@@ -148,6 +148,8 @@ def index_of(times: Any, like: pd.Index) -> pd.Index:
     if not dated and not pd.api.types.is_numeric_dtype(like.dtype):
         raise ParameterError(f"the rows are called {show(like[0])}, ...: give them dates or numbers first.")
     try:
+        if dated and pd.api.types.is_numeric_dtype(found.dtype) and not found.hasnans and len(found):
+            raise TypeError("numbers would be counts of nanoseconds")
         if isinstance(like, pd.DatetimeIndex):
             found = pd.DatetimeIndex(found)
             if found.tz is not None and like.tz is None:
