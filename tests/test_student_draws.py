@@ -10,7 +10,8 @@ from test_student_errors import CASES, NU
 
 import statespace_em as sse
 from statespace_em import _threads, designs, robust
-from statespace_em.errors import ConvergenceWarning, ParameterError
+from statespace_em.errors import ConvergenceWarning, ParameterError, SingularInnovationError
+from statespace_em.sequence import student_draws
 from statespace_em.sequence.continuous_time import ContinuousTimeModel
 from statespace_em.sequence.lgssm_smoother import smooth
 from statespace_em.sequence.student import best_tail, log_densities
@@ -244,3 +245,14 @@ def test_rows_without_noise_do_not_converge(method):
 def test_settings_that_cannot_be(options, message):
     with pytest.raises(ParameterError, match=message):
         robust.fit_student(designs.local_level(), walk(0, 20), **options)
+
+
+def test_errors_about_rows_of_copies_name_those_of_y(monkeypatch):
+    y = pd.Series(walk(3, 30), pd.date_range("2020-01-01", periods=30))
+
+    def refused(*_):
+        raise SingularInnovationError(2 * len(y) + 4)
+
+    monkeypatch.setattr(student_draws, "simulation_smoother", refused)
+    with pytest.raises(SingularInnovationError, match="the observation at time 2020-01-05"):
+        robust.fit_student(designs.local_level(), y, draws=16)

@@ -26,7 +26,7 @@ from statespace_em.sequence.lgssm_specification import DIMS
 from statespace_em.sequence.lgssm_values import values_of
 from statespace_em.sequence.state_space import StateSpaceModel
 from statespace_em.sequence.student import best_dof, divergence, expected_weights, shape_and_rate
-from statespace_em.sequence.student_copies import Problem
+from statespace_em.sequence.student_copies import Problem, rows_of_copies
 from statespace_em.sequence.student_draws import chains_of, climbed, is_exact
 from statespace_em.sequence.student_errors import student_errors
 from statespace_em.sequence.student_evidence import evidence
@@ -270,8 +270,9 @@ def _climbed_draws(task: _Task, dof: float | None, max_iter: int, draws: int, se
     one = problem.copies(near.weight[None])
     chains = chains_of(problem, near.weight, draws, seed)
     begin = problem.gathered(one.core.build(arrays))
-    end = climbed(chains, begin, near.nu, free=dof is None, draws=draws, max_iter=max_iter)
-    told = evidence(chains, end.params, end.nu, draws)
+    with labelled_rows(labels), rows_of_copies(len(batch.y)):
+        end = climbed(chains, begin, near.nu, free=dof is None, draws=draws, max_iter=max_iter)
+        told = evidence(chains, end.params, end.nu, draws)
     now = WeightedRows(inner, np.sqrt(told.weight)[:, task.owner], batch)
     params = now._schema().label(one.core.flatten(end.params), labels.features, None).drop_vars("observation")
     square, pairs = ("state", "state_aux"), ("state", "next_state")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -9,11 +11,22 @@ import numpy as np
 
 from statespace_em._typing import Floats, Ints
 from statespace_em.data import Batch
+from statespace_em.errors import RowError
 from statespace_em.sequence.lgssm_core import LGSSMCore
 from statespace_em.sequence.lgssm_expectation import flowed
 from statespace_em.sequence.lgssm_params import VARYING, LGSSMParams, positions, varies
 from statespace_em.sequence.state_space import StateSpaceModel
 from statespace_em.sequence.weighted_rows import WeightedRows, distances
+
+
+@contextmanager
+def rows_of_copies(n_rows: int) -> Iterator[None]:
+    """Let errors about a row of copies name its number among the rows that these are of."""
+    try:
+        yield
+    except RowError as error:
+        number, *more = error.args
+        raise type(error)(int(number) % n_rows, *more) from None
 
 
 class Copies(NamedTuple):
