@@ -92,8 +92,6 @@ class ContinuousTimeModel(ContinuousDefinition):
 
     def _prepare(self, y: Any, params: xr.Dataset | None, *more: Any, **options: Any) -> Any:
         """As of `LatentModel`; with ``freeze``, which questions about estimates have, the tree has base dynamics."""
-        if self._grid is not None:
-            return super()._prepare(y, params, *more, **options)
         known = self._known(params)
         estimates = options.get("freeze", more[2] if len(more) > 2 else None) is not None
         dynamics = None if estimates else self._base_dynamics_of(known)
