@@ -63,7 +63,7 @@ UNITS = r"units of 0, 1 are free, and a diffuse start is measured in them"
 FIRST = r"a first state that is fixed but unknown explains the first row exactly"
 BLANK = r"a sequence begins with a row that has no entry.* Leave out the rows before the first"
 CASES = {
-    "one column": (2, {"observation": [[1, 0]]}, TWO[:, :1], BEGINS),
+    "one column": (2, {"observation": [[1, 0]]}, ONE, BEGINS),
     "all free": (2, {}, ONE, BEGINS),
     "diagonal noise": (2, {"observation": [[1, 0]], "process_cov": "diagonal"}, ONE, BEGINS),
     "free covariance": (1, {"initial": "free"}, ONE, BEGINS),
