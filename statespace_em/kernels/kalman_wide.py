@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statespace_em._typing import Floats
 from statespace_em.kernels._jit import bare
-from statespace_em.kernels._linalg import EPS, add_product, cholesky, mirror, solve_rows, turn
+from statespace_em.kernels._linalg import EPS, add_product, add_sparse, cholesky, mirror, solve_rows, turn
 
 
 @bare
@@ -21,7 +21,7 @@ def smooth_by_rows(
         for i in range(n):
             for j in range(n):
                 G[i, j], work[i, j] = predicted[ahead, i, j], 0.0
-        add_product(1.0, A[a], filtered[s], work)
+        add_sparse(A[a], filtered[s], work)
         cholesky(G, n, 4 * n * EPS, inverse)
         solve_rows(G, inverse, work)
         turn(work, J[s])
