@@ -214,7 +214,7 @@ def outdone(runs: Sequence[em.EMResult[Any, Any]], best: int) -> int:
     """
     top = max((run.objective for run in runs if run.status == "converged"), default=-np.inf)
     endless = [i for i, run in enumerate(runs) if run.status == "degenerate" and run.objective > top]
-    if runs[best].status != "max_iter" or not endless:
+    if runs[best].status not in ("max_iter", "decreased") or not endless:
         return best
     return max(endless, key=lambda i: runs[i].objective)
 

@@ -34,6 +34,7 @@ NARROW = 1e-3  # of its length a bracket tells no more
 LARGEST = 1e100  # slope beyond which, or where it is not a number, there is nothing to climb on
 NEXT, LOOKS = 1e-9, 4  # distance and number of points that tell the round-off of objectives
 BLURRED = 1e-6  # nats of round-off from which on nothing has converged
+ENOUGH = 5e-7  # nats that may be left where no step leads higher, with the curvature or without
 CONFIRM = 2  # successive steps that must agree that little is left to gain
 LEAST = 8.0 * float(np.finfo(float).eps)  # of the objective: what its round-off hides
 
@@ -250,7 +251,7 @@ def _climbed(
         end = end._replace(status="max_iter")
     end = _doubted(model, data, end, start)
     options["tol"] = tol = max(tol, resolution(model, end.params, end.statistics)) if tol > 0.0 else tol
-    stalled = False
+    stalled = spent = False
     unknown = head is None
     while end.n_steps < max_iter:
         singular = known.is_singular(end.params, start)
@@ -272,7 +273,7 @@ def _climbed(
         sharp = shape is not None and bool(shape.unit.min() < SHARPEST)
         if sharp and not known.is_limit(end.params):  # a peak of round-off
             return end._replace(status="degenerate")
-        if shape is not None and tol > 0.0 and shape.gain() < tol:
+        if shape is not None and tol > 0.0 and shape.gain() < (max(tol, ENOUGH) if spent else tol):
             least = end.objective + 10.0 * max(tol, SAME)
             upward = shape.examined(ascent.quietly, 0.0).upward(ascent.quietly, least, tol)
             higher = None if upward is None else ascent.evaluate(upward)
@@ -293,7 +294,10 @@ def _climbed(
         elif gained <= 10.0 * tol and (stalled or len(point.x) > MOST):
             if shape is not None and tol > 0.0 and (sharp or shape.gain() < ascent.round_off(point) < BLURRED):
                 end = end._replace(status="converged")  # as far as arithmetic tells
-            break
+                break
+            if shape is None or spent:
+                break
+            spent = True
         stalled = not converged or gained <= 10.0 * tol
     if end.status == "max_iter":
         end = _doubted(model, data, run_em(model, data, start, max_iter=max_iter, head=end, **options), start)

@@ -139,6 +139,7 @@ def test_a_run_without_a_top_does_not_stand_for_those_that_went_higher_without_e
     assert outdone([low, endless, slow], 2) == 1
     assert outdone([endless, slow, ended("degenerate", 5.5)], 1) == 2
     assert outdone([low, ended("degenerate", 0.5), slow], 2) == 2  # what has no end is below a top
+    assert outdone([ended("decreased", 1.0), endless], 0) == 1
     assert outdone([low, top, endless], 1) == 1  # a top is what one wants
     with pytest.warns(ConvergenceWarning, match=BEGINS):
         assert sse.LinearGaussianSSM(3).fit(ONE).status_ == "degenerate"

@@ -85,3 +85,12 @@ def test_modes_at_random_are_stable_and_in_units_of_y(n):
         assert 1e-4 < share.min() < share.max() < 1e2
         kinds |= {"pair" if root.imag else "real" for root in roots}
     assert kinds == ({"real"} if n == 1 else {"real", "pair"})
+
+
+def test_a_top_without_measurement_noise_and_with_one_disturbance_is_converged():
+    """Coordinates of two more disturbances are next to flat there: no step leads higher, and fits took 1000 of them."""
+    model = sse.LinearGaussianSSM(3, initial="stationary", observation_offset="free")
+    model.fit(sse.datasets.nile())
+    assert model.status_ == "converged"
+    assert model.score(sse.datasets.nile()) > -634.066473
+    assert (model.starts_.iterations < 500).all()
