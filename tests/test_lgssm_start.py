@@ -8,7 +8,7 @@ import statespace_em as sse
 from statespace_em.data import Batch
 from statespace_em.patterns import from_word
 from statespace_em.sequence.lgssm_random_start import random_start
-from statespace_em.sequence.lgssm_start import CALM, _calmed, guessed_params
+from statespace_em.sequence.lgssm_start import CALM, _calmed, guessed_params, seen_by
 
 
 def test_a_smooth_track_is_found_beside_one_that_follows_a_wave():
@@ -92,5 +92,20 @@ def test_a_top_without_measurement_noise_and_with_one_disturbance_is_converged()
     model = sse.LinearGaussianSSM(3, initial="stationary", observation_offset="free")
     model.fit(sse.datasets.nile())
     assert model.status_ == "converged"
-    assert model.score(sse.datasets.nile()) > -634.066473
+    assert model.score(sse.datasets.nile()) > -634.0664722 - 1e-6
     assert (model.starts_.iterations < 500).all()
+
+
+def test_the_basis_that_hidden_states_start_in_has_the_units_of_those_that_are_seen():
+    """It had a condition of the size of y, and fits of series in hundreds ended in its round-off."""
+    own = np.random.default_rng(0).normal(size=(1, 3))
+    observation = np.array([[2.0, 0.0, 1.0]])
+    found = seen_by(observation, own)
+    np.testing.assert_allclose(observation @ found, own)
+    np.testing.assert_allclose(seen_by(observation, 1e3 * own), 1e3 * found)
+    assert np.linalg.cond(found) < 10.0
+    y = sse.datasets.nile()
+    ends = [
+        sse.LinearGaussianSSM(2, initial="stationary").fit(c * y).score(c * y) + 100.0 * np.log(c) for c in (1, 1e4)
+    ]
+    assert ends[1] == pytest.approx(ends[0], abs=1e-6)

@@ -96,7 +96,8 @@ def seen_by(observation: Floats, own: Floats) -> Floats:
     """Change of basis (n, n) of states that ``own`` sees to some that ``observation`` (D, n) sees alike, D < n."""
     D = len(observation)
     hidden, rest = (np.linalg.svd(matrix)[2][D:] for matrix in (observation, own))
-    return np.asarray(np.linalg.pinv(observation) @ own + hidden.T @ rest)
+    shown = np.linalg.pinv(observation) @ own
+    return np.asarray(shown + np.linalg.norm(shown, 2) * hidden.T @ rest)
 
 
 def without_inputs(
