@@ -96,9 +96,8 @@ def test_fits_climb_and_keep_the_contract(kind, accelerate, seed):
     _, start, y = mixture_case(kind, 2, 60, seed, holes=True)
     mixture = sse.Mixture(2, family_of(kind), weight_prior=Dirichlet(1.0 + seed % 2))
     mixture.fit(y, start=start, accelerate=accelerate, max_iter=60)
+    check_model(mixture, y)
     assert mixture.status_ in ("converged", "max_iter", "degenerate")
-    if mixture.status_ != "degenerate":  # next to a singular covariance a step with missing entries falls by round-off
-        check_model(mixture, y)
 
 
 @pytest.mark.parametrize("freeze", [("weight",), ("rate",)])
